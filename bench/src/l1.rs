@@ -1,0 +1,179 @@
+//! What does a hit in memory cost?
+//!
+//! 10,000 entries, all of them there, looked up in one random order that is the same for everybody. Values are shared
+//! 256 bytes, handed out as a new reference. Peers keep entries without a TTL, which is the faster way for them;
+//! terrace always has one.
+
+use crate::rounds::{self, Contender};
+use crate::{table, timing};
+use anyhow::Result;
+use std::hash::Hash;
+use std::hint::black_box;
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+use terrace::{CacheKey, L1};
+use tokio::runtime::{Builder, Handle};
+
+const ENTRIES: usize = 10_000;
+/// Room enough that nobody evicts, however unevenly keys fall into shards.
+const CAPACITY: usize = 4 * ENTRIES;
+const LOOKUPS: usize = 1 << 20;
+const VALUE_BYTES: usize = 256;
+
+type Value = Arc<Vec<u8>>;
+
+/// Looks up the keys of these indices, one after the other.
+type LookUp<'a> = Box<dyn Fn(&[usize]) + Sync + 'a>;
+
+/// Compares hits by string keys and by integer keys, at one thread and at two.
+pub(crate) fn run(rounds: usize) -> Result<()> {
+    println!("## A hit in memory\n");
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let _inside = runtime.enter();
+    let order = random_order();
+    let texts: Vec<String> = (0..ENTRIES).map(|index| format!("user:{index:019}")).collect();
+    let mut by_text = common(&texts, runtime.handle())?;
+    by_text.extend(amalgam(&texts, runtime.handle())?);
+    compare("24-byte string keys", rounds, &order, &by_text)?;
+    drop(by_text);
+    let numbers: Vec<u64> = (0..ENTRIES as u64).collect();
+    compare("u64 keys", rounds, &order, &common(&numbers, runtime.handle())?)
+}
+
+fn compare(keys: &str, rounds: usize, order: &[usize], ways: &[(&'static str, LookUp<'_>)]) -> Result<()> {
+    for threads in [1, 2] {
+        let title = format!("{keys}, {threads} thread{}", if threads == 1 { "" } else { "s" });
+        let contenders = ways
+            .iter()
+            .map(|(name, look_up)| Contender::new(name, move || Ok(per_lookup(threads, order, look_up))))
+            .collect();
+        table::print(&title, "ns per hit", 1, &rounds::measure(&title, rounds, contenders)?);
+    }
+    Ok(())
+}
+
+/// The caches that take any type of key.
+fn common<'a, K>(keys: &'a [K], handle: &'a Handle) -> Result<Vec<(&'static str, LookUp<'a>)>>
+where
+    K: CacheKey + Clone + Eq + Hash + Send + Sync + 'static,
+{
+    let bare = quick_cache::sync::Cache::new(CAPACITY);
+    let sync = moka::sync::Cache::new(CAPACITY as u64);
+    let future = moka::future::Cache::new(CAPACITY as u64);
+    let ours = terrace::Cache::builder().l1(L1::entries(CAPACITY)).default_ttl(Duration::from_secs(3600)).build()?;
+    let ours = ours.keyspace::<K, Vec<u8>>("bench").build()?;
+    for key in keys {
+        bare.insert(key.clone(), value());
+        sync.insert(key.clone(), value());
+        handle.block_on(future.insert(key.clone(), value()));
+        handle.block_on(ours.put(key, vec![7; VALUE_BYTES]))?;
+    }
+    let peeked = ours.clone();
+    Ok(vec![
+        ("quick_cache", Box::new(move |order| each(order, |index| bare.get(&keys[index])))),
+        ("moka, sync", Box::new(move |order| each(order, |index| sync.get(&keys[index])))),
+        (
+            "moka, future",
+            Box::new(move |order| {
+                handle.block_on(async {
+                    for &index in order {
+                        found(future.get(&keys[index]).await);
+                    }
+                });
+            }),
+        ),
+        ("terrace, `peek`", Box::new(move |order| each(order, |index| peeked.peek(&keys[index])))),
+        (
+            "terrace, `get`",
+            Box::new(move |order| {
+                handle.block_on(async {
+                    for &index in order {
+                        found(ours.get(&keys[index]).await.ok().flatten());
+                    }
+                });
+            }),
+        ),
+    ])
+}
+
+/// The cache whose keys are text.
+fn amalgam<'a>(keys: &'a [String], handle: &'a Handle) -> Result<Vec<(&'static str, LookUp<'a>)>> {
+    let builder = || {
+        amalgam::Cache::builder()
+            .max_capacity(CAPACITY as u64)
+            .default_options(amalgam::EntryOptions::new(Duration::from_secs(3600)))
+    };
+    let future = builder().try_build()?;
+    let blocking = amalgam::BlockingCache::from_builder(builder())?;
+    for key in keys {
+        handle.block_on(async { future.set(key, value()).await })?;
+        blocking.set(key, value()).execute()?;
+    }
+    Ok(vec![
+        (
+            "amalgam-cache, blocking",
+            Box::new(move |order| {
+                each(order, |index| blocking.try_get(&keys[index]).execute().ok().flatten());
+            }),
+        ),
+        (
+            "amalgam-cache, async",
+            Box::new(move |order| {
+                handle.block_on(async {
+                    for &index in order {
+                        found(future.try_get(&keys[index]).await.ok().flatten());
+                    }
+                });
+            }),
+        ),
+    ])
+}
+
+fn value() -> Value {
+    Arc::new(vec![7; VALUE_BYTES])
+}
+
+/// A lookup that did not find its value would be measured as a fast one.
+#[inline]
+fn found(value: Option<Value>) {
+    assert!(black_box(value).is_some(), "every lookup of this benchmark is a hit");
+}
+
+#[inline]
+fn each(order: &[usize], look_up: impl Fn(usize) -> Option<Value>) {
+    for &index in order {
+        found(look_up(index));
+    }
+}
+
+/// Indices of entries in a random order, by the `SplitMix64` generator.
+fn random_order() -> Vec<usize> {
+    let mut state: u64 = 42;
+    let mut next = || {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        usize::try_from((mixed ^ (mixed >> 31)) % ENTRIES as u64).expect("an index fits")
+    };
+    (0..LOOKUPS).map(|_| next()).collect()
+}
+
+/// Nanoseconds per lookup and thread, when every thread looks up all of `order`, each from another point of it.
+fn per_lookup(threads: usize, order: &[usize], look_up: &LookUp<'_>) -> f64 {
+    let barrier = Barrier::new(threads);
+    let total: Duration = std::thread::scope(|scope| {
+        let started: Vec<_> = (0..threads)
+            .map(|thread| {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    let (before, after) = order.split_at(thread * LOOKUPS / threads);
+                    let own = [after, before].concat();
+                    barrier.wait();
+                    timing::time(|| look_up(&own)).0
+                })
+            })
+            .collect();
+        started.into_iter().map(|thread| thread.join().expect("a lookup does not panic")).sum()
+    });
+    total.as_nanos() as f64 / (threads * LOOKUPS) as f64
+}

@@ -1,0 +1,323 @@
+//! What can be asked of the program.
+//!
+//! One word, one meaning: `--url` is always a running service, `--origin` the system of record behind the cache,
+//! `--redis` the shared tier. Secrets come by environment or file.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const EXAMPLES: &str = "Examples:
+  terrace demo                                 watch a cache work in front of a database; needs nothing else
+  terrace serve -c terrace.toml                run the service
+  terrace set user:42 '{\"name\":\"Ada\"}' && terrace get user:42
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 no such key, 4 denied, 5 unreachable.";
+
+/// A coherent multi-tier cache: memory, Redis or Valkey, and the origin you already have.
+#[derive(Parser, Debug)]
+#[command(name = "terrace", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+
+    #[command(flatten)]
+    pub(crate) talk: TalkArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TalkArgs {
+    /// Say more, on stderr; twice: log what the program does
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Verb {
+    /// Run the service
+    Serve(ServeArgs),
+    /// Show a cache at work: a SQLite origin, a service and a load, all in this process
+    Demo(DemoArgs),
+    /// Print the value of a key
+    Get(GetArgs),
+    /// Store a value
+    Set(SetArgs),
+    /// Remove keys
+    Del(DelArgs),
+    /// Say that values are no longer true: by key, pattern or tag
+    Invalidate(InvalidateArgs),
+    /// Print the counters of a service
+    Stats(StatsArgs),
+    /// Validate a configuration and reach for everything it names
+    Check(CheckArgs),
+    /// Run recorded requests against a cache, check every value, and report hit ratios and latencies
+    Replay(ReplayArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {
+    /// The configuration; without it, defaults and environment variables
+    #[arg(short, long, value_name = "FILE", env = "TERRACE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Address and port to listen on, above what the configuration says; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<std::net::SocketAddr>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// Stop after this long; without it, on Ctrl-C
+    #[arg(long, value_parser = duration)]
+    pub(crate) duration: Option<Duration>,
+
+    /// Requests per second of the load
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) rate: u32,
+
+    /// Rows in the origin
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
+    pub(crate) rows: u32,
+
+    /// How much slower than it is the origin pretends to be
+    #[arg(long, default_value = "20ms", value_parser = duration)]
+    pub(crate) delay: Duration,
+
+    /// A second tier
+    #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true)]
+    pub(crate) redis: Option<String>,
+}
+
+/// Which service to talk to.
+#[derive(Args, Debug)]
+pub(crate) struct ServiceArgs {
+    /// Where the service is
+    #[arg(long, value_name = "URL", env = "TERRACE_URL", default_value = "http://127.0.0.1:4000")]
+    pub(crate) url: String,
+
+    /// Print what the service answered, as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct GetArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+
+    /// The key
+    pub(crate) key: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SetArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+
+    /// The key
+    pub(crate) key: String,
+
+    /// JSON, or a text if it is not JSON; `-` or nothing reads stdin
+    pub(crate) value: Option<String>,
+
+    /// How long the value is fresh: `5m`, `1h 30m`, or seconds
+    #[arg(long, value_parser = duration)]
+    pub(crate) ttl: Option<Duration>,
+
+    /// Take the value as a text even if it is JSON
+    #[arg(long)]
+    pub(crate) text: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DelArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+
+    /// The keys
+    #[arg(required = true, value_name = "KEY")]
+    pub(crate) keys: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["keys", "pattern", "tags"]))]
+pub(crate) struct InvalidateArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+
+    /// A key; may be repeated
+    #[arg(long = "key", value_name = "KEY")]
+    pub(crate) keys: Vec<String>,
+
+    /// All keys that match, as in Redis: `user:*`
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) pattern: Option<String>,
+
+    /// All entries with this tag; may be repeated
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(crate) tags: Vec<String>,
+
+    /// Do not ask before a pattern; needed where nobody can answer
+    #[arg(long)]
+    pub(crate) yes: bool,
+
+    /// Allow a pattern that matches every key
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StatsArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+
+    /// Print again and again, every two seconds or as often as said
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s", value_parser = interval)]
+    pub(crate) watch: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    /// The configuration; without it, defaults and environment variables
+    #[arg(short, long, value_name = "FILE", env = "TERRACE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReplayArgs {
+    /// Traces: `NAME.k64.zst` (one little-endian u64 per request), or one key per line; plain, gzip or zstd
+    #[arg(required = true, value_name = "TRACE")]
+    pub(crate) traces: Vec<PathBuf>,
+
+    /// Ask this running service instead of a cache in this process
+    #[arg(long, value_name = "URL", conflicts_with_all = ["l1_entries", "l1_share", "policy", "redis", "ttl"])]
+    pub(crate) url: Option<String>,
+
+    /// Where the rows are: `sqlite` (a file made for this run), `sqlite:FILE`, or `postgres://…`
+    #[arg(long, env = "TERRACE_REPLAY_ORIGIN", default_value = "sqlite", hide_env_values = true)]
+    pub(crate) origin: String,
+
+    /// The second tier of the cache in this process
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis: Option<String>,
+
+    /// Entries that L1 holds
+    #[arg(long, value_name = "N", conflicts_with = "l1_share")]
+    pub(crate) l1_entries: Option<u32>,
+
+    /// Entries that L1 holds, as a part of the different keys of the trace
+    #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = share)]
+    pub(crate) l1_share: f64,
+
+    /// Who is evicted from L1
+    #[arg(long, value_enum, default_value_t = PolicyArg::Default)]
+    pub(crate) policy: PolicyArg,
+
+    /// How long a value is fresh: `5m`, `1h 30m`, or seconds
+    #[arg(long, value_parser = duration, default_value = "1d")]
+    pub(crate) ttl: Duration,
+
+    /// Requests at the same time
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) concurrency: u16,
+
+    /// Only the first N requests of each trace
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+
+    /// Keep what earlier runs left in L2 or in the service, instead of starting cold
+    #[arg(long)]
+    pub(crate) warm: bool,
+
+    /// Print one JSON object per trace instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Only make and fill the origin's table
+    #[arg(long, conflicts_with = "print_config")]
+    pub(crate) prepare: bool,
+
+    /// Only print a configuration of a service that `--url` can be pointed at
+    #[arg(long)]
+    pub(crate) print_config: bool,
+}
+
+/// How L1 chooses whom to evict.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PolicyArg {
+    /// The one that terrace recommends
+    Default,
+    /// Least recently used
+    Lru,
+}
+
+/// `5m`, `1h 30m`, `250ms`; bare digits are seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 5m, 1h 30m or 250ms"))
+}
+
+/// A duration that makes sense between two refreshes.
+fn interval(text: &str) -> Result<Duration, String> {
+    const SHORTEST: Duration = Duration::from_millis(100);
+    let interval = duration(text)?;
+    if interval < SHORTEST { Err("at least 100ms".to_owned()) } else { Ok(interval) }
+}
+
+/// `1%` or `0.01`: more than nothing, at most everything.
+fn share(text: &str) -> Result<f64, String> {
+    let (number, scale) = text.strip_suffix('%').map_or((text, 1.0), |number| (number.trim(), 100.0));
+    let share = number.parse::<f64>().map_err(|_| "write it like 1% or 0.01".to_owned())? / scale;
+    if share > 0.0 && share <= 1.0 { Ok(share) } else { Err("above 0% and up to 100%".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_words_or_seconds() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert!(duration("soon").is_err());
+        assert!(interval("1ms").is_err());
+    }
+
+    #[test]
+    fn shares_are_percentages_or_fractions() {
+        assert_eq!(share("0.1%"), Ok(0.001));
+        assert_eq!(share("0.25"), Ok(0.25));
+        for wrong in ["0", "0%", "101%", "NaN", "-1%", "x"] {
+            assert!(share(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_invalidation_names_something() {
+        assert!(Cli::try_parse_from(["terrace", "invalidate"]).is_err());
+        assert!(Cli::try_parse_from(["terrace", "invalidate", "--key", "a", "--tag", "b"]).is_ok());
+    }
+
+    #[test]
+    fn options_of_the_cache_in_process_mean_nothing_to_a_service() {
+        let with = |option: &[&str]| {
+            let line = ["terrace", "replay", "t", "--url", "http://127.0.0.1:1"].iter().chain(option);
+            Cli::try_parse_from(line).is_ok()
+        };
+        assert!(with(&["--concurrency", "8"]));
+        assert!(!with(&["--l1-entries", "8"]));
+        assert!(!with(&["--redis", "redis://127.0.0.1"]));
+    }
+}

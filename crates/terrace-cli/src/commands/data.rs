@@ -1,0 +1,144 @@
+//! `get`, `set` and `del`: one entry of a running service.
+//!
+//! 1. `get` prints the value and nothing else: a text as it is, anything else as JSON. A miss prints nothing.
+//! 2. A value that `set` was given comes back from `get` byte for byte, if it is a text or compact JSON.
+
+use crate::args::{DelArgs, GetArgs, SetArgs};
+use crate::client::{Client, path_of_key};
+use crate::failure::{Exit, Failure};
+use crate::output::{self, Talk};
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::io::Read as _;
+
+/// What the service says of an entry.
+#[derive(Deserialize)]
+struct Entry<'a> {
+    #[serde(borrow)]
+    value: &'a RawValue,
+    source: Option<&'a str>,
+    cached_at: Option<&'a str>,
+    expires_at: Option<&'a str>,
+}
+
+/// Prints the value of a key.
+pub(crate) async fn get(args: GetArgs, talk: Talk) -> anyhow::Result<Exit> {
+    let client = Client::new(&args.service.url)?;
+    let Some(reply) = client.get(&path_of_key(&args.key)?).await? else {
+        talk.detail(format!("{} has no {:?}", client.base(), args.key));
+        return Ok(Exit::NotFound);
+    };
+    if args.service.json {
+        output::line(&reply)?;
+        return Ok(Exit::Success);
+    }
+    let entry: Entry<'_> = serde_json::from_str(&reply).map_err(|error| {
+        Failure::new(Exit::Failure, format!("{} did not answer with an entry", client.base()))
+            .why(error)
+            .next("is this the address of a terrace service?")
+    })?;
+    talk.detail(format!(
+        "from {}, cached at {}, fresh until {}",
+        entry.source.unwrap_or("an unnamed tier"),
+        entry.cached_at.unwrap_or("an unknown time"),
+        entry.expires_at.unwrap_or("it is removed"),
+    ));
+    print_value(entry.value)?;
+    Ok(Exit::Success)
+}
+
+fn print_value(value: &RawValue) -> anyhow::Result<()> {
+    let text = match serde_json::from_str::<String>(value.get()) {
+        Ok(text) => text,
+        Err(_) => value.get().to_owned(),
+    };
+    if output::is_watched() { output::line(&text) } else { output::data(text.as_bytes()) }
+}
+
+/// Stores a value.
+pub(crate) async fn set(args: SetArgs, talk: Talk) -> anyhow::Result<Exit> {
+    let client = Client::new(&args.service.url)?;
+    let path = path_of_key(&args.key)?;
+    let text = match args.value.as_deref() {
+        None | Some("-") => read_stdin()?,
+        Some(value) => value.to_owned(),
+    };
+    let reply = client.send(Method::PUT, &path, body(&text, &args)?).await?;
+    if args.service.json {
+        output::line(&reply)?;
+    } else {
+        let until = client.json(&reply)?;
+        let until = until.get("expires_at").and_then(Value::as_str).unwrap_or("it is removed");
+        talk.say(format!("stored {:?}, fresh until {until}", args.key));
+    }
+    Ok(Exit::Success)
+}
+
+/// The request's body. The value goes in as it was written, so that no number loses a digit.
+fn body(text: &str, args: &SetArgs) -> anyhow::Result<String> {
+    let is_json = !args.text && serde_json::from_str::<&RawValue>(text).is_ok();
+    let value = if is_json { text.trim().to_owned() } else { serde_json::to_string(text)? };
+    let ttl = args.ttl.map_or_else(String::new, |ttl| {
+        let words = Value::from(humantime::format_duration(ttl).to_string());
+        format!(",\"ttl\":{words}")
+    });
+    Ok(format!("{{\"value\":{value}{ttl}}}"))
+}
+
+/// The whole of stdin, as a text; the newline that ends it belongs to the shell, not to the value.
+fn read_stdin() -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut bytes)?;
+    let mut text = String::from_utf8(bytes)
+        .map_err(|error| Failure::new(Exit::Failure, "the value on stdin is not UTF-8 text").why(error))?;
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    Ok(text)
+}
+
+/// Removes keys. A key that was not there is no error: it is gone, as asked.
+pub(crate) async fn del(args: DelArgs, talk: Talk) -> anyhow::Result<Exit> {
+    let client = Client::new(&args.service.url)?;
+    let paths = args.keys.iter().map(|key| path_of_key(key)).collect::<Result<Vec<_>, _>>()?;
+    for (key, path) in args.keys.iter().zip(paths) {
+        let reply = client.delete(&path).await?;
+        match reply {
+            Some(reply) if args.service.json => output::line(&reply)?,
+            None if args.service.json => output::line("{\"success\":true}")?,
+            Some(_) => talk.say(format!("removed {key:?}")),
+            None => talk.say(format!("there was no {key:?}")),
+        }
+    }
+    Ok(Exit::Success)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Verb};
+    use clap::Parser as _;
+
+    fn body_of(line: &[&str], text: &str) -> String {
+        let line = ["terrace", "set", "k"].iter().chain(line);
+        let Verb::Set(args) = Cli::parse_from(line).verb else { panic!("not a set") };
+        body(text, &args).unwrap()
+    }
+
+    #[test]
+    fn json_goes_in_as_it_was_written_and_the_rest_as_text() {
+        assert_eq!(body_of(&[], "{\"n\": 1.10}"), "{\"value\":{\"n\": 1.10}}");
+        assert_eq!(body_of(&[], "12345678901234567890123"), "{\"value\":12345678901234567890123}");
+        assert_eq!(body_of(&[], "hello \"you\""), "{\"value\":\"hello \\\"you\\\"\"}");
+        assert_eq!(body_of(&["--text"], "42"), "{\"value\":\"42\"}");
+        assert_eq!(body_of(&[], ""), "{\"value\":\"\"}");
+    }
+
+    #[test]
+    fn a_ttl_is_said_in_words() {
+        assert_eq!(body_of(&["--ttl", "90"], "1"), "{\"value\":1,\"ttl\":\"1m 30s\"}");
+        assert_eq!(body_of(&["--ttl", "250ms"], "1"), "{\"value\":1,\"ttl\":\"250ms\"}");
+    }
+}

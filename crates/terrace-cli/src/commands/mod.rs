@@ -1,0 +1,9 @@
+//! One file per verb.
+
+pub(crate) mod check;
+pub(crate) mod data;
+pub(crate) mod demo;
+pub(crate) mod invalidate;
+pub(crate) mod replay;
+pub(crate) mod serve;
+pub(crate) mod stats;

@@ -1,0 +1,104 @@
+//! `stats`: the counters of a running service, once or again and again.
+
+use crate::args::StatsArgs;
+use crate::client::Client;
+use crate::failure::{Exit, Failure};
+use crate::output;
+use crate::runtime::Stop;
+use crate::words;
+use serde_json::Value;
+
+const PATH: &str = "/api/cache/metrics";
+
+/// Prints counters.
+pub(crate) async fn stats(args: StatsArgs) -> anyhow::Result<Exit> {
+    let client = Client::new(&args.service.url)?;
+    let watch = args.watch.map(|interval| (interval, Stop::on_signals(None).1));
+    let mut before: Option<Value> = None;
+    loop {
+        let reply = client.get(PATH).await?.ok_or_else(|| {
+            Failure::new(Exit::Failure, format!("{} has no {PATH}", client.base()))
+                .next("is this the address of a terrace service?")
+        })?;
+        let now = client.json(&reply)?;
+        match (args.service.json, args.watch) {
+            (true, _) => output::line(&now.to_string())?,
+            (false, None) => output::line(&table(&now))?,
+            (false, Some(_)) => output::line(&changes(&now, before.as_ref()))?,
+        }
+        before = Some(now);
+        match &watch {
+            Some((interval, stop)) if !stop.wait_for(*interval).await => {}
+            _ => return Ok(Exit::Success),
+        }
+    }
+}
+
+/// All counters by name.
+fn table(stats: &Value) -> String {
+    let mut rows = Vec::new();
+    collect(stats, "", &mut rows);
+    words::table(&["counter", "value"], 1, rows).to_string()
+}
+
+/// Nested objects become dotted names.
+fn collect(value: &Value, name: &str, rows: &mut Vec<Vec<String>>) {
+    match value {
+        Value::Object(fields) => {
+            for (field, value) in fields {
+                let name = if name.is_empty() { field.clone() } else { format!("{name}.{field}") };
+                collect(value, &name, rows);
+            }
+        }
+        Value::Number(number) => {
+            let shown = number.as_u64().map_or_else(|| number.to_string(), words::count);
+            rows.push(vec![name.to_owned(), shown]);
+        }
+        Value::String(text) => rows.push(vec![name.to_owned(), text.clone()]),
+        other => rows.push(vec![name.to_owned(), other.to_string()]),
+    }
+}
+
+/// One line: what happened since the last look.
+fn changes(now: &Value, before: Option<&Value>) -> String {
+    let count = |stats: &Value, name: &str| stats.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let since = |name: &str| count(now, name).saturating_sub(before.map_or(0, |before| count(before, name)));
+    let (hits, misses) = (since("hits"), since("misses"));
+    let ratio = match hits + misses {
+        0 => "-".to_owned(),
+        all => words::percent(hits as f64 / all as f64),
+    };
+    format!(
+        "hits {}  misses {}  hit ratio {ratio}  sets {}  deletes {}  evictions {}  l1 entries {}  l2 errors {}",
+        words::count(hits),
+        words::count(misses),
+        words::count(since("sets")),
+        words::count(since("deletes")),
+        words::count(since("evictions")),
+        words::count(count(now, "l1_size")),
+        words::count(since("l2_errors")),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn nested_counters_have_dotted_names() {
+        let shown = table(&json!({"hits": 1234, "hit_rate": 0.5, "l2": {"errors": 0}, "mode": "memory"}));
+        for part in ["1,234", "0.5", "l2.errors", "memory"] {
+            assert!(shown.contains(part), "{part} is missing in\n{shown}");
+        }
+    }
+
+    #[test]
+    fn watching_shows_what_changed() {
+        let before = json!({"hits": 100, "misses": 100, "l1_size": 7});
+        let now = json!({"hits": 130, "misses": 110, "l1_size": 9});
+        let line = changes(&now, Some(&before));
+        assert!(line.starts_with("hits 30  misses 10  hit ratio 75.00 %"), "{line}");
+        assert!(line.contains("l1 entries 9"), "{line}");
+    }
+}

@@ -1,0 +1,60 @@
+//! The `terrace` command.
+//!
+//! Parsing and the exit code are here; each verb is a file in `commands`. What a verb prints, and where, is decided in
+//! `output`; how it ends, in `failure`.
+
+mod args;
+mod client;
+mod commands;
+mod failure;
+mod output;
+mod replay;
+mod runtime;
+mod tally;
+mod trace;
+mod words;
+mod zipf;
+
+use args::{Cli, TalkArgs, Verb};
+use clap::Parser as _;
+use failure::Exit;
+use output::Talk;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match start(cli) {
+        Ok(code) => code,
+        Err(error) => failure::report(&error).into(),
+    }
+}
+
+fn start(cli: Cli) -> anyhow::Result<ExitCode> {
+    use_one_tls_provider();
+    let default_log = if matches!(cli.verb, Verb::Serve(_)) { "info" } else { "error" };
+    output::start_log(&cli.talk, default_log);
+    runtime::run(run(cli.verb, &cli.talk))
+}
+
+async fn run(verb: Verb, talk: &TalkArgs) -> anyhow::Result<Exit> {
+    let talk = Talk::new(talk);
+    match verb {
+        Verb::Serve(args) => commands::serve::serve(args, talk).await,
+        Verb::Demo(args) => commands::demo::demo(args, talk).await,
+        Verb::Get(args) => commands::data::get(args, talk).await,
+        Verb::Set(args) => commands::data::set(args, talk).await,
+        Verb::Del(args) => commands::data::del(args, talk).await,
+        Verb::Invalidate(args) => commands::invalidate::invalidate(args, talk).await,
+        Verb::Stats(args) => commands::stats::stats(args).await,
+        Verb::Check(args) => commands::check::check(args, talk).await,
+        Verb::Replay(args) => commands::replay::replay(args, talk).await,
+    }
+}
+
+/// Chooses ring for everything that speaks TLS. Only a second choice in the same process could fail, and would do no
+/// harm.
+fn use_one_tls_provider() {
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("a TLS provider was chosen already");
+    }
+}

@@ -1,0 +1,102 @@
+//! Data goes to stdout, talk to stderr.
+//!
+//! 1. What a script reads is on stdout, complete and flushed, or the exit code is not zero.
+//! 2. Talk obeys `--quiet` and `-v`. Colour is used on a terminal only, and never if `NO_COLOR` is set.
+
+use crate::args::TalkArgs;
+use std::io::{IsTerminal as _, Write as _};
+use tracing_subscriber::EnvFilter;
+
+/// How much to say on stderr.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Talk {
+    /// Errors only.
+    Quiet,
+    /// What is going on.
+    Normal,
+    /// And what is known about the answer.
+    Verbose,
+}
+
+impl Talk {
+    /// As the command line asks.
+    pub(crate) fn new(args: &TalkArgs) -> Self {
+        match (args.quiet, args.verbose) {
+            (true, _) => Self::Quiet,
+            (false, 0) => Self::Normal,
+            (false, _) => Self::Verbose,
+        }
+    }
+
+    /// Says something to whoever watches.
+    pub(crate) fn say(self, words: impl AsRef<str>) {
+        if self >= Self::Normal {
+            eprintln!("{}", words.as_ref());
+        }
+    }
+
+    /// Says something that only the curious want to know.
+    pub(crate) fn detail(self, words: impl AsRef<str>) {
+        if self >= Self::Verbose {
+            eprintln!("{}", words.as_ref());
+        }
+    }
+}
+
+/// Writes data to stdout as it is.
+pub(crate) fn data(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()?;
+    Ok(())
+}
+
+/// Writes data to stdout, and ends its last line.
+pub(crate) fn line(text: &str) -> anyhow::Result<()> {
+    data(format!("{}\n", text.trim_end_matches('\n')).as_bytes())
+}
+
+/// Whether a person sees stdout.
+pub(crate) fn is_watched() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// Whether a person sees stderr.
+pub(crate) fn is_talk_watched() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+/// Whether a person can be asked.
+pub(crate) fn can_ask() -> bool {
+    std::io::stdin().is_terminal() && is_talk_watched()
+}
+
+/// Asks a question that only a clear yes answers with yes.
+pub(crate) fn ask(question: &str) -> anyhow::Result<bool> {
+    eprint!("{question} [y/N] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Sends the program's log to stderr: readable on a terminal, JSON elsewhere. `RUST_LOG` has the last word.
+pub(crate) fn start_log(args: &TalkArgs, default: &str) {
+    let level = match args.verbose {
+        _ if args.quiet => "error",
+        0 => default,
+        1 => "info",
+        _ => "debug,hyper=info,h2=info",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let has_colour = is_talk_watched() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = if is_talk_watched() {
+        log.with_ansi(has_colour).with_target(false).try_init()
+    } else {
+        log.json().flatten_event(true).try_init()
+    };
+    if let Err(error) = started {
+        eprintln!("warning: there will be no log: {error}");
+    }
+}

@@ -1,0 +1,146 @@
+//! The one owner of tasks, waiting, time and signals in this program.
+//!
+//! 1. Nothing else here spawns, sleeps or reads a clock.
+//! 2. The first SIGINT or SIGTERM asks to stop ([`Stop`]); the second ends the process at once, with the exit code
+//!    that a shell gives for it.
+
+use crate::failure::Exit;
+use std::future::Future;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Runs a future to its end on a multi-threaded runtime.
+pub(crate) fn run(future: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let exit = runtime.block_on(future)?;
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    Ok(exit.into())
+}
+
+/// Starts a task.
+#[expect(clippy::disallowed_methods, reason = "this module is the owner of tasks")]
+pub(crate) fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    tokio::spawn(future)
+}
+
+/// Runs work that blocks, beside the tasks.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await?
+}
+
+/// Waits for a while.
+#[expect(clippy::disallowed_methods, reason = "this module is the owner of waiting")]
+pub(crate) async fn sleep(while_: Duration) {
+    tokio::time::sleep(while_).await;
+}
+
+/// The exact time, to measure with.
+#[expect(clippy::disallowed_methods, reason = "this module is the owner of time")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Whether and when to stop: after a signal, a deadline, or a word from the program itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Stop(watch::Receiver<bool>);
+
+/// The hand that says "stop".
+#[derive(Clone, Debug)]
+pub(crate) struct StopHandle(watch::Sender<bool>);
+
+impl StopHandle {
+    /// Asks everything that holds the [`Stop`] to end.
+    pub(crate) fn stop(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Stop {
+    /// A stop that nothing but its handle triggers.
+    pub(crate) fn new() -> (StopHandle, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (StopHandle(sender), Self(receiver))
+    }
+
+    /// A stop that SIGINT and SIGTERM trigger, and `after` if given. A second signal ends the process.
+    pub(crate) fn on_signals(after: Option<Duration>) -> (StopHandle, Self) {
+        let (handle, stop) = Self::new();
+        let on_signal = handle.clone();
+        spawn(async move {
+            signal().await;
+            on_signal.stop();
+            let code = signal().await;
+            std::process::exit(code);
+        });
+        if let Some(after) = after {
+            let on_deadline = handle.clone();
+            spawn(async move {
+                sleep(after).await;
+                on_deadline.stop();
+            });
+        }
+        (handle, stop)
+    }
+
+    /// Whether it is time to stop.
+    pub(crate) fn is_set(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits until it is time to stop.
+    pub(crate) async fn wait(&self) {
+        let mut receiver = self.0.clone();
+        if receiver.wait_for(|is_set| *is_set).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits for a while, or until it is time to stop. Says whether it is.
+    pub(crate) async fn wait_for(&self, while_: Duration) -> bool {
+        tokio::select! {
+            () = self.wait() => true,
+            () = sleep(while_) => self.is_set(),
+        }
+    }
+}
+
+/// Waits for the next signal to end; gives the exit code that a shell would show for it.
+#[cfg(unix)]
+async fn signal() -> i32 {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => 128 + SignalKind::interrupt().as_raw_value(),
+        _ = terminate.recv() => 128 + SignalKind::terminate().as_raw_value(),
+    }
+}
+
+/// Waits for the next Ctrl-C.
+#[cfg(not(unix))]
+async fn signal() -> i32 {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    i32::from(Exit::Failure as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stop_reaches_every_clone_once_and_for_ever() {
+        let (handle, stop) = Stop::new();
+        let other = stop.clone();
+        assert!(!stop.is_set());
+        handle.stop();
+        other.wait().await;
+        assert!(stop.wait_for(Duration::from_secs(3600)).await);
+    }
+}

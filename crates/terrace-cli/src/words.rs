@@ -1,0 +1,91 @@
+//! How numbers look to a person.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use std::time::Duration;
+
+/// A time in three digits at most: `340 ns`, `1.2 µs`, `21 ms`, `3.5 s`.
+pub(crate) fn time(duration: Duration) -> String {
+    const UNITS: [(f64, &str); 4] = [(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")];
+    let nanos = duration.as_nanos() as f64;
+    let (scale, unit) = UNITS.into_iter().find(|(scale, _)| nanos >= *scale).unwrap_or((1.0, "ns"));
+    let scaled = nanos / scale;
+    let decimals = usize::from(scaled < 9.95 && scale > 1.0);
+    format!("{scaled:.decimals$} {unit}")
+}
+
+/// A number with separated thousands: `1,234,567`.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number of bytes: `512 B`, `1.5 KiB`, `3.2 GiB`.
+pub(crate) fn bytes(number: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut scaled = number as f64;
+    let mut unit = 0;
+    while scaled >= 1024.0 && unit + 1 < UNITS.len() {
+        scaled /= 1024.0;
+        unit += 1;
+    }
+    let decimals = usize::from(unit > 0);
+    format!("{scaled:.decimals$} {}", UNITS[unit])
+}
+
+/// A ratio as a percentage: `41.27 %`.
+pub(crate) fn percent(ratio: f64) -> String {
+    format!("{:.2} %", ratio * 100.0)
+}
+
+/// How many of something happened in a second.
+pub(crate) fn rate(number: u64, during: Duration) -> u64 {
+    let nanos = during.as_nanos().max(1);
+    u64::try_from(u128::from(number) * 1_000_000_000 / nanos).unwrap_or(u64::MAX)
+}
+
+/// A table in the notation of Markdown, its first `left` columns aligned to the left, the others to the right.
+pub(crate) fn table(header: &[&str], left: usize, rows: impl IntoIterator<Item = Vec<String>>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.to_vec());
+    for column in table.column_iter_mut().skip(left) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    for row in rows {
+        table.add_row(row);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_a_unit_that_suits_them() {
+        let shown = [0, 999, 1_000, 1_234, 21_400_000, 3_500_000_000].map(|n| time(Duration::from_nanos(n)));
+        assert_eq!(shown, ["0 ns", "999 ns", "1.0 µs", "1.2 µs", "21 ms", "3.5 s"]);
+    }
+
+    #[test]
+    fn counts_bytes_and_percentages() {
+        assert_eq!([0, 12, 999, 1000, 1_234_567].map(count), ["0", "12", "999", "1,000", "1,234,567"]);
+        assert_eq!([0, 1023, 1536, 3 << 30].map(bytes), ["0 B", "1023 B", "1.5 KiB", "3.0 GiB"]);
+        assert_eq!(percent(0.41265), "41.27 %");
+        assert_eq!(rate(300, Duration::from_millis(1500)), 200);
+    }
+
+    #[test]
+    fn tables_are_markdown() {
+        let table = table(&["trace", "hits"], 1, [vec!["oltp".to_owned(), "12".to_owned()]]).to_string();
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines, ["| trace | hits |", "|-------|------|", "| oltp  |   12 |"]);
+    }
+}

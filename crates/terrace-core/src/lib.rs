@@ -1,0 +1,35 @@
+//! The words, traits and pure rules of terrace.
+//!
+//! Every other crate speaks in these types. Nothing here waits, locks, spawns or opens a socket: given the same
+//! arguments, and the clock and the chance it is handed, a function of this crate always answers the same.
+//!
+//! | module | decides |
+//! |---|---|
+//! | [`key`] | what may be a key, a namespace or a tag, and which partition a key belongs to |
+//! | [`entry`] | is this entry fresh, stale or gone? |
+//! | [`version`] | which of two values of a key wins? |
+//! | [`envelope`] | what bytes go to L2? |
+//! | [`codec`] | how a value becomes bytes and back |
+//! | [`glob`] | does this key match this pattern? |
+//! | [`clock`] | what time is it? |
+//! | [`remote`] | what an L2 has to be able to do |
+//!
+//! Deliberately absent: I/O, an async runtime, `unsafe`, and any type of another crate in a public signature
+//! except [`bytes::Bytes`] and serde's traits.
+
+pub mod clock;
+pub mod codec;
+pub mod entry;
+pub mod envelope;
+pub mod glob;
+pub mod key;
+pub mod remote;
+pub mod version;
+
+pub use clock::{Clock, Moment};
+pub use codec::{Codec, CodecError};
+pub use entry::{Freshness, Lifetime, Ttl};
+pub use glob::Glob;
+pub use key::{CacheKey, Key, KeyError, Namespace, Partition, Tag};
+pub use remote::{Remote, RemoteError};
+pub use version::Version;

@@ -1,0 +1,338 @@
+//! What an L2 has to be able to do.
+//!
+//! [`Remote`] is the seam between the library, which decides, and an adapter, which does: **one attempt per call, no
+//! policy**. Retry, fallback and the order of tiers live above; physical names and wire formats live below.
+//!
+//! What an adapter must hold, and the conformance suite in the testkit checks:
+//! 1. Every change of a key gets the next [`Version`] of the key's partition, atomically with the change, and is
+//!    appended to the partition's log and published in the same step.
+//! 2. A [`Remote::fill`] stores only while its lease is held and nothing in the namespace was swept since it was
+//!    granted. [`Remote::set`] and [`Remote::invalidate`] void the lease. So the result of a load that began before
+//!    an invalidation is never stored after it.
+//! 3. Losing any metadata (lease, version counter, tag generation) makes misses, never hits on old values.
+//! 4. Every call ends within the adapter's own deadline.
+//!
+//! The trait is used as `Arc<dyn Remote>`; each call boxes its future, which a network round trip dwarfs.
+
+use crate::entry::Ttl;
+use crate::envelope::Sealed;
+use crate::glob::Glob;
+use crate::key::{Key, Namespace, Tag};
+use crate::version::Version;
+use bytes::Bytes;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+/// The future of one call.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What one attempt came to.
+pub type RemoteResult<'a, T> = BoxFuture<'a, Result<T, RemoteError>>;
+
+/// Why a call to L2 failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoteError {
+    /// There is no connection. The call was not sent.
+    #[error("L2 is unreachable: {reason}")]
+    Unavailable {
+        /// What the connection attempt said.
+        reason: String,
+    },
+    /// The deadline passed. The call may or may not have taken effect.
+    #[error("L2 did not answer within {after:?}")]
+    Timeout {
+        /// The deadline that passed.
+        after: Duration,
+    },
+    /// The connection broke after the call was sent. It may or may not have taken effect.
+    #[error("the connection to L2 broke: {reason}")]
+    Broken {
+        /// What was seen.
+        reason: String,
+    },
+    /// The server refused: rights, memory, a read-only replica.
+    #[error("L2 refused: {reason}")]
+    Refused {
+        /// The server's words.
+        reason: String,
+    },
+    /// The server answered something that this adapter does not understand.
+    #[error("L2 answered in an unexpected way: {reason}")]
+    Protocol {
+        /// What was expected and what came.
+        reason: String,
+    },
+    /// This node and the namespace in L2 disagree about settings that must be equal.
+    #[error("settings of this node and of L2 disagree: {reason}")]
+    Mismatch {
+        /// Which setting, with both values.
+        reason: String,
+    },
+}
+
+impl RemoteError {
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Timeout { .. } | Self::Broken { .. })
+    }
+
+    /// Whether the call certainly had no effect.
+    pub fn is_unsent(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Refused { .. } | Self::Mismatch { .. })
+    }
+
+    /// One word for metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable { .. } => "unavailable",
+            Self::Timeout { .. } => "timeout",
+            Self::Broken { .. } => "broken",
+            Self::Refused { .. } => "refused",
+            Self::Protocol { .. } => "protocol",
+            Self::Mismatch { .. } => "mismatch",
+        }
+    }
+}
+
+/// An entry as L2 holds it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stored {
+    /// The envelope, as [`crate::envelope::Envelope::open`] reads it. Bytes of a stranger until it has.
+    pub bytes: Bytes,
+    /// How much longer L2 keeps it, measured not later than the value was read. `None`: it is not known, so the
+    /// TTL in the envelope, counted from when the request was sent, is the bound.
+    pub remaining: Option<Ttl>,
+}
+
+/// Time on the server's clock, in microseconds since the Unix epoch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ServerTime(pub u64);
+
+/// The random name of one load, never of a client.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LeaseToken(pub u128);
+
+impl Stored {
+    /// The version that the bytes claim to have, whether or not they are an envelope; zero if they are too short.
+    /// Names a dead value to [`Remote::lease`].
+    pub fn claimed_version(&self) -> Version {
+        let claimed = self.bytes.get(Sealed::VERSION_AT);
+        claimed
+            .and_then(|bytes| bytes.try_into().ok())
+            .map_or(Version::ZERO, |bytes| u64::from_be_bytes(bytes).into())
+    }
+}
+
+impl fmt::Debug for LeaseToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LeaseToken({:032x})", self.0)
+    }
+}
+
+/// The right to load one key and to fill it, until it runs out or an invalidation voids it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lease {
+    /// Which load this is.
+    pub token: LeaseToken,
+    /// The version that the filled value will have.
+    pub version: Version,
+    /// The server's time when the lease was granted. A tag that was bumped at or after it was bumped during the load.
+    pub granted_at: ServerTime,
+}
+
+/// What came of asking for a lease.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LeaseOutcome {
+    /// The value is there by now.
+    Hit(Stored),
+    /// The caller may load and fill.
+    Granted(Lease),
+    /// Somebody else is loading.
+    Held {
+        /// How much longer their lease lasts at most.
+        remaining: Duration,
+    },
+}
+
+/// What came of a fill.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FillOutcome {
+    /// Stored, with the lease's version.
+    Stored,
+    /// Not stored: the lease ran out or was voided. The value may be returned to its leader, and kept nowhere.
+    Rejected,
+}
+
+/// What came of invalidating one key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Invalidated {
+    /// The version of the invalidation.
+    pub version: Version,
+    /// Whether there was a value.
+    pub existed: bool,
+}
+
+/// Which entries of a namespace a sweep removes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SweepRule {
+    /// All of them.
+    All,
+    /// Those whose key matches.
+    Matching(Glob),
+}
+
+/// How often a tag was bumped, as a number that only ever changes when it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Generation {
+    /// The version of the last bump, or of the floor if there was none since the partition's table was made.
+    pub version: Version,
+    /// The server's time of that bump or floor.
+    pub bumped_at: ServerTime,
+}
+
+/// What a tier says of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RemoteHealth {
+    /// How long the server took to answer.
+    pub round_trip: Duration,
+    /// Its name and version, e.g. `redis 7.0.15`.
+    pub server: String,
+}
+
+/// A shared tier: Redis, Valkey, or whatever else keeps the four rules above.
+///
+/// # Cancel safety
+/// Dropping the future of any call never corrupts the connection; a call that was sent is still executed.
+pub trait Remote: fmt::Debug + Send + Sync + 'static {
+    /// Checks that this node and L2 agree on the namespace's settings, and makes what tags need. The first call
+    /// for a namespace must be this one; calling it again is harmless.
+    ///
+    /// # Errors
+    /// [`RemoteError::Mismatch`] if another node uses the namespace with other settings.
+    fn open<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, ()>;
+
+    /// Reads one entry.
+    ///
+    /// # Cost
+    /// One round trip.
+    fn get<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> RemoteResult<'a, Option<Stored>>;
+
+    /// Reads many entries, in the order of `keys`.
+    ///
+    /// # Cost
+    /// One round trip per shard.
+    fn get_many<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        keys: &'a [Key],
+    ) -> RemoteResult<'a, Vec<Option<Stored>>>;
+
+    /// Asks for the right to load `key`, for at most `duration`. A value that is there is returned instead, unless
+    /// it is the one that the caller has seen and found `dead` (a tag of it was bumped, or it is no envelope): then
+    /// it counts as absent. It stays where it is until the fill replaces it.
+    ///
+    /// # Cost
+    /// One round trip.
+    fn lease<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        token: LeaseToken,
+        duration: Duration,
+        dead: Option<Version>,
+    ) -> RemoteResult<'a, LeaseOutcome>;
+
+    /// Gives a lease back without a value, so that the next caller need not wait for it to run out. A lease that is
+    /// no longer held is left alone.
+    ///
+    /// # Cost
+    /// One round trip.
+    fn release<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        lease: &'a Lease,
+    ) -> RemoteResult<'a, ()>;
+
+    /// Stores what was loaded under a lease, with the lease's version, and ends the lease. Never published: it
+    /// changes no logical state.
+    ///
+    /// # Cost
+    /// One round trip.
+    fn fill<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        lease: &'a Lease,
+        value: Sealed,
+        ttl: Ttl,
+    ) -> RemoteResult<'a, FillOutcome>;
+
+    /// Stores a value that the caller knows to be true now, voids any lease, and publishes the change. A TTL of
+    /// zero removes instead.
+    ///
+    /// # Cost
+    /// One round trip.
+    fn set<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        value: Sealed,
+        ttl: Ttl,
+    ) -> RemoteResult<'a, Version>;
+
+    /// [`Remote::set`] for many entries, in order; each is atomic, all of them together are not.
+    ///
+    /// # Cost
+    /// One round trip per shard.
+    fn set_many<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        entries: Vec<(Key, Sealed, Ttl)>,
+    ) -> RemoteResult<'a, Vec<Version>>;
+
+    /// Removes entries, voids their leases and publishes, in the order of `keys`.
+    ///
+    /// # Cost
+    /// One round trip per shard.
+    fn invalidate<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        keys: &'a [Key],
+    ) -> RemoteResult<'a, Vec<Invalidated>>;
+
+    /// Voids every lease of the namespace, publishes, then removes the entries that the rule names. Returns how many
+    /// were removed.
+    ///
+    /// # Cost
+    /// One pass over the keys of the whole server, in steps.
+    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, u64>;
+
+    /// Bumps tags: every entry that was stored with one of them is dead from now on.
+    ///
+    /// # Cost
+    /// One round trip per shard, whatever the number of entries.
+    fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, ()>;
+
+    /// The generations of tags, in the order of `tags`.
+    ///
+    /// # Cost
+    /// One round trip per shard.
+    fn generations<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        tags: &'a [Tag],
+    ) -> RemoteResult<'a, Vec<Generation>>;
+
+    /// Asks the server how it is.
+    ///
+    /// # Cost
+    /// One round trip.
+    fn health(&self) -> RemoteResult<'_, RemoteHealth>;
+
+    /// Ends the connections. Calls after it fail as [`RemoteError::Unavailable`].
+    fn close(&self) -> BoxFuture<'_, ()>;
+}

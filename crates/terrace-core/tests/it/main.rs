@@ -1,0 +1,8 @@
+//! The envelope, the codecs and the compression from outside: a format that stays, round trips, hostile bytes.
+
+mod allocation;
+mod codecs;
+mod fixture;
+mod golden;
+mod hostile;
+mod roundtrip;

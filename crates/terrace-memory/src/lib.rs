@@ -1,0 +1,56 @@
+//! The L1 engine of terrace: a bounded, concurrent, synchronous, in-process cache.
+//!
+//! ```
+//! use std::time::Duration;
+//! use terrace_core::{Clock, Moment};
+//! use terrace_memory::Memory;
+//!
+//! let clock = Clock::system();
+//! let memory = Memory::<String, u64>::builder().entries_max(10_000).bytes_max(64 << 20).clock(clock.clone()).build()?;
+//! memory.insert("visits".to_owned(), 7, 32, clock.now().plus(Duration::from_secs(60)));
+//! memory.insert("limit".to_owned(), 100, 32, Moment::NEVER);
+//! assert_eq!(memory.get("visits"), Some(7));
+//! # Ok::<(), terrace_memory::ConfigError>(())
+//! ```
+//!
+//! What is promised:
+//!
+//! 1. **Bounds.** Never more entries than the entries bound, never more weight than the bytes bound, whichever are
+//!    set. Each shard keeps its share, so a cache of several shards (from 2,048 entries on) starts to evict when
+//!    its first shard is full, a few percent below the bound.
+//! 2. **Expiry.** A read never returns an entry at or after its deadline, and may refuse it one clock resolution early.
+//!    An expired entry leaves when it is read, when room is needed, or by [`Memory::expire`], which the owner
+//!    calls from time to time: this crate has no threads. Expired entries leave before live ones are evicted.
+//! 3. **Big values.** A value that does not fit is not stored; nothing but its key's old value leaves for it.
+//! 4. **Order.** A read after an insert or a removal has returned sees its effect.
+//! 5. **The caller's code.** The removal listener and destructors run outside all locks. A panic of the caller's code
+//!    (`Hash`, `Eq`, `Clone`, `Drop`, listener, closures) leaves the cache consistent and usable.
+//! 6. **Cost.** A hit allocates nothing, takes one lock, and looks the key up by reference: any `Q` that is
+//!    [`Equivalent`](equivalent::Equivalent) to the key will do.
+//!
+//! Deliberately absent: loading, tiers, serialisation, an async runtime, background threads, `unsafe`. Time comes
+//! from a [`terrace_core::Clock`]. What is inside ([quick_cache](https://crates.io/crates/quick_cache) for the default
+//! policy) shows nowhere in the interface.
+
+mod bounds;
+mod builder;
+mod cache;
+mod counters;
+mod engine;
+mod listener;
+mod roster;
+mod shard;
+mod stats;
+mod sweep;
+#[cfg(test)]
+mod tests;
+#[cfg(any(test, feature = "validate"))]
+mod validate;
+mod write;
+
+pub use builder::{Builder, ConfigError, Policy};
+pub use cache::Memory;
+pub use listener::RemovalCause;
+pub use stats::MemoryStats;
+pub use sweep::Expired;
+pub use write::Insertion;

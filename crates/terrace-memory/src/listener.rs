@@ -1,0 +1,113 @@
+//! Telling the caller what left the cache, and why.
+//!
+//! 1. The listener runs outside all locks, on the thread whose call took the entry out, before that call returns.
+//!    So it may use the cache.
+//! 2. Every entry that was held is told of once, when it leaves. A value that was never held is not.
+//! 3. A panic of the listener is caught and counted; the next removal is told as ever.
+//! 4. Removals that the listener causes itself are told of too, nested at most [`NESTING_MAX`] deep. Below that they
+//!    are only counted: a listener that puts back whatever is evicted must come to an end.
+
+use crate::counters::{Counter, Counters};
+use smallvec::SmallVec;
+use std::cell::Cell;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// How deep calls of listeners may nest on one thread.
+pub(crate) const NESTING_MAX: u32 = 8;
+
+/// Why an entry left.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum RemovalCause {
+    /// Room was needed: by an insert, or by a resize.
+    Capacity,
+    /// Its deadline had passed when it left, whatever took it out.
+    Expired,
+    /// `remove`, `remove_if`, `retain`, `clear`, or an insert with a past deadline.
+    Explicit,
+    /// A newer value of its key came, even if that one was too big to be stored.
+    Replaced,
+}
+
+/// What is on its way out of the cache. It is dropped outside all locks.
+#[derive(Debug)]
+pub(crate) struct Departure<K, V> {
+    pub(crate) key: K,
+    pub(crate) value: V,
+    /// `None` for a value that was never held.
+    pub(crate) cause: Option<RemovalCause>,
+}
+
+/// What one operation took out: mostly nothing, or one or two.
+pub(crate) type Departures<K, V> = SmallVec<[Departure<K, V>; 2]>;
+
+/// The caller's function, as the builder took it.
+pub(crate) type RemovalFn<K, V> = Box<dyn Fn(&K, &V, RemovalCause) + Send + Sync>;
+
+/// The caller's function, if there is one.
+pub(crate) struct Listener<K, V>(Option<RemovalFn<K, V>>);
+
+impl<K, V> Listener<K, V> {
+    pub(crate) fn new(function: Option<RemovalFn<K, V>>) -> Self {
+        Self(function)
+    }
+
+    /// Counts the departures by cause, then tells the listener of each.
+    pub(crate) fn tell(&self, departures: &[Departure<K, V>], counters: &Counters) {
+        for cause in departures.iter().filter_map(|departure| departure.cause) {
+            counters.add(counter_of(cause), 1);
+        }
+        let Some(listener) = &self.0 else { return };
+        let told = departures.iter().filter_map(|departure| Some((departure, departure.cause?)));
+        let Some(_level) = Level::enter() else {
+            counters.add(Counter::ListenerSkips, told.count() as u64);
+            return;
+        };
+        for (Departure { key, value, .. }, cause) in told {
+            if catch_unwind(AssertUnwindSafe(|| listener(key, value, cause))).is_err() {
+                counters.add(Counter::ListenerPanics, 1);
+            }
+        }
+    }
+}
+
+impl<K, V> fmt::Debug for Listener<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Some(..)" } else { "None" })
+    }
+}
+
+const fn counter_of(cause: RemovalCause) -> Counter {
+    match cause {
+        RemovalCause::Capacity => Counter::Evictions,
+        RemovalCause::Expired => Counter::Expirations,
+        RemovalCause::Explicit => Counter::Removals,
+        RemovalCause::Replaced => Counter::Replacements,
+    }
+}
+
+/// One level of nesting on this thread, left when dropped.
+struct Level;
+
+thread_local! {
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+impl Level {
+    fn enter() -> Option<Self> {
+        DEPTH.with(|depth| {
+            let deeper = depth.get() + 1;
+            (deeper <= NESTING_MAX).then(|| {
+                depth.set(deeper);
+                Self
+            })
+        })
+    }
+}
+
+impl Drop for Level {
+    fn drop(&mut self) {
+        DEPTH.with(|depth| depth.set(depth.get() - 1));
+    }
+}

@@ -1,0 +1,27 @@
+//! Recounting the whole cache, for tests.
+
+use crate::cache::Memory;
+use std::hash::Hash;
+
+impl<K, V> Memory<K, V>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Recounts entries, weights, seats and the expiry index, and checks that they agree and that the bounds hold.
+    ///
+    /// Only with the feature `validate`. Others may use the cache meanwhile.
+    ///
+    /// # Panics
+    /// If anything disagrees: a bug of this crate.
+    ///
+    /// # Cost
+    /// Linear in the number of entries, each shard under its lock.
+    pub fn validate(&self) {
+        let bounds = self.bounds.lock();
+        let count = self.shards.len();
+        for (index, shard) in self.shards.iter().enumerate() {
+            shard.0.read().validate(bounds.share(index, count));
+        }
+    }
+}

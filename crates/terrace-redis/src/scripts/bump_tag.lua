@@ -1,0 +1,18 @@
+-- BUMP: gives a tag a new generation. A table that would grow beyond its bound is dropped for a new floor, which is
+-- newer than every generation in it. Begins by freeing memory, as INVALIDATE does.
+-- KEYS counter, log, channel, generations; ARGV origin, tag, most tags in the table
+local GENERATIONS, TAG, TAGS_MAX = KEYS[4], ARGV[2], tonumber(ARGV[3])
+local field = 't:' .. TAG
+
+redis.call('HDEL', GENERATIONS, field)
+local counter = read_counter()
+if redis.call('HEXISTS', GENERATIONS, 'floor') == 0 or redis.call('HLEN', GENERATIONS) > TAGS_MAX then
+  redis.call('UNLINK', GENERATIONS)
+  local floor = next_number(counter)
+  commit(counter, floor, 'floor', '')
+  redis.call('HSET', GENERATIONS, 'floor', text(floor) .. ':' .. text(now))
+end
+local number = next_number(counter)
+commit(counter, number, 'tag', TAG)
+redis.call('HSET', GENERATIONS, field, text(number) .. ':' .. text(now))
+return number

@@ -1,0 +1,156 @@
+//! The configuration as it is written: every section and key there is, and nothing else.
+//!
+//! 1. Unknown keys are refused, everywhere.
+//! 2. Everything is optional here. What must be there, and what goes together, is decided in [`super::check`], which
+//!    needs to know where each value stands: hence [`Spanned`].
+//!
+//! A new setting begins here. A table or key that is not built yet is absent, so naming it is an error that shows
+//! the place.
+
+use super::secret::{Address, Secret};
+use super::units::{ByteSize, Count, Flag, Period, TtlSetting};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use toml::Spanned;
+
+/// The whole file.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) server: Server,
+    pub(super) l1: L1,
+    pub(super) l2: L2,
+    pub(super) defaults: Defaults,
+    pub(super) origin: BTreeMap<Spanned<String>, Spanned<Origin>>,
+    pub(super) keyspace: BTreeMap<Spanned<String>, Spanned<Keyspace>>,
+    pub(super) metrics: Metrics,
+    pub(super) write_behind: WriteBehind,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Server {
+    pub(super) listen: Option<Spanned<String>>,
+    pub(super) request_timeout: Option<Spanned<Period>>,
+    pub(super) header_timeout: Option<Spanned<Period>>,
+    pub(super) max_body: Option<Spanned<ByteSize>>,
+    pub(super) max_requests: Option<Spanned<Count>>,
+    pub(super) max_connections: Option<Spanned<Count>>,
+    pub(super) shutdown: Shutdown,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Shutdown {
+    pub(super) drain: Option<Period>,
+    pub(super) grace: Option<Period>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct L1 {
+    pub(super) enabled: Option<Flag>,
+    pub(super) max_entries: Option<Spanned<Count>>,
+    pub(super) max_bytes: Option<Spanned<ByteSize>>,
+    pub(super) ttl: Option<Spanned<TtlSetting>>,
+    pub(super) policy: Option<Spanned<String>>,
+    pub(super) cleanup_interval: Option<Spanned<Period>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct L2 {
+    pub(super) url: Option<Spanned<Address>>,
+    pub(super) username: Option<String>,
+    pub(super) password: Option<Spanned<Secret>>,
+    pub(super) password_file: Option<Spanned<String>>,
+    pub(super) database: Option<Spanned<Count>>,
+    pub(super) key_prefix: Option<Spanned<String>>,
+    pub(super) pool_size: Option<Spanned<Count>>,
+    pub(super) min_idle: Option<Spanned<Count>>,
+    pub(super) timeouts: Timeouts,
+    pub(super) tls: Tls,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Timeouts {
+    pub(super) connect: Option<Spanned<Period>>,
+    pub(super) read: Option<Spanned<Period>>,
+    pub(super) write: Option<Spanned<Period>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Tls {
+    pub(super) root_certificate_file: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Defaults {
+    pub(super) ttl: Option<TtlSetting>,
+    pub(super) codec: Option<Spanned<String>>,
+    pub(super) compression: Compression,
+    pub(super) max_value: Option<Spanned<ByteSize>>,
+    pub(super) max_key: Option<Spanned<ByteSize>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Compression {
+    pub(super) algo: Option<Spanned<String>>,
+    pub(super) min: Option<ByteSize>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Origin {
+    #[serde(rename = "type")]
+    pub(super) kind: Option<Spanned<String>>,
+    pub(super) file: Option<Spanned<String>>,
+    pub(super) url: Option<Spanned<Address>>,
+    pub(super) pool: Option<Spanned<Count>>,
+    pub(super) statement_timeout: Option<Spanned<Period>>,
+    pub(super) connect_timeout: Option<Spanned<Period>>,
+    pub(super) delay: Option<Spanned<Period>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Keyspace {
+    pub(super) pattern: Option<Spanned<String>>,
+    pub(super) strategy: Option<Spanned<String>>,
+    pub(super) ttl: Option<TtlSetting>,
+    pub(super) l1: KeyspaceL1,
+    pub(super) source: Option<Spanned<Source>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct KeyspaceL1 {
+    pub(super) enabled: Option<Flag>,
+    pub(super) ttl: Option<TtlSetting>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Source {
+    pub(super) origin: Option<Spanned<String>>,
+    pub(super) load: Option<Spanned<String>>,
+    pub(super) load_many: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Metrics {
+    pub(super) enabled: Option<Flag>,
+    pub(super) interval: Option<Spanned<Period>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct WriteBehind {
+    pub(super) enabled: Option<Flag>,
+    pub(super) interval: Option<Spanned<Period>>,
+}

@@ -1,0 +1,414 @@
+//! What the service is told: a TOML file, the environment and flags, made into one checked [`Config`].
+//!
+//! 1. Order: defaults < file < well-known variables < `TERRACE__*` variables < flags.
+//! 2. Nothing is repaired silently: an unknown key, a value that cannot be, or settings that contradict each other
+//!    are refused, with the line and a caret, or with the variable's name.
+//! 3. A [`Config`] that exists is consistent: every origin and capture it names is there, every number is in range.
+//!    Whether servers answer and SQL compiles is not known before [`crate::Server::check`].
+//! 4. Secrets are never shown: see [`secret`].
+//!
+//! | stage | module |
+//! |---|---|
+//! | the keys that exist | `file` |
+//! | `${VAR}`, variables, flags | `overlay` |
+//! | defaults, rules between settings | `check` |
+//! | how a refusal looks | `report` |
+
+mod check;
+mod file;
+mod keyspaces;
+mod overlay;
+mod report;
+mod secret;
+mod units;
+
+pub use report::ConfigError;
+pub use secret::{Address, Secret};
+pub use units::{ByteSize, Period, TtlSetting};
+
+use crate::origin::sql::Statement;
+use crate::template::Template;
+use report::{Document, Extra};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Where a configuration comes from.
+///
+/// # Examples
+/// ```
+/// use terrace_server::config::{Config, Sources};
+/// let sources = Sources::text("[l1]\nmax_entries = 500\n").flag("--listen", "server.listen", "127.0.0.1:0");
+/// let config = Config::load(&sources)?;
+/// assert_eq!(config.l1.max_entries, 500);
+/// assert_eq!(config.server.listen, "127.0.0.1:0");
+/// # Ok::<(), terrace_server::config::ConfigError>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Sources {
+    file: Option<PathBuf>,
+    text: Option<String>,
+    variables: Vec<(String, String)>,
+    flags: Vec<Extra>,
+}
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl Sources {
+    /// Nothing: the defaults.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// A TOML file.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self { file: Some(path.into()), ..Self::default() }
+    }
+
+    /// TOML text that is in no file.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { text: Some(text.into()), ..Self::default() }
+    }
+
+    /// The environment of this process. Variables that are not UTF-8 are left out.
+    #[must_use]
+    pub fn environment(self) -> Self {
+        let readable = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        self.variables(readable)
+    }
+
+    /// These environment variables, and no others.
+    #[must_use]
+    pub fn variables(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.variables = variables.into_iter().collect();
+        self.variables.sort();
+        self
+    }
+
+    /// A command line flag: its name in errors, the key it sets (`server.listen`), and its value.
+    #[must_use]
+    pub fn flag(mut self, name: &str, key: &str, value: impl Into<String>) -> Self {
+        let path = key.split('.').map(str::to_owned).collect();
+        self.flags.push(Extra { name: name.to_owned(), path, value: value.into() });
+        self
+    }
+
+    fn document(&self) -> Result<Document, ConfigError> {
+        let text = match (&self.text, &self.file) {
+            (Some(text), _) => text.clone(),
+            (None, Some(path)) => std::fs::read_to_string(path).map_err(|error| {
+                ConfigError::new(format!("error: cannot read {}\n  = note: {error}", path.display()))
+            })?,
+            (None, None) => String::new(),
+        };
+        let mut extras = overlay::from_environment(&self.variables);
+        extras.extend(self.flags.iter().cloned());
+        Ok(Document { path: self.file.clone(), text, extras })
+    }
+}
+
+/// Everything the service is told, checked, with defaults filled in.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Config {
+    /// The listener, and the limits on requests.
+    pub server: ServerConfig,
+    /// The memory of this process.
+    pub l1: L1Config,
+    /// The shared tier; `None` runs on memory alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l2: Option<L2Config>,
+    /// What holds for every keyspace that says nothing else.
+    pub defaults: Defaults,
+    /// The systems of record, by name.
+    #[serde(rename = "origin", skip_serializing_if = "BTreeMap::is_empty")]
+    pub origins: BTreeMap<String, OriginConfig>,
+    /// The keyspaces, by name.
+    #[serde(rename = "keyspace", skip_serializing_if = "BTreeMap::is_empty")]
+    pub keyspaces: BTreeMap<String, KeyspaceConfig>,
+    /// Metrics.
+    pub metrics: MetricsConfig,
+    /// How write-behind flushes. No keyspace can use it yet: the strategy is not built.
+    pub write_behind: WriteBehindConfig,
+}
+
+/// The listener, and the limits on requests.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// Host and port to listen on; port 0 takes a free one. Default `127.0.0.1:4000`.
+    pub listen: String,
+    /// How long a request may take, with its body and its origin. Default 5 s.
+    pub request_timeout: Period,
+    /// How long a client may take to send the head of a request, and a connection may idle. Default 30 s.
+    pub header_timeout: Period,
+    /// Largest request body, in bytes. Default 8 MiB.
+    pub max_body: ByteSize,
+    /// Most requests at work at a time; more are answered 503. Default 4096.
+    pub max_requests: u64,
+    /// Most connections at a time; more wait to be accepted. Default 10,000.
+    pub max_connections: u64,
+    /// How the service stops.
+    pub shutdown: ShutdownConfig,
+}
+
+/// How the service stops.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ShutdownConfig {
+    /// How long it goes on serving while `/readyz` says 503, so that load balancers notice. Default 5 s.
+    pub drain: Period,
+    /// How long requests that are under way may take after that. Default 25 s.
+    pub grace: Period,
+}
+
+/// Which entries leave L1 first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EvictionPolicy {
+    /// Those that were used neither often nor recently.
+    Default,
+    /// Those that were used least recently.
+    Lru,
+}
+
+/// The memory of this process.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct L1Config {
+    /// Whether there is an L1. Default true.
+    pub enabled: bool,
+    /// Most entries; 0 is bounded by bytes only. Default 10,000.
+    pub max_entries: u64,
+    /// Most bytes; `None` is bounded by entries only. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<ByteSize>,
+    /// The longest an L1 copy lives. Default 1 minute.
+    pub ttl: TtlSetting,
+    /// Which entries leave first. Default `default`.
+    pub policy: EvictionPolicy,
+    /// How often expired entries are removed that nobody reads. Default 60 s.
+    pub cleanup_interval: Period,
+}
+
+/// The shared tier.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct L2Config {
+    /// `redis://` or `rediss://` host, port and database.
+    pub url: Address,
+    /// User for servers with access control lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// Database number; `None` is the URL's, or 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<u32>,
+    /// What every key begins with. Default `terrace:`.
+    pub key_prefix: String,
+    /// Connections that a pool would have. Default 100. Connections here carry many requests at once, so this maps to
+    /// a few of them.
+    pub pool_size: u64,
+    /// Idle connections that a pool would keep. Accepted for compatibility: multiplexed connections are always open.
+    pub min_idle: u64,
+    /// Deadlines.
+    pub timeouts: L2Timeouts,
+    /// A file with the PEM root certificate to trust for `rediss://`, instead of the well-known ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_certificate_file: Option<PathBuf>,
+}
+
+/// Deadlines of the shared tier.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct L2Timeouts {
+    /// For a connection. Default 5 s.
+    pub connect: Period,
+    /// For a read. Default 3 s.
+    pub read: Period,
+    /// For a write. Default 3 s.
+    pub write: Period,
+}
+
+/// What holds for every keyspace that says nothing else.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Defaults {
+    /// How long entries are fresh. Default 1 hour.
+    pub ttl: TtlSetting,
+    /// How values become bytes. Always `json`.
+    pub codec: &'static str,
+    /// Compression in L2.
+    pub compression: CompressionConfig,
+    /// Largest value, in bytes of JSON. Default 1 MiB.
+    pub max_value: ByteSize,
+    /// Longest key, in bytes. Default 512.
+    pub max_key: ByteSize,
+}
+
+/// Compression in L2.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct CompressionConfig {
+    /// The algorithm. Default `zstd`.
+    pub algo: CompressionAlgorithm,
+    /// Shortest value that is compressed. Default 1 KiB.
+    pub min: ByteSize,
+}
+
+/// A compression algorithm.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CompressionAlgorithm {
+    /// Zstandard, level 1.
+    Zstd,
+    /// LZ4.
+    Lz4,
+    /// No compression.
+    None,
+}
+
+/// A system of record.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum OriginConfig {
+    /// A SQLite file.
+    Sqlite(SqliteConfig),
+    /// A PostgreSQL server.
+    Postgres(PostgresConfig),
+}
+
+/// A SQLite file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct SqliteConfig {
+    /// The file. It is opened read-only, when first asked.
+    pub file: PathBuf,
+    /// Connections, each on a thread of its own. Default 2.
+    pub pool: u64,
+    /// How long a statement may run. Default 2 s.
+    pub statement_timeout: Period,
+    /// Waits this long before every load, for demonstrations of a slow origin. Default 0.
+    pub delay: Period,
+}
+
+/// A PostgreSQL server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct PostgresConfig {
+    /// `postgres://user:password@host/database`.
+    pub url: Address,
+    /// Most connections. Default 16.
+    pub pool: u64,
+    /// How long a statement may run. Default 2 s.
+    pub statement_timeout: Period,
+    /// How long to wait for a connection. Default 2 s.
+    pub connect_timeout: Period,
+}
+
+/// What a keyspace does about its origin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Strategy {
+    /// The program reads the cache, and fills it itself.
+    CacheAside,
+    /// A miss is loaded from the origin.
+    ReadThrough,
+}
+
+/// A part of the keys, with rules of its own.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct KeyspaceConfig {
+    /// Which keys.
+    #[serde(serialize_with = "pattern")]
+    pub pattern: Template,
+    /// What happens on a miss.
+    pub strategy: Strategy,
+    /// How long entries are fresh.
+    pub ttl: TtlSetting,
+    /// Its L1 copies.
+    pub l1: KeyspaceL1,
+    /// Where values are loaded from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceConfig>,
+}
+
+fn pattern<S: serde::Serializer>(pattern: &Template, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(pattern.as_str())
+}
+
+/// The L1 copies of one keyspace.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct KeyspaceL1 {
+    /// Whether there are any.
+    pub enabled: bool,
+    /// The longest they live.
+    pub ttl: TtlSetting,
+}
+
+/// Where the values of a keyspace are loaded from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct SourceConfig {
+    /// The name of the origin.
+    pub origin: String,
+    /// The statement that loads one value.
+    pub load: Statement,
+    /// The statement that loads many values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_many: Option<Statement>,
+}
+
+/// Metrics.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct MetricsConfig {
+    /// Whether `GET /metrics` answers and the counters are logged. Default true.
+    pub enabled: bool,
+    /// How often the counters are logged. Default 10 s.
+    pub interval: Period,
+}
+
+/// How write-behind flushes. No keyspace can use it yet: the strategy is not built.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct WriteBehindConfig {
+    /// Whether keyspaces may use it. Default true.
+    pub enabled: bool,
+    /// How often it flushes. Default 10 s.
+    pub interval: Period,
+}
+
+impl Config {
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with everything that is wrong and where: file, line, column and a caret, or the name of the
+    /// variable or flag.
+    ///
+    /// # Cost
+    /// Reads the file, and `l2.password_file` if there is one. Opens no connection.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let document = sources.document()?;
+        let root = overlay::read(&document, &sources.variables)?;
+        let file = file::File::deserialize(toml::de::Deserializer::from(root))
+            .map_err(|error| document.refuse_toml(&error))?;
+        check::check(&document, file)
+    }
+
+    /// The configuration with every default filled in, as TOML that loads again. Secrets are hidden.
+    pub fn effective_toml(&self) -> String {
+        toml::to_string(self).expect("every setting has a TOML form")
+    }
+}

@@ -1,0 +1,241 @@
+//! Passwords, and addresses that contain them.
+//!
+//! 1. Neither `Debug` nor `Display` nor serde ever shows a secret. Only `reveal` does, and only the code that opens
+//!    a connection calls it.
+//! 2. A wrong value is refused without being quoted.
+//! 3. [`mask`] keeps the length of a text, so that an error can point into the masked text.
+
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+
+/// What stands where a secret was.
+const HIDDEN: &str = "***";
+
+/// A password.
+///
+/// # Examples
+/// ```
+/// use terrace_server::config::Secret;
+/// let password = Secret::new("hunter2");
+/// assert_eq!(format!("{password:?}"), "***");
+/// assert_eq!(password.reveal(), "hunter2");
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps a text secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for whoever opens the connection.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(HIDDEN)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(QuietText).map(Self)
+    }
+}
+
+/// The address of a server, which may contain a user and a password.
+///
+/// # Examples
+/// ```
+/// use terrace_server::config::Address;
+/// let address = Address::new("redis://app:hunter2@cache:6379/3");
+/// assert_eq!(address.to_string(), "redis://***@cache:6379/3");
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address(String);
+
+impl Address {
+    /// Keeps the credentials of an address secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The whole address, for whoever opens the connection.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hide(&self.0))
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", hide(&self.0))
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(QuietText).map(Self)
+    }
+}
+
+/// Takes text, and refuses anything else without repeating it.
+struct QuietText;
+
+const NOT_TEXT: &str = "expected text in quotes";
+
+impl Visitor<'_> for QuietText {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text in quotes")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<String, E> {
+        Err(E::custom(NOT_TEXT))
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<String, E> {
+        Err(E::custom(NOT_TEXT))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<String, E> {
+        Err(E::custom(NOT_TEXT))
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<String, E> {
+        Err(E::custom(NOT_TEXT))
+    }
+}
+
+/// Where the credentials of an address are: from after `://` to before the last `@`, and what follows `password=`.
+fn credentials(text: &str) -> Vec<std::ops::Range<usize>> {
+    let mut found = Vec::new();
+    if let Some(scheme_end) = text.find("://").map(|at| at + 3)
+        && let Some(at) = text[scheme_end..].rfind('@')
+    {
+        found.push(scheme_end..scheme_end + at);
+    }
+    let lower = text.to_ascii_lowercase();
+    for (at, word) in lower.match_indices("password=") {
+        let from = at + word.len();
+        let to = lower[from..].find('&').map_or(text.len(), |length| from + length);
+        if found.iter().all(|range: &std::ops::Range<usize>| range.end <= from) {
+            found.push(from..to);
+        }
+    }
+    found
+}
+
+/// An address without its credentials, for people.
+fn hide(address: &str) -> String {
+    let mut hidden = address.to_owned();
+    for range in credentials(address).into_iter().rev() {
+        hidden.replace_range(range, HIDDEN);
+    }
+    hidden
+}
+
+/// A configuration text with every secret replaced by as many stars.
+pub(super) fn mask(text: &str) -> String {
+    let mut masked = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        masked.push_str(&mask_line(line));
+    }
+    masked
+}
+
+fn mask_line(line: &str) -> String {
+    let body = line.trim_end_matches(['\n', '\r']);
+    let mut masked = line.to_owned();
+    let mut star_out = |range: std::ops::Range<usize>| {
+        let stars = "*".repeat(range.len());
+        masked.replace_range(range, &stars);
+    };
+    if let Some(range) = password_value(body) {
+        star_out(range);
+    }
+    for range in credentials(body) {
+        star_out(range);
+    }
+    masked
+}
+
+/// What stands after `password =` on a line, to its end.
+fn password_value(line: &str) -> Option<std::ops::Range<usize>> {
+    for (at, word) in line.match_indices("password") {
+        let after = &line[at + word.len()..];
+        let rest = after.trim_start_matches(['"', '\'', ' ', '\t']);
+        if let Some(value) = rest.strip_prefix('=') {
+            return Some(line.len() - value.len()..line.len());
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_their_credentials() {
+        for (address, shown) in [
+            ("redis://localhost:6379", "redis://localhost:6379"),
+            ("redis://:pw@host/1", "redis://***@host/1"),
+            ("rediss://user:p@ss/w@host:1/0", "rediss://***@host:1/0"),
+            ("postgres://h/db?user=a&password=pw&x=1", "postgres://h/db?user=a&password=***&x=1"),
+            ("host=h user=u password='p w' dbname=d", "host=h user=u password=***"),
+            ("postgres://u:pw@h/db?password=pw", "postgres://***@h/db?password=***"),
+        ] {
+            assert_eq!(Address::new(address).to_string(), shown);
+            assert_eq!(format!("{:?}", Address::new(address)), format!("{shown:?}"));
+        }
+    }
+
+    #[test]
+    fn masking_keeps_the_length_and_hides_the_secret() {
+        for line in [
+            "password = \"hunter2\"\n",
+            "l2 = { password = \"hunter2\", database = 3 }\r\n",
+            "\"password\"='hunter2'",
+            "url = \"redis://u:hunter2@host\" # note\n",
+            "url = \"postgres://h/?password=hunter2\"",
+        ] {
+            let masked = mask(line);
+            assert_eq!(masked.len(), line.len());
+            assert!(!masked.contains("hunter2"), "{masked}");
+        }
+    }
+
+    #[test]
+    fn masking_leaves_the_rest_alone() {
+        let text = "[l2]\nurl = \"redis://host\"\n# the password is in a file\npassword_file = \"/run/secret\"\n";
+        assert_eq!(mask(text), text);
+    }
+}

@@ -1,0 +1,5 @@
+//! The terrace service.
+
+pub mod config;
+pub mod origin;
+pub mod template;

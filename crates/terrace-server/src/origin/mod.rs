@@ -1,0 +1,2 @@
+//! origins
+pub mod sql;

@@ -1,0 +1,395 @@
+//! An L2 in memory, with the behaviour of the real server and with faults at will.
+//!
+//! [`FakeRemote`] is one node's connection to a server that lives in this process. [`FakeRemote::another_node`] gives
+//! a second node on the same server, with faults of its own. Clones share everything.
+//!
+//! 1. Every call takes effect at one moment, and each moment is at least a microsecond of server time after the one
+//!    before, also while a manual clock stands still.
+//! 2. What a call answers is what the adapter to a real server answers, but for the numbers; a differential test
+//!    holds that.
+//!
+//! Deliberately absent: eviction by itself, replicas, and latency that nobody asked for ([`FakeRemote::hold`]).
+
+mod faults;
+mod partition;
+mod server;
+
+pub use faults::{Fault, Gate, Operation, Point};
+pub use partition::Message;
+
+use bytes::Bytes;
+use faults::Faults;
+use parking_lot::Mutex;
+use server::{Caller, Now, Server};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+use terrace_core::envelope::Sealed;
+use terrace_core::remote::{
+    BoxFuture, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Remote, RemoteError,
+    RemoteHealth, RemoteResult, ServerTime, Stored, SweepRule,
+};
+use terrace_core::{Clock, Key, Namespace, Partition, Tag, Ttl, Version};
+use tokio::sync::oneshot;
+
+struct Shared {
+    clock: Clock,
+    /// The last server time that was given out, in microseconds.
+    last_micros: AtomicU64,
+    nodes: AtomicU64,
+    state: Mutex<Server>,
+}
+
+impl Shared {
+    fn now(&self) -> Now {
+        let wall = self.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX / 2);
+        let next = |last: u64| wall.max(last + 1);
+        let last = self.last_micros.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(next(last)));
+        let last = last.expect("the update is never refused");
+        Now { moment: self.clock.precise(), micros: next(last) }
+    }
+}
+
+struct Node {
+    id: u64,
+    partitions: u16,
+    is_closed: AtomicBool,
+    faults: Mutex<Faults>,
+}
+
+/// One node's connection to a server that lives in this process.
+///
+/// # Examples
+/// ```
+/// use terrace_core::{Clock, Key, Namespace, Remote};
+/// use terrace_testkit::fake::{Fault, FakeRemote};
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// let remote = FakeRemote::new(Clock::manual());
+/// let (namespace, key) = (Namespace::new("users")?, Key::new("42")?);
+/// remote.open(&namespace).await?;
+/// assert_eq!(remote.get(&namespace, &key).await?, None);
+/// remote.set_fault(Some(Fault::Unavailable));
+/// assert!(remote.get(&namespace, &key).await.is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct FakeRemote {
+    shared: Arc<Shared>,
+    node: Arc<Node>,
+}
+
+impl FakeRemote {
+    /// A new server, and a first node on it. Values expire by `clock`.
+    pub fn new(clock: Clock) -> Self {
+        Self::with_partitions(clock, Partition::COUNT_DEFAULT)
+    }
+
+    /// A new server, and a first node on it that is set to this number of partitions.
+    pub fn with_partitions(clock: Clock, partitions: u16) -> Self {
+        let shared = Shared {
+            clock,
+            last_micros: AtomicU64::new(0),
+            nodes: AtomicU64::new(0),
+            state: Mutex::default(),
+        };
+        Self::node(Arc::new(shared), partitions)
+    }
+
+    /// Another node on the same server, with no faults.
+    #[must_use]
+    pub fn another_node(&self) -> Self {
+        Self::node(Arc::clone(&self.shared), self.node.partitions)
+    }
+
+    /// Another node on the same server that is set to another number of partitions.
+    #[must_use]
+    pub fn another_node_with_partitions(&self, partitions: u16) -> Self {
+        Self::node(Arc::clone(&self.shared), partitions)
+    }
+
+    fn node(shared: Arc<Shared>, partitions: u16) -> Self {
+        let id = shared.nodes.fetch_add(1, Ordering::Relaxed);
+        let node = Node { id, partitions, is_closed: AtomicBool::new(false), faults: Mutex::default() };
+        Self { shared, node: Arc::new(node) }
+    }
+
+    /// Makes every call of this node fail like this, until it is set to `None`.
+    pub fn set_fault(&self, fault: Option<Fault>) {
+        self.node.faults.lock().set_all(fault);
+    }
+
+    /// Makes every call of one operation of this node fail like this, until it is set to `None`.
+    pub fn set_fault_on(&self, operation: Operation, fault: Option<Fault>) {
+        self.node.faults.lock().set_on(operation, fault);
+    }
+
+    /// Makes the next call of one operation of this node fail like this. More of them queue up.
+    pub fn fail_next(&self, operation: Operation, fault: Fault) {
+        self.node.faults.lock().push_next(operation, fault);
+    }
+
+    /// Holds the calls of one operation of this node until the gate lets them go.
+    pub fn hold(&self, operation: Operation, point: Point) -> Gate {
+        let gate = Gate::new(point);
+        self.node.faults.lock().hold(operation, &gate);
+        gate
+    }
+
+    /// How many calls of one operation this node made, failed ones included.
+    pub fn calls(&self, operation: Operation) -> u64 {
+        self.node.faults.lock().calls(operation)
+    }
+
+    /// How many calls this node made, failed ones included.
+    pub fn calls_total(&self) -> u64 {
+        self.node.faults.lock().calls_total()
+    }
+
+    /// Counts from zero again.
+    pub fn reset_calls(&self) {
+        self.node.faults.lock().reset_calls();
+    }
+
+    /// Loses everything, as a restart without persistence does.
+    pub fn flush(&self) {
+        self.shared.state.lock().flush();
+    }
+
+    /// Loses one value, as a server that is short of memory does. Returns whether there was one.
+    pub fn evict(&self, namespace: &Namespace, key: &Key) -> bool {
+        self.shared.state.lock().evict(namespace, key)
+    }
+
+    /// Loses every lease.
+    pub fn lose_leases(&self) {
+        self.shared.state.lock().lose_leases();
+    }
+
+    /// Loses every version counter and barrier.
+    pub fn lose_counters(&self) {
+        self.shared.state.lock().for_each_partition(partition::Partition::lose_counter);
+    }
+
+    /// Loses every table of tag generations.
+    pub fn lose_generations(&self) {
+        self.shared.state.lock().for_each_partition(partition::Partition::lose_generations);
+    }
+
+    /// Replaces a value by other bytes, as a stranger on a shared server could.
+    pub fn tamper(&self, namespace: &Namespace, key: &Key, bytes: Bytes) {
+        self.shared.state.lock().tamper(namespace, key, bytes);
+    }
+
+    /// Moves the server's clock ahead of the wall, for versions and lease times; expiry follows the clock alone.
+    pub fn advance_server_time(&self, by: Duration) {
+        let by = u64::try_from(by.as_micros()).unwrap_or(u64::MAX / 2);
+        self.shared.last_micros.store(self.shared.now().micros + by, Ordering::SeqCst);
+    }
+
+    /// The time on the server's clock.
+    pub fn server_time(&self) -> ServerTime {
+        ServerTime(self.shared.now().micros)
+    }
+
+    /// The keys that have a value, in order.
+    pub fn keys(&self, namespace: &Namespace) -> Vec<Key> {
+        self.shared.state.lock().keys(namespace, self.shared.clock.precise())
+    }
+
+    /// The log of the partition that a key or tag belongs to, oldest message first.
+    pub fn log(&self, namespace: &Namespace, name: &str) -> Vec<Message> {
+        let id = Partition::of(namespace, name, self.node.partitions);
+        self.shared.state.lock().log(namespace, id)
+    }
+
+    fn caller(&self) -> Caller {
+        Caller { id: self.node.id, partitions: self.node.partitions, now: self.shared.now() }
+    }
+
+    /// Runs `effect` on the server, now or when a gate says so, unless a fault is in the way.
+    async fn call<T: Send + 'static>(
+        &self,
+        operation: Operation,
+        effect: impl FnOnce(&mut Server, &Self) -> Result<T, RemoteError> + Send + 'static,
+    ) -> Result<T, RemoteError> {
+        let (fault, gate) = self.node.faults.lock().arrive(operation);
+        if self.node.is_closed.load(Ordering::SeqCst) {
+            return Err(RemoteError::Unavailable { reason: "it was closed".to_owned() });
+        }
+        let node = self.clone();
+        let run = move || match fault {
+            None => effect(&mut node.shared.state.lock(), &node),
+            Some(fault) => {
+                if fault.has_effect() {
+                    effect(&mut node.shared.state.lock(), &node).ok();
+                }
+                Err(fault.error())
+            }
+        };
+        let Some(gate) = gate else { return run() };
+        let (sender, receiver) = oneshot::channel();
+        match gate.point {
+            Point::BeforeEffect => gate.arrive(Box::new(move || drop(sender.send(run())))),
+            Point::AfterEffect => {
+                let reply = run();
+                gate.arrive(Box::new(move || drop(sender.send(reply))));
+            }
+        }
+        receiver.await.unwrap_or_else(|_| Err(Fault::BrokenAfterEffect.error()))
+    }
+}
+
+impl fmt::Debug for FakeRemote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FakeRemote").field("node", &self.node.id).finish_non_exhaustive()
+    }
+}
+
+impl Remote for FakeRemote {
+    fn open<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, ()> {
+        let namespace = namespace.clone();
+        Box::pin(self.call(Operation::Open, move |server, node| server.open(&namespace, node.caller())))
+    }
+
+    fn get<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> RemoteResult<'a, Option<Stored>> {
+        let (namespace, key) = (namespace.clone(), key.clone());
+        Box::pin(
+            self.call(Operation::Get, move |server, node| Ok(server.get(&namespace, &key, node.caller()))),
+        )
+    }
+
+    fn get_many<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        keys: &'a [Key],
+    ) -> RemoteResult<'a, Vec<Option<Stored>>> {
+        let (namespace, keys) = (namespace.clone(), keys.to_vec());
+        Box::pin(self.call(Operation::GetMany, move |server, node| {
+            Ok(keys.iter().map(|key| server.get(&namespace, key, node.caller())).collect())
+        }))
+    }
+
+    fn lease<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        token: LeaseToken,
+        duration: Duration,
+        dead: Option<Version>,
+    ) -> RemoteResult<'a, LeaseOutcome> {
+        let (namespace, key) = (namespace.clone(), key.clone());
+        Box::pin(self.call(Operation::Lease, move |server, node| {
+            Ok(server.lease(&namespace, &key, (token, duration, dead), node.caller()))
+        }))
+    }
+
+    fn release<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        lease: &'a Lease,
+    ) -> RemoteResult<'a, ()> {
+        let (namespace, key, lease) = (namespace.clone(), key.clone(), lease.clone());
+        Box::pin(self.call(Operation::Release, move |server, node| {
+            server.release(&namespace, &key, &lease, node.caller());
+            Ok(())
+        }))
+    }
+
+    fn fill<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        lease: &'a Lease,
+        value: Sealed,
+        ttl: Ttl,
+    ) -> RemoteResult<'a, FillOutcome> {
+        let (namespace, key, lease) = (namespace.clone(), key.clone(), lease.clone());
+        Box::pin(self.call(Operation::Fill, move |server, node| {
+            Ok(server.fill(&namespace, &key, &lease, (&value, ttl), node.caller()))
+        }))
+    }
+
+    fn set<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        value: Sealed,
+        ttl: Ttl,
+    ) -> RemoteResult<'a, Version> {
+        let (namespace, key) = (namespace.clone(), key.clone());
+        Box::pin(self.call(Operation::Set, move |server, node| {
+            Ok(server.set(&namespace, &key, (&value, ttl), node.caller()))
+        }))
+    }
+
+    fn set_many<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        entries: Vec<(Key, Sealed, Ttl)>,
+    ) -> RemoteResult<'a, Vec<Version>> {
+        let namespace = namespace.clone();
+        Box::pin(self.call(Operation::SetMany, move |server, node| {
+            let set = |(key, value, ttl): &(Key, Sealed, Ttl)| {
+                server.set(&namespace, key, (value, *ttl), node.caller())
+            };
+            Ok(entries.iter().map(set).collect())
+        }))
+    }
+
+    fn invalidate<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        keys: &'a [Key],
+    ) -> RemoteResult<'a, Vec<Invalidated>> {
+        let (namespace, keys) = (namespace.clone(), keys.to_vec());
+        Box::pin(self.call(Operation::Invalidate, move |server, node| {
+            Ok(keys.iter().map(|key| server.invalidate(&namespace, key, node.caller())).collect())
+        }))
+    }
+
+    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, u64> {
+        let (namespace, rule) = (namespace.clone(), rule.clone());
+        Box::pin(
+            self.call(Operation::Sweep, move |server, node| {
+                Ok(server.sweep(&namespace, &rule, node.caller()))
+            }),
+        )
+    }
+
+    fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, ()> {
+        let (namespace, tags) = (namespace.clone(), tags.to_vec());
+        Box::pin(self.call(Operation::BumpTags, move |server, node| {
+            tags.iter().for_each(|tag| server.bump_tag(&namespace, tag, node.caller()));
+            Ok(())
+        }))
+    }
+
+    fn generations<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        tags: &'a [Tag],
+    ) -> RemoteResult<'a, Vec<Generation>> {
+        let (namespace, tags) = (namespace.clone(), tags.to_vec());
+        Box::pin(self.call(Operation::Generations, move |server, node| {
+            Ok(tags.iter().map(|tag| server.generation(&namespace, tag, node.caller())).collect())
+        }))
+    }
+
+    fn health(&self) -> RemoteResult<'_, RemoteHealth> {
+        Box::pin(self.call(Operation::Health, |_, _| {
+            Ok(RemoteHealth { round_trip: Duration::ZERO, server: "fake 1".to_owned() })
+        }))
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async { self.node.is_closed.store(true, Ordering::SeqCst) })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! What the server keeps for one partition: its counter, its log, the generations of its tags.
+//!
+//! 1. Numbers are given out once: to a change ([`Partition::change`], logged) or to a lease ([`Partition::grant`], not).
+//! 2. Each message names the number of the one before it, so that a hole in the chain is seen.
+//! 3. A counter that was lost is made anew from the server's time; leases of the old one are void.
+
+use super::server::Now;
+use std::collections::{HashMap, VecDeque};
+use terrace_core::remote::{Generation, ServerTime};
+use terrace_core::{Tag, Version};
+
+/// One entry of a partition's log, and what is published.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Message {
+    /// The number of the change before; zero if this is the first.
+    pub previous: u64,
+    /// The number of this change.
+    pub sequence: u64,
+    /// The node that asked for it.
+    pub origin: u64,
+    /// What was done: `set`, `invalidate`, `tag`, `sweep` or `floor`.
+    pub operation: &'static str,
+    /// The key, tag or pattern.
+    pub argument: String,
+}
+
+#[derive(Clone, Copy)]
+struct Counter {
+    sequence: u64,
+    top: u64,
+    born: u64,
+    barrier: u64,
+}
+
+/// A granted lease, as the server remembers it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Grant {
+    pub(super) version: u64,
+    pub(super) born: u64,
+}
+
+struct Generations {
+    floor: Generation,
+    bumped: HashMap<Tag, Generation>,
+}
+
+/// The state of one partition.
+#[derive(Default)]
+pub(super) struct Partition {
+    counter: Option<Counter>,
+    generations: Option<Generations>,
+    log: VecDeque<Message>,
+}
+
+impl Partition {
+    /// Messages that the log keeps.
+    const LOG_MAX: usize = 4096;
+    /// Bumped tags that are told apart; one more, and all tags of the partition get a new floor.
+    pub(super) const TAGS_MAX: usize = 4096;
+
+    fn counter(&mut self, now: Now, origin: u64) -> Counter {
+        if let Some(counter) = self.counter {
+            return counter;
+        }
+        let micros = now.micros;
+        let counter = Counter { sequence: micros, top: micros, born: micros, barrier: micros };
+        self.counter = Some(counter);
+        self.log.clear();
+        self.append(Message {
+            previous: 0,
+            sequence: micros,
+            origin,
+            operation: "floor",
+            argument: String::new(),
+        });
+        counter
+    }
+
+    fn append(&mut self, message: Message) {
+        if self.log.len() == Self::LOG_MAX {
+            self.log.pop_front();
+        }
+        self.log.push_back(message);
+    }
+
+    /// Gives a change its number, and logs it.
+    pub(super) fn change(&mut self, now: Now, origin: u64, operation: &'static str, argument: &str) -> u64 {
+        let mut counter = self.counter(now, origin);
+        let previous = counter.sequence;
+        counter.sequence = now.micros.max(counter.top + 1);
+        counter.top = counter.sequence;
+        self.counter = Some(counter);
+        let sequence = counter.sequence;
+        self.append(Message { previous, sequence, origin, operation, argument: argument.to_owned() });
+        sequence
+    }
+
+    /// Gives a lease its number.
+    pub(super) fn grant(&mut self, now: Now, origin: u64) -> Grant {
+        let mut counter = self.counter(now, origin);
+        counter.top = now.micros.max(counter.top + 1);
+        self.counter = Some(counter);
+        Grant { version: counter.top, born: counter.born }
+    }
+
+    /// Whether a lease may still fill.
+    pub(super) fn honours(&self, grant: Grant) -> bool {
+        self.counter.is_some_and(|counter| counter.born == grant.born && grant.version > counter.barrier)
+    }
+
+    /// Voids every lease.
+    pub(super) fn raise_barrier(&mut self, now: Now, origin: u64, rule: &str) {
+        let sequence = self.change(now, origin, "sweep", rule);
+        if let Some(counter) = &mut self.counter {
+            counter.barrier = sequence;
+        }
+    }
+
+    fn new_floor(&mut self, now: Now, version: u64) {
+        let floor = Generation { version: version.into(), bumped_at: ServerTime(now.micros) };
+        self.generations = Some(Generations { floor, bumped: HashMap::new() });
+    }
+
+    /// The generation of a tag; makes the table if there is none.
+    pub(super) fn generation(&mut self, now: Now, origin: u64, tag: Option<&Tag>) -> Generation {
+        if self.generations.is_none() {
+            let version = self.change(now, origin, "floor", "");
+            self.new_floor(now, version);
+        }
+        let table = self.generations.as_ref().expect("it was made above if it was missing");
+        tag.and_then(|tag| table.bumped.get(tag)).copied().unwrap_or(table.floor)
+    }
+
+    /// Gives a tag a new generation.
+    pub(super) fn bump(&mut self, now: Now, origin: u64, tag: &Tag) {
+        let is_full =
+            |table: &Generations| table.bumped.len() >= Self::TAGS_MAX && !table.bumped.contains_key(tag);
+        if self.generations.as_ref().is_none_or(is_full) {
+            let version = self.change(now, origin, "floor", "");
+            self.new_floor(now, version);
+        }
+        let version = Version::from(self.change(now, origin, "tag", tag.as_str()));
+        if let Some(table) = &mut self.generations {
+            table.bumped.insert(tag.clone(), Generation { version, bumped_at: ServerTime(now.micros) });
+        }
+    }
+
+    pub(super) fn log(&self) -> Vec<Message> {
+        self.log.iter().cloned().collect()
+    }
+
+    pub(super) fn lose_counter(&mut self) {
+        self.counter = None;
+    }
+
+    pub(super) fn lose_generations(&mut self) {
+        self.generations = None;
+    }
+}

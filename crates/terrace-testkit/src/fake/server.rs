@@ -1,0 +1,284 @@
+//! The server's side of the fake: what each call does, all at once, at one moment.
+//!
+//! Pure: the time comes in as an argument, nothing waits. Its twin is the set of scripts of the real adapter, and the
+//! differential test of [`crate::conformance`] keeps the two equal.
+
+use super::partition::{Grant, Message, Partition};
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+use terrace_core::envelope::Sealed;
+use terrace_core::key::Partition as PartitionId;
+use terrace_core::remote::{
+    FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, RemoteError, ServerTime, Stored,
+    SweepRule,
+};
+use terrace_core::{Key, Moment, Namespace, Tag, Ttl, Version};
+
+/// The time at which a call takes effect.
+#[derive(Clone, Copy)]
+pub(super) struct Now {
+    pub(super) moment: Moment,
+    pub(super) micros: u64,
+}
+
+/// Who asks, and how many partitions it believes in.
+#[derive(Clone, Copy)]
+pub(super) struct Caller {
+    pub(super) id: u64,
+    pub(super) partitions: u16,
+    pub(super) now: Now,
+}
+
+struct Value {
+    bytes: bytes::Bytes,
+    expires: Moment,
+}
+
+struct HeldLease {
+    lease: Lease,
+    grant: Grant,
+    expires: Moment,
+}
+
+#[derive(Default)]
+struct Space {
+    partitions_agreed: Option<u16>,
+    partitions: HashMap<u16, Partition>,
+    values: BTreeMap<Key, Value>,
+    leases: HashMap<Key, HeldLease>,
+}
+
+impl Space {
+    /// Drops what has run out of this key, so that the rest of a call sees only what is there.
+    fn expire(&mut self, key: &Key, now: Moment) {
+        if self.values.get(key).is_some_and(|value| value.expires <= now) {
+            self.values.remove(key);
+        }
+        if self.leases.get(key).is_some_and(|held| held.expires <= now) {
+            self.leases.remove(key);
+        }
+    }
+
+    fn partition(&mut self, id: PartitionId) -> &mut Partition {
+        self.partitions.entry(id.0).or_default()
+    }
+
+    fn stored(&self, key: &Key, now: Moment) -> Option<Stored> {
+        let value = self.values.get(key)?;
+        let remaining =
+            (value.expires != Moment::NEVER).then(|| Ttl::After(whole_millis(value.expires.since(now))));
+        Some(Stored { bytes: value.bytes.clone(), remaining })
+    }
+
+    fn store(&mut self, key: &Key, bytes: bytes::Bytes, ttl: Ttl, now: Moment) {
+        let expires = ttl.duration().map_or(Moment::NEVER, |ttl| now.plus(ttl));
+        self.values.insert(key.clone(), Value { bytes, expires });
+    }
+}
+
+/// A TTL as the server keeps it: in whole milliseconds, rounded down, so that it never ends late.
+fn server_ttl(ttl: Ttl) -> Ttl {
+    match ttl {
+        Ttl::After(duration) => match Ttl::from(duration) {
+            Ttl::After(duration) => Ttl::After(whole_millis(duration)),
+            Ttl::Never => Ttl::Never,
+        },
+        Ttl::Never => Ttl::Never,
+    }
+}
+
+fn whole_millis(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// All that the server holds.
+#[derive(Default)]
+pub(super) struct Server {
+    spaces: HashMap<Namespace, Space>,
+}
+
+impl Server {
+    fn space(&mut self, namespace: &Namespace) -> &mut Space {
+        if !self.spaces.contains_key(namespace) {
+            self.spaces.insert(namespace.clone(), Space::default());
+        }
+        self.spaces.get_mut(namespace).expect("it was made above if it was missing")
+    }
+
+    fn space_of(&mut self, namespace: &Namespace, key: &Key, caller: Caller) -> &mut Space {
+        let space = self.space(namespace);
+        space.expire(key, caller.now.moment);
+        space
+    }
+
+    pub(super) fn open(&mut self, namespace: &Namespace, caller: Caller) -> Result<(), RemoteError> {
+        let space = self.space(namespace);
+        let agreed = *space.partitions_agreed.get_or_insert(caller.partitions);
+        if agreed != caller.partitions {
+            return Err(RemoteError::Mismatch {
+                reason: format!(
+                    "namespace `{namespace}` has {agreed} partitions, and this node is set to {}",
+                    caller.partitions
+                ),
+            });
+        }
+        for id in 0..caller.partitions {
+            space.partition(PartitionId(id)).generation(caller.now, caller.id, None);
+        }
+        Ok(())
+    }
+
+    pub(super) fn get(&mut self, namespace: &Namespace, key: &Key, caller: Caller) -> Option<Stored> {
+        self.space_of(namespace, key, caller).stored(key, caller.now.moment)
+    }
+
+    pub(super) fn lease(
+        &mut self,
+        namespace: &Namespace,
+        key: &Key,
+        (token, duration, dead): (LeaseToken, Duration, Option<Version>),
+        caller: Caller,
+    ) -> LeaseOutcome {
+        let id = PartitionId::of(namespace, key.as_str(), caller.partitions);
+        let space = self.space_of(namespace, key, caller);
+        let stored = space.stored(key, caller.now.moment);
+        if let Some(stored) = stored.filter(|stored| dead != Some(stored.claimed_version())) {
+            return LeaseOutcome::Hit(stored);
+        }
+        let partition = space.partitions.entry(id.0).or_default();
+        if let Some(held) = space.leases.get(key).filter(|held| partition.honours(held.grant)) {
+            return if held.lease.token == token {
+                LeaseOutcome::Granted(held.lease.clone())
+            } else {
+                LeaseOutcome::Held { remaining: whole_millis(held.expires.since(caller.now.moment)) }
+            };
+        }
+        let grant = partition.grant(caller.now, caller.id);
+        let version = Version::from(grant.version);
+        let lease = Lease { token, version, granted_at: ServerTime(caller.now.micros) };
+        let duration = whole_millis(duration).max(Duration::from_millis(1));
+        let expires = caller.now.moment.plus(duration);
+        space.leases.insert(key.clone(), HeldLease { lease: lease.clone(), grant, expires });
+        LeaseOutcome::Granted(lease)
+    }
+
+    pub(super) fn release(&mut self, namespace: &Namespace, key: &Key, lease: &Lease, caller: Caller) {
+        let space = self.space_of(namespace, key, caller);
+        if space.leases.get(key).is_some_and(|held| held.lease.token == lease.token) {
+            space.leases.remove(key);
+        }
+    }
+
+    pub(super) fn fill(
+        &mut self,
+        namespace: &Namespace,
+        key: &Key,
+        lease: &Lease,
+        (value, ttl): (&Sealed, Ttl),
+        caller: Caller,
+    ) -> FillOutcome {
+        let id = PartitionId::of(namespace, key.as_str(), caller.partitions);
+        let space = self.space_of(namespace, key, caller);
+        let Some(grant) =
+            space.leases.get(key).filter(|held| held.lease.token == lease.token).map(|held| held.grant)
+        else {
+            return FillOutcome::Rejected;
+        };
+        space.leases.remove(key);
+        if !space.partition(id).honours(grant) {
+            return FillOutcome::Rejected;
+        }
+        let ttl = server_ttl(ttl);
+        if !ttl.is_zero() {
+            space.store(key, value.stamp(Version::from(grant.version)), ttl, caller.now.moment);
+        }
+        FillOutcome::Stored
+    }
+
+    pub(super) fn set(
+        &mut self,
+        namespace: &Namespace,
+        key: &Key,
+        (value, ttl): (&Sealed, Ttl),
+        caller: Caller,
+    ) -> Version {
+        let ttl = server_ttl(ttl);
+        if ttl.is_zero() {
+            return self.invalidate(namespace, key, caller).version;
+        }
+        let id = PartitionId::of(namespace, key.as_str(), caller.partitions);
+        let space = self.space_of(namespace, key, caller);
+        let version = Version::from(space.partition(id).change(caller.now, caller.id, "set", key.as_str()));
+        space.leases.remove(key);
+        space.store(key, value.stamp(version), ttl, caller.now.moment);
+        version
+    }
+
+    pub(super) fn invalidate(&mut self, namespace: &Namespace, key: &Key, caller: Caller) -> Invalidated {
+        let id = PartitionId::of(namespace, key.as_str(), caller.partitions);
+        let space = self.space_of(namespace, key, caller);
+        let version = space.partition(id).change(caller.now, caller.id, "invalidate", key.as_str());
+        space.leases.remove(key);
+        Invalidated { version: version.into(), existed: space.values.remove(key).is_some() }
+    }
+
+    pub(super) fn sweep(&mut self, namespace: &Namespace, rule: &SweepRule, caller: Caller) -> u64 {
+        let text = match rule {
+            SweepRule::All => "",
+            SweepRule::Matching(glob) => glob.as_str(),
+        };
+        let space = self.space(namespace);
+        for id in 0..caller.partitions {
+            space.partition(PartitionId(id)).raise_barrier(caller.now, caller.id, text);
+        }
+        space.values.retain(|_, value| value.expires > caller.now.moment);
+        let before = space.values.len();
+        space.values.retain(|key, _| match rule {
+            SweepRule::All => false,
+            SweepRule::Matching(glob) => !glob.matches(key.as_str()),
+        });
+        (before - space.values.len()) as u64
+    }
+
+    pub(super) fn bump_tag(&mut self, namespace: &Namespace, tag: &Tag, caller: Caller) {
+        let id = PartitionId::of(namespace, tag.as_str(), caller.partitions);
+        self.space(namespace).partition(id).bump(caller.now, caller.id, tag);
+    }
+
+    pub(super) fn generation(&mut self, namespace: &Namespace, tag: &Tag, caller: Caller) -> Generation {
+        let id = PartitionId::of(namespace, tag.as_str(), caller.partitions);
+        self.space(namespace).partition(id).generation(caller.now, caller.id, Some(tag))
+    }
+
+    pub(super) fn flush(&mut self) {
+        self.spaces.clear();
+    }
+
+    pub(super) fn evict(&mut self, namespace: &Namespace, key: &Key) -> bool {
+        self.spaces.get_mut(namespace).is_some_and(|space| space.values.remove(key).is_some())
+    }
+
+    pub(super) fn lose_leases(&mut self) {
+        self.spaces.values_mut().for_each(|space| space.leases.clear());
+    }
+
+    pub(super) fn for_each_partition(&mut self, change: impl FnMut(&mut Partition)) {
+        self.spaces.values_mut().flat_map(|space| space.partitions.values_mut()).for_each(change);
+    }
+
+    pub(super) fn log(&self, namespace: &Namespace, id: PartitionId) -> Vec<Message> {
+        let partition = self.spaces.get(namespace).and_then(|space| space.partitions.get(&id.0));
+        partition.map(Partition::log).unwrap_or_default()
+    }
+
+    pub(super) fn keys(&self, namespace: &Namespace, now: Moment) -> Vec<Key> {
+        let Some(space) = self.spaces.get(namespace) else { return Vec::new() };
+        space.values.iter().filter(|(_, value)| value.expires > now).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Replaces a value by other bytes, as a stranger on a shared server could.
+    pub(super) fn tamper(&mut self, namespace: &Namespace, key: &Key, bytes: bytes::Bytes) {
+        let space = self.spaces.entry(namespace.clone()).or_default();
+        space.values.insert(key.clone(), Value { bytes, expires: Moment::NEVER });
+    }
+}

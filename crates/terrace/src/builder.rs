@@ -1,0 +1,168 @@
+//! The settings of a cache.
+
+use crate::cache::Cache;
+use crate::coherence::tickets::Tickets;
+use crate::error::ConfigError;
+use crate::l1::L1 as FirstTier;
+use crate::resilience::L2;
+use crate::runtime::Runtime;
+use crate::space::Shared;
+use crate::telemetry::Telemetry;
+use std::sync::Arc;
+use std::time::Duration;
+use terrace_core::version::LocalVersions;
+use terrace_core::{Clock, Remote, Ttl};
+use terrace_memory::Policy;
+
+/// Settings of the first tier: this process' memory.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use terrace::{L1, Policy};
+/// let l1 = L1::entries(1_000_000).bytes(512 << 20).ttl(Duration::from_secs(60)).policy(Policy::Lru);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "settings do nothing until a cache is built with them"]
+pub struct L1 {
+    entries_max: usize,
+    bytes_max: u64,
+    policy: Policy,
+    ttl: Option<Ttl>,
+    cleanup: Duration,
+}
+
+impl L1 {
+    /// Entries held at most, unless told otherwise.
+    pub const ENTRIES_MAX_DEFAULT: usize = 10_000;
+    /// The longest that a copy of an L2 entry stays, unless told otherwise.
+    pub const TTL_DEFAULT: Duration = Duration::from_secs(60);
+    /// Time between two background removals of what has expired, unless told otherwise.
+    pub const CLEANUP_DEFAULT: Duration = Duration::from_secs(60);
+
+    /// Holds at most so many entries; zero for no bound by entries.
+    pub fn entries(entries_max: usize) -> Self {
+        Self { entries_max, bytes_max: 0, policy: Policy::Default, ttl: None, cleanup: Self::CLEANUP_DEFAULT }
+    }
+
+    /// Holds at most so many bytes of keys, values and records; zero for no bound by bytes, which is the default.
+    pub fn bytes(mut self, bytes_max: u64) -> Self {
+        self.bytes_max = bytes_max;
+        self
+    }
+
+    /// Who is evicted. Default: [`Policy::Default`].
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// How long a copy stays at most. Default: 1 minute with an L2, because another node's changes are not heard
+    /// before; no bound of its own without one.
+    pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
+        self.ttl = Some(ttl.into());
+        self
+    }
+
+    /// How often expired entries are removed in the background. Default: every minute. They are never returned,
+    /// however late that is.
+    pub fn cleanup(mut self, interval: Duration) -> Self {
+        self.cleanup = interval;
+        self
+    }
+}
+
+impl Default for L1 {
+    fn default() -> Self {
+        Self::entries(Self::ENTRIES_MAX_DEFAULT)
+    }
+}
+
+/// Settings of a cache, each with a default that works; made by [`Cache::builder`].
+#[derive(Debug)]
+#[must_use = "a cache is not made until it is built"]
+pub struct CacheBuilder {
+    l1: Option<L1>,
+    l2: Option<Arc<dyn Remote>>,
+    default_ttl: Ttl,
+    clock: Clock,
+}
+
+impl Default for CacheBuilder {
+    fn default() -> Self {
+        let default_ttl = Ttl::After(Self::TTL_DEFAULT);
+        Self { l1: Some(L1::default()), l2: None, default_ttl, clock: Clock::system() }
+    }
+}
+
+impl CacheBuilder {
+    /// How long an entry is fresh, unless the cache, its keyspace or it says otherwise: 5 minutes.
+    pub const TTL_DEFAULT: Duration = Duration::from_secs(300);
+
+    /// The first tier. Default: [`L1::default`].
+    pub fn l1(mut self, l1: L1) -> Self {
+        self.l1 = Some(l1);
+        self
+    }
+
+    /// No first tier: every read asks L2.
+    pub fn no_l1(mut self) -> Self {
+        self.l1 = None;
+        self
+    }
+
+    /// The second tier, e.g. `terrace::Redis`. Default: none.
+    pub fn l2(mut self, remote: impl Remote) -> Self {
+        self.l2 = Some(Arc::new(remote));
+        self
+    }
+
+    /// How long entries are fresh, unless their keyspace says otherwise. Default: 5 minutes.
+    pub fn default_ttl(mut self, ttl: impl Into<Ttl>) -> Self {
+        self.default_ttl = ttl.into();
+        self
+    }
+
+    /// Where the cache reads the time: a test gives it a [`Clock::manual`].
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Makes the cache. It connects to L2 when that is first needed, so an L2 that is down is no error.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if a setting cannot be, or there is neither L1 nor L2.
+    pub fn build(self) -> Result<Cache, ConfigError> {
+        let Self { l1, l2, default_ttl, clock } = self;
+        if l1.is_none() && l2.is_none() {
+            return Err(ConfigError::new("tiers", "none", "leave L1 on, or give the cache an L2"));
+        }
+        let tickets = Arc::new(Tickets::new());
+        let cleanup_interval = l1.as_ref().map_or(L1::CLEANUP_DEFAULT, |l1| l1.cleanup);
+        if cleanup_interval.is_zero() {
+            return Err(ConfigError::new("cleanup", cleanup_interval, "at least a millisecond, e.g. 60 s"));
+        }
+        let l1 = l1.map(|l1| first_tier(&l1, l2.is_some(), &tickets, &clock)).transpose()?;
+        let shared = Shared {
+            l1,
+            l2: l2.map(L2::new),
+            tickets,
+            runtime: Runtime::default(),
+            telemetry: Telemetry::new(clock.clone(), env!("CARGO_PKG_VERSION")),
+            versions: LocalVersions::default(),
+            default_ttl,
+            cleanup_interval,
+            spaces: parking_lot::RwLock::default(),
+            is_cleaning: false.into(),
+            clock,
+        };
+        Ok(Cache { shared: Arc::new(shared) })
+    }
+}
+
+fn first_tier(settings: &L1, has_l2: bool, tickets: &Arc<Tickets>, clock: &Clock) -> Result<FirstTier, ConfigError> {
+    let ttl = settings.ttl.unwrap_or(if has_l2 { Ttl::After(L1::TTL_DEFAULT) } else { Ttl::Never });
+    FirstTier::new(settings.entries_max, settings.bytes_max, settings.policy, ttl, tickets, clock)
+        .map_err(|error| ConfigError { setting: error.setting, value: error.value, allowed: error.allowed })
+}

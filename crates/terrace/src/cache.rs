@@ -1,0 +1,183 @@
+//! The cache: tiers, background work, and the register of keyspaces.
+
+use crate::builder::CacheBuilder;
+use crate::error::{ConfigError, KeyspaceError, ShutdownError};
+use crate::keyspace::KeyspaceBuilder;
+use crate::runtime;
+use crate::space::{Shared, Space, View};
+use crate::telemetry::{EngineGauges, Sources, SpaceCounters, Stats};
+use std::collections::hash_map::Entry as Slot;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use terrace_core::remote::RemoteHealth;
+use terrace_core::{Namespace, RemoteError};
+
+/// A cache of one or two tiers. Cloning is cheap, and clones are the same cache.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use std::time::Duration;
+/// use terrace::{Cache, L1};
+///
+/// let cache = Cache::builder().l1(L1::entries(100_000)).default_ttl(Duration::from_secs(60)).build()?;
+/// let names = cache.keyspace::<u64, String>("names").build()?;
+/// names.put(&7, "ann".to_owned()).await?;
+/// assert_eq!(names.get(&7).await?.as_deref().map(String::as_str), Some("ann"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Cache {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// How the tiers are.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Health {
+    /// Whether there is an L1.
+    pub has_l1: bool,
+    /// What L2 says of itself, or why it could not be asked; `None` if there is none.
+    pub l2: Option<Result<RemoteHealth, RemoteError>>,
+    /// Invalidations that hold on this node, and that L2 has not seen.
+    pub pending_invalidations: u64,
+}
+
+impl Health {
+    /// Whether every tier answers and L2 knows of every invalidation.
+    pub fn is_whole(&self) -> bool {
+        !matches!(self.l2, Some(Err(_))) && self.pending_invalidations == 0
+    }
+}
+
+impl Cache {
+    /// A cache with settings.
+    pub fn builder() -> CacheBuilder {
+        CacheBuilder::default()
+    }
+
+    /// A cache in memory, with the default settings: 10,000 entries, fresh for 5 minutes.
+    ///
+    /// # Errors
+    /// None with the default settings.
+    pub fn memory() -> Result<Self, ConfigError> {
+        Self::builder().build()
+    }
+
+    /// Opens a keyspace: a namespace whose keys have type `K` and whose values have type `V`. A name can be open
+    /// once; clone the keyspace to use it in several places.
+    pub fn keyspace<K, V>(&self, name: &str) -> KeyspaceBuilder<K, V> {
+        KeyspaceBuilder::new(self.clone(), name)
+    }
+
+    /// Asks the tiers how they are.
+    ///
+    /// # Cost
+    /// One round trip to L2.
+    pub async fn health(&self) -> Health {
+        let l2 = match &self.shared.l2 {
+            Some(l2) => Some(l2.remote().health().await),
+            None => None,
+        };
+        Health { has_l1: self.shared.l1.is_some(), l2, pending_invalidations: self.shared.pending_invalidations() }
+    }
+
+    /// What happened since the cache was built, or statistics were reset.
+    pub fn stats(&self) -> Stats {
+        self.shared.telemetry.stats(&*self.shared)
+    }
+
+    /// Lets [`Cache::stats`] start again from zero. Metrics for Prometheus go on.
+    pub fn reset_stats(&self) {
+        self.shared.telemetry.reset(&*self.shared);
+    }
+
+    /// All metrics as text for Prometheus, of content type [`METRICS_CONTENT_TYPE`](crate::METRICS_CONTENT_TYPE).
+    pub fn metrics(&self) -> String {
+        self.shared.telemetry.encode(&*self.shared)
+    }
+
+    /// Ends the cache: no new loads and writes, running ones are waited for, undelivered invalidations are tried once
+    /// more, connections are closed. Reads of what L1 holds still answer.
+    ///
+    /// # Errors
+    /// [`ShutdownError`] if that took longer than `limit`, or L2 has not seen every invalidation.
+    pub async fn shutdown(&self, limit: Duration) -> Result<(), ShutdownError> {
+        let shared = &self.shared;
+        let ended = runtime::within(limit, async {
+            shared.runtime.close().await;
+            for view in self.views() {
+                if !view.space.pending.is_empty() {
+                    let _undelivered_is_reported_below = view.deliver_once().await;
+                }
+            }
+        });
+        let ended = ended.await.is_some();
+        if let Some(l2) = &shared.l2 {
+            l2.remote().close().await;
+        }
+        let invalidations = usize::try_from(shared.pending_invalidations()).unwrap_or(usize::MAX);
+        if ended && invalidations == 0 {
+            return Ok(());
+        }
+        Err(ShutdownError { after: limit, loads: shared.runtime.running(), invalidations })
+    }
+
+    fn views(&self) -> Vec<View> {
+        let spaces = self.shared.spaces.read();
+        spaces.values().map(|space| View { shared: Arc::clone(&self.shared), space: Arc::clone(space) }).collect()
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("keyspaces", &self.shared.spaces.read().keys().collect::<Vec<_>>())
+            .field("l1_entries", &self.shared.l1.as_ref().map(|l1| l1.len()))
+            .field("l2", &self.shared.l2.as_ref().map(|l2| l2.remote()))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Registers a namespace, which must be new.
+    pub(crate) fn open_space(
+        &self,
+        namespace: Namespace,
+        make: impl FnOnce(u32, Namespace, Arc<SpaceCounters>) -> Space,
+    ) -> Result<Arc<Space>, KeyspaceError> {
+        let mut spaces = self.spaces.write();
+        let id = u32::try_from(spaces.len()).expect("fewer than 4 billion keyspaces");
+        match spaces.entry(namespace.clone()) {
+            Slot::Occupied(_) => Err(KeyspaceError::Open { name: namespace.to_string() }),
+            Slot::Vacant(slot) => {
+                let counters = self.telemetry.space(&namespace);
+                Ok(Arc::clone(slot.insert(Arc::new(make(id, namespace, counters)))))
+            }
+        }
+    }
+
+    fn pending_invalidations(&self) -> u64 {
+        self.spaces.read().values().map(|space| space.pending.len() as u64).sum()
+    }
+}
+
+impl Sources for Shared {
+    fn engine(&self, namespace: &Namespace) -> EngineGauges {
+        let id = self.spaces.read().get(namespace).map(|space| space.id);
+        match (&self.l1, id) {
+            (Some(l1), Some(id)) => l1.residency(id),
+            _ => EngineGauges::default(),
+        }
+    }
+
+    fn pending_invalidations(&self) -> u64 {
+        Self::pending_invalidations(self)
+    }
+
+    fn has_l2(&self) -> bool {
+        self.l2.is_some()
+    }
+}

@@ -1,0 +1,113 @@
+//! Values without their type.
+//!
+//! The read path, the write path and L1 are compiled once, over values whose type only the typed
+//! [`crate::Keyspace`] knows. A namespace has one value type for its whole life (the registry of keyspaces sees to
+//! that), so the way back never fails.
+
+use bytes::Bytes;
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use terrace_core::codec::CodecId;
+use terrace_core::{Codec, CodecError};
+
+/// A value of some type.
+pub(crate) type Erased = Arc<dyn Any + Send + Sync>;
+
+/// The value with its type back.
+#[inline]
+pub(crate) fn typed<V: Any + Send + Sync>(value: Erased) -> Arc<V> {
+    value.downcast().unwrap_or_else(|_| unreachable!("a namespace has one value type, checked when it is opened"))
+}
+
+/// How the values of one namespace become bytes, and how much they weigh.
+pub(crate) trait ValueFormat: Send + Sync {
+    fn codec(&self) -> CodecId;
+    fn encode(&self, value: &Erased) -> Result<Bytes, CodecError>;
+    fn decode(&self, bytes: &Bytes) -> Result<Erased, CodecError>;
+    /// Bytes of the value, by the keyspace's weigher if it has one, else by its codec.
+    fn weight(&self, value: &Erased) -> u64;
+    /// Bytes of the value if they are known without encoding it.
+    fn quick_weight(&self, value: &Erased) -> u64;
+}
+
+/// A user's function from a value to its weight in bytes.
+pub(crate) type Weigher<V> = Box<dyn Fn(&V) -> u64 + Send + Sync>;
+
+/// The format of values of type `V`.
+pub(crate) struct Format<V, C> {
+    codec: C,
+    weigher: Option<Weigher<V>>,
+    value: PhantomData<fn() -> V>,
+}
+
+impl<V, C> Format<V, C> {
+    pub(crate) fn new(codec: C, weigher: Option<Weigher<V>>) -> Self {
+        Self { codec, weigher, value: PhantomData }
+    }
+}
+
+fn borrowed<V: Any>(value: &Erased) -> &V {
+    value.downcast_ref().unwrap_or_else(|| unreachable!("a namespace has one value type, checked when it is opened"))
+}
+
+impl<V: Any + Send + Sync, C: Codec<V>> ValueFormat for Format<V, C> {
+    fn codec(&self) -> CodecId {
+        self.codec.id()
+    }
+
+    fn encode(&self, value: &Erased) -> Result<Bytes, CodecError> {
+        self.codec.encode(borrowed(value))
+    }
+
+    fn decode(&self, bytes: &Bytes) -> Result<Erased, CodecError> {
+        Ok(Arc::new(self.codec.decode(bytes)?))
+    }
+
+    fn weight(&self, value: &Erased) -> u64 {
+        match &self.weigher {
+            Some(weigher) => weigher(borrowed(value)),
+            None => self.codec.weight(borrowed(value)),
+        }
+    }
+
+    fn quick_weight(&self, value: &Erased) -> u64 {
+        match &self.weigher {
+            Some(weigher) => weigher(borrowed(value)),
+            None => size_of::<V>() as u64,
+        }
+    }
+}
+
+/// The codec of values that never leave the process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Opaque;
+
+impl Opaque {
+    const NAME: &'static str = "opaque";
+}
+
+impl<V> Codec<V> for Opaque {
+    fn id(&self) -> CodecId {
+        CodecId(0)
+    }
+
+    fn encode(&self, _: &V) -> Result<Bytes, CodecError> {
+        Err(CodecError::Encode { codec: Self::NAME, reason: "the keyspace is memory-only".into() })
+    }
+
+    fn decode(&self, _: &Bytes) -> Result<V, CodecError> {
+        Err(CodecError::Decode { codec: Self::NAME, reason: "the keyspace is memory-only".into() })
+    }
+
+    fn weight(&self, _: &V) -> u64 {
+        size_of::<V>() as u64
+    }
+}
+
+impl fmt::Debug for dyn ValueFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ValueFormat(codec {})", self.codec().0)
+    }
+}

@@ -1,0 +1,201 @@
+//! What can go wrong, per operation.
+//!
+//! A miss is not an error, and neither is a tier that is down on a read: the next one answers, and a counter says so.
+//! Errors are what the caller has to know: a key that cannot be one, a value that cannot be stored, a loader that
+//! failed, an L2 that refuses, a cache that was shut down.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use terrace_core::{CodecError, KeyError, RemoteError};
+
+/// Why an operation on a cache failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The key cannot be a key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The value cannot be encoded, or what L2 held cannot be decoded.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The value is larger than the keyspace allows.
+    #[error("the value has {bytes} bytes, and keyspace `{keyspace}` allows {bytes_max}; store less, or raise `value_bytes_max`")]
+    ValueTooLarge {
+        /// The keyspace's name.
+        keyspace: String,
+        /// The value's size in bytes, encoded and not compressed.
+        bytes: u64,
+        /// The largest allowed.
+        bytes_max: u64,
+    },
+    /// More tags than an entry can have.
+    #[error("the entry has {count} tags, and at most {count_max} are allowed")]
+    TooManyTags {
+        /// How many were given.
+        count: usize,
+        /// The most allowed.
+        count_max: usize,
+    },
+    /// L2 refused a write, and trying again will not help. This node has dropped its own copy and no longer trusts
+    /// what L2 holds under the key.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// The keyspace's origin failed.
+    #[error("the origin failed: {0}")]
+    Load(LoadFailure),
+    /// The loader panicked. The key is free again: the next call loads.
+    #[error("the loader panicked: {message}")]
+    LoadPanicked {
+        /// What it panicked with.
+        message: Arc<str>,
+    },
+    /// The loader took too long and was dropped.
+    #[error("the loader did not answer within {after:?}")]
+    LoadTimedOut {
+        /// The keyspace's `load_timeout`.
+        after: Duration,
+    },
+    /// The cache was shut down, or the runtime that ran the load was.
+    #[error("the cache is shut down")]
+    Closed,
+}
+
+impl Error {
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Remote(error) => error.is_retryable(),
+            Self::Load(_) | Self::LoadPanicked { .. } | Self::LoadTimedOut { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether a tier or the origin could not be reached.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Remote(RemoteError::Unavailable { .. }) | Self::LoadTimedOut { .. } | Self::Closed)
+    }
+}
+
+/// The error of a loader, shared by everyone who waited for it.
+#[derive(Clone)]
+pub struct LoadFailure {
+    error: Arc<dyn Any + Send + Sync>,
+    message: Arc<str>,
+}
+
+impl LoadFailure {
+    pub(crate) fn new<E: fmt::Display + Send + Sync + 'static>(error: E) -> Self {
+        let message = error.to_string().into();
+        Self { error: Arc::new(error), message }
+    }
+
+    /// The loader's own error, if it is of this type.
+    ///
+    /// # Examples
+    /// See [`Keyspace::with_origin`](crate::Keyspace::with_origin).
+    pub fn downcast<E: Any + Send + Sync>(&self) -> Option<Arc<E>> {
+        Arc::clone(&self.error).downcast().ok()
+    }
+}
+
+impl fmt::Display for LoadFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for LoadFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LoadFailure({:?})", self.message)
+    }
+}
+
+/// Why [`Keyspace::get_or_load`](crate::Keyspace::get_or_load) has no value.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError<E> {
+    /// The loader failed. One failure is shared by everyone who waited for that load.
+    #[error("the loader failed: {0}")]
+    Loader(Arc<E>),
+    /// Somebody else's loader of the same key failed, with an error of another type.
+    #[error("the loader failed: {0}")]
+    Foreign(LoadFailure),
+    /// The cache itself could not answer.
+    #[error(transparent)]
+    Cache(Error),
+}
+
+impl<E> Clone for LoadError<E> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Loader(error) => Self::Loader(Arc::clone(error)),
+            Self::Foreign(failure) => Self::Foreign(failure.clone()),
+            Self::Cache(error) => Self::Cache(error.clone()),
+        }
+    }
+}
+
+impl<E: Any + Send + Sync> From<Error> for LoadError<E> {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Load(failure) => match failure.downcast::<E>() {
+                Some(error) => Self::Loader(error),
+                None => Self::Foreign(failure),
+            },
+            other => Self::Cache(other),
+        }
+    }
+}
+
+/// A setting that cannot be.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("`{setting}` cannot be {value}: {allowed}")]
+#[non_exhaustive]
+pub struct ConfigError {
+    /// Which setting.
+    pub setting: &'static str,
+    /// The value it was given.
+    pub value: String,
+    /// What is allowed.
+    pub allowed: &'static str,
+}
+
+impl ConfigError {
+    pub(crate) fn new(setting: &'static str, value: impl fmt::Debug, allowed: &'static str) -> Self {
+        Self { setting, value: format!("{value:?}"), allowed }
+    }
+}
+
+/// Why a keyspace cannot be opened.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyspaceError {
+    /// The name cannot be a namespace.
+    #[error(transparent)]
+    Name(#[from] KeyError),
+    /// A setting cannot be.
+    #[error(transparent)]
+    Setting(#[from] ConfigError),
+    /// The keyspace is open already. One namespace has one value type and one set of rules: clone the first
+    /// [`Keyspace`](crate::Keyspace) instead of opening it twice.
+    #[error("keyspace `{name}` is open already; clone the first one instead of opening it twice")]
+    Open {
+        /// The keyspace's name.
+        name: String,
+    },
+}
+
+/// What was left when the time for a shutdown ran out.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("shut down after {after:?} with {loads} loads still running and {invalidations} invalidations not delivered to L2")]
+#[non_exhaustive]
+pub struct ShutdownError {
+    /// The time that was given.
+    pub after: Duration,
+    /// Background tasks that were still running; they were told to stop.
+    pub loads: usize,
+    /// Invalidations that L2 has not seen: other nodes keep the old values until their TTL.
+    pub invalidations: usize,
+}

@@ -1,0 +1,171 @@
+//! Who runs the loader?
+//!
+//! Concurrent misses of one key share one [`Flight`]: its leader's loader runs in a task of its own, and everybody
+//! waits for the outcome.
+//!
+//! 1. At most one flight per key and node that can be joined.
+//! 2. A caller that goes away never cancels the flight; a flight that ends, fails, panics or is dropped with its
+//!    runtime always frees the key and answers every member.
+//! 3. A flight can be joined only while nobody has invalidated the key since it began, and not while it calls L2:
+//!    the answer to a read, or a fill, that was sent before the caller came may be older than what the caller may
+//!    see. Whoever comes meanwhile waits for the call to end and looks again.
+//! 4. A value that was overtaken (its fill was rejected, or its key invalidated meanwhile) is given to the leader
+//!    alone, whose call began before. The others look again.
+
+use crate::coherence::tickets::{Ticket, Tickets};
+use crate::entry::Found;
+use crate::error::Error;
+use crate::l1::KeyRef;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+use std::sync::Arc;
+use terrace_core::Key;
+use tokio::sync::watch;
+
+/// What a flight brought.
+#[derive(Clone)]
+pub(crate) enum Outcome {
+    /// An answer for every member; `None` if the origin has no such value.
+    Answer(Option<Found>),
+    /// An answer for the leader alone.
+    Overtaken(Option<Found>),
+    /// No answer.
+    Failed(Error),
+}
+
+#[derive(Clone)]
+enum Phase {
+    /// The flight can be joined.
+    Open,
+    /// A call to L2 is on its way whose answer newcomers may not share.
+    Calling,
+    /// The flight has ended.
+    Done(Outcome),
+}
+
+/// One load of one key.
+pub(crate) struct Flight {
+    ticket: Ticket,
+    phase: watch::Sender<Phase>,
+}
+
+/// What a caller is to do.
+pub(crate) enum Boarding {
+    /// Run the load: this caller leads.
+    Lead(Lead),
+    /// Wait for the outcome.
+    Join(Arc<Flight>),
+    /// Wait until the flight's call is over, then look again.
+    Wait(Arc<Flight>),
+}
+
+/// The flights of one namespace.
+#[derive(Default)]
+pub(crate) struct Flights {
+    by_key: Arc<Mutex<HashMap<Key, Arc<Flight>>>>,
+}
+
+impl Flights {
+    /// Joins the flight of `key`, or begins one. With `anew` it begins one in any case.
+    pub(crate) fn board(&self, key: &Key, name: KeyRef<'_>, tickets: &Tickets, anew: bool) -> Boarding {
+        let mut by_key = self.by_key.lock();
+        let slot = match by_key.entry(key.clone()) {
+            Slot::Occupied(slot) if !anew && tickets.is_valid(slot.get().ticket) => {
+                let flight = Arc::clone(slot.get());
+                let is_calling = matches!(*flight.phase.borrow(), Phase::Calling);
+                return if is_calling { Boarding::Wait(flight) } else { Boarding::Join(flight) };
+            }
+            slot => slot,
+        };
+        let flight = Arc::new(Flight { ticket: tickets.take(name), phase: watch::Sender::new(Phase::Open) });
+        slot.insert_entry(Arc::clone(&flight));
+        Boarding::Lead(Lead { key: key.clone(), flight, by_key: Arc::clone(&self.by_key) })
+    }
+}
+
+impl Flight {
+    /// Waits for the end; `None` if the outcome is for the leader alone.
+    pub(crate) async fn joined(&self) -> Option<Result<Option<Found>, Error>> {
+        match self.outcome().await {
+            Outcome::Answer(found) => Some(Ok(found)),
+            Outcome::Overtaken(_) => None,
+            Outcome::Failed(error) => Some(Err(error)),
+        }
+    }
+
+    /// Waits for the end, as the leader.
+    pub(crate) async fn led(&self) -> Result<Option<Found>, Error> {
+        match self.outcome().await {
+            Outcome::Answer(found) | Outcome::Overtaken(found) => Ok(found),
+            Outcome::Failed(error) => Err(error),
+        }
+    }
+
+    /// Waits until no call to L2 is on its way.
+    pub(crate) async fn call_over(&self) {
+        let mut phase = self.phase.subscribe();
+        let _sender_lives_in_self = phase.wait_for(|phase| !matches!(phase, Phase::Calling)).await;
+    }
+
+    async fn outcome(&self) -> Outcome {
+        let mut phase = self.phase.subscribe();
+        match phase.wait_for(|phase| matches!(phase, Phase::Done(_))).await.as_deref() {
+            Ok(Phase::Done(outcome)) => outcome.clone(),
+            _ => Outcome::Failed(Error::Closed),
+        }
+    }
+}
+
+/// The duty to end a flight. Dropping it undone, as a runtime does when it shuts down, fails the flight.
+pub(crate) struct Lead {
+    key: Key,
+    flight: Arc<Flight>,
+    by_key: Arc<Mutex<HashMap<Key, Arc<Flight>>>>,
+}
+
+impl Lead {
+    pub(crate) fn flight(&self) -> Arc<Flight> {
+        Arc::clone(&self.flight)
+    }
+
+    /// The ticket under which the flight began.
+    pub(crate) fn ticket(&self) -> Ticket {
+        self.flight.ticket
+    }
+
+    /// Runs a call to L2, during which nobody can join.
+    pub(crate) async fn calling<T>(&self, call: impl Future<Output = T>) -> T {
+        self.flight.phase.send_replace(Phase::Calling);
+        let result = call.await;
+        self.flight.phase.send_replace(Phase::Open);
+        result
+    }
+
+    /// Leaves the map, unless a later flight of the key has taken the place.
+    fn close(&self) {
+        let mut by_key = self.by_key.lock();
+        if by_key.get(&self.key).is_some_and(|there| Arc::ptr_eq(there, &self.flight)) {
+            by_key.remove(&self.key);
+        }
+    }
+
+    /// Ends the flight.
+    pub(crate) fn end(self, outcome: Outcome) {
+        self.close();
+        self.flight.phase.send_replace(Phase::Done(outcome));
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        self.close();
+        self.flight.phase.send_if_modified(|phase| {
+            let undone = !matches!(phase, Phase::Done(_));
+            if undone {
+                *phase = Phase::Done(Outcome::Failed(Error::Closed));
+            }
+            undone
+        });
+    }
+}

@@ -1,0 +1,227 @@
+//! Saying that values are no longer true.
+//!
+//! | what | on this node | in L2 |
+//! |---|---|---|
+//! | keys | drop the copies | one script per key, one round trip |
+//! | tags | drop the copies that have them | bump the tag's generation: whatever was stored with it is dead |
+//! | pattern, everything | drop the copies that match | void all leases, then remove what matches in steps |
+//!
+//! As in [`crate::write`], the copies are dropped once before L2 is told and once after, and what L2 could not be told
+//! waits in [`crate::coherence::pending`].
+
+use crate::entry::Resident;
+use crate::error::Error;
+use crate::space::View;
+use crate::telemetry::{Event, Op, Timer};
+use crate::write::Effect;
+use crate::Tier;
+use std::marker::PhantomData;
+use terrace_core::glob::GlobError;
+use terrace_core::remote::SweepRule;
+use terrace_core::{CacheKey, Glob, Key, KeyError, RemoteError, Tag};
+
+/// What came of an invalidation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Invalidated {
+    /// Entries that were removed, as far as it is known. By tags it is the number of copies on this node: those in
+    /// L2 die without being counted.
+    pub count: u64,
+    /// How far it has come.
+    pub effect: Effect,
+}
+
+/// Why an invalidation could not be named.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidateError {
+    /// A tag that cannot be one.
+    #[error(transparent)]
+    Tag(#[from] KeyError),
+    /// A pattern that cannot be one.
+    #[error(transparent)]
+    Pattern(#[from] GlobError),
+}
+
+/// Names what is to be invalidated; see [`Keyspace::invalidate`](crate::Keyspace::invalidate).
+#[must_use = "an invalidation does nothing until it is sent"]
+pub struct Invalidation<K> {
+    view: View,
+    keys: Result<Vec<Key>, KeyError>,
+    tags: Vec<Tag>,
+    patterns: Vec<Glob>,
+    key: PhantomData<fn(K)>,
+}
+
+impl<K> std::fmt::Debug for Invalidation<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Invalidation").field("tags", &self.tags).field("patterns", &self.patterns).finish()
+    }
+}
+
+impl<K> Invalidation<K> {
+    pub(crate) fn new(view: View) -> Self {
+        Self { view, keys: Ok(Vec::new()), tags: Vec::new(), patterns: Vec::new(), key: PhantomData }
+    }
+
+    /// Adds keys.
+    pub fn keys<Q>(mut self, keys: impl IntoIterator<Item = Q>) -> Self
+    where
+        Q: CacheKey,
+    {
+        self.keys = self.keys.and_then(|mut all| {
+            for key in keys {
+                all.push(key.with_text(Key::new)?);
+            }
+            Ok(all)
+        });
+        self
+    }
+
+    /// Adds a pattern over the texts of the keys, with the meaning of Redis' `SCAN MATCH`.
+    ///
+    /// # Errors
+    /// [`InvalidateError::Pattern`] if it is empty or too long.
+    pub fn pattern(mut self, pattern: &str) -> Result<Self, InvalidateError> {
+        self.patterns.push(Glob::new(pattern)?);
+        Ok(self)
+    }
+
+    /// Adds a tag.
+    ///
+    /// # Errors
+    /// [`InvalidateError::Tag`] if the text cannot be a tag.
+    pub fn tag(mut self, tag: &str) -> Result<Self, InvalidateError> {
+        self.tags.push(Tag::new(tag)?);
+        Ok(self)
+    }
+
+    /// Invalidates all that was named. When it returns, no read that starts later on this node returns an older
+    /// value.
+    ///
+    /// # Errors
+    /// [`Error::Key`] if a key cannot be one; then nothing was invalidated. [`Error::Remote`] if L2 refused.
+    ///
+    /// # Cost
+    /// Keys: one round trip. Tags: one round trip, and one pass over L1. Patterns: one pass over L1 and over all
+    /// keys of the server each, in steps.
+    ///
+    /// # Cancel safety
+    /// It goes on when the caller goes away.
+    pub async fn send(self) -> Result<Invalidated, Error> {
+        let Self { view, keys, tags, patterns, .. } = self;
+        let keys = keys?;
+        let counters = &view.space.counters;
+        counters.add(Event::InvalidatedKey, keys.len() as u64);
+        counters.add(Event::InvalidatedTag, tags.len() as u64);
+        counters.add(Event::InvalidatedPattern, patterns.len() as u64);
+        let timer = counters.timer();
+        let result = view.invalidate_all_of(keys, tags, patterns).await;
+        view.count_invalidation(timer, &result);
+        result
+    }
+}
+
+impl View {
+    async fn invalidate_all_of(
+        &self,
+        keys: Vec<Key>,
+        tags: Vec<Tag>,
+        patterns: Vec<Glob>,
+    ) -> Result<Invalidated, Error> {
+        let mut total = Invalidated { count: 0, effect: Effect::Applied };
+        if !keys.is_empty() {
+            for removed in self.remove(keys).await? {
+                total.add(u64::from(removed.existed), removed.effect);
+            }
+        }
+        if !tags.is_empty() {
+            let done = self.invalidate_tags(tags).await?;
+            total.add(done.count, done.effect);
+        }
+        for pattern in patterns {
+            let done = self.sweep(SweepRule::Matching(pattern)).await?;
+            total.add(done.count, done.effect);
+        }
+        Ok(total)
+    }
+
+    pub(crate) fn count_invalidation(&self, timer: Timer, result: &Result<Invalidated, Error>) {
+        let farthest = if self.l2().is_some() { Tier::L2 } else { Tier::L1 };
+        self.space.counters.observe(Op::Invalidate, farthest, timer);
+        self.space.counters.count(match result {
+            Ok(Invalidated { effect: Effect::Applied, .. }) => Event::InvalidateApplied,
+            Ok(Invalidated { effect: Effect::Queued, .. }) => Event::InvalidateQueued,
+            Err(_) => Event::InvalidateFailed,
+        });
+    }
+
+    async fn invalidate_tags(&self, tags: Vec<Tag>) -> Result<Invalidated, Error> {
+        self.begin()?;
+        let view = self.clone();
+        let task = async move {
+            let first = view.drop_where(|_, resident| resident.has_any_tag(&tags));
+            let told = match view.l2() {
+                Some(l2) => l2.call(&view.space, |remote| remote.bump_tags(&view.space.namespace, &tags)).await,
+                None => Ok(()),
+            };
+            if told.is_err() {
+                view.space.pending.add_tags(&tags);
+                view.deliver_soon();
+            }
+            let second = view.drop_where(|_, resident| resident.has_any_tag(&tags));
+            effect_of(told.map(|()| first + second), first + second)
+        };
+        self.shared.runtime.run(task).await?
+    }
+
+    /// Removes what the rule names, in every tier.
+    pub(crate) async fn sweep(&self, rule: SweepRule) -> Result<Invalidated, Error> {
+        self.begin()?;
+        let view = self.clone();
+        let task = async move {
+            let is_swept = |key: &Key, _: &Resident| match &rule {
+                SweepRule::All => true,
+                SweepRule::Matching(glob) => glob.matches(key.as_str()),
+            };
+            let here = view.drop_where(is_swept);
+            let told = match view.l2() {
+                Some(l2) => l2.call(&view.space, |remote| remote.sweep(&view.space.namespace, &rule)).await,
+                None => Ok(here),
+            };
+            if told.is_err() {
+                view.space.pending.add_rule(&rule);
+                view.deliver_soon();
+            }
+            view.drop_where(is_swept);
+            effect_of(told, here)
+        };
+        self.shared.runtime.run(task).await?
+    }
+
+    fn drop_where(&self, is_dead: impl Fn(&Key, &Resident) -> bool) -> u64 {
+        match self.l1() {
+            Some(l1) => l1.drop_where(self.space.id, is_dead),
+            None => {
+                self.shared.tickets.void_all();
+                0
+            }
+        }
+    }
+}
+
+/// What an invalidation came to, given what L2 said and what was dropped here.
+fn effect_of(told: Result<u64, RemoteError>, here: u64) -> Result<Invalidated, Error> {
+    match told {
+        Ok(count) => Ok(Invalidated { count, effect: Effect::Applied }),
+        Err(error) if error.is_retryable() => Ok(Invalidated { count: here, effect: Effect::Queued }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Invalidated {
+    fn add(&mut self, count: u64, effect: Effect) {
+        self.count += count;
+        self.effect = self.effect.and(effect);
+    }
+}

@@ -1,0 +1,478 @@
+//! The typed view of one namespace: what programs hold.
+//!
+//! A [`Keyspace`] adds types to the typeless paths ([`crate::read`], [`crate::write`], [`crate::invalidate`]) and counts
+//! what its caller asked for. It decides nothing itself.
+
+mod batch;
+mod builder;
+
+pub use builder::KeyspaceBuilder;
+
+use crate::Tier;
+use crate::entry::{Entry, Found, remaining};
+use crate::erased::{Erased, typed};
+use crate::error::{Error, LoadError, LoadFailure};
+use crate::invalidate::{Invalidated, Invalidation};
+use crate::origin::Origin;
+use crate::read::{Loaded, Loading};
+use crate::space::View;
+use crate::telemetry::{Event, Op};
+use crate::write::{Effect, Removed, Writing, Written, check_tags};
+use std::any::Any;
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+use terrace_core::remote::{BoxFuture, SweepRule};
+use terrace_core::{CacheKey, Key, Tag, Ttl};
+
+/// What one entry has different from its keyspace.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// let options = terrace::EntryOptions::default().ttl(Duration::from_secs(5)).tag("org:7")?;
+/// # Ok::<(), terrace::KeyError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct EntryOptions {
+    ttl: Option<Ttl>,
+    tags: Vec<Tag>,
+}
+
+impl EntryOptions {
+    /// How long the entry is fresh. Zero keeps nothing, and removes what is there.
+    #[must_use]
+    pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
+        self.ttl = Some(ttl.into());
+        self
+    }
+
+    /// Adds a tag.
+    ///
+    /// # Errors
+    /// [`KeyError`](crate::KeyError) if the text cannot be a tag.
+    pub fn tag(mut self, tag: &str) -> Result<Self, crate::KeyError> {
+        self.tags.push(Tag::new(tag)?);
+        Ok(self)
+    }
+}
+
+/// A user's function from an entry to its tags.
+type Tagger<K, V> = dyn Fn(&K, &V) -> Vec<Tag> + Send + Sync;
+
+/// The keyspace's origin, with its error made typeless.
+type BoundOrigin<K, V> = dyn Fn(K) -> BoxFuture<'static, Result<Option<V>, Error>> + Send + Sync;
+
+/// The entries of one namespace, with keys of type `K` and values of type `V`.
+///
+/// Cloning is cheap, and clones are the same keyspace. Values come out as `Arc<V>`: a hit in L1 hands out the very
+/// value that is kept, without decoding or copying it.
+///
+/// # Consistency
+/// On one node: after `put`, `remove`, `invalidate` or `clear` returns, no read that starts later returns, as fresh, a
+/// value whose load or L2 read began before; also while L2 is down. Between nodes, L2 never holds the result of a
+/// load that began before an invalidation it was told of, and an L1 copy lives at most its L1 TTL.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let cache = terrace::Cache::memory()?;
+/// let squares = cache.keyspace::<u64, u64>("squares").build()?;
+/// let nine = squares.get_or_load(&3, async || Ok::<_, std::convert::Infallible>(9)).await?;
+/// assert_eq!(*nine, 9);
+/// assert_eq!(squares.get(&3).await?, Some(nine));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+pub struct Keyspace<K, V> {
+    view: View,
+    tagger: Option<Arc<Tagger<K, V>>>,
+    origin: Option<Arc<BoundOrigin<K, V>>>,
+}
+
+impl<K, V> Clone for Keyspace<K, V> {
+    fn clone(&self) -> Self {
+        Self { view: self.view.clone(), tagger: self.tagger.clone(), origin: self.origin.clone() }
+    }
+}
+
+impl<K, V> fmt::Debug for Keyspace<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyspace")
+            .field("namespace", &self.view.space.namespace)
+            .field("rules", &self.view.space.rules)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K, V> Keyspace<K, V>
+where
+    K: CacheKey + Clone + Send + Sync + 'static,
+    V: Any + Send + Sync,
+{
+    /// The keyspace's name.
+    pub fn name(&self) -> &str {
+        self.view.space.namespace.as_str()
+    }
+
+    /// Binds an origin: from now on `get`, `get_entry` and `get_many` of this handle and its clones read through.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use terrace::{Cache, Error, Origin};
+    ///
+    /// struct Broken;
+    /// impl Origin<u64, String> for Broken {
+    ///     type Error = std::io::ErrorKind;
+    ///     async fn load(&self, _: &u64) -> Result<Option<String>, Self::Error> {
+    ///         Err(std::io::ErrorKind::ConnectionRefused)
+    ///     }
+    /// }
+    ///
+    /// let users = Cache::memory()?.keyspace::<u64, String>("users").build()?.with_origin(Broken);
+    /// let Err(Error::Load(failure)) = users.get(&1).await else { panic!("the origin is broken") };
+    /// assert_eq!(failure.downcast(), Some(std::io::ErrorKind::ConnectionRefused.into()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn with_origin<O: Origin<K, V>>(self, origin: O) -> Self {
+        let origin = Arc::new(origin);
+        let bound = move |key: K| -> BoxFuture<'static, Result<Option<V>, Error>> {
+            let origin = Arc::clone(&origin);
+            Box::pin(async move { origin.load(&key).await.map_err(|error| Error::Load(LoadFailure::new(error))) })
+        };
+        Self { origin: Some(Arc::new(bound)), ..self }
+    }
+
+    /// The value of a key, from the nearest tier that has it fresh; from the origin if one is bound.
+    ///
+    /// # Errors
+    /// [`Error::Key`] if the key cannot be one. With an origin also what [`Keyspace::get_or_load`] fails with. L2 in
+    /// trouble is a miss, not an error.
+    ///
+    /// # Cost
+    /// L1 hit: no allocation, no await. L2 hit: one round trip, two if the entry has tags.
+    ///
+    /// # Cancel safety
+    /// Safe. A load that began goes on.
+    pub async fn get<Q>(&self, key: &Q) -> Result<Option<Arc<V>>, Error>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
+    {
+        let timer = self.view.space.counters.timer_sampled();
+        if let Some(value) = self.hit(key) {
+            self.view.space.counters.observe(Op::Get, Tier::L1, timer);
+            return Ok(Some(value));
+        }
+        Ok(self.find(key).await?.map(Found::into_value))
+    }
+
+    /// As [`Keyspace::get`], with all that is known about the entry.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub async fn get_entry<Q>(&self, key: &Q) -> Result<Option<Entry<V>>, Error>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
+    {
+        Ok(self.find(key).await?.map(|found| found.into_entry(&self.view.shared.clock)))
+    }
+
+    /// The value of a key if this process' memory has it fresh.
+    ///
+    /// # Cost
+    /// As an L1 hit: no allocation, no await. It neither counts in statistics nor keeps the entry from eviction.
+    pub fn peek<Q>(&self, key: &Q) -> Option<Arc<V>>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ?Sized,
+    {
+        let l1 = self.view.l1()?;
+        let resident = key.with_text(|text| l1.peek(self.view.name(text)))?;
+        Some(typed(resident.value))
+    }
+
+    /// Whether a tier has a fresh value of the key. The origin is not asked.
+    ///
+    /// # Errors
+    /// [`Error::Key`] if the key cannot be one.
+    pub async fn contains<Q>(&self, key: &Q) -> Result<bool, Error>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ?Sized,
+    {
+        let key = key.with_text(Key::new)?;
+        Ok(self.view.read(&key).await.is_some())
+    }
+
+    /// The value of a key; if no tier has it, the loader is run and its value kept.
+    ///
+    /// Concurrent callers share one load. It runs in a task of its own: a caller that goes away stops waiting, and the
+    /// load goes on for the others and for the cache.
+    ///
+    /// # Errors
+    /// [`LoadError::Loader`] with the loader's own error, shared by all who waited; [`LoadError::Cache`] if the key
+    /// cannot be one, or the loader panicked or took longer than `load_timeout`. After a failure the key is free: the
+    /// next call loads.
+    ///
+    /// # Cost
+    /// As [`Keyspace::get`]; on a miss with L2, a lease and a fill, one round trip each, besides the load.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    ///
+    /// # Races
+    /// A load that began before an invalidation of its key is given to the caller that started it, and kept nowhere.
+    ///
+    /// # Panics
+    /// If called outside a tokio runtime and no tier has the value.
+    pub async fn get_or_load<Q, F, E>(&self, key: &Q, loader: impl FnOnce() -> F) -> Result<Arc<V>, LoadError<E>>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+        E: fmt::Display + Send + Sync + 'static,
+    {
+        self.get_or_load_with(key, EntryOptions::default(), loader).await
+    }
+
+    /// As [`Keyspace::get_or_load`], with options for the loaded entry.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get_or_load`].
+    pub async fn get_or_load_with<Q, F, E>(
+        &self,
+        key: &Q,
+        options: EntryOptions,
+        loader: impl FnOnce() -> F,
+    ) -> Result<Arc<V>, LoadError<E>>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+        E: fmt::Display + Send + Sync + 'static,
+    {
+        let counters = &self.view.space.counters;
+        let timer = counters.timer_sampled();
+        if let Some(value) = self.hit(key) {
+            counters.observe(Op::Get, Tier::L1, timer);
+            return Ok(value);
+        }
+        let timer = counters.timer_certain(timer);
+        let text = key.with_text(Key::new).map_err(Error::from)?;
+        let owned = key.to_owned();
+        let load = || {
+            let loading = loader();
+            self.loading(owned, options, async move {
+                loading.await.map(Some).map_err(|error| Error::Load(LoadFailure::new(error)))
+            })
+        };
+        let found = self.view.read_or_load(&text, load).await?;
+        counters.observe(Op::Get, found.as_ref().map_or(Tier::Origin, |found| found.tier), timer);
+        found.map(Found::into_value).ok_or(LoadError::Cache(Error::Closed))
+    }
+
+    /// Stores a value in every tier.
+    ///
+    /// # Errors
+    /// [`Error::Key`], [`Error::Codec`], [`Error::ValueTooLarge`]: nothing was changed. [`Error::Remote`]: L2 refused;
+    /// this node has dropped its copy.
+    ///
+    /// # Cost
+    /// Without L2: no await. With L2: one round trip, two with tags.
+    ///
+    /// # Cancel safety
+    /// The write goes on when the caller goes away.
+    pub async fn put<Q>(&self, key: &Q, value: V) -> Result<Written, Error>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
+    {
+        self.put_with(key, value, EntryOptions::default()).await
+    }
+
+    /// As [`Keyspace::put`], with options for the entry.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`]; [`Error::TooManyTags`].
+    pub async fn put_with<Q>(&self, key: &Q, value: V, options: EntryOptions) -> Result<Written, Error>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
+    {
+        let counters = &self.view.space.counters;
+        let timer = if self.view.l2().is_some() { counters.timer() } else { counters.timer_sampled() };
+        let result = match self.writing(key, value, options) {
+            Ok(writing) => self.view.write(vec![writing]).await,
+            Err(error) => Err(error),
+        };
+        counters.observe(Op::Put, self.farthest(), timer);
+        counters.count(match result.as_deref() {
+            Ok([Written { effect: Effect::Queued, .. }]) => Event::PutQueued,
+            Ok(_) => Event::PutApplied,
+            Err(_) => Event::PutFailed,
+        });
+        result.map(|written| written[0])
+    }
+
+    /// Removes a key from every tier.
+    ///
+    /// # Errors
+    /// [`Error::Key`] if the key cannot be one; [`Error::Remote`] if L2 refused.
+    ///
+    /// # Cost
+    /// Without L2: no await. With L2: one round trip.
+    ///
+    /// # Cancel safety
+    /// The removal goes on when the caller goes away.
+    pub async fn remove<Q>(&self, key: &Q) -> Result<Removed, Error>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ?Sized,
+    {
+        let removed = self.remove_keys(vec![key.with_text(Key::new)?]).await?;
+        Ok(removed[0])
+    }
+
+    /// Names entries to be invalidated: by key, by pattern, by tag.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let users = terrace::Cache::memory()?.keyspace::<u64, String>("users").build()?;
+    /// users.put_many([(1, "ann".into()), (2, "ben".into()), (30, "cy".into())]).await?;
+    /// let done = users.invalidate().keys([1]).pattern("3*")?.send().await?;
+    /// assert_eq!(done.count, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn invalidate(&self) -> Invalidation<K> {
+        Invalidation::new(self.view.clone())
+    }
+
+    /// Removes every entry of this namespace, and of no other.
+    ///
+    /// # Errors
+    /// [`Error::Remote`] if L2 refused.
+    ///
+    /// # Cost
+    /// One pass over L1 and over the keys of the whole server, in steps.
+    ///
+    /// # Cancel safety
+    /// It goes on when the caller goes away.
+    pub async fn clear(&self) -> Result<Invalidated, Error> {
+        let counters = &self.view.space.counters;
+        counters.count(Event::InvalidatedAll);
+        let timer = counters.timer();
+        let result = self.view.sweep(SweepRule::All).await;
+        self.view.count_invalidation(timer, &result);
+        result
+    }
+
+    /// A fresh value in L1, without its record.
+    #[inline]
+    fn hit<Q: CacheKey + ?Sized>(&self, key: &Q) -> Option<Arc<V>> {
+        let l1 = self.view.l1()?;
+        let value: Erased =
+            key.with_text(|text| l1.get_with(self.view.name(text), |resident| Arc::clone(&resident.value)))?;
+        self.view.space.counters.hit(Tier::L1);
+        Some(typed(value))
+    }
+
+    /// The entry of a key, from the nearest tier that has it, or from the bound origin.
+    async fn find<Q>(&self, key: &Q) -> Result<Option<Found>, Error>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
+    {
+        let timer = self.view.space.counters.timer();
+        let text = key.with_text(Key::new)?;
+        let found = self.find_text(&text, || key.to_owned()).await?;
+        let farthest = match &found {
+            Some(found) => found.tier,
+            None if self.origin.is_some() => Tier::Origin,
+            None => self.farthest(),
+        };
+        self.view.space.counters.observe(Op::Get, farthest, timer);
+        Ok(found)
+    }
+
+    async fn find_text(&self, text: &Key, owned: impl FnOnce() -> K) -> Result<Option<Found>, Error> {
+        match &self.origin {
+            None => Ok(self.view.read(text).await),
+            Some(origin) => {
+                let load = || {
+                    let key = owned();
+                    self.loading(key.clone(), EntryOptions::default(), origin(key))
+                };
+                self.view.read_or_load(text, load).await
+            }
+        }
+    }
+
+    /// A load with its value made typeless, and tagged.
+    fn loading(
+        &self,
+        key: K,
+        options: EntryOptions,
+        load: impl Future<Output = Result<Option<V>, Error>> + Send + 'static,
+    ) -> Loading {
+        let tagger = self.tagger.clone();
+        Box::pin(async move {
+            let Some(value) = load.await? else { return Ok(None) };
+            let EntryOptions { ttl, mut tags } = options;
+            if let Some(tagger) = tagger {
+                tags.extend(tagger(&key, &value));
+            }
+            Ok(Some(Loaded { value: Arc::new(value), tags: check_tags(tags)?, ttl }))
+        })
+    }
+
+    fn writing<Q>(&self, key: &Q, value: V, options: EntryOptions) -> Result<Writing, Error>
+    where
+        Q: CacheKey + ToOwned<Owned = K> + ?Sized,
+    {
+        let text = key.with_text(Key::new)?;
+        let EntryOptions { ttl, mut tags } = options;
+        if let Some(tagger) = &self.tagger {
+            tags.extend(tagger(&key.to_owned(), &value));
+        }
+        let ttl = ttl.unwrap_or(self.view.space.rules.ttl);
+        Ok(Writing { key: text, value: Arc::new(value), ttl, tags: check_tags(tags)? })
+    }
+
+    async fn remove_keys(&self, keys: Vec<Key>) -> Result<Vec<Removed>, Error> {
+        let counters = &self.view.space.counters;
+        let count = keys.len() as u64;
+        let timer = if self.view.l2().is_some() { counters.timer() } else { counters.timer_sampled() };
+        let result = self.view.remove(keys).await;
+        counters.observe(Op::Remove, self.farthest(), timer);
+        let event = match result.as_deref() {
+            Ok([Removed { effect: Effect::Queued, .. }, ..]) => Event::RemoveQueued,
+            Ok(_) => Event::RemoveApplied,
+            Err(_) => Event::RemoveFailed,
+        };
+        counters.add(event, count);
+        result
+    }
+
+    /// The farthest tier that this namespace uses.
+    fn farthest(&self) -> Tier {
+        if self.view.l2().is_some() { Tier::L2 } else { Tier::L1 }
+    }
+
+    /// How much longer the L1 copy of a key is fresh, if there is one.
+    pub fn peek_ttl<Q>(&self, key: &Q) -> Option<Ttl>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ?Sized,
+    {
+        let l1 = self.view.l1()?;
+        let resident = key.with_text(|text| l1.peek(self.view.name(text)))?;
+        Some(remaining(resident.fresh_until, &self.view.shared.clock))
+    }
+}

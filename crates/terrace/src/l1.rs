@@ -1,0 +1,268 @@
+//! L1: the memory engine, holding entries of every namespace under one budget.
+//!
+//! 1. An L1 copy never outlives the entry it is a copy of: its deadline is the earlier of the entry's and the L1 TTL's.
+//! 2. A copy enters only through [`L1::keep`], [`L1::settle`] or [`L1::replace`], which check the ticket in the same
+//!    step (see [`crate::coherence::tickets`]). What was read or loaded never replaces a newer version.
+//! 3. A hit looks the key up by reference: no allocation.
+
+use crate::coherence::tickets::{Ticket, Tickets};
+use crate::entry::Resident;
+use crate::telemetry::EngineGauges;
+use equivalent::Equivalent;
+use parking_lot::RwLock;
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+use std::time::Duration;
+use terrace_core::{Clock, Key, Moment, Ttl, Version};
+use terrace_memory::{Insertion, Memory, Policy, RemovalCause};
+
+/// The name of an entry in L1: its namespace, as a number, and its key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct L1Key {
+    space: u32,
+    key: Key,
+}
+
+/// [`L1Key`] by reference.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct KeyRef<'a> {
+    pub(crate) space: u32,
+    pub(crate) text: &'a str,
+}
+
+impl L1Key {
+    pub(crate) fn as_ref(&self) -> KeyRef<'_> {
+        KeyRef { space: self.space, text: self.key.as_str() }
+    }
+}
+
+impl Hash for L1Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_ref().hash(state);
+    }
+}
+
+impl Equivalent<L1Key> for KeyRef<'_> {
+    #[inline]
+    fn equivalent(&self, key: &L1Key) -> bool {
+        *self == key.as_ref()
+    }
+}
+
+/// What an entry weighs besides its key and value: the record, the index, the queue.
+const OVERHEAD_BYTES: u64 = 128;
+
+/// The first tier.
+pub(crate) struct L1 {
+    memory: Memory<L1Key, Resident>,
+    tickets: Arc<Tickets>,
+    clock: Clock,
+    ttl: Ttl,
+    pub(crate) is_bounded_by_bytes: bool,
+    residencies: Arc<Residencies>,
+}
+
+/// What is to be kept, with its weight.
+pub(crate) struct Copy {
+    pub(crate) resident: Resident,
+    pub(crate) weight_bytes: u64,
+    /// The longest this copy may stay, whatever the entry's own deadline.
+    pub(crate) ttl: Ttl,
+}
+
+impl L1 {
+    pub(crate) fn new(
+        entries_max: usize,
+        bytes_max: u64,
+        policy: Policy,
+        ttl: Ttl,
+        tickets: &Arc<Tickets>,
+        clock: &Clock,
+    ) -> Result<Self, terrace_memory::ConfigError> {
+        let residencies = Arc::new(Residencies::default());
+        let leaving = Arc::clone(&residencies);
+        let memory = Memory::builder()
+            .entries_max(entries_max)
+            .bytes_max(bytes_max)
+            .policy(policy)
+            .clock(clock.clone())
+            .on_removal(move |name: &L1Key, resident: &Resident, cause| {
+                leaving.of(name.space, |residency| residency.leave(resident.weight_bytes, cause));
+            })
+            .build()?;
+        let is_bounded_by_bytes = bytes_max > 0;
+        Ok(Self { memory, tickets: Arc::clone(tickets), clock: clock.clone(), ttl, is_bounded_by_bytes, residencies })
+    }
+
+    /// Reads a fresh copy through `read`, counting the access for the eviction policy.
+    #[inline]
+    pub(crate) fn get_with<R>(&self, key: KeyRef<'_>, read: impl FnOnce(&Resident) -> R) -> Option<R> {
+        self.memory.get_with(&key, read)
+    }
+
+    /// Reads a fresh copy without counting the access.
+    pub(crate) fn peek(&self, key: KeyRef<'_>) -> Option<Resident> {
+        self.memory.peek(&key)
+    }
+
+    /// Keeps a copy of what was read or loaded under `ticket`, unless the key was invalidated since, or a newer
+    /// version is there.
+    pub(crate) fn keep(&self, space: u32, key: &Key, ticket: Ticket, copy: Copy) {
+        let version = copy.resident.version;
+        let _declined_is_fine = self.insert_if(space, key, copy, |there| {
+            self.tickets.is_valid(ticket) && there.is_none_or(|there| gives_way(there, version))
+        });
+    }
+
+    /// Drops the key's copy and voids reads that began before. Returns whether there was a fresh copy.
+    pub(crate) fn drop_copy(&self, key: KeyRef<'_>) -> bool {
+        self.tickets.void(key);
+        self.memory.remove(&key).is_some()
+    }
+
+    /// Replaces the key's copy, or drops it, in one step. For a write that no other tier orders.
+    pub(crate) fn replace(&self, space: u32, key: &Key, copy: Option<Copy>) {
+        let name = KeyRef { space, text: key.as_str() };
+        let Some(copy) = copy else {
+            self.drop_copy(name);
+            return;
+        };
+        self.insert_if(space, key, copy, |_| {
+            self.tickets.void(name);
+            true
+        });
+    }
+
+    /// Ends a write that began under `ticket`: keeps the new value if nobody else changed the key meanwhile, else
+    /// drops the copy once more.
+    pub(crate) fn settle(&self, space: u32, key: &Key, ticket: Ticket, copy: Option<Copy>) {
+        let is_kept = copy.is_some_and(|copy| {
+            let version = copy.resident.version;
+            self.insert_if(space, key, copy, |there| {
+                there.is_none_or(|there| gives_way(there, version)) && self.tickets.void_alone(ticket)
+            })
+        });
+        if !is_kept {
+            self.drop_copy(KeyRef { space, text: key.as_str() });
+        }
+    }
+
+    /// Inserts if `condition` holds for what is there, in one step. Returns whether the key has the new copy, or none.
+    fn insert_if(
+        &self,
+        space: u32,
+        key: &Key,
+        copy: Copy,
+        condition: impl FnOnce(Option<&Resident>) -> bool,
+    ) -> bool {
+        let Copy { mut resident, weight_bytes, ttl } = copy;
+        let now = self.clock.now();
+        let limit = ttl.min(self.ttl).duration().map_or(Moment::NEVER, |ttl| now.plus(ttl));
+        let deadline = resident.fresh_until.min(limit);
+        let weight = weight_bytes.saturating_add(key.as_str().len() as u64 + OVERHEAD_BYTES);
+        resident.weight_bytes = weight;
+        let name = L1Key { space, key: key.clone() };
+        let insertion = self.memory.insert_if(name, resident, weight, deadline, condition);
+        if insertion == Insertion::Stored {
+            self.residencies.of(space, |residency| residency.enter(weight));
+        }
+        insertion != Insertion::Declined
+    }
+
+    /// Drops every copy of a namespace that `is_dead` names, voiding all reads that began before. Returns how many.
+    pub(crate) fn drop_where(&self, space: u32, is_dead: impl Fn(&Key, &Resident) -> bool) -> u64 {
+        self.tickets.void_all();
+        let mut dropped = 0;
+        self.memory.retain(|name, resident| {
+            let dead = name.space == space && is_dead(&name.key, resident);
+            dropped += u64::from(dead);
+            !dead
+        });
+        dropped
+    }
+
+    /// Removes expired copies, at most `budget` of them. Returns whether there may be more.
+    pub(crate) fn expire(&self, budget: usize) -> bool {
+        self.memory.expire(budget).more
+    }
+
+    /// How many copies there are now.
+    pub(crate) fn len(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// What this tier holds of one namespace, and what it has lost of it.
+    pub(crate) fn residency(&self, space: u32) -> EngineGauges {
+        let mut gauges = EngineGauges::default();
+        self.residencies.of(space, |residency| gauges = residency.gauges());
+        gauges
+    }
+}
+
+/// Whether a copy gives way to one of this version: an unanchored one to any, another to one that is not older.
+fn gives_way(there: &Resident, version: Version) -> bool {
+    there.version == Version::ZERO || !there.version.supersedes(version)
+}
+
+/// What L1 holds of each namespace, by the namespace's number.
+#[derive(Default)]
+struct Residencies(RwLock<Vec<Residency>>);
+
+/// What L1 holds of one namespace.
+#[derive(Default)]
+struct Residency {
+    entries: AtomicU64,
+    bytes: AtomicU64,
+    evictions: AtomicU64,
+    expirations: AtomicU64,
+    removals: AtomicU64,
+}
+
+impl Residencies {
+    fn of(&self, space: u32, act: impl FnOnce(&Residency)) {
+        let at = space as usize;
+        let held = self.0.read();
+        if let Some(residency) = held.get(at) {
+            return act(residency);
+        }
+        drop(held);
+        let mut held = self.0.write();
+        let count = held.len().max(at + 1);
+        held.resize_with(count, Residency::default);
+        act(&held[at]);
+    }
+}
+
+impl Residency {
+    fn enter(&self, bytes: u64) {
+        self.entries.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Both counts may pass below zero for a moment: an entry can leave before its insert has returned.
+    fn leave(&self, bytes: u64, cause: RemovalCause) {
+        self.entries.fetch_sub(1, Relaxed);
+        self.bytes.fetch_sub(bytes, Relaxed);
+        match cause {
+            RemovalCause::Capacity => self.evictions.fetch_add(1, Relaxed),
+            RemovalCause::Expired => self.expirations.fetch_add(1, Relaxed),
+            _ => self.removals.fetch_add(1, Relaxed),
+        };
+    }
+
+    fn gauges(&self) -> EngineGauges {
+        let now = |gauge: &AtomicU64| gauge.load(Relaxed).cast_signed().max(0).cast_unsigned();
+        EngineGauges {
+            entries: now(&self.entries),
+            bytes: now(&self.bytes),
+            evictions: self.evictions.load(Relaxed),
+            expirations: self.expirations.load(Relaxed),
+            invalidated: self.removals.load(Relaxed),
+        }
+    }
+}
+
+/// The longest that an L1 copy lives whose entry L2 does not have: no other node can correct it.
+pub(crate) const UNANCHORED_TTL_MAX: Duration = Duration::from_secs(30);

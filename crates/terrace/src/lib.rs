@@ -1,0 +1,67 @@
+//! terrace is a coherent multi-tier cache: values in the memory of each process (L1), in a shared Redis or Valkey
+//! (L2), in front of the database or service that you already have (the origin).
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let cache = terrace::Cache::memory()?;
+//! let users = cache.keyspace::<u64, String>("users").build()?;
+//!
+//! let load = async || Ok::<_, std::io::Error>("ann".to_owned());
+//! let user = users.get_or_load(&42, load).await?;
+//! assert_eq!(*user, "ann");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
+//! | module | decides |
+//! |---|---|
+//! | `read` | the order of tiers on a read |
+//! | `write`, `invalidate` | the order of tiers on a change |
+//! | `flight` | who runs the loader on this node |
+//! | `lease` | who may fill L2, fleet-wide |
+//! | `tags` | whether an entry with tags is still alive |
+//! | `coherence` | when a value may enter L1, and when L2 may be believed |
+//! | `resilience` | what a failing L2 means |
+//! | `runtime` | spawning, waiting, joining |
+//! | `telemetry` | what is counted, and what it is called |
+//!
+//! Deliberately absent here: how the bytes of L2 look (`terrace-core`), who is evicted (`terrace-memory`), how Redis
+//! is spoken to (`terrace-redis`).
+
+mod builder;
+mod cache;
+mod coherence;
+mod entry;
+mod erased;
+mod error;
+mod flight;
+mod invalidate;
+mod keyspace;
+mod l1;
+mod lease;
+mod origin;
+mod read;
+mod resilience;
+mod runtime;
+mod space;
+mod tags;
+mod telemetry;
+mod write;
+
+pub use builder::{CacheBuilder, L1};
+pub use cache::{Cache, Health};
+pub use entry::{Entry, Tier};
+pub use erased::Opaque;
+pub use error::{ConfigError, Error, KeyspaceError, LoadError, LoadFailure, ShutdownError};
+pub use invalidate::{InvalidateError, Invalidated, Invalidation};
+pub use keyspace::{EntryOptions, Keyspace, KeyspaceBuilder};
+pub use origin::Origin;
+pub use telemetry::{Figures, Latencies, Latency, METRICS_CONTENT_TYPE, Stats};
+pub use terrace_core::envelope::{Algorithm, Compression};
+pub use terrace_core::glob::GlobError;
+pub use terrace_core::remote::{Remote, RemoteError, RemoteHealth};
+pub use terrace_core::{CacheKey, Clock, CodecError, Glob, Key, KeyError, Namespace, Tag, Ttl, Version, codec};
+pub use terrace_memory::Policy;
+#[cfg(feature = "redis")]
+pub use terrace_redis::{Redis, RedisBuilder, RedisError};
+pub use write::{Effect, Removed, Written};

@@ -1,0 +1,193 @@
+//! What a cache is made of inside: the parts all its namespaces share, and the parts each has of its own.
+
+use crate::coherence::pending::Pending;
+use crate::coherence::tickets::Tickets;
+use crate::entry::Resident;
+use crate::erased::{Erased, ValueFormat};
+use crate::error::Error;
+use crate::flight::Flights;
+use crate::l1::{Copy, KeyRef, L1, UNANCHORED_TTL_MAX};
+use crate::resilience::L2;
+use crate::runtime::Runtime;
+use crate::telemetry::{SpaceCounters, Telemetry};
+use bytes::Bytes;
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+use terrace_core::envelope::{Compression, Envelope, Limits, Sealed, TagStamp};
+use terrace_core::version::LocalVersions;
+use terrace_core::{Clock, Key, Namespace, Tag, Ttl, Version};
+
+/// What all namespaces of a cache share.
+pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    pub(crate) l1: Option<L1>,
+    pub(crate) l2: Option<L2>,
+    pub(crate) tickets: Arc<Tickets>,
+    pub(crate) runtime: Runtime,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) versions: LocalVersions,
+    pub(crate) default_ttl: Ttl,
+    pub(crate) cleanup_interval: Duration,
+    pub(crate) spaces: RwLock<HashMap<Namespace, Arc<Space>>>,
+    pub(crate) is_cleaning: AtomicBool,
+}
+
+/// The rules of one namespace.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) ttl: Ttl,
+    /// How long L1 copies stay at most; `None` keeps none.
+    pub(crate) l1_ttl: Option<Ttl>,
+    pub(crate) uses_l2: bool,
+    pub(crate) compression: Compression,
+    pub(crate) value_bytes_max: u64,
+    pub(crate) load_timeout: Duration,
+}
+
+/// What one namespace has of its own.
+pub(crate) struct Space {
+    pub(crate) id: u32,
+    pub(crate) namespace: Namespace,
+    pub(crate) format: Box<dyn ValueFormat>,
+    pub(crate) rules: Rules,
+    pub(crate) flights: Flights,
+    pub(crate) pending: Pending,
+    pub(crate) counters: Arc<SpaceCounters>,
+    pub(crate) is_open_in_l2: AtomicBool,
+    pub(crate) is_delivering: AtomicBool,
+}
+
+/// One namespace of one cache: what every path of the library works on.
+#[derive(Clone)]
+pub(crate) struct View {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) space: Arc<Space>,
+}
+
+impl View {
+    /// L1, if this namespace uses it.
+    #[inline]
+    pub(crate) fn l1(&self) -> Option<&L1> {
+        self.space.rules.l1_ttl.and(self.shared.l1.as_ref())
+    }
+
+    /// L2, if this namespace uses it.
+    pub(crate) fn l2(&self) -> Option<&L2> {
+        if self.space.rules.uses_l2 { self.shared.l2.as_ref() } else { None }
+    }
+
+    #[inline]
+    pub(crate) fn name<'a>(&self, text: &'a str) -> KeyRef<'a> {
+        KeyRef { space: self.space.id, text }
+    }
+
+    /// Refuses work after a shutdown, and sees to the background tasks before it.
+    pub(crate) fn begin(&self) -> Result<(), Error> {
+        if self.shared.runtime.is_closed() {
+            return Err(Error::Closed);
+        }
+        self.shared.start_cleaning();
+        Ok(())
+    }
+
+    /// A new entry, written now.
+    pub(crate) fn entry(&self, value: Erased, version: Version, ttl: Ttl, tags: &[Tag]) -> Resident {
+        let now = self.shared.clock.now();
+        Resident {
+            value,
+            version,
+            created_ms: millis(self.shared.clock.wall()),
+            fresh_until: ttl.duration().map_or(terrace_core::Moment::NEVER, |ttl| now.plus(ttl)),
+            tags: (!tags.is_empty()).then(|| tags.into()),
+            weight_bytes: 0,
+        }
+    }
+
+    /// The L1 copy of an entry whose encoding, if it was needed, has `encoded` bytes.
+    pub(crate) fn copy(&self, resident: Resident, encoded: Option<usize>, is_anchored: bool) -> Copy {
+        let weight_bytes = match (encoded, self.shared.l1.as_ref()) {
+            (Some(bytes), _) => bytes as u64,
+            (None, Some(l1)) if l1.is_bounded_by_bytes => self.space.format.weight(&resident.value),
+            _ => self.space.format.quick_weight(&resident.value),
+        };
+        let ttl = self.space.rules.l1_ttl.unwrap_or(Ttl::After(Duration::ZERO));
+        let ttl = if is_anchored { ttl } else { ttl.min(Ttl::After(UNANCHORED_TTL_MAX)) };
+        Copy { resident, weight_bytes, ttl }
+    }
+
+    /// The value's bytes, if they are not more than the namespace allows.
+    pub(crate) fn encode(&self, value: &Erased) -> Result<Bytes, Error> {
+        let bytes = self.space.format.encode(value)?;
+        self.check_size(bytes.len() as u64)?;
+        Ok(bytes)
+    }
+
+    pub(crate) fn check_size(&self, bytes: u64) -> Result<(), Error> {
+        let bytes_max = self.space.rules.value_bytes_max;
+        if bytes > bytes_max {
+            return Err(Error::ValueTooLarge { keyspace: self.space.namespace.to_string(), bytes, bytes_max });
+        }
+        Ok(())
+    }
+
+    /// The envelope of an entry, for L2.
+    pub(crate) fn seal(&self, key: &Key, payload: Bytes, ttl: Ttl, tags: Vec<TagStamp>) -> Result<Sealed, Error> {
+        let envelope = Envelope {
+            version: Version::ZERO,
+            created_ms: millis(self.shared.clock.wall()),
+            ttl,
+            codec: self.space.format.codec(),
+            tags,
+            payload,
+        };
+        let sealed = envelope.seal(&self.space.namespace, key, self.space.rules.compression);
+        sealed.map_err(|error| {
+            Error::Codec(terrace_core::CodecError::Encode { codec: "envelope", reason: error.to_string() })
+        })
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { payload_bytes_max: usize::try_from(self.space.rules.value_bytes_max).unwrap_or(usize::MAX) }
+    }
+}
+
+impl Shared {
+    /// Expired copies removed in one go, before other tasks get their turn.
+    const CLEANING_STEP: usize = 1024;
+
+    /// Starts the background expiry of L1, once, as soon as there is a runtime to run it.
+    pub(crate) fn start_cleaning(self: &Arc<Self>) {
+        if self.l1.is_none() || self.is_cleaning.load(Ordering::Relaxed) || !Runtime::is_available() {
+            return;
+        }
+        if !self.is_cleaning.swap(true, Ordering::AcqRel) {
+            let interval = self.cleanup_interval;
+            self.runtime.spawn_until_closed(clean(Arc::downgrade(self), interval));
+        }
+    }
+}
+
+/// Removes expired copies every `interval`, until the cache is gone.
+async fn clean(shared: Weak<Shared>, interval: Duration) {
+    loop {
+        crate::runtime::sleep(interval).await;
+        loop {
+            let Some(shared) = shared.upgrade() else { return };
+            let more = shared.l1.as_ref().is_some_and(|l1| l1.expire(Shared::CLEANING_STEP));
+            drop(shared);
+            if !more {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Milliseconds since the Unix epoch; zero before it.
+pub(crate) fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,373 @@
+//! How often did what happen?
+//!
+//! 1. One call of [`SpaceCounters::count`] is one relaxed add on a cache line that no other thread of the first
+//!    sixteen writes. No lock, no allocation, no clock.
+//! 2. Each event has exactly one rule, written at its variant. A number that is the sum of others is never counted:
+//!    lookups are hits plus stale hits plus misses, so they agree in every snapshot.
+//! 3. Counters only ever grow. Starting again from zero is arithmetic in [`super::stats`].
+//!
+//! Deliberately absent: evictions and expirations (the memory engine counts them), gauges, names of metrics, types of
+//! a metrics library.
+
+use super::histogram::{Histogram, HistogramSnapshot, SHARDS as HISTOGRAM_SHARDS};
+use crate::entry::Tier;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use terrace_core::{Clock, Moment, RemoteError};
+
+/// What can happen to the entries of a keyspace. A batch counts once per key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub(crate) enum Event {
+    /// A lookup answered by L1 with a fresh value.
+    HitL1,
+    /// A lookup answered by L2 with a fresh value, by its own question or by that of a flight it joined.
+    HitL2,
+    /// A lookup answered, from any tier, with a value past its TTL and within grace.
+    HitStale,
+    /// A lookup that neither L1 nor L2 could answer, whatever the origin then did: value, absence or error.
+    Miss,
+    /// A lookup that joined a flight instead of starting one. It is also a hit or a miss, by what the flight found.
+    Coalesced,
+    /// A value stored at the caller's wish, in every tier there is. Fills are not puts.
+    PutApplied,
+    /// A value stored in L1 only, because L2 could not be reached.
+    PutQueued,
+    /// A put that returned an error.
+    PutFailed,
+    /// A key removed from every tier, whether or not it was there.
+    RemoveApplied,
+    /// A key removed from L1, while its removal from L2 waits.
+    RemoveQueued,
+    /// A removal that returned an error.
+    RemoveFailed,
+    /// One call to invalidate or to clear that every tier carried out.
+    InvalidateApplied,
+    /// One call to invalidate or to clear that L1 carried out and that waits for L2.
+    InvalidateQueued,
+    /// One call to invalidate or to clear that returned an error.
+    InvalidateFailed,
+    /// A key named in an invalidation. Removals are not invalidations.
+    InvalidatedKey,
+    /// A pattern named in an invalidation, however many keys it matched.
+    InvalidatedPattern,
+    /// A tag named in an invalidation, however many entries had it.
+    InvalidatedTag,
+    /// A keyspace cleared.
+    InvalidatedAll,
+    /// A load that ended with a value. Loads count when they end, once for all lookups that waited.
+    LoadFound,
+    /// A load that ended with the knowledge that the origin has no such value.
+    LoadAbsent,
+    /// A load that ended with the loader's error.
+    LoadFailed,
+    /// A load that ended with the loader's panic.
+    LoadPanicked,
+    /// A loaded value that was kept.
+    FillStored,
+    /// A loaded value that was given to its caller and kept nowhere, because the key changed during the load.
+    FillRejected,
+    /// A request to L2, whatever came of it. A pipeline is one.
+    L2RoundTrip,
+    /// Bytes of envelopes received from L2.
+    L2BytesRead,
+    /// Bytes of envelopes sent to L2.
+    L2BytesWritten,
+    /// A request to L2 that was not sent: there was no connection.
+    L2Unavailable,
+    /// A request to L2 that was not answered in time.
+    L2Timeout,
+    /// A request to L2 whose connection broke.
+    L2Broken,
+    /// A request that L2 refused.
+    L2Refused,
+    /// An answer of L2 that made no sense.
+    L2Protocol,
+    /// A request refused because this node and L2 disagree about settings.
+    L2Mismatch,
+    /// Any other failure of a request to L2.
+    L2Other,
+    /// Bytes from L2 that are no envelope of this key. Such a lookup goes on as if L2 had nothing.
+    L2Envelope,
+    /// An envelope from L2 whose payload the codec could not read. Such a lookup goes on as if L2 had nothing.
+    L2Payload,
+}
+
+impl Event {
+    /// How many events there are.
+    pub(super) const COUNT: usize = Self::L2Payload as usize + 1;
+
+    /// The event of a failed request to L2.
+    fn of_error(error: &RemoteError) -> Self {
+        match error.kind() {
+            "unavailable" => Self::L2Unavailable,
+            "timeout" => Self::L2Timeout,
+            "broken" => Self::L2Broken,
+            "refused" => Self::L2Refused,
+            "protocol" => Self::L2Protocol,
+            "mismatch" => Self::L2Mismatch,
+            _ => Self::L2Other,
+        }
+    }
+}
+
+/// What a call of the library is, where its duration is concerned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub(crate) enum Op {
+    /// One call that looks up, of one key or of many.
+    Get,
+    /// One call that stores.
+    Put,
+    /// One call that removes.
+    Remove,
+    /// One call that invalidates or clears.
+    Invalidate,
+}
+
+impl Op {
+    /// All of them, in the order of their numbers.
+    pub(super) const ALL: [Self; 4] = [Self::Get, Self::Put, Self::Remove, Self::Invalidate];
+
+    /// One word for metrics.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Put => "put",
+            Self::Remove => "remove",
+            Self::Invalidate => "invalidate",
+        }
+    }
+}
+
+/// All tiers, nearest first.
+pub(super) const TIERS: [Tier; 3] = [Tier::L1, Tier::L2, Tier::Origin];
+
+/// The start of something that may be timed.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a timer measures nothing until it is given to `observe`"]
+pub(crate) struct Timer(Option<Start>);
+
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    at: Moment,
+    weight: u32,
+}
+
+/// One in so many operations that stay in L1 is timed, and stands for all of them: reading the clock twice costs more
+/// than an L1 hit. A prime, so that a program that asks its keyspaces in turn has them all timed.
+pub(crate) const SAMPLE_EVERY: u32 = 61;
+
+/// Blocks of counters per keyspace. More threads than this share blocks, and stay correct.
+const SHARDS: usize = 16;
+
+/// Two cache lines, because processors fetch them in pairs.
+#[repr(align(128))]
+#[derive(Debug)]
+struct Block([AtomicU64; Event::COUNT]);
+
+/// What one thread needs to count and to sample.
+struct Local {
+    slot: Cell<usize>,
+    until_sample: Cell<u32>,
+}
+
+const NO_SLOT: usize = usize::MAX;
+
+thread_local! {
+    static LOCAL: Local = const { Local { slot: Cell::new(NO_SLOT), until_sample: Cell::new(0) } };
+}
+
+/// The number of the calling thread, given out in turn.
+#[inline]
+fn slot() -> usize {
+    LOCAL.with(|local| match local.slot.get() {
+        NO_SLOT => take_slot(local),
+        slot => slot,
+    })
+}
+
+#[cold]
+fn take_slot(local: &Local) -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let slot = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
+    local.slot.set(slot);
+    slot
+}
+
+/// Whether this operation of the calling thread is the one in [`SAMPLE_EVERY`]. The first one is.
+#[inline]
+fn is_sampled() -> bool {
+    LOCAL.with(|local| {
+        let left = local.until_sample.get();
+        local.until_sample.set(left.checked_sub(1).unwrap_or(SAMPLE_EVERY - 1));
+        left == 0
+    })
+}
+
+/// The counters and durations of one keyspace, shared by all threads.
+#[derive(Debug)]
+pub(crate) struct SpaceCounters {
+    blocks: Box<[Block; SHARDS]>,
+    durations: Box<[Histogram]>,
+    clock: Clock,
+}
+
+impl SpaceCounters {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self {
+            blocks: Box::new([const { Block([const { AtomicU64::new(0) }; Event::COUNT]) }; SHARDS]),
+            durations: (0..Op::ALL.len() * TIERS.len()).map(|_| Histogram::new()).collect(),
+            clock,
+        }
+    }
+
+    /// Counts one event.
+    #[inline]
+    pub(crate) fn count(&self, event: Event) {
+        self.add(event, 1);
+    }
+
+    /// Counts an event `n` times, or `n` bytes.
+    #[inline]
+    pub(crate) fn add(&self, event: Event, n: u64) {
+        self.blocks[slot() % SHARDS].0[event as usize].fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Counts a lookup answered by a tier. By the origin means: a miss.
+    #[inline]
+    pub(crate) fn hit(&self, tier: Tier) {
+        self.count(match tier {
+            Tier::L1 => Event::HitL1,
+            Tier::L2 => Event::HitL2,
+            Tier::Origin => Event::Miss,
+        });
+    }
+
+    /// Counts a lookup that nothing could answer.
+    #[inline]
+    pub(crate) fn miss(&self) {
+        self.count(Event::Miss);
+    }
+
+    /// Counts a failed request to L2.
+    pub(crate) fn l2_error(&self, error: &RemoteError) {
+        self.count(Event::of_error(error));
+    }
+
+    /// Starts timing one in [`SAMPLE_EVERY`] operations: for what may end in L1.
+    ///
+    /// # Cost
+    /// About 1 ns, and one reading of the clock in [`SAMPLE_EVERY`] calls.
+    #[inline]
+    pub(crate) fn timer_sampled(&self) -> Timer {
+        if is_sampled() { self.start(SAMPLE_EVERY) } else { Timer(None) }
+    }
+
+    /// Starts timing, for certain: for what asks L2 or the origin.
+    pub(crate) fn timer(&self) -> Timer {
+        self.start(1)
+    }
+
+    /// Makes a sampled timer one that counts for certain, when an operation turns out to need more than L1. An
+    /// earlier start is kept.
+    pub(crate) fn timer_certain(&self, sampled: Timer) -> Timer {
+        match sampled.0 {
+            Some(Start { at, .. }) => Timer(Some(Start { at, weight: 1 })),
+            None => self.timer(),
+        }
+    }
+
+    #[cold]
+    fn start(&self, weight: u32) -> Timer {
+        Timer(Some(Start { at: self.clock.precise(), weight }))
+    }
+
+    /// Records how long an operation took. `farthest` is the farthest tier that it had to ask, whatever the answer.
+    #[inline]
+    pub(crate) fn observe(&self, op: Op, farthest: Tier, timer: Timer) {
+        if let Timer(Some(start)) = timer {
+            self.record(op, farthest, start);
+        }
+    }
+
+    #[cold]
+    fn record(&self, op: Op, farthest: Tier, start: Start) {
+        let took = self.clock.precise().since(start.at);
+        let shard = slot() % HISTOGRAM_SHARDS;
+        self.durations[series(op, farthest)].record(shard, took, u64::from(start.weight));
+    }
+
+    /// The sums over all threads now.
+    pub(super) fn snapshot(&self) -> CounterSnapshot {
+        CounterSnapshot {
+            counts: std::array::from_fn(|event| {
+                self.blocks.iter().map(|block| block.0[event].load(Ordering::Relaxed)).sum()
+            }),
+            durations: self.durations.iter().map(Histogram::snapshot).collect(),
+        }
+    }
+}
+
+/// Where the durations of an operation that went as far as `tier` are kept.
+const fn series(op: Op, tier: Tier) -> usize {
+    let tier = match tier {
+        Tier::L1 => 0,
+        Tier::L2 => 1,
+        Tier::Origin => 2,
+    };
+    op as usize * TIERS.len() + tier
+}
+
+/// All counters of a keyspace at one time. Counters move while they are read, so two of them may be an instant apart.
+#[derive(Clone, Debug)]
+pub(super) struct CounterSnapshot {
+    counts: [u64; Event::COUNT],
+    durations: Vec<HistogramSnapshot>,
+}
+
+impl CounterSnapshot {
+    /// Nothing has happened.
+    pub(super) fn zero() -> Self {
+        Self {
+            counts: [0; Event::COUNT],
+            durations: vec![HistogramSnapshot::zero(); Op::ALL.len() * TIERS.len()],
+        }
+    }
+
+    pub(super) fn count(&self, event: Event) -> u64 {
+        self.counts[event as usize]
+    }
+
+    /// The sum of several events.
+    pub(super) fn sum(&self, events: &[Event]) -> u64 {
+        events.iter().map(|&event| self.count(event)).sum()
+    }
+
+    pub(super) fn durations(&self, op: Op, tier: Tier) -> &HistogramSnapshot {
+        &self.durations[series(op, tier)]
+    }
+
+    /// What happened since `earlier`.
+    pub(super) fn since(&self, earlier: &Self) -> Self {
+        Self {
+            counts: std::array::from_fn(|event| self.counts[event].saturating_sub(earlier.counts[event])),
+            durations: self
+                .durations
+                .iter()
+                .zip(&earlier.durations)
+                .map(|(now, then)| now.since(then))
+                .collect(),
+        }
+    }
+
+    /// Adds what happened in another keyspace.
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *mine += theirs;
+        }
+        for (mine, theirs) in self.durations.iter_mut().zip(&other.durations) {
+            mine.merge(theirs);
+        }
+    }
+}

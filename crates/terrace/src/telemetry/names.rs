@@ -1,0 +1,101 @@
+//! What is a metric called?
+//!
+//! The one place with names of metrics and labels. Names follow Prometheus' conventions: base units, `_total` on
+//! counters, no label whose values are not known beforehand.
+
+/// What kind of metric it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// A metric's name and meaning.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Metric {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// One sentence.
+    pub(super) help: &'static str,
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, help }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, help }
+}
+
+pub(super) const REQUESTS: Metric = counter(
+    "terrace_requests_total",
+    "Keys looked up (op get), stored (put) or removed (remove), and invalidations asked for, by result.",
+);
+pub(super) const HITS: Metric =
+    counter("terrace_hits_total", "Lookups answered with a fresh value, by the tier that had it.");
+pub(super) const MISSES: Metric =
+    counter("terrace_misses_total", "Lookups that neither L1 nor L2 could answer.");
+pub(super) const OPERATION_DURATION: Metric = Metric {
+    name: "terrace_operation_duration_seconds",
+    kind: Kind::Histogram,
+    help: "Duration of calls, by the farthest tier asked; those that stay in L1 are sampled and weighted.",
+};
+pub(super) const ORIGIN_REQUESTS: Metric =
+    counter("terrace_origin_requests_total", "Loads from the origin that ended, by outcome.");
+pub(super) const LOADS_COLLAPSED: Metric =
+    counter("terrace_loads_collapsed_total", "Lookups that joined the flight of another one.");
+pub(super) const FILLS: Metric = counter(
+    "terrace_fills_total",
+    "Loaded values, by whether they were kept or had been invalidated meanwhile.",
+);
+pub(super) const L1_ENTRIES: Metric = gauge("terrace_l1_entries", "Entries held in L1.");
+pub(super) const L1_BYTES: Metric = gauge("terrace_l1_bytes", "Weight of the entries held in L1, in bytes.");
+pub(super) const L1_EVICTIONS: Metric = counter(
+    "terrace_l1_evictions_total",
+    "Entries that left L1, by reason: no room, time over, removed or invalidated.",
+);
+pub(super) const L2_ROUND_TRIPS: Metric = counter("terrace_l2_round_trips_total", "Requests to L2.");
+pub(super) const L2_BYTES: Metric =
+    counter("terrace_l2_bytes_total", "Bytes of envelopes exchanged with L2, by direction.");
+pub(super) const L2_ERRORS: Metric = counter(
+    "terrace_l2_errors_total",
+    "Requests to L2 that failed, and entries in L2 that could not be read, by kind.",
+);
+pub(super) const INVALIDATIONS: Metric =
+    counter("terrace_invalidations_total", "Keys, patterns, tags and whole keyspaces invalidated, by kind.");
+pub(super) const PENDING_INVALIDATIONS: Metric =
+    gauge("terrace_pending_invalidations", "Invalidations that wait for L2 to come back.");
+/// A gauge, not an `info`, because Prometheus' older text format does not know the latter.
+pub(super) const BUILD_INFO: Metric = gauge("terrace_build_info", "Always 1; the label tells the version.");
+
+/// All metrics there are.
+#[cfg(test)]
+pub(super) const ALL: [Metric; 16] = [
+    REQUESTS,
+    HITS,
+    MISSES,
+    OPERATION_DURATION,
+    ORIGIN_REQUESTS,
+    LOADS_COLLAPSED,
+    FILLS,
+    L1_ENTRIES,
+    L1_BYTES,
+    L1_EVICTIONS,
+    L2_ROUND_TRIPS,
+    L2_BYTES,
+    L2_ERRORS,
+    INVALIDATIONS,
+    PENDING_INVALIDATIONS,
+    BUILD_INFO,
+];
+
+pub(super) const KEYSPACE: &str = "keyspace";
+pub(super) const OP: &str = "op";
+pub(super) const RESULT: &str = "result";
+pub(super) const TIER: &str = "tier";
+pub(super) const OUTCOME: &str = "outcome";
+pub(super) const REASON: &str = "reason";
+pub(super) const DIRECTION: &str = "direction";
+pub(super) const KIND: &str = "kind";
+pub(super) const VERSION: &str = "version";

@@ -1,0 +1,327 @@
+//! What does a person read?
+//!
+//! [`Stats`] is made from a snapshot when somebody asks. Each number says at its field what it counts. Two numbers
+//! that belong together always agree, because one is the sum of others; numbers that are counted apart may be an
+//! instant apart while the cache is in use.
+
+use super::counters::{Event, Op, TIERS};
+use super::histogram::HistogramSnapshot;
+use super::{Sources, SpaceSnapshot};
+use crate::entry::Tier;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use terrace_core::Namespace;
+
+/// What a cache did since it was built, or since its statistics were last reset.
+///
+/// `total` is the sum over `keyspaces`. Numbers of entries and bytes are those of now, whenever the last reset was.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Stats {
+    /// How long ago counting began, in seconds.
+    pub seconds: f64,
+    /// Whether there is an L2.
+    pub has_l2: bool,
+    /// Invalidations that wait for L2 to come back, now.
+    pub pending_invalidations: u64,
+    /// All keyspaces together.
+    pub total: Figures,
+    /// Each keyspace by its name.
+    pub keyspaces: BTreeMap<String, Figures>,
+}
+
+/// What one keyspace did, or all of them. A batch counts once per key.
+///
+/// Every lookup is exactly one of `hits_l1`, `hits_l2`, `stale_hits` and `misses`. Looking without reading through, as
+/// `peek` and `contains` do, is no lookup.
+#[derive(Clone, PartialEq, Default, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Figures {
+    /// Lookups: hits, stale hits and misses.
+    pub requests: u64,
+    /// Lookups answered with a fresh value by L1 or L2.
+    pub hits: u64,
+    /// Lookups answered by L1 with a fresh value.
+    pub hits_l1: u64,
+    /// Lookups answered by L2 with a fresh value, by their own question or by that of the flight they joined.
+    pub hits_l2: u64,
+    /// Lookups answered with a value past its TTL and within grace.
+    pub stale_hits: u64,
+    /// Lookups that neither L1 nor L2 could answer, whatever the origin then did.
+    pub misses: u64,
+    /// Lookups that L1 had no fresh value for: all but `hits_l1`.
+    pub misses_l1: u64,
+    /// Lookups that went past L1 and that L2 had no fresh value for either, or could not be asked for. Zero if there
+    /// is no L2.
+    pub misses_l2: u64,
+    /// Lookups that joined a flight instead of starting one. Each is also a hit or a miss.
+    pub coalesced: u64,
+    /// Loads from the origin that ended: found, absent, failed and panicked. One load may answer many lookups.
+    pub loads: u64,
+    /// Loads that ended with a value.
+    pub loads_found: u64,
+    /// Loads that ended with the knowledge that there is no value.
+    pub loads_absent: u64,
+    /// Loads that ended with the loader's error.
+    pub loads_failed: u64,
+    /// Loads that ended with the loader's panic.
+    pub loads_panicked: u64,
+    /// Loaded values that were kept.
+    pub fills: u64,
+    /// Loaded values that were kept nowhere, because their key changed during the load.
+    pub fills_rejected: u64,
+    /// Values stored at a caller's wish, at once or queued for L2.
+    pub sets: u64,
+    /// Of `sets`, those whose storing in L2 waits.
+    pub sets_queued: u64,
+    /// Puts that returned an error.
+    pub sets_failed: u64,
+    /// Keys removed at a caller's wish, whether or not they were there, at once or queued for L2.
+    pub deletes: u64,
+    /// Of `deletes`, those whose removal from L2 waits.
+    pub deletes_queued: u64,
+    /// Removals that returned an error.
+    pub deletes_failed: u64,
+    /// Keys, patterns and tags invalidated, and clears.
+    pub invalidations: u64,
+    /// Keys named in invalidations. Removals are not invalidations.
+    pub invalidated_keys: u64,
+    /// Patterns named in invalidations, however many keys they matched.
+    pub invalidated_patterns: u64,
+    /// Tags named in invalidations, however many entries had them.
+    pub invalidated_tags: u64,
+    /// How often everything was cleared.
+    pub clears: u64,
+    /// Entries that L1 removed for want of room.
+    pub evictions: u64,
+    /// Entries that L1 removed because their time was over.
+    pub expirations: u64,
+    /// Entries in L1 now. Expired ones count until they leave.
+    pub entries: u64,
+    /// Their weight now, in bytes.
+    pub bytes: u64,
+    /// Requests to L2, whatever came of them. A pipeline is one.
+    pub l2_round_trips: u64,
+    /// Bytes of envelopes received from L2.
+    pub l2_bytes_read: u64,
+    /// Bytes of envelopes sent to L2.
+    pub l2_bytes_written: u64,
+    /// Everything that went wrong with L2: failed requests and unreadable entries.
+    pub l2_errors: u64,
+    /// Of `l2_errors`, those of the network: no connection, no answer in time, connection broken.
+    pub network_errors: u64,
+    /// Of `l2_errors`, entries that could not be read. Such a lookup goes on as if L2 had nothing.
+    pub decode_failures: u64,
+    /// How long calls took.
+    pub latency: Latencies,
+}
+
+/// How long calls took. A batch is one call. Calls that need no more than L1 are sampled, and each sample stands for
+/// those between it and the next.
+#[derive(Clone, PartialEq, Default, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Latencies {
+    /// All lookups.
+    pub get: Latency,
+    /// Lookups that asked no more than L1.
+    pub get_l1: Latency,
+    /// Lookups that asked L2, and not the origin.
+    pub get_l2: Latency,
+    /// Lookups that waited for the origin.
+    pub get_origin: Latency,
+    /// Puts.
+    pub put: Latency,
+    /// Removals.
+    pub remove: Latency,
+    /// Invalidations and clears.
+    pub invalidate: Latency,
+}
+
+/// How long calls of one kind took. Quantiles are at most a quarter too high, and end at 13.4 s.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Latency {
+    /// How many calls; where they are sampled, an estimate.
+    pub count: u64,
+    /// The mean, in nanoseconds; zero if there were no calls.
+    pub mean_ns: u64,
+    /// What half of the calls did not exceed, in nanoseconds.
+    pub p50_ns: u64,
+    /// What 99 % of the calls did not exceed, in nanoseconds.
+    pub p99_ns: u64,
+}
+
+impl Stats {
+    /// Puts together what happened during `elapsed`, by keyspace.
+    pub(super) fn new(
+        elapsed: Duration,
+        spaces: impl Iterator<Item = (Namespace, SpaceSnapshot)>,
+        sources: &impl Sources,
+    ) -> Self {
+        let has_l2 = sources.has_l2();
+        let mut total = SpaceSnapshot::zero();
+        let mut keyspaces = BTreeMap::new();
+        for (namespace, space) in spaces {
+            total.merge(&space);
+            keyspaces.insert(namespace.to_string(), Figures::new(&space, has_l2));
+        }
+        Self {
+            seconds: elapsed.as_secs_f64(),
+            has_l2,
+            pending_invalidations: sources.pending_invalidations(),
+            total: Figures::new(&total, has_l2),
+            keyspaces,
+        }
+    }
+
+    /// The share of all lookups that were hits, from 0 to 1; see [`Figures::hit_rate`].
+    pub fn hit_rate(&self) -> f64 {
+        self.total.hit_rate()
+    }
+
+    /// The share of all lookups that were hits in L1, from 0 to 1; see [`Figures::l1_hit_rate`].
+    pub fn l1_hit_rate(&self) -> f64 {
+        self.total.l1_hit_rate()
+    }
+}
+
+impl Figures {
+    /// The share of lookups answered with a fresh value by L1 or L2, from 0 to 1; 0 before the first lookup. A stale
+    /// hit is no hit.
+    pub fn hit_rate(&self) -> f64 {
+        share(self.hits, self.requests)
+    }
+
+    /// The share of lookups answered with a fresh value by L1, from 0 to 1; 0 before the first lookup.
+    pub fn l1_hit_rate(&self) -> f64 {
+        share(self.hits_l1, self.requests)
+    }
+
+    /// How long a lookup took on average.
+    pub fn average_latency(&self) -> Duration {
+        Duration::from_nanos(self.latency.get.mean_ns)
+    }
+
+    fn new(space: &SpaceSnapshot, has_l2: bool) -> Self {
+        let count = |event| space.counters.count(event);
+        let sum = |events: &[Event]| space.counters.sum(events);
+        Self {
+            requests: sum(&[Event::HitL1, Event::HitL2, Event::HitStale, Event::Miss]),
+            hits: sum(&[Event::HitL1, Event::HitL2]),
+            hits_l1: count(Event::HitL1),
+            hits_l2: count(Event::HitL2),
+            stale_hits: count(Event::HitStale),
+            misses: count(Event::Miss),
+            misses_l1: sum(&[Event::HitL2, Event::HitStale, Event::Miss]),
+            misses_l2: if has_l2 { count(Event::Miss) } else { 0 },
+            coalesced: count(Event::Coalesced),
+            fills: count(Event::FillStored),
+            fills_rejected: count(Event::FillRejected),
+            sets: sum(&[Event::PutApplied, Event::PutQueued]),
+            sets_queued: count(Event::PutQueued),
+            sets_failed: count(Event::PutFailed),
+            deletes: sum(&[Event::RemoveApplied, Event::RemoveQueued]),
+            deletes_queued: count(Event::RemoveQueued),
+            deletes_failed: count(Event::RemoveFailed),
+            evictions: space.engine.evictions,
+            expirations: space.engine.expirations,
+            entries: space.engine.entries,
+            bytes: space.engine.bytes,
+            latency: Latencies::new(space),
+            ..Self::default()
+        }
+        .with_loads(space)
+        .with_invalidations(space)
+        .with_l2(space)
+    }
+
+    fn with_loads(self, space: &SpaceSnapshot) -> Self {
+        let count = |event| space.counters.count(event);
+        Self {
+            loads: space.counters.sum(&[
+                Event::LoadFound,
+                Event::LoadAbsent,
+                Event::LoadFailed,
+                Event::LoadPanicked,
+            ]),
+            loads_found: count(Event::LoadFound),
+            loads_absent: count(Event::LoadAbsent),
+            loads_failed: count(Event::LoadFailed),
+            loads_panicked: count(Event::LoadPanicked),
+            ..self
+        }
+    }
+
+    fn with_invalidations(self, space: &SpaceSnapshot) -> Self {
+        let count = |event| space.counters.count(event);
+        Self {
+            invalidations: space.counters.sum(&[
+                Event::InvalidatedKey,
+                Event::InvalidatedPattern,
+                Event::InvalidatedTag,
+                Event::InvalidatedAll,
+            ]),
+            invalidated_keys: count(Event::InvalidatedKey),
+            invalidated_patterns: count(Event::InvalidatedPattern),
+            invalidated_tags: count(Event::InvalidatedTag),
+            clears: count(Event::InvalidatedAll),
+            ..self
+        }
+    }
+
+    fn with_l2(self, space: &SpaceSnapshot) -> Self {
+        let count = |event| space.counters.count(event);
+        let sum = |events: &[Event]| space.counters.sum(events);
+        let network_errors = sum(&[Event::L2Unavailable, Event::L2Timeout, Event::L2Broken]);
+        let decode_failures = sum(&[Event::L2Envelope, Event::L2Payload]);
+        let refusals = sum(&[Event::L2Refused, Event::L2Protocol, Event::L2Mismatch, Event::L2Other]);
+        Self {
+            l2_round_trips: count(Event::L2RoundTrip),
+            l2_bytes_read: count(Event::L2BytesRead),
+            l2_bytes_written: count(Event::L2BytesWritten),
+            l2_errors: network_errors + decode_failures + refusals,
+            network_errors,
+            decode_failures,
+            ..self
+        }
+    }
+}
+
+impl Latencies {
+    fn new(space: &SpaceSnapshot) -> Self {
+        let one = |op, tier| Latency::new(space.counters.durations(op, tier));
+        let all = |op| {
+            let mut sum = HistogramSnapshot::zero();
+            for tier in TIERS {
+                sum.merge(space.counters.durations(op, tier));
+            }
+            Latency::new(&sum)
+        };
+        Self {
+            get: all(Op::Get),
+            get_l1: one(Op::Get, Tier::L1),
+            get_l2: one(Op::Get, Tier::L2),
+            get_origin: one(Op::Get, Tier::Origin),
+            put: all(Op::Put),
+            remove: all(Op::Remove),
+            invalidate: all(Op::Invalidate),
+        }
+    }
+}
+
+impl Latency {
+    fn new(histogram: &HistogramSnapshot) -> Self {
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            count: histogram.count(),
+            mean_ns: nanos(histogram.mean()),
+            p50_ns: nanos(histogram.quantile(0.5)),
+            p99_ns: nanos(histogram.quantile(0.99)),
+        }
+    }
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}

@@ -1,0 +1,124 @@
+//! `cargo xtask ci`: everything that must pass, in one run, the quick steps first.
+//!
+//! 1. Every step runs even when an earlier one failed: one run tells all. Only a request to stop ends it early.
+//! 2. A step that cannot run here says SKIP and why, in the summary too; it never passes in silence.
+//!
+//! Deliberately absent: anything that is checked here only. Each step can be typed by hand as shown.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Error, Result};
+use rustix::process::Signal;
+
+use crate::install::{self, DENY};
+use crate::process::{self, Group, Interrupted, Stop, cargo, now, wait_for};
+use crate::test::EVERYTHING;
+
+/// How long the advisory database may take to arrive.
+const ADVISORIES_WITHIN: Duration = Duration::from_secs(90);
+
+enum Outcome {
+    Passed,
+    Skipped(String),
+}
+
+type Step = (&'static str, fn(&Stop) -> Result<Outcome>);
+
+const STEPS: [Step; 7] = [
+    ("fmt", fmt),
+    ("tidy", tidy),
+    ("clippy", clippy),
+    ("docs", docs),
+    ("test", test),
+    ("deny", deny),
+    ("advisories", advisories),
+];
+
+/// Runs every step and prints what became of each.
+///
+/// # Errors
+/// The error of the first step that failed, or [`Interrupted`].
+pub(crate) fn run(stop: &Stop) -> Result<()> {
+    let begin = now();
+    let mut lines = Vec::new();
+    let mut first: Option<Error> = None;
+    for (name, step) in STEPS {
+        eprintln!("\n== {name}");
+        let begin = now();
+        let outcome = step(stop);
+        let what = match outcome {
+            Ok(Outcome::Passed) => "ok".to_owned(),
+            Ok(Outcome::Skipped(why)) => format!("SKIP: {why}"),
+            Err(error) if error.is::<Interrupted>() => return Err(error),
+            Err(error) => {
+                let what = format!("FAILED: {error:#}");
+                first.get_or_insert(error.context(format!("the step {name}")));
+                what
+            }
+        };
+        lines.push(format!("{:>7.1} s  {name:<11} {what}", begin.elapsed().as_secs_f64()));
+    }
+    eprintln!("\n== summary\n{}\n{:>7.1} s  in all", lines.join("\n"), begin.elapsed().as_secs_f64());
+    first.map_or(Ok(()), Err)
+}
+
+fn passed(command: &mut std::process::Command, stop: &Stop) -> Result<Outcome> {
+    process::run(command.current_dir(crate::root()), stop).map(|()| Outcome::Passed)
+}
+
+fn fmt(stop: &Stop) -> Result<Outcome> {
+    passed(cargo().args(["fmt", "--all", "--check"]), stop)
+}
+
+fn tidy(_: &Stop) -> Result<Outcome> {
+    crate::tidy::run(&crate::root()).map(|()| Outcome::Passed)
+}
+
+fn clippy(stop: &Stop) -> Result<Outcome> {
+    let mut command = cargo();
+    command.arg("clippy").args(EVERYTHING).args(["--locked", "--all-targets", "--", "-D", "warnings"]);
+    passed(&mut command, stop)
+}
+
+fn docs(stop: &Stop) -> Result<Outcome> {
+    let mut command = cargo();
+    command.arg("doc").args(EVERYTHING).args(["--locked", "--no-deps"]).env("RUSTDOCFLAGS", "-Dwarnings");
+    passed(&mut command, stop)
+}
+
+fn test(stop: &Stop) -> Result<Outcome> {
+    crate::test::run(&[], stop).map(|()| Outcome::Passed)
+}
+
+fn deny(stop: &Stop) -> Result<Outcome> {
+    install::cargo_tool(&DENY, stop)?;
+    passed(cargo_deny().args(["check", "--hide-inclusion-graph", "bans", "licenses", "sources"]), stop)
+}
+
+fn cargo_deny() -> std::process::Command {
+    let mut command = cargo();
+    command.args(["deny", "--locked", "--log-level", "error"]).args(EVERYTHING);
+    command
+}
+
+/// Known vulnerabilities, from a database on the network.
+fn advisories(stop: &Stop) -> Result<Outcome> {
+    install::cargo_tool(&DENY, stop)?;
+    if let Err(error) = fetch_advisories(stop) {
+        stop.check()?;
+        return Ok(Outcome::Skipped(format!("the advisory database cannot be fetched here ({error:#})")));
+    }
+    passed(cargo_deny().args(["check", "--disable-fetch", "advisories"]), stop)
+}
+
+fn fetch_advisories(stop: &Stop) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let log: PathBuf = folder.path().join("fetch.log");
+    let output = std::fs::File::create(&log)?;
+    let mut command = cargo_deny();
+    command.args(["fetch", "db"]).current_dir(crate::root()).stdout(output.try_clone()?).stderr(output);
+    let mut fetch = Group::start(&mut command, Signal::TERM)?;
+    let status = wait_for("the advisory database", ADVISORIES_WITHIN, stop, || fetch.ended())?;
+    process::success("cargo deny fetch", status)
+}

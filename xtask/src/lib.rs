@@ -1,0 +1,85 @@
+//! The tasks of this project, started with `cargo xtask`.
+//!
+//! 1. A task changes nothing on the machine but what it says: missing packages, temporary folders, the build folder.
+//! 2. Whatever a task starts, it stops: after success, failure, panic, Ctrl-C and SIGTERM.
+//! 3. The exit code is that of the first thing that failed; 128 + n after signal n.
+//!
+//! Deliberately absent: a task that publishes or pushes anything.
+
+mod ci;
+mod install;
+pub mod process;
+pub mod services;
+mod test;
+pub mod tidy;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use process::{Failed, Interrupted, Stop};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "The tasks of terrace", disable_help_subcommand = true)]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Everything that must pass before a change is taken: style, lints, rules, licences, docs and all tests
+    Ci,
+    /// All tests against a real Redis and PostgreSQL, which are installed and started as needed
+    Test {
+        /// Passed on to `cargo nextest run`: names, `-p CRATE`, `-E FILTER`. Doctests are left out then.
+        #[arg(last = true)]
+        filter: Vec<String>,
+    },
+    /// The rules of this project that no common tool knows
+    Tidy,
+    /// A command beside a fresh Redis and PostgreSQL, which end with it
+    WithServers {
+        /// The command; it finds the addresses in `TERRACE_TEST_REDIS_URL` and `TERRACE_TEST_POSTGRES_URL`
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+/// Runs the task named on the command line.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    match Stop::on_signals().and_then(|stop| run(&args.task, &stop)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            exit_code(&error)
+        }
+    }
+}
+
+fn run(task: &Task, stop: &Stop) -> Result<()> {
+    match task {
+        Task::Ci => ci::run(stop),
+        Task::Test { filter } => test::run(filter, stop),
+        Task::Tidy => tidy::run(&root()),
+        Task::WithServers { command } => services::run_beside(command, stop),
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+        return ExitCode::from(interrupted.exit_code());
+    }
+    error.downcast_ref::<Failed>().map_or(ExitCode::FAILURE, |failed| ExitCode::from(failed.exit_code()))
+}
+
+/// The folder of the checkout this task works on.
+pub fn root() -> PathBuf {
+    let own = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    own.parent().map_or_else(|| own.clone(), PathBuf::from)
+}
