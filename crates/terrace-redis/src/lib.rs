@@ -1,1 +1,40 @@
-//! stub
+//! The Redis and Valkey tier of terrace: one attempt per call, no policy.
+//!
+//! [`Redis`] implements [`terrace_core::Remote`] for a single server, from Redis 6.2 and any Valkey on. Retry,
+//! breakers, fallback and the order of tiers are the library's; what happens on the wire is decided here:
+//!
+//! | module | decides |
+//! |---|---|
+//! | `config` | which settings there are, and which values are allowed |
+//! | `keys` | what keys and channels are called on the server, and which of them a sweep may touch |
+//! | `scripts` | what each change does there, atomically |
+//! | `supervisor` | when a connection is opened, trusted, given up and opened again; owns spawning and waiting |
+//! | `call` | when a call is given up |
+//! | `error` | what a failure means |
+//! | `remote` | which commands a call sends |
+//!
+//! 1. [`RedisBuilder::build`] opens nothing and needs no runtime. The first call does, on the runtime it runs on.
+//! 2. A call never waits for a reconnect. Without a connection it fails at once; only while the very first attempt is
+//!    under way does it wait for that.
+//! 3. Every call ends within its deadline, the server's state notwithstanding.
+//! 4. Every change is one script: it gets its number, is logged and is published in one step.
+//! 5. A password is in no error, log line, `Debug` or `Display`.
+//!
+//! Deliberately absent: retries, values in messages, `KEYS`, and any type of the client crate in a public signature.
+//!
+//! # What an ACL user needs
+//! `~<prefix>*` and `&<prefix>*` (`terrace:` by default), and `+@read +@write +@scripting +@connection +publish +time`,
+//! or by name: `+get +pttl +set +unlink +hget +hmget +hset +hsetnx +hdel +hexists +hlen +xadd +scan +evalsha`
+//! `+script|load +publish +time +ping`.
+
+mod call;
+mod config;
+mod error;
+mod keys;
+mod link;
+mod remote;
+mod scripts;
+mod supervisor;
+
+pub use config::{ConfigError, RedisBuilder};
+pub use remote::Redis;

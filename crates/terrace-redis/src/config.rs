@@ -1,0 +1,424 @@
+//! Which settings are there, and which values are allowed?
+//!
+//! 1. A wrong value is refused with its setting, itself and what is allowed. Nothing is clamped in silence.
+//! 2. Passwords, given apart or within a URL, are never part of such a message.
+
+use crate::remote::Redis;
+use redis::{ConnectionAddr, IntoConnectionInfo};
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+use terrace_core::Partition;
+
+/// A setting with a value that is not allowed.
+///
+/// # Examples
+/// ```
+/// use terrace_redis::Redis;
+/// let error = Redis::address("localhost:6379").connections(0).build().expect_err("none is too few");
+/// assert_eq!(error.to_string(), "the Redis setting `connections` is 0; allowed is 1 to 64");
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the Redis setting `{setting}` is {value}; allowed is {allowed}")]
+#[non_exhaustive]
+pub struct ConfigError {
+    /// The setting's name, as the method of [`RedisBuilder`] that sets it.
+    pub setting: &'static str,
+    /// What it was set to; hidden where it may hold a secret.
+    pub value: String,
+    /// What it may be set to.
+    pub allowed: &'static str,
+}
+
+impl ConfigError {
+    fn new(setting: &'static str, value: impl fmt::Display, allowed: &'static str) -> Self {
+        Self { setting, value: value.to_string(), allowed }
+    }
+}
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Where the server is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Address {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl Address {
+    const PORT_DEFAULT: u16 = 6379;
+    const ALLOWED: &'static str = "`host`, `host:port` or `[ipv6]:port`, with a port from 1 to 65535";
+
+    fn parse(text: &str) -> Result<Self, ConfigError> {
+        let refusal = || ConfigError::new("address", format!("{text:?}"), Self::ALLOWED);
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (host, port) = rest.split_once(']').ok_or_else(refusal)?;
+                (host, if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or_else(refusal)?) })
+            }
+            None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
+        };
+        let port = port.map_or(Ok(Self::PORT_DEFAULT), str::parse).map_err(|_| refusal())?;
+        let is_odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '@');
+        if host.is_empty() || host.contains(is_odd) || port == 0 {
+            return Err(refusal());
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// All settings, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) address: Address,
+    pub(crate) tls: bool,
+    pub(crate) root_certificate: Option<Vec<u8>>,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) database: u32,
+    pub(crate) key_prefix: String,
+    pub(crate) partitions: u16,
+    pub(crate) connections: usize,
+    pub(crate) max_lifetime: Option<Duration>,
+    pub(crate) max_retries: u32,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) read_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+    pub(crate) node_id: u64,
+}
+
+/// The settings of a connection to Redis or Valkey, in the making. Made by [`Redis::url`] or [`Redis::address`].
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use terrace_redis::Redis;
+/// let redis = Redis::url("redis://localhost:6379/2")?
+///     .password("swordfish")
+///     .key_prefix("shop:")
+///     .read_timeout(Duration::from_millis(500))
+///     .build()?;
+/// assert!(!format!("{redis:?}").contains("swordfish"));
+/// # Ok::<(), terrace_redis::ConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "settings do nothing until they are built"]
+pub struct RedisBuilder {
+    address: String,
+    tls: bool,
+    root_certificate: Option<PathBuf>,
+    username: Option<String>,
+    password: Option<Secret>,
+    database: u32,
+    key_prefix: String,
+    partitions: u16,
+    connections: Option<u32>,
+    pool_size: Option<u32>,
+    min_idle: Option<u32>,
+    max_lifetime: Option<Duration>,
+    max_retries: u32,
+    connect_timeout: Duration,
+    read_timeout: Duration,
+    write_timeout: Duration,
+    node_id: Option<u64>,
+}
+
+impl RedisBuilder {
+    /// Prefix of every key and channel, unless it is set otherwise.
+    pub const KEY_PREFIX_DEFAULT: &'static str = "terrace:";
+    /// Longest prefix, in bytes.
+    pub const KEY_PREFIX_BYTES_MAX: usize = 64;
+    /// Multiplexed connections, unless it is set otherwise: a second one keeps small calls from queueing behind a
+    /// large reply, and serves alone while the other reconnects.
+    pub const CONNECTIONS_DEFAULT: u32 = 2;
+    /// Most multiplexed connections.
+    pub const CONNECTIONS_MAX: u32 = 64;
+    /// Most partitions of a namespace.
+    pub const PARTITIONS_MAX: u16 = 4096;
+    /// Further attempts of the layer above, unless it is set otherwise.
+    pub const MAX_RETRIES_DEFAULT: u32 = 3;
+    /// Time for opening a connection, unless it is set otherwise.
+    pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+    /// Deadline of a reading call, unless it is set otherwise.
+    pub const READ_TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
+    /// Deadline of a writing call, unless it is set otherwise.
+    pub const WRITE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
+    const TIMEOUT_MAX: Duration = Duration::from_hours(1);
+
+    pub(crate) fn from_address(address: &str) -> Self {
+        Self {
+            address: address.to_owned(),
+            tls: false,
+            root_certificate: None,
+            username: None,
+            password: None,
+            database: 0,
+            key_prefix: Self::KEY_PREFIX_DEFAULT.to_owned(),
+            partitions: Partition::COUNT_DEFAULT,
+            connections: None,
+            pool_size: None,
+            min_idle: None,
+            max_lifetime: None,
+            max_retries: Self::MAX_RETRIES_DEFAULT,
+            connect_timeout: Self::CONNECT_TIMEOUT_DEFAULT,
+            read_timeout: Self::READ_TIMEOUT_DEFAULT,
+            write_timeout: Self::WRITE_TIMEOUT_DEFAULT,
+            node_id: None,
+        }
+    }
+
+    pub(crate) fn from_url(url: &str) -> Result<Self, ConfigError> {
+        const ALLOWED: &str = "`redis://[user[:password]@]host[:port][/database]`, or `rediss://` for TLS";
+        let refusal = || ConfigError::new("url", "not an address of Redis (hidden: it may hold a password)", ALLOWED);
+        let parsed = redis::parse_redis_url(url).ok_or_else(refusal)?;
+        if parsed.query().is_some() || parsed.fragment().is_some() {
+            const PLAIN: &str = "a URL without `?…` and `#…`; an unverified TLS peer is never accepted";
+            return Err(ConfigError::new("url", "one with options", PLAIN));
+        }
+        let info = parsed.into_connection_info().map_err(|_| refusal())?;
+        let (host, port, tls) = match info.addr() {
+            ConnectionAddr::Tcp(host, port) => (host, *port, false),
+            ConnectionAddr::TcpTls { host, port, .. } => (host, *port, true),
+            _ => return Err(refusal()),
+        };
+        let mut builder = Self::from_address(&Address { host: host.clone(), port }.to_string()).tls(tls);
+        builder.database = u32::try_from(info.redis_settings().db()).map_err(|_| refusal())?;
+        builder.username = info.redis_settings().username().map(str::to_owned);
+        Ok(match info.redis_settings().password() {
+            Some(password) => builder.password(password),
+            None => builder,
+        })
+    }
+
+    /// The ACL user to authenticate as. Without one it is the server's `default` user.
+    pub fn username(mut self, username: impl Into<String>) -> Self {
+        self.username = Some(username.into()).filter(|username| !username.is_empty());
+        self
+    }
+
+    /// The password to authenticate with. An empty one counts as none.
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.password = Some(Secret(password.into())).filter(|password| !password.0.is_empty());
+        self
+    }
+
+    /// The number of the database; 0 by default.
+    pub fn database(mut self, database: u32) -> Self {
+        self.database = database;
+        self
+    }
+
+    /// Whether to speak TLS. A URL that begins with `rediss://` says so too. The peer's certificate is always
+    /// verified, against [`RedisBuilder::root_certificate`] or else the system's store.
+    pub fn tls(mut self, tls: bool) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// A file with the root certificates to trust, as PEM, instead of the system's. Implies TLS.
+    pub fn root_certificate(mut self, file: impl Into<PathBuf>) -> Self {
+        self.root_certificate = Some(file.into());
+        self.tls = true;
+        self
+    }
+
+    /// What every key and channel begins with; [`RedisBuilder::KEY_PREFIX_DEFAULT`] by default. Deployments that
+    /// share a server need prefixes that differ.
+    pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.key_prefix = prefix.into();
+        self
+    }
+
+    /// Into how many partitions a namespace is cut; 256 by default. All nodes of a deployment need the same number.
+    pub fn partitions(mut self, partitions: u16) -> Self {
+        self.partitions = partitions;
+        self
+    }
+
+    /// How many connections to hold; [`RedisBuilder::CONNECTIONS_DEFAULT`] by default. All calls of a process share
+    /// them: a connection carries any number of calls at once, and more of them rarely help.
+    pub fn connections(mut self, connections: u32) -> Self {
+        self.connections = Some(connections);
+        self
+    }
+
+    /// The size of the connection pool that would be needed if each connection carried one call at a time. It is
+    /// turned into a number of multiplexed connections: one per 50, at least 1, at most 4. So 20 gives 1, and 100
+    /// gives 2. [`RedisBuilder::connections`] overrides it.
+    pub fn pool_size(mut self, pool_size: u32) -> Self {
+        self.pool_size = Some(pool_size);
+        self
+    }
+
+    /// How many connections of the pool to keep open while they idle. All of the few that there are stay open, so
+    /// this only has to be at most the pool size.
+    pub fn min_idle(mut self, min_idle: u32) -> Self {
+        self.min_idle = Some(min_idle);
+        self
+    }
+
+    /// After how long a connection is replaced by a new one, at least a second; never by default. The new one is
+    /// opened before the old one is let go, so no call fails for it. For load balancers that end old connections,
+    /// and for passwords and certificates that change.
+    pub fn max_lifetime(mut self, max_lifetime: Duration) -> Self {
+        self.max_lifetime = Some(max_lifetime);
+        self
+    }
+
+    /// How often the library may try a call again that failed for want of the network; 3 by default. The adapter
+    /// itself makes one attempt per call and never waits for a reconnect; it hands this number on
+    /// ([`Redis::max_retries`]).
+    pub fn max_retries(mut self, max_retries: u32) -> Self {
+        self.max_retries = max_retries;
+        self
+    }
+
+    /// How long opening a connection may take, from the name's resolution to the loaded scripts; 5 s by default.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// The deadline of calls that read; 3 s by default.
+    pub fn read_timeout(mut self, timeout: Duration) -> Self {
+        self.read_timeout = timeout;
+        self
+    }
+
+    /// The deadline of calls that write; 3 s by default.
+    pub fn write_timeout(mut self, timeout: Duration) -> Self {
+        self.write_timeout = timeout;
+        self
+    }
+
+    /// The name of this node in the messages it publishes; random by default. No two nodes may share one.
+    pub fn node_id(mut self, node_id: u64) -> Self {
+        self.node_id = Some(node_id);
+        self
+    }
+
+    /// Checks the settings. Opens no connection and needs no runtime: the first call does, so a server that is down
+    /// is no error here.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first setting with a value that is not allowed, also if the file of root
+    /// certificates cannot be read.
+    ///
+    /// # Cost
+    /// Reads the file of root certificates, if one is set.
+    pub fn build(self) -> Result<Redis, ConfigError> {
+        Redis::new(self.check()?)
+    }
+
+    fn check(self) -> Result<Settings, ConfigError> {
+        self.check_prefix()?;
+        check_range("partitions", self.partitions, 1, Self::PARTITIONS_MAX, "1 to 4096")?;
+        check_range("database", self.database, 0, i32::MAX.unsigned_abs(), "0 to 2147483647")?;
+        for (setting, timeout) in [
+            ("connect_timeout", self.connect_timeout),
+            ("read_timeout", self.read_timeout),
+            ("write_timeout", self.write_timeout),
+        ] {
+            check_range(setting, Shown(timeout), Shown(Duration::from_millis(1)), Shown(Self::TIMEOUT_MAX), "1 ms to 1 h")?;
+        }
+        if let Some(lifetime) = self.max_lifetime {
+            check_range("max_lifetime", Shown(lifetime), Shown(Duration::from_secs(1)), Shown(Duration::MAX), "1 s or more")?;
+        }
+        let connections = self.check_connections()?;
+        let root_certificate = self.root_certificate.as_ref().map(|file| {
+            let allowed = "a readable file of PEM certificates";
+            std::fs::read(file).map_err(|error| ConfigError::new("root_certificate", format!("{} ({error})", file.display()), allowed))
+        });
+        Ok(Settings {
+            address: Address::parse(&self.address)?,
+            tls: self.tls,
+            root_certificate: root_certificate.transpose()?,
+            username: self.username,
+            password: self.password,
+            database: self.database,
+            key_prefix: self.key_prefix,
+            partitions: self.partitions,
+            connections,
+            max_lifetime: self.max_lifetime,
+            max_retries: self.max_retries,
+            connect_timeout: self.connect_timeout,
+            read_timeout: self.read_timeout,
+            write_timeout: self.write_timeout,
+            node_id: self.node_id.unwrap_or_else(random),
+        })
+    }
+
+    fn check_prefix(&self) -> Result<(), ConfigError> {
+        let is_odd = |c: char| c.is_control() || matches!(c, '{' | '}');
+        if self.key_prefix.len() > Self::KEY_PREFIX_BYTES_MAX || self.key_prefix.contains(is_odd) {
+            let allowed = "at most 64 bytes without control characters, `{` and `}`";
+            return Err(ConfigError::new("key_prefix", format!("{:?}", self.key_prefix), allowed));
+        }
+        Ok(())
+    }
+
+    fn check_connections(&self) -> Result<usize, ConfigError> {
+        const PER_CONNECTION: u32 = 50;
+        let pool_size = self.pool_size.unwrap_or(u32::MAX);
+        check_range("pool_size", pool_size, 1, u32::MAX, "1 or more")?;
+        if let Some(min_idle) = self.min_idle.filter(|min_idle| *min_idle > pool_size) {
+            return Err(ConfigError::new("min_idle", min_idle, "0 to the pool size"));
+        }
+        let from_pool = self.pool_size.map(|pool_size| (pool_size / PER_CONNECTION).clamp(1, 4));
+        let connections = self.connections.or(from_pool).unwrap_or(Self::CONNECTIONS_DEFAULT);
+        check_range("connections", connections, 1, Self::CONNECTIONS_MAX, "1 to 64")?;
+        Ok(connections as usize)
+    }
+}
+
+/// A duration as messages show it.
+#[derive(PartialEq, PartialOrd)]
+struct Shown(Duration);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+fn check_range<T: PartialOrd + fmt::Display>(
+    setting: &'static str,
+    value: T,
+    least: T,
+    most: T,
+    allowed: &'static str,
+) -> Result<(), ConfigError> {
+    if value < least || value > most { Err(ConfigError::new(setting, value, allowed)) } else { Ok(()) }
+}
+
+/// A number that no other node will have.
+fn random() -> u64 {
+    getrandom::u64().expect("the operating system gives random bytes")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! What are keys and channels called on the server, and which of them may a sweep touch?
+//!
+//! This is the only place that knows. With `<p>` for the configured prefix, and `{ns.7}` for partition 7 of the
+//! namespace `ns`:
+//!
+//! | name | holds |
+//! |---|---|
+//! | `<p>1:{ns.7}:d:<key>` | a value, in its envelope |
+//! | `<p>1:{ns.7}:l:<key>` | a lease |
+//! | `<p>1:{ns.7}:s` | the partition's counter |
+//! | `<p>1:{ns.7}:log` | its log |
+//! | `<p>1:{ns.7}:g` | its tag generations |
+//! | `<p>1:{ns.7}:c` | its channel |
+//! | `<p>1:meta:ns` | the settings that all nodes have to share |
+//!
+//! 1. The braces make all that is in a partition one slot of a Cluster. A prefix has no braces and a namespace has
+//!    neither braces nor dots, so a key cannot choose its slot, and the first `{` ends the prefix.
+//! 2. The pattern that goes to the server is made of escaped text and what [`Names::logical`] checks again, so a
+//!    sweep touches values of its own namespace alone, whatever is in keys, patterns and prefixes. It contains no
+//!    wildcard of the caller's: the caller's pattern is matched here, in linear time.
+
+use terrace_core::remote::SweepRule;
+use terrace_core::{Glob, Key, Namespace, Partition};
+
+/// The version of the layout, part of every name.
+const LAYOUT: &str = "1:";
+
+/// The names of one deployment.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    prefix: String,
+    partitions: u16,
+}
+
+/// The names of what one partition shares.
+pub(crate) struct PartitionNames {
+    pub(crate) counter: String,
+    pub(crate) log: String,
+    pub(crate) channel: String,
+    pub(crate) generations: String,
+}
+
+impl Names {
+    pub(crate) fn new(prefix: &str, partitions: u16) -> Self {
+        Self { prefix: [prefix, LAYOUT].concat(), partitions }
+    }
+
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
+        (0..self.partitions).map(Partition)
+    }
+
+    pub(crate) fn partition_count(&self) -> u16 {
+        self.partitions
+    }
+
+    /// The partition that a key or tag belongs to.
+    pub(crate) fn partition_of(&self, namespace: &Namespace, name: &str) -> Partition {
+        Partition::of(namespace, name, self.partitions)
+    }
+
+    fn named(&self, namespace: &Namespace, partition: Partition, kind: &str, key: &str) -> String {
+        let length = self.prefix.len() + namespace.as_str().len() + kind.len() + key.len() + 9;
+        let mut name = String::with_capacity(length);
+        for part in [&self.prefix, "{", namespace.as_str(), ".", itoa::Buffer::new().format(partition.0), "}:", kind, key] {
+            name.push_str(part);
+        }
+        name
+    }
+
+    pub(crate) fn value(&self, namespace: &Namespace, key: &Key) -> String {
+        self.named(namespace, self.partition_of(namespace, key.as_str()), "d:", key.as_str())
+    }
+
+    pub(crate) fn lease(&self, namespace: &Namespace, key: &Key) -> String {
+        self.named(namespace, self.partition_of(namespace, key.as_str()), "l:", key.as_str())
+    }
+
+    pub(crate) fn counter(&self, namespace: &Namespace, partition: Partition) -> String {
+        self.named(namespace, partition, "s", "")
+    }
+
+    pub(crate) fn of_partition(&self, namespace: &Namespace, partition: Partition) -> PartitionNames {
+        PartitionNames {
+            counter: self.counter(namespace, partition),
+            log: self.named(namespace, partition, "log", ""),
+            channel: self.named(namespace, partition, "c", ""),
+            generations: self.named(namespace, partition, "g", ""),
+        }
+    }
+
+    pub(crate) fn meta(&self, namespace: &Namespace) -> String {
+        [&self.prefix, "meta:", namespace.as_str()].concat()
+    }
+
+    /// A pattern for the server that all values match which the rule may name, and few others.
+    pub(crate) fn scan_pattern(&self, namespace: &Namespace, rule: &SweepRule) -> String {
+        let literal = match rule {
+            SweepRule::All => String::new(),
+            SweepRule::Matching(glob) => Glob::escape(&glob.literal_prefix()),
+        };
+        [&Glob::escape(&self.prefix), "{", namespace.as_str(), ".*}:d:", &literal, "*"].concat()
+    }
+
+    /// The key whose value has this name, if it is the name of a value of this namespace.
+    pub(crate) fn logical<'a>(&self, namespace: &Namespace, name: &'a [u8]) -> Option<&'a str> {
+        let rest = name.strip_prefix(self.prefix.as_bytes())?.strip_prefix(b"{")?;
+        let rest = rest.strip_prefix(namespace.as_str().as_bytes())?.strip_prefix(b".")?;
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (number, rest) = rest.split_at(digits);
+        let key = std::str::from_utf8(rest.strip_prefix(b"}:d:")?).ok()?;
+        let number: u16 = std::str::from_utf8(number).ok()?.parse().ok()?;
+        (number < self.partitions).then_some(key)
+    }
+
+    /// Whether the rule names the value with this name.
+    pub(crate) fn is_swept(&self, namespace: &Namespace, rule: &SweepRule, name: &[u8]) -> bool {
+        self.logical(namespace, name).is_some_and(|key| match rule {
+            SweepRule::All => true,
+            SweepRule::Matching(glob) => glob.matches(key),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn namespace(text: &str) -> Namespace {
+        Namespace::new(text).expect("valid")
+    }
+
+    #[test]
+    fn names_are_as_they_are_for_ever() {
+        let names = Names::new("terrace:", 256);
+        let (users, key) = (namespace("users"), Key::new("user:42").expect("valid"));
+        assert_eq!(names.value(&users, &key), "terrace:1:{users.134}:d:user:42");
+        assert_eq!(names.lease(&users, &key), "terrace:1:{users.134}:l:user:42");
+        assert_eq!(names.counter(&users, Partition(7)), "terrace:1:{users.7}:s");
+        let shared = names.of_partition(&users, Partition(7));
+        assert_eq!(
+            [shared.counter, shared.log, shared.channel, shared.generations],
+            ["terrace:1:{users.7}:s", "terrace:1:{users.7}:log", "terrace:1:{users.7}:c", "terrace:1:{users.7}:g"]
+        );
+        assert_eq!(names.meta(&users), "terrace:1:meta:users");
+    }
+
+    #[test]
+    fn only_values_of_the_namespace_are_swept() {
+        let names = Names::new("p*:", 256);
+        let users = namespace("users");
+        let is_swept = |name: &str| names.is_swept(&users, &SweepRule::All, name.as_bytes());
+        assert!(is_swept("p*:1:{users.0}:d:a"));
+        for name in [
+            "p*:1:{usersabc.0}:d:a",
+            "p*:1:{users.256}:d:a",
+            "p*:1:{users.x}:d:a",
+            "p*:1:{users.}:d:a",
+            "p*:1:{users.0}:l:a",
+            "p*:1:{users.0}:s",
+            "p*:1:{users.0}x}:d:a",
+            "p*:1:meta:users",
+            "px:1:{users.0}:d:a",
+        ] {
+            assert!(!is_swept(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_looks_like_a_name_is_matched_as_the_key_that_it_is() {
+        let names = Names::new("t:", 256);
+        let users = namespace("users");
+        let rule = SweepRule::Matching(Glob::new("x").expect("valid"));
+        assert!(names.is_swept(&users, &rule, b"t:1:{users.0}:d:x"));
+        assert!(!names.is_swept(&users, &rule, b"t:1:{users.0}:d:y}:d:x"));
+    }
+
+    #[test]
+    fn the_server_sees_no_wildcard_of_the_caller() {
+        let names = Names::new("p?[a]*\\:", 256);
+        let users = namespace("users");
+        let pattern = |glob: &str| {
+            names.scan_pattern(&users, &SweepRule::Matching(Glob::new(glob).expect("valid")))
+        };
+        assert_eq!(pattern("a*a*a*b"), r"p\?\[a\]\*\\:1:{users.*}:d:a*");
+        assert_eq!(pattern("*"), r"p\?\[a\]\*\\:1:{users.*}:d:*");
+        assert_eq!(pattern(r"50\*x?"), r"p\?\[a\]\*\\:1:{users.*}:d:50\*x*");
+    }
+}
