@@ -51,7 +51,8 @@ fn check(bytes: &Bytes) {
     let Ok(envelope) = Envelope::open(bytes, &namespace, &key, LIMITS) else { return };
     assert!(envelope.payload.len() <= LIMITS.payload_bytes_max);
     for compression in [Compression::NONE, Compression::ZSTD, Compression::LZ4] {
-        let stored = envelope.seal(&namespace, &key, compression).expect("it was sealed").stamp(envelope.version);
+        let stored =
+            envelope.seal(&namespace, &key, compression).expect("it was sealed").stamp(envelope.version);
         assert_eq!(Envelope::open(&stored, &namespace, &key, LIMITS).as_ref(), Ok(&envelope));
     }
     decode(&envelope.payload);

@@ -121,6 +121,7 @@ pub struct Group {
     child: Child,
     name: String,
     gentle: Signal,
+    grace: Duration,
     reaped: bool,
 }
 
@@ -136,7 +137,7 @@ impl Group {
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start `{name}`"))?;
-        Ok(Self { child, name, gentle, reaped: false })
+        Ok(Self { child, name, gentle, grace: GRACE, reaped: false })
     }
 
     /// The process number of the leader, which is the number of the group.
@@ -174,7 +175,7 @@ impl Group {
     /// Ends the group: gently, then by SIGKILL whatever is left of it after the grace. Returns when the leader is gone.
     pub fn end(&mut self) {
         self.signal(self.gentle);
-        let deadline = now() + GRACE;
+        let deadline = now() + self.grace;
         while !self.reaped && !self.leader_is_done() && now() < deadline {
             pause();
         }
@@ -203,8 +204,7 @@ impl Group {
     }
 
     fn pid(&self) -> Pid {
-        let number = i32::try_from(self.child.id()).expect("process numbers fit");
-        Pid::from_raw(number).expect("no child has number 0")
+        to_pid(self.child.id())
     }
 }
 
@@ -303,6 +303,19 @@ pub fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
+/// Whether the process `id` runs: it exists, and is not merely waiting for its parent to ask how it ended.
+pub fn is_alive(id: u32) -> bool {
+    match std::fs::read_to_string(format!("/proc/{id}/stat")) {
+        Ok(state) => !state.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')),
+        Err(_) => !cfg!(target_os = "linux") && rustix::process::test_kill_process(to_pid(id)).is_ok(),
+    }
+}
+
+fn to_pid(id: u32) -> Pid {
+    let number = i32::try_from(id).expect("process numbers fit");
+    Pid::from_raw(number).expect("no process has number 0")
+}
+
 /// Whether this task runs as root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -323,4 +336,94 @@ fn display(command: &Command) -> String {
     }
     words[0] = Path::new(words[0]).file_name().unwrap_or(words[0]);
     words.join(OsStr::new(" ")).to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A shell that starts a child, which ignores what the shell ignores, and names both in a file.
+    struct Family {
+        group: Group,
+        members: Vec<u32>,
+        _folder: tempfile::TempDir,
+    }
+
+    fn family(before: &str) -> Family {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("members");
+        let script = format!("{before} sleep 1000 & echo $$ $! > part; mv part members; wait");
+        let mut command = tied("sh", "KILL", None);
+        command.args(["-c", &script]).current_dir(folder.path());
+        let group = Group::start(&mut command, Signal::TERM).unwrap();
+        let members = wait_for("the family", Duration::from_secs(20), &Stop::default(), || {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            let members: Vec<u32> = text.split_whitespace().map(|word| word.parse().unwrap()).collect();
+            Ok((members.len() == 2).then_some(members))
+        });
+        Family { group, members: members.unwrap(), _folder: folder }
+    }
+
+    fn assert_gone(members: &[u32]) {
+        let gone = wait_for("the end of the family", Duration::from_secs(20), &Stop::default(), || {
+            Ok(members.iter().all(|member| !is_alive(*member)).then_some(()))
+        });
+        gone.unwrap();
+    }
+
+    #[test]
+    fn a_dropped_group_is_gone_with_its_children() {
+        let Family { group, members, .. } = family("");
+        assert_eq!(group.id(), members[0], "the wrapper became the program");
+        assert!(members.iter().all(|member| is_alive(*member)));
+        drop(group);
+        assert_gone(&members);
+    }
+
+    #[test]
+    fn a_panic_leaves_no_group() {
+        let mut members = Vec::new();
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let family = family("");
+            members.clone_from(&family.members);
+            panic!("on purpose");
+        }));
+        assert!(panic.is_err());
+        assert_gone(&members);
+    }
+
+    #[test]
+    fn a_group_that_does_not_listen_is_killed() {
+        let Family { mut group, members, .. } = family("trap '' TERM;");
+        group.grace = Duration::from_millis(100);
+        group.end();
+        assert_gone(&members);
+    }
+
+    #[test]
+    fn a_request_to_stop_ends_the_wait() {
+        let Family { mut group, members, .. } = family("");
+        let stop = Stop::default();
+        stop.request(15);
+        let error = group.wait(&stop).unwrap_err();
+        assert_eq!(error.downcast_ref::<Interrupted>().unwrap().exit_code(), 143);
+        assert_gone(&members);
+        assert!(run(&mut Command::new("true"), &stop).is_err(), "nothing starts after a request to stop");
+    }
+
+    #[test]
+    fn a_failure_keeps_its_code() {
+        let code = |script: &str| {
+            let error = run(tied("sh", "TERM", None).args(["-c", script]), &Stop::default()).unwrap_err();
+            (error.downcast_ref::<Failed>().unwrap().exit_code(), error.to_string())
+        };
+        assert_eq!(code("exit 100"), (100, "sh -c exit 100 failed (exit code 100)".to_owned()));
+        assert_eq!(code("kill -9 $$"), (1, "sh -c kill -9 $$ was ended by signal 9".to_owned()));
+    }
+
+    #[test]
+    fn waiting_has_an_end() {
+        let error = wait_for("rain", Duration::ZERO, &Stop::default(), || Ok(None::<()>)).unwrap_err();
+        assert_eq!(error.to_string(), "rain: not within 0 s");
+    }
 }

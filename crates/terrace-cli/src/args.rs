@@ -237,6 +237,13 @@ pub(crate) struct ReplayArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
+    #[command(flatten)]
+    pub(crate) instead: InsteadArgs,
+}
+
+/// What to do instead of a replay.
+#[derive(Args, Debug)]
+pub(crate) struct InsteadArgs {
     /// Only make and fill the origin's table
     #[arg(long, conflicts_with = "print_config")]
     pub(crate) prepare: bool,
@@ -290,7 +297,7 @@ mod tests {
     #[test]
     fn durations_are_words_or_seconds() {
         assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_mins(90)));
         assert!(duration("soon").is_err());
         assert!(interval("1ms").is_err());
     }

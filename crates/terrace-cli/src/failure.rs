@@ -98,15 +98,12 @@ pub(crate) fn report(error: &anyhow::Error) -> Exit {
     if is_closed_pipe(error) {
         return Exit::Success;
     }
-    match error.downcast_ref::<Failure>() {
-        Some(failure) => {
-            eprintln!("error: {failure}");
-            failure.exit
-        }
-        None => {
-            eprintln!("error: {}", reasons(error.as_ref()));
-            Exit::Failure
-        }
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        eprintln!("error: {failure}");
+        failure.exit
+    } else {
+        eprintln!("error: {}", reasons(error.as_ref()));
+        Exit::Failure
     }
 }
 

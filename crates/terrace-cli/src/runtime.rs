@@ -141,6 +141,6 @@ mod tests {
         assert!(!stop.is_set());
         handle.stop();
         other.wait().await;
-        assert!(stop.wait_for(Duration::from_secs(3600)).await);
+        assert!(stop.wait_for(Duration::from_hours(1)).await);
     }
 }

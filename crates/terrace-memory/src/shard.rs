@@ -215,10 +215,9 @@ impl<K: Eq, V> Shard<K, V> {
     }
 
     /// Hands out all entries.
-    pub(crate) fn into_departures(self, cause: RemovalCause, latest: Moment) -> Departures<K, V> {
-        let mut out = Departures::with_capacity(self.len());
+    pub(crate) fn empty_into(self, cause: RemovalCause, latest: Moment, out: &mut Departures<K, V>) {
+        out.reserve(self.len());
         self.engine.into_each(|(stored, slot)| out.push(depart(stored, slot, cause, latest)));
-        out
     }
 
     /// Changes the bounds; what no longer fits leaves.
@@ -237,7 +236,7 @@ fn depart<K, V>(stored: Stored<K>, slot: Slot<V>, cause: RemovalCause, latest: M
 }
 
 #[cfg(any(test, feature = "validate"))]
-impl<K, V> Shard<K, V> {
+impl<K: Eq, V> Shard<K, V> {
     /// Recounts everything in this shard.
     pub(crate) fn validate(&self, bounds: Bounds) {
         let mut bytes = 0;

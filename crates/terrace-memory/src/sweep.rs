@@ -196,12 +196,10 @@ where
             };
             self.shards.iter().enumerate().map(empty).collect()
         };
-        let mut removed = 0;
-        for shard in old {
-            let out = shard.into_departures(RemovalCause::Explicit, latest);
-            removed += live(&out);
-            self.see_off(out);
-        }
+        let mut out = Departures::new();
+        old.into_iter().for_each(|shard| shard.empty_into(RemovalCause::Explicit, latest, &mut out));
+        let removed = live(&out);
+        self.see_off(out);
         removed
     }
 

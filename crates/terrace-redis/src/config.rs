@@ -193,7 +193,8 @@ impl RedisBuilder {
 
     pub(crate) fn from_url(url: &str) -> Result<Self, ConfigError> {
         const ALLOWED: &str = "`redis://[user[:password]@]host[:port][/database]`, or `rediss://` for TLS";
-        let refusal = || ConfigError::new("url", "not an address of Redis (hidden: it may hold a password)", ALLOWED);
+        let refusal =
+            || ConfigError::new("url", "not an address of Redis (hidden: it may hold a password)", ALLOWED);
         let parsed = redis::parse_redis_url(url).ok_or_else(refusal)?;
         if parsed.query().is_some() || parsed.fragment().is_some() {
             const PLAIN: &str = "a URL without `?…` and `#…`; an unverified TLS peer is never accepted";
@@ -343,15 +344,29 @@ impl RedisBuilder {
             ("read_timeout", self.read_timeout),
             ("write_timeout", self.write_timeout),
         ] {
-            check_range(setting, Shown(timeout), Shown(Duration::from_millis(1)), Shown(Self::TIMEOUT_MAX), "1 ms to 1 h")?;
+            check_range(
+                setting,
+                Shown(timeout),
+                Shown(Duration::from_millis(1)),
+                Shown(Self::TIMEOUT_MAX),
+                "1 ms to 1 h",
+            )?;
         }
         if let Some(lifetime) = self.max_lifetime {
-            check_range("max_lifetime", Shown(lifetime), Shown(Duration::from_secs(1)), Shown(Duration::MAX), "1 s or more")?;
+            check_range(
+                "max_lifetime",
+                Shown(lifetime),
+                Shown(Duration::from_secs(1)),
+                Shown(Duration::MAX),
+                "1 s or more",
+            )?;
         }
         let connections = self.check_connections()?;
         let root_certificate = self.root_certificate.as_ref().map(|file| {
             let allowed = "a readable file of PEM certificates";
-            std::fs::read(file).map_err(|error| ConfigError::new("root_certificate", format!("{} ({error})", file.display()), allowed))
+            std::fs::read(file).map_err(|error| {
+                ConfigError::new("root_certificate", format!("{} ({error})", file.display()), allowed)
+            })
         });
         Ok(Settings {
             address: Address::parse(&self.address)?,

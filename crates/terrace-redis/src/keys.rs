@@ -61,7 +61,16 @@ impl Names {
     fn named(&self, namespace: &Namespace, partition: Partition, kind: &str, key: &str) -> String {
         let length = self.prefix.len() + namespace.as_str().len() + kind.len() + key.len() + 9;
         let mut name = String::with_capacity(length);
-        for part in [&self.prefix, "{", namespace.as_str(), ".", itoa::Buffer::new().format(partition.0), "}:", kind, key] {
+        for part in [
+            &self.prefix,
+            "{",
+            namespace.as_str(),
+            ".",
+            itoa::Buffer::new().format(partition.0),
+            "}:",
+            kind,
+            key,
+        ] {
             name.push_str(part);
         }
         name
@@ -139,7 +148,12 @@ mod tests {
         let shared = names.of_partition(&users, Partition(7));
         assert_eq!(
             [shared.counter, shared.log, shared.channel, shared.generations],
-            ["terrace:1:{users.7}:s", "terrace:1:{users.7}:log", "terrace:1:{users.7}:c", "terrace:1:{users.7}:g"]
+            [
+                "terrace:1:{users.7}:s",
+                "terrace:1:{users.7}:log",
+                "terrace:1:{users.7}:c",
+                "terrace:1:{users.7}:g"
+            ]
         );
         assert_eq!(names.meta(&users), "terrace:1:meta:users");
     }
@@ -178,9 +192,8 @@ mod tests {
     fn the_server_sees_no_wildcard_of_the_caller() {
         let names = Names::new("p?[a]*\\:", 256);
         let users = namespace("users");
-        let pattern = |glob: &str| {
-            names.scan_pattern(&users, &SweepRule::Matching(Glob::new(glob).expect("valid")))
-        };
+        let pattern =
+            |glob: &str| names.scan_pattern(&users, &SweepRule::Matching(Glob::new(glob).expect("valid")));
         assert_eq!(pattern("a*a*a*b"), r"p\?\[a\]\*\\:1:{users.*}:d:a*");
         assert_eq!(pattern("*"), r"p\?\[a\]\*\\:1:{users.*}:d:*");
         assert_eq!(pattern(r"50\*x?"), r"p\?\[a\]\*\\:1:{users.*}:d:50\*x*");

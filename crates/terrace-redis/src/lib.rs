@@ -11,7 +11,8 @@
 //! | `supervisor` | when a connection is opened, trusted, given up and opened again; owns spawning and waiting |
 //! | `call` | when a call is given up |
 //! | `error` | what a failure means |
-//! | `remote` | which commands a call sends |
+//! | `commands`, `replies` | which commands a call sends, and what the replies say |
+//! | `remote` | how calls are put together |
 //!
 //! 1. [`RedisBuilder::build`] opens nothing and needs no runtime. The first call does, on the runtime it runs on.
 //! 2. A call never waits for a reconnect. Without a connection it fails at once; only while the very first attempt is
@@ -28,13 +29,16 @@
 //! `+script|load +publish +time +ping`.
 
 mod call;
+mod commands;
 mod config;
 mod error;
 mod keys;
 mod link;
 mod remote;
+mod replies;
 mod scripts;
 mod supervisor;
+mod tls;
 
 pub use config::{ConfigError, RedisBuilder};
 pub use remote::Redis;

@@ -36,9 +36,9 @@ impl L1 {
     /// Entries held at most, unless told otherwise.
     pub const ENTRIES_MAX_DEFAULT: usize = 10_000;
     /// The longest that a copy of an L2 entry stays, unless told otherwise.
-    pub const TTL_DEFAULT: Duration = Duration::from_secs(60);
+    pub const TTL_DEFAULT: Duration = Duration::from_mins(1);
     /// Time between two background removals of what has expired, unless told otherwise.
-    pub const CLEANUP_DEFAULT: Duration = Duration::from_secs(60);
+    pub const CLEANUP_DEFAULT: Duration = Duration::from_mins(1);
 
     /// Holds at most so many entries; zero for no bound by entries.
     pub fn entries(entries_max: usize) -> Self {
@@ -97,7 +97,7 @@ impl Default for CacheBuilder {
 
 impl CacheBuilder {
     /// How long an entry is fresh, unless the cache, its keyspace or it says otherwise: 5 minutes.
-    pub const TTL_DEFAULT: Duration = Duration::from_secs(300);
+    pub const TTL_DEFAULT: Duration = Duration::from_mins(5);
 
     /// The first tier. Default: [`L1::default`].
     pub fn l1(mut self, l1: L1) -> Self {

@@ -135,8 +135,8 @@ impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache")
             .field("keyspaces", &self.shared.spaces.read().keys().collect::<Vec<_>>())
-            .field("l1_entries", &self.shared.l1.as_ref().map(|l1| l1.len()))
-            .field("l2", &self.shared.l2.as_ref().map(|l2| l2.remote()))
+            .field("l1_entries", &self.shared.l1.as_ref().map(crate::l1::L1::len))
+            .field("l2", &self.shared.l2.as_ref().map(crate::resilience::L2::remote))
             .finish_non_exhaustive()
     }
 }

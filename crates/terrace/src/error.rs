@@ -159,12 +159,12 @@ pub struct ConfigError {
     /// The value it was given.
     pub value: String,
     /// What is allowed.
-    pub allowed: &'static str,
+    pub allowed: String,
 }
 
 impl ConfigError {
-    pub(crate) fn new(setting: &'static str, value: impl fmt::Debug, allowed: &'static str) -> Self {
-        Self { setting, value: format!("{value:?}"), allowed }
+    pub(crate) fn new(setting: &'static str, value: impl fmt::Debug, allowed: &str) -> Self {
+        Self { setting, value: format!("{value:?}"), allowed: allowed.to_owned() }
     }
 }
 

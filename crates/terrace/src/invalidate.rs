@@ -55,7 +55,7 @@ pub struct Invalidation<K> {
 
 impl<K> std::fmt::Debug for Invalidation<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Invalidation").field("tags", &self.tags).field("patterns", &self.patterns).finish()
+        f.debug_struct("Invalidation").field("tags", &self.tags).field("patterns", &self.patterns).finish_non_exhaustive()
     }
 }
 
@@ -200,12 +200,11 @@ impl View {
     }
 
     fn drop_where(&self, is_dead: impl Fn(&Key, &Resident) -> bool) -> u64 {
-        match self.l1() {
-            Some(l1) => l1.drop_where(self.space.id, is_dead),
-            None => {
-                self.shared.tickets.void_all();
-                0
-            }
+        if let Some(l1) = self.l1() {
+            l1.drop_where(self.space.id, is_dead)
+        } else {
+            self.shared.tickets.void_all();
+            0
         }
     }
 }

@@ -239,12 +239,11 @@ impl View {
     /// Drops this node's copy and voids the reads that began before. Returns whether there was a copy.
     pub(crate) fn drop_l1(&self, key: &Key) -> bool {
         let name = self.name(key.as_str());
-        match self.l1() {
-            Some(l1) => l1.drop_copy(name),
-            None => {
-                self.shared.tickets.void(name);
-                false
-            }
+        if let Some(l1) = self.l1() {
+            l1.drop_copy(name)
+        } else {
+            self.shared.tickets.void(name);
+            false
         }
     }
 

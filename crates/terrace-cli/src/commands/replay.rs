@@ -26,12 +26,12 @@ const L1_ENTRIES_MIN: u32 = 1;
 /// Replays traces, or prepares for it.
 pub(crate) async fn replay(args: ReplayArgs, talk: Talk) -> anyhow::Result<Exit> {
     let place: OriginPlace = args.origin.parse()?;
-    if place == OriginPlace::Temporary && (args.url.is_some() || args.prepare || args.print_config) {
+    if place == OriginPlace::Temporary && (args.url.is_some() || args.instead.prepare || args.instead.print_config) {
         return Err(Failure::usage("a service cannot read a file that is removed when this command ends")
             .next("say where the rows are: --origin sqlite:FILE or --origin postgres://USER@HOST/DATABASE")
             .into());
     }
-    if args.print_config {
+    if args.instead.print_config {
         return print_config(&args, &place).await;
     }
     let rows = Arc::new(Rows::open(&place).await?);
@@ -86,7 +86,7 @@ impl Replay {
             if added > 0 {
                 self.talk.say(format!("{}: added {} rows to {TABLE}", trace.name, words::count(added)));
             }
-            if self.args.prepare {
+            if self.args.instead.prepare {
                 continue;
             }
             let report = self.replay(trace).await?;
@@ -108,7 +108,7 @@ impl Replay {
         if !self.args.json && !reports.is_empty() {
             output::line(&tables(reports))?;
         }
-        let is_complete = self.args.prepare || reports.len() == self.args.traces.len();
+        let is_complete = self.args.instead.prepare || reports.len() == self.args.traces.len();
         if is_complete && reports.iter().all(Report::is_clean) {
             return Ok(Exit::Success);
         }

@@ -71,7 +71,7 @@ mod tests {
         let settings = Settings {
             l1_entries: 1869,
             policy: PolicyArg::Lru,
-            ttl: Duration::from_secs(3600),
+            ttl: Duration::from_hours(1),
             redis: Some("redis://127.0.0.1"),
             place: &place,
         };

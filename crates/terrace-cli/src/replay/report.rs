@@ -167,15 +167,18 @@ impl JsonTier {
 
 #[derive(Serialize)]
 struct Quantiles {
-    p50_us: f64,
-    p99_us: f64,
-    p999_us: f64,
+    #[serde(rename = "p50_us")]
+    p50: f64,
+    #[serde(rename = "p99_us")]
+    p99: f64,
+    #[serde(rename = "p999_us")]
+    p999: f64,
 }
 
 impl Quantiles {
     fn new(latency: &Histogram<u64>) -> Self {
         let micros = |share| Duration::as_secs_f64(&quantile(latency, share)) * 1e6;
-        Self { p50_us: micros(0.5), p99_us: micros(0.99), p999_us: micros(0.999) }
+        Self { p50: micros(0.5), p99: micros(0.99), p999: micros(0.999) }
     }
 }
 

@@ -33,8 +33,8 @@ pub struct Stats {
 
 /// What one keyspace did, or all of them. A batch counts once per key.
 ///
-/// Every lookup is exactly one of `hits_l1`, `hits_l2`, `stale_hits` and `misses`. Looking without reading through, as
-/// `peek` and `contains` do, is no lookup.
+/// Every lookup is exactly one of `hits_l1`, `hits_l2`, `stale_hits` and `misses`. Asking whether a key is contained is
+/// a lookup; to `peek` is none.
 #[derive(Clone, PartialEq, Default, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Figures {

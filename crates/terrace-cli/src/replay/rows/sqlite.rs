@@ -86,8 +86,8 @@ impl SqliteRows {
         *collector = self
             .with(move |connection| {
                 let mut select = connection
-                    .prepare(&format!("select id, doc from {TABLE} where substr(id, 1, ?1) = ?2"))?;
-                let mut rows = select.query((filled.prefix.len(), filled.prefix.as_str()))?;
+                    .prepare(&format!("select id, doc from {TABLE} where substr(id, 1, length(?1)) = ?1"))?;
+                let mut rows = select.query([filled.prefix.as_str()])?;
                 while let Some(row) = rows.next()? {
                     filled.add(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?)?;
                 }

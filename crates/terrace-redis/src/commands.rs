@@ -1,0 +1,248 @@
+//! Which commands does a call send?
+//!
+//! 1. Calls of one key or tag touch one partition. Batches are pipelines of them, so that a Cluster can be served by
+//!    cutting the pipelines.
+
+use crate::keys::Names;
+use crate::scripts::Script;
+use redis::{Cmd, Pipeline};
+use std::time::Duration;
+use terrace_core::envelope::Sealed;
+use terrace_core::key::Partition;
+use terrace_core::remote::{Lease, LeaseToken, SweepRule};
+use terrace_core::{Key, Namespace, Tag, Ttl, Version};
+
+/// Most bumped tags of one partition that are told apart.
+const TAGS_PER_PARTITION_MAX: u32 = 4096;
+/// How many names the server looks at in one step of a sweep.
+const SCAN_COUNT: u32 = 500;
+
+/// How long the server keeps a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Keep {
+    Always,
+    Millis(u64),
+    Not,
+}
+
+/// Whole milliseconds, rounded down: a value may end early, never late.
+fn keep(ttl: Ttl) -> Keep {
+    match ttl.duration().map(Ttl::from) {
+        None | Some(Ttl::Never) => Keep::Always,
+        Some(Ttl::After(duration)) => match u64::try_from(duration.as_millis()) {
+            Ok(0) => Keep::Not,
+            Ok(millis) => Keep::Millis(millis),
+            Err(_) => Keep::Always,
+        },
+    }
+}
+
+/// The names of one deployment, and of this node in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Commands {
+    pub(crate) names: Names,
+    /// This node's name in messages.
+    pub(crate) origin: String,
+}
+
+impl Commands {
+    pub(crate) fn get(&self, namespace: &Namespace, keys: &[Key]) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(keys.len() * 2);
+        for key in keys {
+            let name = self.names.value(namespace, key);
+            pipeline.cmd("PTTL").arg(&name).cmd("GET").arg(&name);
+        }
+        pipeline
+    }
+
+    /// The call of a script that changes the partition of `name`, with what all of those need.
+    fn change(&self, script: Script, namespace: &Namespace, partition: Partition, own: &[&str]) -> Cmd {
+        let shared = self.names.of_partition(namespace, partition);
+        let mut keys = vec![shared.counter.as_str(), &shared.log, &shared.channel];
+        match script {
+            Script::BumpTag | Script::Generation => keys.push(&shared.generations),
+            _ => keys.extend(own),
+        }
+        let mut command = script.call(&keys);
+        command.arg(&self.origin);
+        command
+    }
+
+    fn change_key(&self, script: Script, namespace: &Namespace, key: &Key) -> Cmd {
+        let partition = self.names.partition_of(namespace, key.as_str());
+        let own = [&*self.names.value(namespace, key), &*self.names.lease(namespace, key)];
+        self.change(script, namespace, partition, &own)
+    }
+
+    pub(crate) fn lease(
+        &self,
+        namespace: &Namespace,
+        key: &Key,
+        token: LeaseToken,
+        duration: Duration,
+        dead: Option<Version>,
+    ) -> Cmd {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let millis = millis.clamp(1, u64::try_from(Ttl::LONGEST.as_millis()).unwrap_or(u64::MAX));
+        let dead = dead.map(|version| version.get().to_be_bytes());
+        let mut command = self.change_key(Script::Lease, namespace, key);
+        command.arg(hex(token)).arg(millis).arg(dead.as_ref().map_or(&[][..], |bytes| bytes));
+        command
+    }
+
+    pub(crate) fn release(&self, namespace: &Namespace, key: &Key, lease: &Lease) -> Cmd {
+        let mut command = Script::Release.call(&[&self.names.lease(namespace, key)]);
+        command.arg(hex(lease.token));
+        command
+    }
+
+    pub(crate) fn fill(
+        &self,
+        namespace: &Namespace,
+        key: &Key,
+        lease: &Lease,
+        value: &Sealed,
+        ttl: Ttl,
+    ) -> Cmd {
+        let counter = self.names.counter(namespace, self.names.partition_of(namespace, key.as_str()));
+        let keys = [&*counter, &*self.names.value(namespace, key), &*self.names.lease(namespace, key)];
+        let mut command = Script::Fill.call(&keys);
+        command.arg(hex(lease.token));
+        match keep(ttl) {
+            Keep::Always => command.arg(""),
+            Keep::Millis(millis) => command.arg(millis),
+            Keep::Not => command.arg("0"),
+        };
+        add_value(&mut command, value);
+        command
+    }
+
+    pub(crate) fn set(&self, namespace: &Namespace, key: &Key, value: &Sealed, ttl: Ttl) -> Cmd {
+        let keep = keep(ttl);
+        if keep == Keep::Not {
+            return self.invalidate(namespace, key);
+        }
+        let mut command = self.change_key(Script::Set, namespace, key);
+        command.arg(key.as_str());
+        match keep {
+            Keep::Millis(millis) => command.arg(millis),
+            Keep::Always | Keep::Not => command.arg(""),
+        };
+        add_value(&mut command, value);
+        command
+    }
+
+    pub(crate) fn invalidate(&self, namespace: &Namespace, key: &Key) -> Cmd {
+        let mut command = self.change_key(Script::Invalidate, namespace, key);
+        command.arg(key.as_str());
+        command
+    }
+
+    /// The barriers of a sweep, one for each partition.
+    pub(crate) fn barriers(&self, namespace: &Namespace, rule: &SweepRule) -> Vec<Cmd> {
+        let pattern = match rule {
+            SweepRule::All => "",
+            SweepRule::Matching(glob) => glob.as_str(),
+        };
+        self.names
+            .partitions()
+            .map(|partition| {
+                let mut command = self.change(Script::Sweep, namespace, partition, &[]);
+                command.arg(pattern);
+                command
+            })
+            .collect()
+    }
+
+    /// Removes what a step has found, and looks for more.
+    pub(crate) fn sweep_step(
+        &self,
+        namespace: &Namespace,
+        rule: &SweepRule,
+        found: &[Vec<u8>],
+        cursor: Option<u64>,
+    ) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(found.len() + 1);
+        for name in found {
+            pipeline.cmd("UNLINK").arg(name.as_slice());
+        }
+        if let Some(cursor) = cursor {
+            let pattern = self.names.scan_pattern(namespace, rule);
+            pipeline.cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
+        }
+        pipeline
+    }
+
+    pub(crate) fn bump_tags(&self, namespace: &Namespace, tags: &[Tag]) -> Vec<Cmd> {
+        tags.iter()
+            .map(|tag| {
+                let partition = self.names.partition_of(namespace, tag.as_str());
+                let mut command = self.change(Script::BumpTag, namespace, partition, &[]);
+                command.arg(tag.as_str()).arg(TAGS_PER_PARTITION_MAX);
+                command
+            })
+            .collect()
+    }
+
+    pub(crate) fn generations(&self, namespace: &Namespace, tags: &[Tag]) -> Vec<Cmd> {
+        tags.iter()
+            .map(|tag| {
+                let partition = self.names.partition_of(namespace, tag.as_str());
+                let mut command = self.change(Script::Generation, namespace, partition, &[]);
+                command.arg(tag.as_str());
+                command
+            })
+            .collect()
+    }
+
+    /// Makes the tables of tag generations that are not there, so that no load finds itself older than one.
+    pub(crate) fn floors(&self, namespace: &Namespace) -> Vec<Cmd> {
+        self.names
+            .partitions()
+            .map(|partition| {
+                let mut command = self.change(Script::Generation, namespace, partition, &[]);
+                command.arg("");
+                command
+            })
+            .collect()
+    }
+
+    /// Sets the number of partitions if there is none yet, and asks for it.
+    pub(crate) fn agree(&self, namespace: &Namespace) -> Pipeline {
+        let meta = self.names.meta(namespace);
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.cmd("HSETNX").arg(&meta).arg("partitions").arg(self.names.partition_count());
+        pipeline.cmd("HGET").arg(&meta).arg("partitions");
+        pipeline
+    }
+}
+
+fn hex(token: LeaseToken) -> String {
+    format!("{:032x}", token.0)
+}
+
+/// The bytes before the version and those after it: the script puts the version in between.
+fn add_value(command: &mut Cmd, value: &Sealed) {
+    let bytes = value.as_bytes();
+    command.arg(&bytes[..Sealed::VERSION_AT.start]).arg(&bytes[Sealed::VERSION_AT.end..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_keeps_no_value_longer_than_its_ttl() {
+        let millis = Duration::from_millis;
+        for (ttl, expected) in [
+            (Ttl::Never, Keep::Always),
+            (Ttl::After(Duration::ZERO), Keep::Not),
+            (Ttl::After(Duration::from_micros(999)), Keep::Not),
+            (Ttl::After(Duration::from_micros(1999)), Keep::Millis(1)),
+            (Ttl::After(millis(1 << 31)), Keep::Millis(1 << 31)),
+            (Ttl::After(Duration::MAX), Keep::Always),
+        ] {
+            assert_eq!(keep(ttl), expected, "{ttl:?}");
+        }
+    }
+}

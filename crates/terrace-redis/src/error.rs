@@ -1,0 +1,129 @@
+//! What does a failure mean?
+//!
+//! 1. An answer of the server is no broken connection: the connection is kept, unless the answer says that this is
+//!    the wrong server to talk to (a replica) or that it does not know us (authentication).
+//! 2. What may have taken effect is never called unsent.
+
+use redis::{ErrorKind, RedisError, ServerError};
+use terrace_core::RemoteError;
+
+/// What becomes of the connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    Keep,
+    Drop,
+}
+
+/// A failure, understood.
+pub(crate) struct Failure {
+    pub(crate) error: RemoteError,
+    pub(crate) verdict: Verdict,
+}
+
+/// What an error reply means.
+pub(crate) fn of_reply(error: &ServerError) -> Failure {
+    let details = error.details().unwrap_or_default();
+    of_words(error.code(), details)
+}
+
+/// Whether the server does not know the script.
+pub(crate) fn is_unknown_script(error: &ServerError) -> bool {
+    error.code() == "NOSCRIPT"
+}
+
+fn of_words(code: &str, details: &str) -> Failure {
+    if let Some((code, details)) = words_within_script(code, details) {
+        return of_words(code, details);
+    }
+    let reason = format!("{code} {details}").trim_end().to_owned();
+    let (error, verdict) = match code {
+        "READONLY" | "NOAUTH" | "WRONGPASS" => (RemoteError::Refused { reason }, Verdict::Drop),
+        "OOM" | "NOPERM" | "MISCONF" | "NOREPLICAS" | "DENIED" => {
+            (RemoteError::Refused { reason }, Verdict::Keep)
+        }
+        "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => {
+            (RemoteError::Unavailable { reason }, Verdict::Keep)
+        }
+        _ => (RemoteError::Protocol { reason }, Verdict::Keep),
+    };
+    Failure { error, verdict }
+}
+
+/// Servers before 7.0 wrap the words of a command that failed within a script into their own.
+fn words_within_script<'a>(code: &str, details: &'a str) -> Option<(&'a str, &'a str)> {
+    if code != "ERR" || !details.starts_with("Error running script") {
+        return None;
+    }
+    let (_, words) = details.rsplit_once(": -")?;
+    let (code, rest) = words.split_once(' ')?;
+    (!code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase())).then_some((code, rest))
+}
+
+/// What a failed exchange means, where it is not the server that answered with an error.
+pub(crate) fn of_exchange(error: &RedisError) -> Failure {
+    let reason = error.to_string();
+    if let Some(code) = error.code() {
+        return of_words(code, error.detail().unwrap_or_default());
+    }
+    if error.is_io_error() {
+        return Failure { error: RemoteError::Broken { reason }, verdict: Verdict::Drop };
+    }
+    let verdict = if error.is_unrecoverable_error() { Verdict::Drop } else { Verdict::Keep };
+    Failure { error: RemoteError::Protocol { reason }, verdict }
+}
+
+/// What it means that no connection could be opened. Nothing was sent, so nothing has taken effect.
+pub(crate) fn of_opening(address: &str, error: &RedisError) -> RemoteError {
+    if error.kind() == ErrorKind::RESP3NotSupported {
+        return too_old(address, "a server without RESP3");
+    }
+    let reason = format!("{address}: {error}");
+    let is_refusal = error.kind() == ErrorKind::AuthenticationFailed
+        || error.code().is_some_and(|code| matches!(of_words(code, "").error, RemoteError::Refused { .. }));
+    if is_refusal { RemoteError::Refused { reason } } else { RemoteError::Unavailable { reason } }
+}
+
+/// The refusal of a server that lacks what the scripts need.
+pub(crate) fn too_old(address: &str, server: &str) -> RemoteError {
+    let reason = format!("{address} is {server}, and Redis 6.2 or any Valkey is needed");
+    RemoteError::Refused { reason }
+}
+
+/// A reply that makes no sense.
+pub(crate) fn unexpected(expected: &str, found: &impl std::fmt::Debug) -> RemoteError {
+    let mut found = format!("{found:?}");
+    if let Some((end, _)) = found.char_indices().nth(100) {
+        found.truncate(end);
+    }
+    RemoteError::Protocol { reason: format!("expected {expected}, found {found}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(code: &str, details: &str) -> (String, Verdict) {
+        let Failure { error, verdict } = of_words(code, details);
+        (format!("{} {error}", error.kind()), verdict)
+    }
+
+    #[test]
+    fn words_of_the_server_are_kept_and_understood() {
+        let (text, verdict) = failure("OOM", "command not allowed when used memory > 'maxmemory'.");
+        assert_eq!(text, "refused L2 refused: OOM command not allowed when used memory > 'maxmemory'.");
+        assert_eq!(verdict, Verdict::Keep);
+        assert_eq!(failure("READONLY", "You can't write against a read only replica.").1, Verdict::Drop);
+        assert_eq!(failure("NOAUTH", "Authentication required.").1, Verdict::Drop);
+        assert!(failure("LOADING", "Redis is loading the dataset in memory").0.starts_with("unavailable"));
+        assert!(failure("WRONGTYPE", "Operation against a key").0.starts_with("protocol"));
+    }
+
+    #[test]
+    fn words_within_a_script_of_an_old_server_are_understood() {
+        let details = "Error running script (call to f_6e0b): @user_script:12: @user_script: 12: -OOM command not \
+                       allowed when used memory > 'maxmemory'. ";
+        assert!(failure("ERR", details).0.starts_with("refused L2 refused: OOM command not allowed"));
+        let own = "Error running script (call to f_6e0b): @user_script:3: attempt to index a nil value";
+        assert!(failure("ERR", own).0.starts_with("protocol"));
+    }
+}

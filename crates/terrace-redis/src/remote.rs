@@ -1,0 +1,362 @@
+//! [`Redis`]: the calls of [`Remote`], put together.
+//!
+//! 1. One L2 hit is one round trip; a batch is one write per 512 commands at most, and one round trip while it is not
+//!    longer.
+//! 2. Reads of a batch are all under way at once. Writes of a batch keep their order.
+
+use crate::call;
+use crate::commands::Commands;
+use crate::config::{ConfigError, RedisBuilder, Settings};
+use crate::error;
+use crate::keys::Names;
+use crate::link::{Again, Link, one};
+use crate::replies;
+use crate::supervisor::Supervisor;
+use crate::tls;
+use futures_util::future::try_join_all;
+use redis::{Cmd, Pipeline, Value};
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use terrace_core::envelope::Sealed;
+use terrace_core::remote::{
+    BoxFuture, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, RemoteHealth,
+    RemoteResult, Stored, SweepRule,
+};
+use terrace_core::{Clock, Key, Namespace, Remote, RemoteError, Tag, Ttl, Version};
+
+/// Most keys that are read in one write, so that replies of others can get in between.
+const READ_KEYS_MAX: usize = 128;
+/// Most changes that are sent in one write.
+const WRITES_MAX: usize = 512;
+
+/// A Redis or Valkey server as the shared tier.
+///
+/// Made by [`Redis::url`] or [`Redis::address`]. Cheap to clone; clones share the connections, which close when the
+/// last clone is dropped. The first call opens them, on the runtime it runs on.
+///
+/// # Examples
+/// ```no_run
+/// use terrace_core::{Key, Namespace, Remote};
+/// use terrace_redis::Redis;
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let redis = Redis::url("redis://localhost:6379")?.build()?;
+/// let (users, key) = (Namespace::new("users")?, Key::new("42")?);
+/// redis.open(&users).await?;
+/// assert!(redis.get(&users, &key).await?.is_none());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Redis(Arc<Inner>);
+
+struct Inner {
+    commands: Commands,
+    supervisor: Supervisor,
+}
+
+impl Redis {
+    /// Begins with `redis://[user[:password]@]host[:port][/database]`, or `rediss://` for TLS.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if it is no such URL. It does not repeat the URL, which may hold a password.
+    pub fn url(url: &str) -> Result<RedisBuilder, ConfigError> {
+        RedisBuilder::from_url(url)
+    }
+
+    /// Begins with `host:port`; without a port it is 6379. The address is checked when the settings are built.
+    pub fn address(address: &str) -> RedisBuilder {
+        RedisBuilder::from_address(address)
+    }
+
+    pub(crate) fn new(settings: Settings) -> Result<Self, ConfigError> {
+        let client = tls::client(&settings)?;
+        let commands = Commands {
+            names: Names::new(&settings.key_prefix, settings.partitions),
+            origin: format!("{:016x}", settings.node_id),
+        };
+        Ok(Self(Arc::new(Inner { commands, supervisor: Supervisor::new(settings, client) })))
+    }
+
+    /// How often the layer above may try a call again; the adapter never does.
+    pub fn max_retries(&self) -> u32 {
+        self.settings().max_retries
+    }
+
+    /// The name of this node in the messages it publishes.
+    pub fn node_id(&self) -> u64 {
+        self.settings().node_id
+    }
+
+    /// How many connections are held, after pool settings were turned into a number of them.
+    pub fn connections(&self) -> usize {
+        self.settings().connections
+    }
+
+    fn settings(&self) -> &Settings {
+        self.0.supervisor.settings()
+    }
+
+    fn commands(&self) -> &Commands {
+        &self.0.commands
+    }
+
+    async fn read<T, F>(&self, steps: impl FnOnce(Arc<Link>) -> F) -> Result<T, RemoteError>
+    where
+        F: Future<Output = Result<T, RemoteError>>,
+    {
+        call::run(&self.0.supervisor, self.settings().read_timeout, steps).await
+    }
+
+    async fn write<T, F>(&self, steps: impl FnOnce(Arc<Link>) -> F) -> Result<T, RemoteError>
+    where
+        F: Future<Output = Result<T, RemoteError>>,
+    {
+        call::run(&self.0.supervisor, self.settings().write_timeout, steps).await
+    }
+
+    /// Calls one script.
+    async fn change(&self, command: Cmd) -> Result<Value, RemoteError> {
+        let pipeline = one(command);
+        let replies = self.write(|link| async move { link.run(&pipeline, Again::Undone).await }).await?;
+        replies.into_iter().next().ok_or_else(|| error::unexpected("a reply", &"none"))
+    }
+
+    /// Calls scripts in order, a bounded number in one write, within `limit` altogether.
+    async fn change_many(
+        &self,
+        limit: Duration,
+        commands: Vec<Cmd>,
+        again: Again,
+    ) -> Result<Vec<Value>, RemoteError> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let steps = |link: Arc<Link>| async move {
+            let mut replies = Vec::with_capacity(commands.len());
+            let mut commands = commands.into_iter();
+            while commands.len() > 0 {
+                let pipeline = in_a_row(commands.by_ref().take(WRITES_MAX));
+                replies.append(&mut link.run(&pipeline, again).await?);
+            }
+            Ok(replies)
+        };
+        call::run(&self.0.supervisor, limit, steps).await
+    }
+
+    async fn write_many(&self, commands: Vec<Cmd>, again: Again) -> Result<Vec<Value>, RemoteError> {
+        self.change_many(self.settings().write_timeout, commands, again).await
+    }
+
+    /// Removes the values that the rule names, step by step, each within the deadline of a write.
+    ///
+    /// All steps take the same connection: on another one it might be another server, to which a cursor means
+    /// nothing, and keys would be passed over.
+    async fn remove_named(&self, namespace: &Namespace, rule: &SweepRule) -> Result<u64, RemoteError> {
+        let limit = self.settings().write_timeout;
+        let (link, mut limit_of_step) = call::connection(&self.0.supervisor, limit).await?;
+        let (mut cursor, mut found, mut removed) = (Some(0), Vec::new(), 0);
+        while cursor.is_some() || !found.is_empty() {
+            let step = self.commands().sweep_step(namespace, rule, &found, cursor);
+            let mut replies = call::on(&link, limit_of_step, link.ask(&step)).await?;
+            limit_of_step = limit;
+            let scanned = cursor.and_then(|_| replies.pop()).map(replies::scanned).transpose()?;
+            for reply in &replies {
+                removed += replies::count(reply)?;
+            }
+            let (next, names) = scanned.unwrap_or_default();
+            cursor = Some(next).filter(|next| *next != 0);
+            found = names;
+            found.retain(|name| self.commands().names.is_swept(namespace, rule, name));
+        }
+        Ok(removed)
+    }
+
+    async fn agree(&self, namespace: &Namespace) -> Result<(), RemoteError> {
+        let pipeline = self.commands().agree(namespace);
+        let replies = self.write(|link| async move { link.ask(&pipeline).await }).await?;
+        let agreed = replies
+            .get(1)
+            .map_or_else(|| Err(error::unexpected("two replies", &replies)), replies::partitions)?;
+        let own = self.settings().partitions;
+        if agreed == own {
+            return Ok(());
+        }
+        let reason =
+            format!("namespace `{namespace}` has {agreed} partitions, and this node is set to {own}");
+        Err(RemoteError::Mismatch { reason })
+    }
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Redis").field(self.settings()).finish()
+    }
+}
+
+/// The values of some keys, in one exchange.
+async fn read_some(link: &Link, pipeline: &Pipeline) -> Result<Vec<Option<Stored>>, RemoteError> {
+    let mut replies = link.ask(pipeline).await?.into_iter();
+    let mut found = Vec::with_capacity(replies.len() / 2);
+    while let (Some(ttl), Some(value)) = (replies.next(), replies.next()) {
+        found.push(replies::stored(&ttl, value)?);
+    }
+    Ok(found)
+}
+
+fn in_a_row(commands: impl ExactSizeIterator<Item = Cmd>) -> Pipeline {
+    let mut pipeline = Pipeline::with_capacity(commands.len());
+    for command in commands {
+        pipeline.add_command(command);
+    }
+    pipeline
+}
+
+impl Remote for Redis {
+    fn open<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, ()> {
+        Box::pin(async move {
+            self.agree(namespace).await?;
+            self.write_many(self.commands().floors(namespace), Again::Undone).await.map(drop)
+        })
+    }
+
+    fn get<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> RemoteResult<'a, Option<Stored>> {
+        Box::pin(async move {
+            let pipeline = self.commands().get(namespace, std::slice::from_ref(key));
+            let found = self.read(|link| async move { read_some(&link, &pipeline).await }).await?;
+            Ok(found.into_iter().next().flatten())
+        })
+    }
+
+    fn get_many<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        keys: &'a [Key],
+    ) -> RemoteResult<'a, Vec<Option<Stored>>> {
+        Box::pin(async move {
+            if keys.is_empty() {
+                return Ok(Vec::new());
+            }
+            let pipelines = keys.chunks(READ_KEYS_MAX).map(|keys| self.commands().get(namespace, keys));
+            let pipelines: Vec<Pipeline> = pipelines.collect();
+            let steps = |link: Arc<Link>| async move {
+                let parts = try_join_all(pipelines.iter().map(|pipeline| read_some(&link, pipeline))).await?;
+                Ok(parts.into_iter().flatten().collect())
+            };
+            self.read(steps).await
+        })
+    }
+
+    fn lease<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        token: LeaseToken,
+        duration: Duration,
+        dead: Option<Version>,
+    ) -> RemoteResult<'a, LeaseOutcome> {
+        let command = self.commands().lease(namespace, key, token, duration, dead);
+        Box::pin(async move { replies::lease(self.change(command).await?, token) })
+    }
+
+    fn release<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        lease: &'a Lease,
+    ) -> RemoteResult<'a, ()> {
+        let command = self.commands().release(namespace, key, lease);
+        Box::pin(async move { self.change(command).await.map(drop) })
+    }
+
+    fn fill<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        lease: &'a Lease,
+        value: Sealed,
+        ttl: Ttl,
+    ) -> RemoteResult<'a, FillOutcome> {
+        let command = self.commands().fill(namespace, key, lease, &value, ttl);
+        Box::pin(async move { replies::fill(&self.change(command).await?) })
+    }
+
+    fn set<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        value: Sealed,
+        ttl: Ttl,
+    ) -> RemoteResult<'a, Version> {
+        let command = self.commands().set(namespace, key, &value, ttl);
+        Box::pin(async move { replies::changed(self.change(command).await?) })
+    }
+
+    fn set_many<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        entries: Vec<(Key, Sealed, Ttl)>,
+    ) -> RemoteResult<'a, Vec<Version>> {
+        let set = |(key, value, ttl): &(Key, Sealed, Ttl)| self.commands().set(namespace, key, value, *ttl);
+        let commands = entries.iter().map(set).collect();
+        Box::pin(async move {
+            let replies = self.write_many(commands, Again::InOrder).await?;
+            replies.into_iter().map(replies::changed).collect()
+        })
+    }
+
+    fn invalidate<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        keys: &'a [Key],
+    ) -> RemoteResult<'a, Vec<Invalidated>> {
+        let commands = keys.iter().map(|key| self.commands().invalidate(namespace, key)).collect();
+        Box::pin(async move {
+            let replies = self.write_many(commands, Again::Undone).await?;
+            replies.into_iter().map(replies::invalidated).collect()
+        })
+    }
+
+    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, u64> {
+        Box::pin(async move {
+            self.write_many(self.commands().barriers(namespace, rule), Again::Undone).await?;
+            self.remove_named(namespace, rule).await
+        })
+    }
+
+    fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, ()> {
+        let commands = self.commands().bump_tags(namespace, tags);
+        Box::pin(async move { self.write_many(commands, Again::Undone).await.map(drop) })
+    }
+
+    fn generations<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        tags: &'a [Tag],
+    ) -> RemoteResult<'a, Vec<Generation>> {
+        let commands = self.commands().generations(namespace, tags);
+        Box::pin(async move {
+            let replies = self.change_many(self.settings().read_timeout, commands, Again::Undone).await?;
+            replies.iter().map(replies::generation).collect()
+        })
+    }
+
+    fn health(&self) -> RemoteResult<'_, RemoteHealth> {
+        Box::pin(async move {
+            let ping = one(redis::cmd("PING"));
+            let steps = |link: Arc<Link>| async move {
+                let clock = Clock::system();
+                let since = clock.precise();
+                link.ask(&ping).await?;
+                let round_trip = clock.precise().since(since);
+                Ok(RemoteHealth { round_trip, server: link.server().to_owned() })
+            };
+            self.read(steps).await
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.0.supervisor.close())
+    }
+}

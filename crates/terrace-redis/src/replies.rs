@@ -1,0 +1,166 @@
+//! What do the server's replies say?
+//!
+//! 1. Nothing about a reply is taken for granted: one of another shape is [`RemoteError::Protocol`], never a panic.
+
+use crate::error::unexpected;
+use redis::Value;
+use std::time::Duration;
+use terrace_core::remote::{
+    FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, ServerTime, Stored,
+};
+use terrace_core::{RemoteError, Ttl, Version};
+
+type Parsed<T> = Result<T, RemoteError>;
+
+fn whole(value: &Value) -> Parsed<u64> {
+    match value {
+        Value::Int(number) => u64::try_from(*number).map_err(|_| unexpected("a number that counts", value)),
+        _ => Err(unexpected("a number", value)),
+    }
+}
+
+fn array(value: Value) -> Parsed<Vec<Value>> {
+    match value {
+        Value::Array(values) => Ok(values),
+        other => Err(unexpected("an array", &other)),
+    }
+}
+
+fn version(value: &Value) -> Parsed<Version> {
+    whole(value).map(Version::from)
+}
+
+/// The reply to a set: a version, or a version and a count where a TTL of zero made it an invalidation.
+pub(crate) fn changed(reply: Value) -> Parsed<Version> {
+    match reply {
+        Value::Array(_) => invalidated(reply).map(|invalidated| invalidated.version),
+        reply => version(&reply),
+    }
+}
+
+/// A time to live as `PTTL` has it: negative for none.
+fn remaining(value: &Value) -> Parsed<Option<Ttl>> {
+    match value {
+        Value::Int(millis) => {
+            Ok(u64::try_from(*millis).ok().map(|millis| Ttl::After(Duration::from_millis(millis))))
+        }
+        _ => Err(unexpected("milliseconds", value)),
+    }
+}
+
+/// The replies to `PTTL` and `GET`.
+pub(crate) fn stored(ttl: &Value, value: Value) -> Parsed<Option<Stored>> {
+    match value {
+        Value::Nil => Ok(None),
+        Value::BulkString(bytes) => Ok(Some(Stored { bytes: bytes.into(), remaining: remaining(ttl)? })),
+        other => Err(unexpected("a value or none", &other)),
+    }
+}
+
+pub(crate) fn lease(reply: Value, token: LeaseToken) -> Parsed<LeaseOutcome> {
+    let mut fields = array(reply)?.into_iter();
+    let (outcome, first, second) = (fields.next(), fields.next(), fields.next());
+    let outcome = match &outcome {
+        Some(Value::BulkString(outcome)) => outcome.as_slice(),
+        other => return Err(unexpected("the outcome of a lease", other)),
+    };
+    match (outcome, first, second) {
+        (b"hit", Some(value), Some(ttl)) => match stored(&ttl, value)? {
+            Some(stored) => Ok(LeaseOutcome::Hit(stored)),
+            None => Err(unexpected("a value", &"none")),
+        },
+        (b"granted", Some(number), Some(time)) => {
+            let granted_at = ServerTime(whole(&time)?);
+            Ok(LeaseOutcome::Granted(Lease { token, version: version(&number)?, granted_at }))
+        }
+        (b"held", Some(ttl), _) => {
+            let remaining = remaining(&ttl)?.and_then(Ttl::duration).unwrap_or_default();
+            Ok(LeaseOutcome::Held { remaining })
+        }
+        (_, first, second) => Err(unexpected("the outcome of a lease", &(first, second))),
+    }
+}
+
+pub(crate) fn fill(reply: &Value) -> Parsed<FillOutcome> {
+    Ok(if whole(reply)? == 1 { FillOutcome::Stored } else { FillOutcome::Rejected })
+}
+
+pub(crate) fn invalidated(reply: Value) -> Parsed<Invalidated> {
+    match array(reply)?.as_slice() {
+        [number, existed] => Ok(Invalidated { version: version(number)?, existed: whole(existed)? > 0 }),
+        other => Err(unexpected("a version and a count", &other)),
+    }
+}
+
+pub(crate) fn generation(reply: &Value) -> Parsed<Generation> {
+    let parse = |bytes: &[u8]| {
+        let (version, bumped_at) = std::str::from_utf8(bytes).ok()?.split_once(':')?;
+        let version: u64 = version.parse().ok()?;
+        Some(Generation { version: version.into(), bumped_at: ServerTime(bumped_at.parse().ok()?) })
+    };
+    match reply {
+        Value::BulkString(bytes) => parse(bytes).ok_or_else(|| unexpected("version:time", reply)),
+        _ => Err(unexpected("a generation", reply)),
+    }
+}
+
+/// The reply to `SCAN`: where to go on, and names.
+pub(crate) fn scanned(reply: Value) -> Parsed<(u64, Vec<Vec<u8>>)> {
+    let mut fields = array(reply)?.into_iter();
+    let (Some(Value::BulkString(cursor)), Some(names)) = (fields.next(), fields.next()) else {
+        return Err(unexpected("a cursor and names", &"something else"));
+    };
+    let parsed = std::str::from_utf8(&cursor).ok().and_then(|cursor| cursor.parse().ok());
+    let cursor = parsed.ok_or_else(|| unexpected("a cursor", &cursor))?;
+    let name = |name| match name {
+        Value::BulkString(name) => Ok(name),
+        other => Err(unexpected("a name", &other)),
+    };
+    Ok((cursor, array(names)?.into_iter().map(name).collect::<Parsed<_>>()?))
+}
+
+/// How many names an `UNLINK` has removed.
+pub(crate) fn count(reply: &Value) -> Parsed<u64> {
+    whole(reply)
+}
+
+/// The number of partitions that a namespace was opened with first.
+pub(crate) fn partitions(reply: &Value) -> Parsed<u16> {
+    let parse = |bytes: &[u8]| std::str::from_utf8(bytes).ok()?.parse().ok();
+    match reply {
+        Value::BulkString(bytes) => parse(bytes).ok_or_else(|| unexpected("a number of partitions", reply)),
+        _ => Err(unexpected("a number of partitions", reply)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn replies() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Nil),
+            Just(Value::Okay),
+            any::<i64>().prop_map(Value::Int),
+            prop_oneof![Just("hit"), Just("granted"), Just("held"), Just("1:2"), Just(""), Just("-1")]
+                .prop_map(|text| Value::BulkString(text.into())),
+            any::<Vec<u8>>().prop_map(Value::BulkString),
+        ];
+        leaf.prop_recursive(2, 12, 4, |inner| prop::collection::vec(inner, 0..4).prop_map(Value::Array))
+    }
+
+    proptest! {
+        #[test]
+        fn no_reply_makes_a_panic(reply in replies(), other in replies()) {
+            let _ = stored(&other, reply.clone());
+            let _ = lease(reply.clone(), LeaseToken(1));
+            let _ = fill(&reply);
+            let _ = changed(reply.clone());
+            let _ = invalidated(reply.clone());
+            let _ = generation(&reply);
+            let _ = scanned(reply.clone());
+            let _ = partitions(&reply);
+        }
+    }
+}

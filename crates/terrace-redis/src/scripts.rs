@@ -1,0 +1,88 @@
+//! What does each change do on the server, atomically?
+//!
+//! The sources are static: everything that varies reaches them by `KEYS` and `ARGV`. Each begins with the parts it
+//! shares, so that there is one owner of the counter and of the lease's text. They are loaded when a connection is
+//! opened, and again when the server has forgotten them.
+//!
+//! 1. Everything a script touches is in one partition, so in one slot of a Cluster.
+//! 2. What the server may refuse for want of memory it refuses before the script has done anything. Invalidations it
+//!    never refuses for that: they begin with a command that frees memory, after which a script may go on.
+//! 3. Every number that a change gets is logged and published in the same script; those of leases never are.
+
+use redis::Cmd;
+use std::sync::LazyLock;
+
+/// A script on the server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Script {
+    Lease,
+    Fill,
+    Release,
+    Set,
+    Invalidate,
+    Sweep,
+    BumpTag,
+    Generation,
+}
+
+/// A source: the parts it shares, then its own.
+macro_rules! source {
+    ($($file:literal),+) => { concat!($(include_str!(concat!("scripts/", $file))),+) };
+}
+
+static HASHES: LazyLock<[String; Script::ALL.len()]> =
+    LazyLock::new(|| Script::ALL.map(|script| redis::Script::new(script.source()).get_hash().to_owned()));
+
+impl Script {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Lease,
+        Self::Fill,
+        Self::Release,
+        Self::Set,
+        Self::Invalidate,
+        Self::Sweep,
+        Self::BumpTag,
+        Self::Generation,
+    ];
+
+    const fn source(self) -> &'static str {
+        match self {
+            Self::Lease => source!("counter.lua", "lease_text.lua", "lease.lua"),
+            Self::Fill => source!("lease_text.lua", "fill.lua"),
+            Self::Release => source!("lease_text.lua", "release.lua"),
+            Self::Set => source!("counter.lua", "set.lua"),
+            Self::Invalidate => source!("counter.lua", "invalidate.lua"),
+            Self::Sweep => source!("counter.lua", "sweep.lua"),
+            Self::BumpTag => source!("counter.lua", "bump_tag.lua"),
+            Self::Generation => source!("counter.lua", "generation.lua"),
+        }
+    }
+
+    /// The call of this script with these keys; its arguments are yet to be added.
+    pub(crate) fn call(self, keys: &[&str]) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&HASHES[self as usize]).arg(keys.len()).arg(keys);
+        command
+    }
+
+    /// The command that makes the server know this script.
+    pub(crate) fn load(self) -> Cmd {
+        let mut command = redis::cmd("SCRIPT");
+        command.arg("LOAD").arg(self.source());
+        command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_script_finds_its_own_hash() {
+        for (index, script) in Script::ALL.into_iter().enumerate() {
+            assert_eq!(index, script as usize, "{script:?}");
+        }
+        let distinct: std::collections::HashSet<_> = HASHES.iter().collect();
+        assert_eq!(distinct.len(), Script::ALL.len());
+    }
+}

@@ -1,0 +1,63 @@
+//! Why an origin did not answer.
+//!
+//! 1. The words of a database are for the log. They may name tables, or worse, so the words that reach a client of the
+//!    service are made from the kind of the failure alone: see [`OriginError::public`].
+//! 2. A key that the origin cannot have is the caller's mistake, and says nothing about the origin.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why an origin did not answer.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OriginError {
+    /// No connection could be had.
+    #[error("origin `{origin}` is unreachable: {reason}")]
+    Unavailable {
+        /// The origin's name.
+        origin: Arc<str>,
+        /// What was tried, and what came of it.
+        reason: String,
+    },
+    /// It took too long.
+    #[error("origin `{origin}` did not answer within {after:?}")]
+    Timeout {
+        /// The origin's name.
+        origin: Arc<str>,
+        /// The time it was given.
+        after: Duration,
+    },
+    /// A part of the key is no value of the type that it is compared with.
+    #[error("origin `{origin}` cannot have this key: {reason}")]
+    Key {
+        /// The origin's name.
+        origin: Arc<str>,
+        /// What it said.
+        reason: String,
+    },
+    /// The statement found more than one row.
+    #[error("origin `{origin}` has more than one row for this key")]
+    NotUnique {
+        /// The origin's name.
+        origin: Arc<str>,
+    },
+    /// It refused the statement, or its answer makes no value.
+    #[error("origin `{origin}` failed: {reason}")]
+    Failed {
+        /// The origin's name.
+        origin: Arc<str>,
+        /// What it said.
+        reason: String,
+    },
+}
+
+impl OriginError {
+    /// What a client may know.
+    pub fn public(&self) -> String {
+        match self {
+            Self::Unavailable { origin, .. } => format!("the origin `{origin}` is unreachable"),
+            Self::Failed { origin, .. } => format!("the origin `{origin}` failed; the log of the service says why"),
+            Self::Timeout { .. } | Self::Key { .. } | Self::NotUnique { .. } => self.to_string(),
+        }
+    }
+}

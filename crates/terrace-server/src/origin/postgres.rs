@@ -1,0 +1,191 @@
+//! A PostgreSQL server as an origin.
+//!
+//! 1. Values travel as text, and the server reads them as whatever type it compares them with: integers, UUIDs,
+//!    timestamps, booleans, text. One that it cannot read is a bad key, not a failure of the origin.
+//! 2. The row comes back as the JSON document that PostgreSQL makes of it.
+//! 3. Connections are made when first needed, are read-only, and give up statements by themselves after the statement
+//!    timeout. One that has not answered by then is thrown away.
+//!
+//! Deliberately absent: TLS. An address that demands it is refused when the configuration is read.
+
+use super::error::OriginError;
+use crate::config::PostgresConfig;
+use crate::runtime;
+use bytes::{Bytes, BytesMut};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
+use std::sync::Arc;
+use std::time::Duration;
+use terrace::codec::JsonText;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{Format, IsNull, ToSql, Type};
+use tokio_postgres::{NoTls, Row};
+
+/// How much longer than the statement timeout an answer is waited for, because the server counts from later on.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A PostgreSQL server.
+pub(super) struct Postgres {
+    name: Arc<str>,
+    pool: Pool,
+    connect_timeout: Duration,
+    statement_timeout: Duration,
+}
+
+impl std::fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Postgres").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Postgres {
+    pub(super) fn new(name: &str, config: &PostgresConfig) -> Result<Self, String> {
+        let mut settings: tokio_postgres::Config =
+            config.url.reveal().parse().map_err(|_| "its address cannot be read".to_owned())?;
+        if settings.get_application_name().is_none() {
+            settings.application_name("terrace");
+        }
+        settings.connect_timeout(config.connect_timeout.0);
+        let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(settings, NoTls, manager_config);
+        let size = usize::try_from(config.pool).unwrap_or(usize::MAX);
+        let pool = Pool::builder(manager).max_size(size).post_create(prepare_session(config.statement_timeout.0));
+        Ok(Self {
+            name: name.into(),
+            pool: pool.build().map_err(|error| error.to_string())?,
+            connect_timeout: config.connect_timeout.0,
+            statement_timeout: config.statement_timeout.0,
+        })
+    }
+
+    pub(super) async fn load(&self, sql: &str, values: &[String]) -> Result<Option<JsonText>, OriginError> {
+        let client = self.client().await?;
+        let ran = runtime::within(self.statement_timeout + PATIENCE, run(&client, sql, values)).await;
+        let rows = match ran {
+            Some(rows) => rows.map_err(|error| self.explain(&error))?,
+            None => {
+                drop(Object::take(client));
+                return Err(self.timeout(self.statement_timeout));
+            }
+        };
+        match rows.as_slice() {
+            [] => Ok(None),
+            [row] => self.document(row).map(Some),
+            _ => Err(OriginError::NotUnique { origin: Arc::clone(&self.name) }),
+        }
+    }
+
+    /// Whether the statement compiles.
+    pub(super) async fn check(&self, sql: &str) -> Result<(), OriginError> {
+        let client = self.client().await?;
+        match runtime::within(self.statement_timeout + PATIENCE, client.prepare(sql)).await {
+            Some(prepared) => prepared.map(|_statement| ()).map_err(|error| self.explain(&error)),
+            None => Err(self.timeout(self.statement_timeout)),
+        }
+    }
+
+    async fn client(&self) -> Result<Object, OriginError> {
+        match runtime::within(self.connect_timeout, self.pool.get()).await {
+            Some(Ok(client)) => Ok(client),
+            Some(Err(PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)))) => {
+                Err(self.unavailable(words(&error)))
+            }
+            Some(Err(error)) => Err(self.unavailable(error.to_string())),
+            None => Err(self.unavailable(format!("no connection within {:?}", self.connect_timeout))),
+        }
+    }
+
+    fn document(&self, row: &Row) -> Result<JsonText, OriginError> {
+        let text: &str = row.try_get(0).map_err(|error| self.explain(&error))?;
+        JsonText::new(Bytes::copy_from_slice(text.as_bytes())).map_err(|error| self.failed(error.to_string()))
+    }
+
+    fn explain(&self, error: &tokio_postgres::Error) -> OriginError {
+        let Some(code) = error.code() else {
+            return if error.is_closed() { self.unavailable(words(error)) } else { self.failed(words(error)) };
+        };
+        if *code == SqlState::QUERY_CANCELED {
+            return self.timeout(self.statement_timeout);
+        }
+        let reason = words(error);
+        match code.code() {
+            code if UNREADABLE_VALUE.contains(&code) => {
+                OriginError::Key { origin: Arc::clone(&self.name), reason }
+            }
+            code if UNAVAILABLE.iter().any(|class| code.starts_with(class)) => self.unavailable(reason),
+            _ => self.failed(reason),
+        }
+    }
+
+    fn unavailable(&self, reason: String) -> OriginError {
+        OriginError::Unavailable { origin: Arc::clone(&self.name), reason }
+    }
+
+    fn failed(&self, reason: String) -> OriginError {
+        OriginError::Failed { origin: Arc::clone(&self.name), reason }
+    }
+
+    fn timeout(&self, after: Duration) -> OriginError {
+        OriginError::Timeout { origin: Arc::clone(&self.name), after }
+    }
+}
+
+/// States that say that a value cannot be read as the type it is compared with: out of range, no such text, no such
+/// date or time, characters that text cannot have.
+const UNREADABLE_VALUE: [&str; 7] = ["22003", "22007", "22008", "22021", "22P02", "22P03", "22P05"];
+
+/// Classes of states that say that the server, not the statement, is in trouble: connection, resources, shutdown.
+const UNAVAILABLE: [&str; 3] = ["08", "53", "57"];
+
+/// The statement that makes one JSON document of the one row that `sql` should find.
+pub(super) fn one_document(sql: &str) -> String {
+    format!("select to_json(t)::text from (\n{sql}\n) t limit 2")
+}
+
+async fn run(client: &Object, sql: &str, values: &[String]) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let statement = client.prepare_cached(sql).await?;
+    let values: Vec<AsText<'_>> = values.iter().map(|value| AsText(value)).collect();
+    let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
+    client.query(&statement, &values).await
+}
+
+fn prepare_session(statement_timeout: Duration) -> Hook {
+    let millis = statement_timeout.as_millis().clamp(1, i32::MAX.unsigned_abs().into());
+    let sql: Arc<str> =
+        format!("set statement_timeout = {millis}; set default_transaction_read_only = on").into();
+    Hook::async_fn(move |client, _| {
+        let sql = Arc::clone(&sql);
+        Box::pin(async move { client.batch_execute(&sql).await.map_err(HookError::Backend) })
+    })
+}
+
+/// What an error and its sources say, in one line.
+fn words(error: &tokio_postgres::Error) -> String {
+    if let Some(database) = error.as_db_error() {
+        return format!("{} ({})", database.message(), database.code().code());
+    }
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// A value that PostgreSQL reads as the type it needs.
+#[derive(Debug)]
+struct AsText<'a>(&'a str);
+
+impl ToSql for AsText<'_> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(self.0.as_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    fn encode_format(&self, _: &Type) -> Format {
+        Format::Text
+    }
+
+    tokio_postgres::types::to_sql_checked!();
+}

@@ -1,0 +1,298 @@
+//! A SQLite file as an origin.
+//!
+//! 1. Each connection lives on a thread of its own, because SQLite blocks. Work reaches the threads through one bounded
+//!    queue.
+//! 2. The file is opened when it is first needed, read-only. A file that is not there yet is a failed load, not a failed
+//!    start.
+//! 3. A statement that runs for too long is interrupted. Work that nobody waits for any more is not begun.
+//! 4. A row becomes a JSON object: integers and reals as numbers, text as strings, blobs as `"\x..."` in hexadecimal (as
+//!    PostgreSQL writes them), null and infinities as null.
+
+use super::error::OriginError;
+use crate::config::SqliteConfig;
+use crate::runtime;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Statement};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use terrace::Clock;
+use terrace::codec::JsonText;
+use tokio::sync::{mpsc, oneshot};
+
+/// Loads that wait for a thread, at most; more wait to be queued.
+const QUEUE_JOBS_MAX: usize = 1024;
+/// Statements that a connection keeps compiled.
+const STATEMENTS_MAX: usize = 64;
+/// Steps of SQLite's virtual machine between two looks at the clock: about 10 µs.
+const STEPS_PER_LOOK: i32 = 1000;
+
+type Answer = Result<Option<JsonText>, OriginError>;
+
+struct Job {
+    sql: Arc<str>,
+    work: Work,
+    answer: oneshot::Sender<Answer>,
+}
+
+enum Work {
+    Load { values: Vec<String> },
+    Check { parameters: usize },
+}
+
+/// A SQLite file.
+#[derive(Debug)]
+pub(super) struct Sqlite {
+    name: Arc<str>,
+    jobs: mpsc::Sender<Job>,
+    delay: Duration,
+    /// The longest that an answer can take: one statement in front of it, and its own.
+    limit: Duration,
+}
+
+impl Sqlite {
+    pub(super) fn start(name: &str, config: &SqliteConfig) -> std::io::Result<Self> {
+        let (jobs, queue) = mpsc::channel(QUEUE_JOBS_MAX);
+        let queue = Arc::new(Mutex::new(queue));
+        let name: Arc<str> = name.into();
+        for number in 0..config.pool {
+            let mut worker = Worker {
+                name: Arc::clone(&name),
+                file: config.file.clone(),
+                timeout: config.statement_timeout.0,
+                deadline: Arc::default(),
+                connection: None,
+            };
+            let queue = Arc::clone(&queue);
+            runtime::thread(format!("sqlite-{number}"), move || {
+                while let Some(job) = next(&queue) {
+                    worker.run(job);
+                }
+            })?;
+        }
+        Ok(Self { name, jobs, delay: config.delay.0, limit: config.statement_timeout.0 * 2 })
+    }
+
+    pub(super) async fn load(&self, sql: &Arc<str>, values: Vec<String>) -> Answer {
+        if !self.delay.is_zero() {
+            runtime::sleep(self.delay).await;
+        }
+        self.ask(sql, Work::Load { values }).await
+    }
+
+    /// Whether the statement compiles, and takes so many parameters.
+    pub(super) async fn check(&self, sql: &Arc<str>, parameters: usize) -> Result<(), OriginError> {
+        self.ask(sql, Work::Check { parameters }).await.map(|_nothing| ())
+    }
+
+    async fn ask(&self, sql: &Arc<str>, work: Work) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let job = Job { sql: Arc::clone(sql), work, answer };
+        let asked = runtime::within(self.limit, async {
+            self.jobs.send(job).await.ok()?;
+            answered.await.ok()
+        });
+        match asked.await {
+            Some(Some(answer)) => answer,
+            Some(None) => {
+                Err(OriginError::Failed { origin: Arc::clone(&self.name), reason: "its threads are gone".into() })
+            }
+            None => Err(OriginError::Timeout { origin: Arc::clone(&self.name), after: self.limit }),
+        }
+    }
+}
+
+fn next(queue: &Mutex<mpsc::Receiver<Job>>) -> Option<Job> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv()
+}
+
+/// One thread's connection.
+struct Worker {
+    name: Arc<str>,
+    file: PathBuf,
+    timeout: Duration,
+    /// When the running statement is interrupted, in nanoseconds of the system's clock.
+    deadline: Arc<AtomicU64>,
+    connection: Option<Connection>,
+}
+
+impl Worker {
+    fn run(&mut self, job: Job) {
+        if job.answer.is_closed() {
+            return;
+        }
+        let end = Clock::system().precise().plus(self.timeout);
+        self.deadline.store(end.as_nanos(), Ordering::Relaxed);
+        let result = match self.connect() {
+            Ok(connection) => match &job.work {
+                Work::Load { values } => load(connection, &job.sql, values),
+                Work::Check { parameters } => check(connection, &job.sql, *parameters),
+            },
+            Err(error) => Err(Failure::Open(error)),
+        };
+        let _nobody_waits_any_more = job.answer.send(result.map_err(|failure| self.explain(failure)));
+    }
+
+    fn connect(&mut self) -> rusqlite::Result<&Connection> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => open(&self.file, self.timeout, &self.deadline)?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    fn explain(&self, failure: Failure) -> OriginError {
+        let origin = Arc::clone(&self.name);
+        match failure {
+            Failure::Open(error) => OriginError::Unavailable { origin, reason: error.to_string() },
+            Failure::NotUnique => OriginError::NotUnique { origin },
+            Failure::Sql(error) => match error.sqlite_error_code() {
+                Some(ErrorCode::OperationInterrupted | ErrorCode::DatabaseBusy) => {
+                    OriginError::Timeout { origin, after: self.timeout }
+                }
+                Some(ErrorCode::CannotOpen) => OriginError::Unavailable { origin, reason: error.to_string() },
+                _ => OriginError::Failed { origin, reason: error.to_string() },
+            },
+            Failure::Row(reason) => OriginError::Failed { origin, reason },
+        }
+    }
+}
+
+enum Failure {
+    Open(rusqlite::Error),
+    Sql(rusqlite::Error),
+    NotUnique,
+    Row(String),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+fn open(file: &Path, timeout: Duration, deadline: &Arc<AtomicU64>) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags)?;
+    connection.busy_timeout(timeout)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    let (clock, deadline) = (Clock::system(), Arc::clone(deadline));
+    let is_late = move || clock.precise().as_nanos() > deadline.load(Ordering::Relaxed);
+    connection.progress_handler(STEPS_PER_LOOK, Some(is_late))?;
+    Ok(connection)
+}
+
+fn load(connection: &Connection, sql: &str, values: &[String]) -> Result<Option<JsonText>, Failure> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let mut rows = statement.query(rusqlite::params_from_iter(values))?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let document = document(&columns, row)?;
+    if rows.next()?.is_some() {
+        return Err(Failure::NotUnique);
+    }
+    JsonText::new(document.into()).map(Some).map_err(|error| Failure::Row(error.to_string()))
+}
+
+fn check(connection: &Connection, sql: &str, parameters: usize) -> Result<Option<JsonText>, Failure> {
+    let statement = connection.prepare(sql)?;
+    check_shape(&statement, parameters).map_err(Failure::Row)?;
+    Ok(None)
+}
+
+fn check_shape(statement: &Statement<'_>, parameters: usize) -> Result<(), String> {
+    if statement.column_count() == 0 || !statement.readonly() {
+        return Err("it reads nothing; a statement that loads is a `select`".to_owned());
+    }
+    if statement.parameter_count() != parameters {
+        return Err("it has parameters without a name from the pattern; write them as `:name`".to_owned());
+    }
+    let names = statement.column_names();
+    let twice = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name));
+    match twice {
+        Some((_, name)) => Err(format!("two of its columns are called `{name}`; rename one with `as`")),
+        None => Ok(()),
+    }
+}
+
+fn document(columns: &[String], row: &Row<'_>) -> Result<Vec<u8>, Failure> {
+    let mut json = vec![b'{'];
+    for (at, name) in columns.iter().enumerate() {
+        if at > 0 {
+            json.push(b',');
+        }
+        write_json(&mut json, name)?;
+        json.push(b':');
+        match row.get_ref(at)? {
+            ValueRef::Null => json.extend_from_slice(b"null"),
+            ValueRef::Integer(number) => write_json(&mut json, &number)?,
+            ValueRef::Real(number) => write_json(&mut json, &number)?,
+            ValueRef::Text(text) => {
+                let text = std::str::from_utf8(text)
+                    .map_err(|error| Failure::Row(format!("column `{name}` is not UTF-8: {error}")))?;
+                write_json(&mut json, text)?;
+            }
+            ValueRef::Blob(bytes) => write_hexadecimal(&mut json, bytes),
+        }
+    }
+    json.push(b'}');
+    Ok(json)
+}
+
+fn write_json(json: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) -> Result<(), Failure> {
+    serde_json::to_writer(json, value).map_err(|error| Failure::Row(error.to_string()))
+}
+
+fn write_hexadecimal(json: &mut Vec<u8>, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    json.extend_from_slice(b"\"\\\\x");
+    for byte in bytes {
+        json.extend([DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+    json.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loaded(sql: &str) -> Result<String, String> {
+        let connection = Connection::open_in_memory().expect("memory");
+        match load(&connection, sql, &[]) {
+            Ok(row) => Ok(row.map_or_else(|| "none".to_owned(), |row| row.to_string())),
+            Err(Failure::NotUnique) => Err("not unique".to_owned()),
+            Err(Failure::Row(reason)) => Err(reason),
+            Err(Failure::Sql(error) | Failure::Open(error)) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn a_row_becomes_a_json_object() {
+        let sql = "select 1 as i, 9223372036854775807 as big, 0.5 as r, 'a\"\n' as t, x'00ff' as b, null as n, 9e999 as inf";
+        let expected = r#"{"i":1,"big":9223372036854775807,"r":0.5,"t":"a\"\n","b":"\\x00ff","n":null,"inf":null}"#;
+        assert_eq!(loaded(sql).as_deref(), Ok(expected));
+    }
+
+    #[test]
+    fn none_one_or_too_many_rows() {
+        assert_eq!(loaded("select 1 where false").as_deref(), Ok("none"));
+        assert_eq!(loaded("select 1 as a union select 2"), Err("not unique".to_owned()));
+        assert!(loaded("select cast(x'ff' as text) as t").expect_err("not UTF-8").contains("column `t`"));
+    }
+
+    #[test]
+    fn statements_that_load_nothing_are_refused() {
+        let connection = Connection::open_in_memory().expect("memory");
+        connection.execute_batch("create table t (a, b)").expect("a table");
+        let refusal = |sql: &str| {
+            let statement = connection.prepare(sql).expect("it compiles");
+            check_shape(&statement, 1).err().unwrap_or_default()
+        };
+        assert_eq!(refusal("select a from t where b = ?1"), "");
+        assert!(refusal("delete from t where a = ?1 returning a").contains("reads nothing"));
+        assert!(refusal("insert into t values (?1, 2)").contains("reads nothing"));
+        assert!(refusal("select a from t where b = ?1 and a = @x").contains("without a name"));
+        assert!(refusal("select a, b as a from t where b = ?1").contains("called `a`"));
+    }
+}
