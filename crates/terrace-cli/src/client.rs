@@ -117,7 +117,9 @@ impl Client {
         };
         let failure = Failure::new(exit, format!("{} answered {status}", self.base));
         match serde_json::from_str::<Problem>(text) {
-            Ok(Problem { detail: Some(words), .. } | Problem { title: Some(words), .. }) => failure.why(words),
+            Ok(Problem { detail: Some(words), .. } | Problem { title: Some(words), .. }) => {
+                failure.why(words)
+            }
             _ => failure.next("is this the address of a terrace service?"),
         }
     }

@@ -109,9 +109,7 @@ pub(crate) fn report(error: &anyhow::Error) -> Exit {
 
 /// Whether the reader of our output went away (`terrace stats --watch | head -1`): that is no error of ours.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 #[cfg(test)]

@@ -118,7 +118,8 @@ fn open(path: &Path) -> anyhow::Result<Box<dyn BufRead>> {
 
 fn is_binary(path: &Path, head: &[u8]) -> bool {
     let is_text_control = |byte: &u8| matches!(byte, b'\n' | b'\r' | b'\t');
-    file_name(path).contains(".k64") || head.iter().any(|byte| byte.is_ascii_control() && !is_text_control(byte))
+    file_name(path).contains(".k64")
+        || head.iter().any(|byte| byte.is_ascii_control() && !is_text_control(byte))
 }
 
 /// Reads numbers of `N` bytes to the end of the content, at most `limit` of them.
@@ -254,7 +255,8 @@ mod tests {
 
     #[test]
     fn names_become_plain_words() {
-        for (file, name) in [("x/web12.k64.zst", "web12"), ("Scarab Recs.txt", "scarab-recs"), (".gz", "gz")] {
+        for (file, name) in [("x/web12.k64.zst", "web12"), ("Scarab Recs.txt", "scarab-recs"), (".gz", "gz")]
+        {
             assert_eq!(short_name(Path::new(file)), name);
         }
     }

@@ -33,7 +33,7 @@ pub enum Ttl {
 
 impl Ttl {
     /// Longest TTL that is kept as a time: a hundred years. Anything above is [`Ttl::Never`].
-    pub const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    pub const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 
     /// The duration, or `None` for an entry that does not age.
     pub const fn duration(self) -> Option<Duration> {

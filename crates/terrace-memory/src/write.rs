@@ -19,7 +19,9 @@ use terrace_core::Moment;
 pub enum Insertion {
     /// It is held.
     Stored,
-    /// It was too big for the cache or for what the policy lets one entry have. The key has no value now.
+    /// It was too big for the cache, or for what the policy lets one entry have. The key has no value now.
+    ///
+    /// Where only a few entries fit, [`Policy::Default`](crate::Policy::Default) may also prefer all of those it has.
     Rejected,
     /// Its deadline had passed already. The key has no value now.
     Expired,

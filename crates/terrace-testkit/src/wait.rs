@@ -47,10 +47,8 @@ pub async fn until_some<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) 
 /// # Cancel safety
 /// That of `future`.
 pub async fn within<F: Future>(what: &str, deadline: Duration, future: F) -> F::Output {
-    match tokio::time::timeout(deadline, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("gave up after {deadline:?} waiting for {what}"),
-    }
+    let output = tokio::time::timeout(deadline, future).await;
+    output.unwrap_or_else(|_| panic!("gave up after {deadline:?} waiting for {what}"))
 }
 
 /// Lets time pass. For what has no condition to wait for: a server's own clock, an interval between samples.

@@ -48,9 +48,11 @@ fn is_agreed(args: &InvalidateArgs, pattern: &str, service: &str) -> anyhow::Res
         return Ok(true);
     }
     if !output::can_ask() {
-        return Err(Failure::usage(format!("a pattern needs a yes, and nobody is here to give it: {pattern:?}"))
-            .next("add --yes")
-            .into());
+        return Err(Failure::usage(format!(
+            "a pattern needs a yes, and nobody is here to give it: {pattern:?}"
+        ))
+        .next("add --yes")
+        .into());
     }
     output::ask(&format!("Invalidate every key of {service} that matches {pattern:?}?"))
 }
@@ -84,7 +86,8 @@ mod tests {
     use clap::Parser as _;
 
     fn args(line: &[&str]) -> InvalidateArgs {
-        let Verb::Invalidate(args) = Cli::parse_from(["terrace", "invalidate"].iter().chain(line)).verb else {
+        let Verb::Invalidate(args) = Cli::parse_from(["terrace", "invalidate"].iter().chain(line)).verb
+        else {
             panic!("not an invalidation")
         };
         args

@@ -29,10 +29,8 @@ impl Settings<'_> {
             PolicyArg::Default => "default",
             PolicyArg::Lru => "lru",
         };
-        let mut toml = format!(
-            "[l1]\nmax_entries = {}\npolicy = \"{policy}\"\nttl = {ttl}\n\n",
-            self.l1_entries
-        );
+        let mut toml =
+            format!("[l1]\nmax_entries = {}\npolicy = \"{policy}\"\nttl = {ttl}\n\n", self.l1_entries);
         if let Some(url) = self.redis {
             writeln!(toml, "[l2]\nurl = {}\n", text(url)?)?;
         }
@@ -46,7 +44,7 @@ impl Settings<'_> {
             }
             OriginPlace::Temporary => {}
         }
-        let load = text(&format!("select doc from {TABLE} where id = :id"))?;
+        let load = text(&format!("select id, doc from {TABLE} where id = :id"))?;
         writeln!(
             toml,
             "[keyspace.replay]\npattern = \"{KEY_PREFIX}{{*id}}\"\nstrategy = \"read-through\"\nttl = {ttl}\n\

@@ -40,7 +40,7 @@ impl Origin<String, JsonText> for FromRows {
     type Error = anyhow::Error;
 
     async fn load(&self, id: &String) -> anyhow::Result<Option<JsonText>> {
-        self.0.load(id).await?.map(JsonText::new).transpose().context("the row's document")
+        self.0.load(id).await?.map(JsonText::new).transpose().context("the row is not JSON")
     }
 }
 

@@ -53,7 +53,8 @@ impl Service {
             return Err(wrong("it does not begin with http://"));
         }
         let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?;
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| wrong("its host has odd characters"))?;
+        let host =
+            HeaderValue::from_str(authority.as_str()).map_err(|_| wrong("its host has odd characters"))?;
         let port = authority.port_u16().unwrap_or(80);
         let base_path = uri.path().trim_end_matches('/').to_owned();
         Ok(Self(Arc::new(Place { authority: format!("{}:{port}", authority.host()), host, base_path })))
@@ -167,6 +168,8 @@ mod tests {
         assert_eq!((hit.tier, &hit.value[..]), (Tier::L2, &b"{\"n\": 1}"[..]));
         assert_eq!(reply(StatusCode::NOT_FOUND, "{}").unwrap(), None);
         assert!(reply(StatusCode::OK, r#"{"value":1,"source":"moon"}"#).is_err());
-        assert!(reply(StatusCode::BAD_GATEWAY, "origin down").unwrap_err().to_string().contains("origin down"));
+        assert!(
+            reply(StatusCode::BAD_GATEWAY, "origin down").unwrap_err().to_string().contains("origin down")
+        );
     }
 }

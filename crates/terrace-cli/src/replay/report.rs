@@ -37,7 +37,8 @@ impl Report {
 
     fn hits_row(&self) -> Vec<String> {
         let tally = self.tally();
-        let share = |tier| format!("{} ({})", words::percent(tally.ratio(tier)), words::count(tally.served(tier)));
+        let share =
+            |tier| format!("{} ({})", words::percent(tally.ratio(tier)), words::count(tally.served(tier)));
         vec![
             self.trace.clone(),
             words::count(tally.requests()),
@@ -108,8 +109,19 @@ fn optional(number: Option<u64>) -> String {
 /// All reports as tables: who answered, how fast, and whose bytes.
 pub(crate) fn tables(reports: &[Report]) -> String {
     const HITS: [&str; 13] = [
-        "trace", "requests", "keys", "L1 entries", "L1", "L2", "origin", "loads", "bytes", "L2 errors", "failed",
-        "wrong", "req/s",
+        "trace",
+        "requests",
+        "keys",
+        "L1 entries",
+        "L1",
+        "L2",
+        "origin",
+        "loads",
+        "bytes",
+        "L2 errors",
+        "failed",
+        "wrong",
+        "req/s",
     ];
     let mut tables = vec![
         words::table(&HITS, 1, reports.iter().map(Report::hits_row)),
@@ -200,7 +212,8 @@ mod tests {
     #[test]
     fn tables_say_who_answered_and_how_fast() {
         let tables = tables(&[report()]);
-        for part in ["75.00 % (3)", "0.00 % (0)", "25.00 % (1)", "| web12 | l1 ", "| web12 | all ", "70.00 %"] {
+        for part in ["75.00 % (3)", "0.00 % (0)", "25.00 % (1)", "| web12 | l1 ", "| web12 | all ", "70.00 %"]
+        {
             assert!(tables.contains(part), "{part} is missing in\n{tables}");
         }
         assert!(!tables.contains("| web12 | l2 "), "{tables}");

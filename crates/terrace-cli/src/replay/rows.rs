@@ -1,9 +1,10 @@
 //! The origin of a replay: one table with a row per key, in SQLite or PostgreSQL.
 //!
-//! 1. Every key of a trace has a row, and the row's document depends on nothing but the trace's name, the key and the
+//! 1. Every key of a trace has a row, and what it holds depends on nothing but the trace's name, the key and the
 //!    kind of database: two runs and two machines make the same.
 //! 2. Rows that are there already are left as they are. A row that somebody changed is what the origin says now.
-//! 3. [`Rows::fingerprints`] reads the table by its own query, past every cache: it is what answers are checked
+//! 3. A row stands for the JSON object of its columns `id` and `doc`, which is what a service makes of it too.
+//! 4. [`Rows::fingerprints`] reads the table by its own query, past every cache: it is what answers are checked
 //!    against.
 
 mod postgres;
@@ -90,7 +91,7 @@ impl Rows {
         collector.finish()
     }
 
-    /// The document of one row.
+    /// One row as JSON.
     pub(crate) async fn load(&self, id: &str) -> anyhow::Result<Option<Bytes>> {
         match self {
             Self::Sqlite(rows) => rows.load(id).await,
@@ -111,11 +112,11 @@ impl Collector {
         Self { prefix: format!("{trace}:"), found: vec![None; distinct as usize] }
     }
 
-    fn add(&mut self, id: &str, document: &str) -> anyhow::Result<()> {
+    fn add(&mut self, id: &str, row: &str) -> anyhow::Result<()> {
         let key = id.strip_prefix(&self.prefix).and_then(|key| key.parse::<usize>().ok());
         if let Some(place) = key.and_then(|key| self.found.get_mut(key)) {
-            let fingerprint = Fingerprint::of(document.as_bytes());
-            *place = Some(fingerprint.with_context(|| format!("the document of {id} is not JSON"))?);
+            let fingerprint = Fingerprint::of(row.as_bytes());
+            *place = Some(fingerprint.with_context(|| format!("the row of {id} is not JSON"))?);
         }
         Ok(())
     }
@@ -165,8 +166,8 @@ mod tests {
         assert_eq!(rows.prepare("t", 5).await.unwrap(), 5);
         assert_eq!(rows.prepare("t", 8).await.unwrap(), 3);
         let fingerprints = rows.fingerprints("t", 8).await.unwrap();
-        let document = rows.load("t:7").await.unwrap().unwrap();
-        assert_eq!(Fingerprint::of(&document), Some(fingerprints[7]));
+        let row = rows.load("t:7").await.unwrap().unwrap();
+        assert_eq!(Fingerprint::of(&row), Some(fingerprints[7]));
         assert_eq!(rows.load("t:8").await.unwrap(), None);
         let distinct: std::collections::HashSet<_> = fingerprints.iter().collect();
         assert_eq!(distinct.len(), 8);

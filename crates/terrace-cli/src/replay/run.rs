@@ -46,7 +46,11 @@ impl Job {
     }
 
     /// Runs it with one worker per asker.
-    pub(crate) async fn run<A: Asker>(self: &Arc<Self>, askers: Vec<A>, talk: Talk) -> anyhow::Result<Outcome> {
+    pub(crate) async fn run<A: Asker>(
+        self: &Arc<Self>,
+        askers: Vec<A>,
+        talk: Talk,
+    ) -> anyhow::Result<Outcome> {
         let mut progress = Progress::new(&self.trace.name, self.trace.requests.len() as u64, talk);
         let (ended, end) = Stop::new();
         let job = Arc::clone(self);
@@ -148,7 +152,10 @@ mod tests {
         let job = job([0, 1, 2, 3, 0].repeat(100), stop);
         let outcome = job.run(vec![Scripted, Scripted, Scripted], Talk::Quiet).await.unwrap();
         let tally = &outcome.tally;
-        assert_eq!((tally.requests(), tally.served(Tier::L1), tally.wrong, tally.failed), (500, 200, 200, 100));
+        assert_eq!(
+            (tally.requests(), tally.served(Tier::L1), tally.wrong, tally.failed),
+            (500, 200, 200, 100)
+        );
         assert_eq!(tally.tier(Tier::L1).object_bytes, 1400);
         assert!(!outcome.was_stopped && !tally.examples.is_empty());
     }

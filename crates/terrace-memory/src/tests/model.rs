@@ -80,6 +80,7 @@ struct Held {
 type Events = Arc<Mutex<Vec<(String, u32, RemovalCause)>>>;
 
 struct Run {
+    policy: Policy,
     memory: Memory<String, u32>,
     clock: Clock,
     events: Events,
@@ -109,7 +110,7 @@ impl Run {
             .build()
             .unwrap();
         let (held, bounds) = (BTreeMap::new(), choices[0]);
-        Self { memory, clock, events, held, choices, bounds, next_value: 0, hits: 0, lookups: 0 }
+        Self { policy, memory, clock, events, held, choices, bounds, next_value: 0, hits: 0, lookups: 0 }
     }
 
     fn holds_everything(&self) -> bool {
@@ -195,9 +196,12 @@ impl Run {
                 self.note(&[RemovalCause::Expired, RemovalCause::Explicit]);
             }
             Insertion::Rejected => {
-                let most = (self.bounds.bytes as f64 * 0.96) as u64;
-                assert!(self.bounds.bytes != 0 && weight > most, "{weight} fits");
-                self.note(&[RemovalCause::Expired, RemovalCause::Replaced]);
+                if self.bounds.bytes != 0 && weight > self.bounds.bytes {
+                    self.note(&[RemovalCause::Expired, RemovalCause::Replaced]);
+                } else {
+                    assert!(self.policy == Policy::Default && !self.holds_everything(), "{weight} fits");
+                    self.note(&[RemovalCause::Expired, RemovalCause::Replaced, RemovalCause::Capacity]);
+                }
             }
             Insertion::Stored => {
                 self.note(&[RemovalCause::Expired, RemovalCause::Replaced, RemovalCause::Capacity]);
@@ -220,7 +224,7 @@ impl Run {
         assert!(!self.holds_everything(), "there was room");
         let others = before.iter().filter(|(name, _)| *name != key);
         let entries = others.clone().count() + 1;
-        let bytes: u64 = others.map(|(_, held)| held.weight.max(1)).sum::<u64>() + weight.max(1);
+        let bytes = others.fold(weight.max(1), |sum, (_, held)| sum.saturating_add(held.weight.max(1)));
         let Bounds { entries: entries_max, bytes: bytes_max } = self.bounds;
         let half_full = |part: u64, bound: u64| bound != 0 && part.saturating_mul(2) >= bound;
         let full = match (entries_max, bytes_max) {

@@ -155,11 +155,12 @@ fn operations() -> Vec<(&'static str, fn(&Trapped))> {
 }
 
 /// Uses the cache as if nothing had happened.
-fn use_on(memory: &Trapped, clock: &Clock) {
+fn use_on(memory: &Trapped, clock: &Clock, after_what: &str) {
     memory.validate();
+    memory.resize(100, 0).unwrap();
     for key in 0..20 {
         memory.insert(Key(key), Value(key), 10, after(clock, Duration::from_secs(1)));
-        assert_eq!(memory.get_with(&Key(key), |value| value.0), Some(key));
+        assert_eq!(memory.get_with(&Key(key), |value| value.0), Some(key), "after {after_what}");
         memory.validate();
     }
     assert!(memory.remove(&Key(19)).is_some());
@@ -187,7 +188,7 @@ fn a_panic_in_hash_eq_clone_or_drop_harms_nothing() {
                         stats.entries,
                         "{policy:?}, {name}, {place:?} {calls_before}"
                     );
-                    use_on(&memory, &clock);
+                    use_on(&memory, &clock, &format!("{name}, {place:?} {calls_before}"));
                     sprung += u32::from(result.is_err());
                 }
             }
@@ -224,7 +225,7 @@ fn a_panic_in_a_closure_changes_nothing() {
             assert!(catch_unwind(AssertUnwindSafe(|| operation(&memory))).is_err(), "{name}");
             assert_eq!(memory.len(), 8, "{name}");
             assert_eq!(memory.peek_with(&Key(1), |value| value.0), Some(1), "{name}");
-            use_on(&memory, &clock);
+            use_on(&memory, &clock, name);
         }
     }
 }

@@ -147,14 +147,18 @@ impl Gate {
     pub fn release_one(&self) -> bool {
         let taken = self.0.take(1);
         let had_one = !taken.is_empty();
-        taken.into_iter().for_each(|call| call());
+        for call in taken {
+            call();
+        }
         had_one
     }
 
     /// Lets all calls go, those held and those to come.
     pub fn open(&self) {
         self.0.state.lock().is_open = true;
-        self.0.take(usize::MAX).into_iter().for_each(|call| call());
+        for call in self.0.take(usize::MAX) {
+            call();
+        }
     }
 }
 

@@ -364,7 +364,9 @@ impl Remote for FakeRemote {
     fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, ()> {
         let (namespace, tags) = (namespace.clone(), tags.to_vec());
         Box::pin(self.call(Operation::BumpTags, move |server, node| {
-            tags.iter().for_each(|tag| server.bump_tag(&namespace, tag, node.caller()));
+            for tag in &tags {
+                server.bump_tag(&namespace, tag, node.caller());
+            }
             Ok(())
         }))
     }

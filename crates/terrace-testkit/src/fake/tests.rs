@@ -5,7 +5,7 @@ fn names() -> (Namespace, Key) {
     (Namespace::new("fake").expect("valid"), Key::new("key").expect("valid"))
 }
 
-const TTL: Ttl = Ttl::After(Duration::from_secs(60));
+const TTL: Ttl = Ttl::After(Duration::from_mins(1));
 
 #[tokio::test]
 async fn faults_hit_the_calls_they_are_set_on() {

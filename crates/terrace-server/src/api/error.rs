@@ -1,0 +1,307 @@
+//! What a client is told when something goes wrong: the one place that chooses a status.
+//!
+//! 1. Every error is `application/problem+json` (RFC 9457): `type`, `title`, `status`, `detail`, `instance`, and `code`,
+//!    the word for programs. `type` is a path of this service that explains the code in a sentence.
+//! 2. Handlers return a [`Problem`]; [`finish`] turns it into bytes when the path is at hand. Headers that were set on
+//!    the way (`Allow`) stay.
+//! 3. A detail quotes what the client sent, never what a database, another tier or a panic said.
+
+use crate::origin::OriginError;
+use axum::body::Body;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use terrace::{Error, InvalidateError, KeyError};
+
+/// What went wrong, for programs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Code {
+    MalformedRequest,
+    KeyEmpty,
+    KeyTooLong,
+    KeyCharacter,
+    KeyEncoding,
+    KeyRefused,
+    KeyMismatch,
+    KeyNotFound,
+    BodyMalformed,
+    BodyInvalid,
+    BodyTooLarge,
+    BodyTimeout,
+    ValueTooLarge,
+    ValueInvalid,
+    RouteNotFound,
+    MethodNotAllowed,
+    UriTooLong,
+    HeadTooLarge,
+    Overloaded,
+    Timeout,
+    ShuttingDown,
+    OriginUnavailable,
+    OriginTimeout,
+    OriginNotUnique,
+    OriginFailed,
+    L2Refused,
+    Internal,
+}
+
+impl Code {
+    pub(crate) const ALL: [Self; 27] = [
+        Self::MalformedRequest,
+        Self::KeyEmpty,
+        Self::KeyTooLong,
+        Self::KeyCharacter,
+        Self::KeyEncoding,
+        Self::KeyRefused,
+        Self::KeyMismatch,
+        Self::KeyNotFound,
+        Self::BodyMalformed,
+        Self::BodyInvalid,
+        Self::BodyTooLarge,
+        Self::BodyTimeout,
+        Self::ValueTooLarge,
+        Self::ValueInvalid,
+        Self::RouteNotFound,
+        Self::MethodNotAllowed,
+        Self::UriTooLong,
+        Self::HeadTooLarge,
+        Self::Overloaded,
+        Self::Timeout,
+        Self::ShuttingDown,
+        Self::OriginUnavailable,
+        Self::OriginTimeout,
+        Self::OriginNotUnique,
+        Self::OriginFailed,
+        Self::L2Refused,
+        Self::Internal,
+    ];
+
+    /// The status, the word and the title of each code.
+    const fn facts(self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::MalformedRequest => (400, "malformed_request", "The request is not HTTP"),
+            Self::KeyEmpty => (400, "key_empty", "The key is empty"),
+            Self::KeyTooLong => (400, "key_too_long", "The key is too long"),
+            Self::KeyCharacter => (400, "key_character", "The key has a character that is not allowed"),
+            Self::KeyEncoding => (400, "key_encoding", "The key is not UTF-8"),
+            Self::KeyRefused => (400, "key_refused", "The origin cannot have such a key"),
+            Self::KeyMismatch => (422, "key_mismatch", "The key in the body is not the key of the path"),
+            Self::KeyNotFound => (404, "key_not_found", "There is no value for this key"),
+            Self::BodyMalformed => (400, "body_malformed", "The body is not JSON"),
+            Self::BodyInvalid => (422, "body_invalid", "The body does not have the expected form"),
+            Self::BodyTooLarge => (413, "body_too_large", "The body is too large"),
+            Self::BodyTimeout => (408, "body_timeout", "The body took too long to arrive"),
+            Self::ValueTooLarge => (413, "value_too_large", "The value is too large"),
+            Self::ValueInvalid => (422, "value_invalid", "The value cannot be kept"),
+            Self::RouteNotFound => (404, "route_not_found", "There is nothing at this path"),
+            Self::MethodNotAllowed => (405, "method_not_allowed", "This path does not know this method"),
+            Self::UriTooLong => (414, "uri_too_long", "The path is too long"),
+            Self::HeadTooLarge => (431, "head_too_large", "The headers are too large"),
+            Self::Overloaded => (503, "overloaded", "The service has too much to do"),
+            Self::Timeout => (504, "timeout", "The request took too long"),
+            Self::ShuttingDown => (503, "shutting_down", "The service is shutting down"),
+            Self::OriginUnavailable => (502, "origin_unavailable", "The origin cannot be reached"),
+            Self::OriginTimeout => (504, "origin_timeout", "The origin took too long"),
+            Self::OriginNotUnique => (502, "origin_not_unique", "The origin has more than one value for this key"),
+            Self::OriginFailed => (502, "origin_failed", "The origin failed"),
+            Self::L2Refused => (502, "l2_refused", "The shared cache refused the change"),
+            Self::Internal => (500, "internal", "Something is wrong with the service"),
+        }
+    }
+
+    pub(crate) fn status(self) -> StatusCode {
+        StatusCode::from_u16(self.facts().0).expect("each is a status")
+    }
+
+    pub(crate) const fn word(self) -> &'static str {
+        self.facts().1
+    }
+
+    pub(crate) const fn title(self) -> &'static str {
+        self.facts().2
+    }
+
+    /// Seconds after which to try again, where that makes sense.
+    const fn retry_after(self) -> Option<u32> {
+        match self {
+            Self::Overloaded | Self::ShuttingDown => Some(1),
+            _ => None,
+        }
+    }
+}
+
+/// What went wrong, for people too.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    pub(crate) code: Code,
+    pub(crate) detail: String,
+}
+
+impl Problem {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+
+    /// The problem in bytes.
+    fn body(&self, instance: &str) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            r#type: String,
+            title: &'a str,
+            status: u16,
+            detail: &'a str,
+            instance: &'a str,
+            code: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            retry_after: Option<u32>,
+        }
+        let body = Body {
+            r#type: format!("/problems/{}", self.code.word()),
+            title: self.code.title(),
+            status: self.code.status().as_u16(),
+            detail: &self.detail,
+            instance: cut(instance),
+            code: self.code.word(),
+            retry_after: self.code.retry_after(),
+        };
+        serde_json::to_vec(&body).expect("text and numbers have a JSON form")
+    }
+
+    /// A whole HTTP/1.1 response, for requests that were refused before there was a path to answer to. The connection
+    /// ends with it.
+    pub(crate) fn wire(&self) -> Vec<u8> {
+        let body = self.body("");
+        let status = self.code.status();
+        let head = format!(
+            "HTTP/1.1 {} {}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            status.as_u16(),
+            status.canonical_reason().unwrap_or_default(),
+            body.len()
+        );
+        [head.into_bytes(), body].concat()
+    }
+}
+
+/// Content type of every error.
+const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Longest path that is repeated in an error, in bytes.
+const INSTANCE_BYTES_MAX: usize = 512;
+
+/// A path, up to a sensible length. Paths are ASCII by the time they get here.
+fn cut(path: &str) -> &str {
+    path.get(..INSTANCE_BYTES_MAX).unwrap_or(path)
+}
+
+impl IntoResponse for Problem {
+    /// The status, with the problem beside it for [`finish`] to write out.
+    fn into_response(self) -> Response {
+        let mut response = self.code.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Writes out the problem of a response, if it has one.
+pub(crate) fn finish(mut response: Response, method: &Method, uri: &Uri) -> Response {
+    let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    if let Some(seconds) = problem.code.retry_after() {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    *response.body_mut() =
+        if method == Method::HEAD { Body::empty() } else { Body::from(problem.body(uri.path())) };
+    response
+}
+
+impl From<KeyError> for Problem {
+    fn from(error: KeyError) -> Self {
+        let code = match error {
+            KeyError::Empty { .. } => Code::KeyEmpty,
+            KeyError::TooLong { .. } => Code::KeyTooLong,
+            _ => Code::KeyCharacter,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<InvalidateError> for Problem {
+    fn from(error: InvalidateError) -> Self {
+        Self::new(Code::BodyInvalid, error.to_string())
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Key(error) => error.into(),
+            Error::ValueTooLarge { .. } => Self::new(Code::ValueTooLarge, error.to_string()),
+            Error::TooManyTags { .. } => Self::new(Code::BodyInvalid, error.to_string()),
+            Error::Remote(error) => {
+                tracing::warn!(%error, "a change was refused by L2");
+                let detail = "the shared cache refused the change; this node has dropped its copy";
+                Self::new(Code::L2Refused, detail)
+            }
+            Error::Load(failure) => match failure.downcast::<OriginError>() {
+                Some(error) => Self::from(&*error),
+                None => Self::internal("a load failed for an unknown reason", &failure),
+            },
+            Error::LoadTimedOut { .. } => Self::new(Code::OriginTimeout, error.to_string()),
+            Error::Closed => Self::new(Code::ShuttingDown, "the service is shutting down; ask another instance"),
+            other => Self::internal("the cache failed", &other),
+        }
+    }
+}
+
+impl From<&OriginError> for Problem {
+    fn from(error: &OriginError) -> Self {
+        let code = match error {
+            OriginError::Key { .. } => Code::KeyRefused,
+            OriginError::Unavailable { .. } => Code::OriginUnavailable,
+            OriginError::Timeout { .. } => Code::OriginTimeout,
+            OriginError::NotUnique { .. } => Code::OriginNotUnique,
+            OriginError::Failed { .. } => Code::OriginFailed,
+        };
+        Self::new(code, error.public())
+    }
+}
+
+impl Problem {
+    /// A failure that is nobody's fault but ours: the log gets the words, the client does not.
+    pub(crate) fn internal(what: &str, error: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%error, "{what}");
+        Self::new(Code::Internal, "the log of the service says more")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_code_has_a_word_of_its_own() {
+        let words: HashSet<&str> = Code::ALL.into_iter().map(Code::word).collect();
+        assert_eq!(words.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert!(code.status().is_client_error() || code.status().is_server_error(), "{code:?}");
+            assert!(code.word().bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
+        }
+    }
+
+    #[test]
+    fn a_problem_has_the_members_of_rfc_9457() {
+        let problem = Problem::new(Code::KeyEmpty, "say \"which\"");
+        assert_eq!(
+            String::from_utf8(problem.body("/api/cache/")).expect("UTF-8"),
+            r#"{"type":"/problems/key_empty","title":"The key is empty","status":400,"detail":"say \"which\"","instance":"/api/cache/","code":"key_empty"}"#
+        );
+    }
+
+    #[test]
+    fn long_paths_are_not_repeated_in_full() {
+        let path = format!("/api/cache/{}", "k".repeat(60_000));
+        assert!(Problem::new(Code::KeyTooLong, "").body(&path).len() < 1024);
+    }
+}

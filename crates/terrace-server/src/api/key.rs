@@ -1,0 +1,123 @@
+//! From a path to a key.
+//!
+//! 1. A key is the rest of the path after `/api/cache/`, percent-decoded once. A `/` and a `%2F` are the same character
+//!    of the key.
+//! 2. Some paths below `/api/cache/` mean something else, and clients rewrite others (`..`). So every key can also be
+//!    named by `/api/cache?key=...`, where nothing is reserved; there, as in forms, a `+` is a space.
+//! 3. A key is UTF-8, has no control characters, and at most as many bytes as configured.
+
+use super::error::{Code, Problem};
+use axum::http::Uri;
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
+use terrace::Key;
+
+/// Where entries live.
+pub(crate) const ENTRIES: &str = "/api/cache/";
+
+/// The key that a request names.
+pub(crate) fn key_of(uri: &Uri, bytes_max: usize) -> Result<Key, Problem> {
+    let text = match uri.path().strip_prefix(ENTRIES) {
+        Some(rest) => decode(rest)?,
+        None => parameter(uri, "key")?.ok_or_else(|| {
+            Problem::new(Code::KeyEmpty, "name a key: /api/cache/user:42, or /api/cache?key=user:42")
+        })?,
+    };
+    checked(&text, bytes_max)
+}
+
+/// A text as a key, if it is one and is not too long.
+pub(crate) fn checked(text: &str, bytes_max: usize) -> Result<Key, Problem> {
+    if text.len() > bytes_max {
+        let detail = format!("the key has {} bytes, and at most {bytes_max} are allowed", text.len());
+        return Err(Problem::new(Code::KeyTooLong, detail));
+    }
+    Ok(Key::new(text)?)
+}
+
+/// Whether a parameter of the query is `true` or has no value.
+pub(crate) fn flag(uri: &Uri, name: &str) -> bool {
+    matches!(parameter(uri, name), Ok(Some(value)) if value.is_empty() || value == "true" || value == "1")
+}
+
+/// The first value of a parameter of the query.
+fn parameter<'a>(uri: &'a Uri, name: &str) -> Result<Option<Cow<'a, str>>, Problem> {
+    for pair in uri.query().unwrap_or_default().split('&') {
+        let (own, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if own == name {
+            if value.contains('+') {
+                return decode(&value.replace('+', " ")).map(|text| Some(Cow::Owned(text.into_owned())));
+            }
+            return decode(value).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+fn decode(text: &str) -> Result<Cow<'_, str>, Problem> {
+    percent_decode_str(text).decode_utf8().map_err(|error| {
+        Problem::new(Code::KeyEncoding, format!("the key is not UTF-8 from byte {} on", error.valid_up_to()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(uri: &str) -> Result<String, Code> {
+        let uri: Uri = uri.parse().expect("a URI");
+        key_of(&uri, 16).map(|key| key.as_str().to_owned()).map_err(|problem| problem.code)
+    }
+
+    #[test]
+    fn the_rest_of_the_path_is_the_key() {
+        for (uri, text) in [
+            ("/api/cache/user:42", "user:42"),
+            ("/api/cache/a/b", "a/b"),
+            ("/api/cache/a%2Fb", "a/b"),
+            ("/api/cache/a%252Fb", "a%2Fb"),
+            ("/api/cache/a//b/", "a//b/"),
+            ("/api/cache/..%2Fx", "../x"),
+            ("/api/cache/caf%C3%A9", "café"),
+            ("/api/cache/a+b", "a+b"),
+            ("/api/cache/%2A%3F%5B%7B", "*?[{"),
+            ("/api/cache/a?verbose=true", "a"),
+            ("/api/cache/100%25", "100%"),
+            ("/api/cache/100%", "100%"),
+        ] {
+            assert_eq!(key(uri).as_deref(), Ok(text), "{uri}");
+        }
+    }
+
+    #[test]
+    fn the_query_can_name_any_key() {
+        for (uri, text) in [
+            ("/api/cache?key=metrics", "metrics"),
+            ("/api/cache?verbose&key=a%2Fb", "a/b"),
+            ("/api/cache?key=a+b%2B", "a b+"),
+            ("/api/cache?key=..", ".."),
+            ("/api/cache?key=a=b", "a=b"),
+        ] {
+            assert_eq!(key(uri).as_deref(), Ok(text), "{uri}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        for (uri, code) in [
+            ("/api/cache/", Code::KeyEmpty),
+            ("/api/cache", Code::KeyEmpty),
+            ("/api/cache?key=", Code::KeyEmpty),
+            ("/api/cache/%ff", Code::KeyEncoding),
+            ("/api/cache/%C3", Code::KeyEncoding),
+            ("/api/cache/a%0d%0ab", Code::KeyCharacter),
+            ("/api/cache/%00", Code::KeyCharacter),
+            ("/api/cache/%7f", Code::KeyCharacter),
+            ("/api/cache/12345678901234567", Code::KeyTooLong),
+            ("/api/cache/%31%32%33%34567890123456", Code::KeyTooLong),
+        ] {
+            let found = key(uri);
+            assert!(found == Err(code) || uri.ends_with("456") && found.is_ok(), "{uri}: {found:?}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The JSON that is written by hand: entries and acknowledgements.
+//!
+//! 1. A value goes out as the bytes it came in as. It is never parsed here, and no other member can be mistaken for a
+//!    part of it, because it was checked to be one JSON value when it was made.
+//! 2. The members and their order are part of the interface.
+
+use std::time::{Duration, SystemTime};
+use terrace::codec::JsonText;
+use terrace::{Entry, Tier, Ttl};
+
+/// Bytes of everything but the value, about.
+const FRAME_BYTES: usize = 144;
+
+/// An entry: `{"value":…,"hit":…,"source":…,"cached_at":…,"expires_at":…}`.
+///
+/// `hit` says whether a tier had the value, so it is `false` for a value that was loaded for this request.
+pub(crate) fn entry(entry: &Entry<JsonText>, now: SystemTime, verbose_key: Option<&str>) -> Vec<u8> {
+    let value = entry.value.as_bytes();
+    let mut json = Vec::with_capacity(value.len() + FRAME_BYTES);
+    json.extend_from_slice(b"{\"value\":");
+    json.extend_from_slice(value);
+    json.extend_from_slice(if entry.tier == Tier::Origin { b",\"hit\":false" } else { b",\"hit\":true" });
+    json.extend_from_slice(b",\"source\":\"");
+    json.extend_from_slice(entry.tier.as_str().as_bytes());
+    json.extend_from_slice(b"\",\"cached_at\":");
+    push_time(&mut json, Some(entry.created));
+    json.extend_from_slice(b",\"expires_at\":");
+    push_time(&mut json, expiry(now, entry.ttl));
+    if let Some(key) = verbose_key {
+        push_details(&mut json, entry, key);
+    }
+    json.push(b'}');
+    json
+}
+
+fn push_details(json: &mut Vec<u8>, entry: &Entry<JsonText>, key: &str) {
+    let tags: Vec<&str> = entry.tags.iter().map(AsRef::as_ref).collect();
+    let details = serde_json::json!({
+        "key": key,
+        "ttl": entry.ttl.duration().map(|left| left.as_secs_f64()),
+        "age": entry.age.as_secs_f64(),
+        "version": entry.version.get(),
+        "tags": tags,
+    });
+    let details = details.to_string();
+    json.push(b',');
+    json.extend_from_slice(details.trim_start_matches('{').trim_end_matches('}').as_bytes());
+}
+
+/// The acknowledgement of a write: `{"success":true,"expires_at":…}`.
+pub(crate) fn written(now: SystemTime, ttl: Ttl) -> Vec<u8> {
+    let mut json = b"{\"success\":true,\"expires_at\":".to_vec();
+    push_time(&mut json, expiry(now, ttl));
+    json.push(b'}');
+    json
+}
+
+/// The acknowledgement of a removal: `{"success":true,"deleted":…}`.
+pub(crate) fn deleted(existed: bool) -> Vec<u8> {
+    format!("{{\"success\":true,\"deleted\":{existed}}}").into_bytes()
+}
+
+/// The acknowledgement of an invalidation: `{"invalidated":…,"success":true}`.
+pub(crate) fn invalidated(count: u64) -> Vec<u8> {
+    format!("{{\"invalidated\":{count},\"success\":true}}").into_bytes()
+}
+
+fn expiry(now: SystemTime, ttl: Ttl) -> Option<SystemTime> {
+    ttl.duration().and_then(|left| now.checked_add(left))
+}
+
+/// A time as RFC 3339 with milliseconds, in quotes; `null` if there is none, or none that four digits of a year hold.
+fn push_time(json: &mut Vec<u8>, time: Option<SystemTime>) {
+    let printable = time.filter(|time| {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH);
+        since.is_ok_and(|since| since < Duration::from_secs(YEAR_10000_SECS))
+    });
+    match printable {
+        Some(time) => {
+            json.push(b'"');
+            let text = humantime::format_rfc3339_millis(time).to_string();
+            json.extend_from_slice(text.as_bytes());
+            json.push(b'"');
+        }
+        None => json.extend_from_slice(b"null"),
+    }
+}
+
+/// 10000-01-01T00:00:00Z, in seconds since the Unix epoch.
+const YEAR_10000_SECS: u64 = 253_402_300_800;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(time: Option<SystemTime>) -> String {
+        let mut json = Vec::new();
+        push_time(&mut json, time);
+        String::from_utf8(json).expect("UTF-8")
+    }
+
+    #[test]
+    fn times_are_rfc_3339_or_null() {
+        let at = |secs| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(secs));
+        assert_eq!(time(at(0)), "\"1970-01-01T00:00:00.000Z\"");
+        assert_eq!(time(at(YEAR_10000_SECS - 1)), "\"9999-12-31T23:59:59.000Z\"");
+        assert_eq!(time(at(YEAR_10000_SECS)), "null");
+        assert_eq!(time(at(1 << 62)), "null");
+        assert_eq!(time(SystemTime::UNIX_EPOCH.checked_sub(Duration::from_secs(1))), "null");
+        assert_eq!(time(None), "null");
+    }
+
+    #[test]
+    fn acknowledgements_have_their_shapes() {
+        let now = SystemTime::UNIX_EPOCH;
+        assert_eq!(written(now, Ttl::Never), br#"{"success":true,"expires_at":null}"#);
+        assert_eq!(
+            written(now, Ttl::After(Duration::from_secs(60))),
+            br#"{"success":true,"expires_at":"1970-01-01T00:01:00.000Z"}"#
+        );
+        assert_eq!(deleted(true), br#"{"success":true,"deleted":true}"#);
+        assert_eq!(invalidated(2), br#"{"invalidated":2,"success":true}"#);
+    }
+}
