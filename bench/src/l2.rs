@@ -23,8 +23,8 @@ const MEASURED_FOR: Duration = Duration::from_millis(500);
 /// Compares reads per second.
 pub(crate) fn run(rounds: usize) -> Result<()> {
     println!("## A hit in L2\n");
-    let Some(server) = RedisServer::start() else { return Ok(()) };
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let Some(server) = runtime.block_on(RedisServer::start()) else { return Ok(()) };
     let ours = runtime.block_on(fill(&server.url()))?;
     let (connection, names) = runtime.block_on(connect(&server.url()))?;
     let title = format!("{TASKS} tasks, {VALUE_BYTES}-byte values");

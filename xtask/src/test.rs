@@ -45,10 +45,17 @@ fn run_tests(filter: &[String], servers: &Servers, stop: &Stop) -> Result<()> {
     // An old report must not speak for a build that fails.
     let _none_yet = std::fs::remove_file(crate::root().join(REPORT));
     let mut command = cargo();
-    command.args(["nextest", "run"]).args(EVERYTHING).args(filter).current_dir(crate::root());
+    // Cargo would take the whole workspace in spite of a package that is named.
+    let everything =
+        EVERYTHING.iter().filter(|option| !(names_a_package(filter) && **option == "--workspace"));
+    command.args(["nextest", "run"]).args(everything).args(filter).current_dir(crate::root());
     command.env("NEXTEST_PROFILE", "default");
     servers.export(&mut command);
     process::run(&mut command, stop)
+}
+
+fn names_a_package(filter: &[String]) -> bool {
+    filter.iter().any(|word| word.starts_with("-p") || word.starts_with("--package"))
 }
 
 /// Runs the examples of the docs. Their output is long and only of use when one fails.

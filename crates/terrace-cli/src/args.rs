@@ -128,6 +128,10 @@ pub(crate) struct SetArgs {
     #[arg(long, value_parser = duration)]
     pub(crate) ttl: Option<Duration>,
 
+    /// A tag to invalidate it by; may be repeated
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(crate) tags: Vec<String>,
+
     /// Take the value as a text even if it is JSON
     #[arg(long)]
     pub(crate) text: bool,

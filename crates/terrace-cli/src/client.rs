@@ -17,17 +17,19 @@ use std::time::Duration;
 /// Everything but what a path segment takes as it is.
 const IN_SEGMENT: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b':');
+/// What to look at when an answer makes no sense.
+pub(crate) const IS_IT_TERRACE: &str = "is this the address of a terrace service?";
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A key as it stands in the path of a request.
-pub(crate) fn path_of_key(key: &str) -> Result<String, Failure> {
-    if matches!(key, "" | "." | "..") {
-        let failure = Failure::usage(format!("{key:?} cannot be a key here"));
-        return Err(failure.why("URLs give empty segments and dots a meaning of their own"));
-    }
-    Ok(format!("/api/cache/{}", utf8_percent_encode(key, IN_SEGMENT)))
+/// Paths below `/api/cache/` that are no keys, and those that URLs give a meaning of their own.
+const RESERVED: [&str; 5] = ["", ".", "..", "metrics", "invalidate"];
+
+/// The path of a request that names a key.
+pub(crate) fn path_of_key(key: &str) -> String {
+    let separator = if RESERVED.contains(&key) { "?key=" } else { "/" };
+    format!("/api/cache{separator}{}", utf8_percent_encode(key, IN_SEGMENT))
 }
 
 /// A running service.
@@ -38,11 +40,16 @@ pub(crate) struct Client {
 }
 
 /// What went wrong, in the service's words.
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct Problem {
+    code: String,
     title: Option<String>,
     detail: Option<String>,
 }
+
+/// What a service calls a miss.
+const KEY_NOT_FOUND: &str = "key_not_found";
 
 impl Client {
     /// A client of the service at `url`. Nothing is sent yet.
@@ -70,23 +77,29 @@ impl Client {
         &self.base
     }
 
-    /// Asks for a document; `None` if there is none (404).
-    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Option<String>> {
-        self.ask(Method::GET, path, None).await
+    /// Sends a request without a body, and returns the reply; `None` if there is no such key.
+    pub(crate) async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Option<String>> {
+        self.request(method, path, None).await
     }
 
-    /// Sends a document.
+    /// Asks for what is always there.
+    pub(crate) async fn read(&self, path: &str) -> anyhow::Result<String> {
+        let reply = self.request(Method::GET, path, None).await?;
+        reply.ok_or_else(|| self.is_no_terrace(path))
+    }
+
+    /// Sends a document, and returns the reply.
     pub(crate) async fn send(&self, method: Method, path: &str, body: String) -> anyhow::Result<String> {
-        let answer = self.ask(method, path, Some(body)).await?;
-        answer.ok_or_else(|| self.no_such_route(path))
+        let reply = self.request(method, path, Some(body)).await?;
+        reply.ok_or_else(|| self.is_no_terrace(path))
     }
 
-    /// Removes a document. `None` if there was none and the service says so by 404.
-    pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<Option<String>> {
-        self.ask(Method::DELETE, path, None).await
-    }
-
-    async fn ask(&self, method: Method, path: &str, body: Option<String>) -> anyhow::Result<Option<String>> {
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+    ) -> anyhow::Result<Option<String>> {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);
@@ -94,10 +107,13 @@ impl Client {
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         let status = response.status();
         let text = response.text().await.map_err(|error| self.unreachable(&error))?;
-        match status {
-            StatusCode::NOT_FOUND => Ok(None),
-            status if status.is_success() => Ok(Some(text)),
-            status => Err(self.refused(status, &text).into()),
+        if status.is_success() {
+            return Ok(Some(text));
+        }
+        let problem: Problem = serde_json::from_str(&text).unwrap_or_default();
+        match problem.code.as_str() {
+            KEY_NOT_FOUND => Ok(None),
+            _ => Err(self.refused(status, problem).into()),
         }
     }
 
@@ -107,7 +123,7 @@ impl Client {
             .next("start it with `terrace serve`, or say where it is with --url or TERRACE_URL")
     }
 
-    fn refused(&self, status: StatusCode, text: &str) -> Failure {
+    fn refused(&self, status: StatusCode, problem: Problem) -> Failure {
         let exit = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Denied,
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
@@ -116,18 +132,15 @@ impl Client {
             _ => Exit::Failure,
         };
         let failure = Failure::new(exit, format!("{} answered {status}", self.base));
-        match serde_json::from_str::<Problem>(text) {
-            Ok(Problem { detail: Some(words), .. } | Problem { title: Some(words), .. }) => {
-                failure.why(words)
-            }
-            _ => failure.next("is this the address of a terrace service?"),
+        match problem.detail.or(problem.title) {
+            Some(words) => failure.why(words),
+            None => failure.next(IS_IT_TERRACE),
         }
     }
 
-    fn no_such_route(&self, path: &str) -> anyhow::Error {
-        Failure::new(Exit::Failure, format!("{} has no {path}", self.base))
-            .next("is this the address of a terrace service?")
-            .into()
+    fn is_no_terrace(&self, path: &str) -> anyhow::Error {
+        let what = format!("{} does not know {path}", self.base);
+        Failure::new(Exit::Failure, what).next(IS_IT_TERRACE).into()
     }
 
     /// Reads a reply that must be JSON.
@@ -135,7 +148,7 @@ impl Client {
         serde_json::from_str(text).map_err(|error| {
             Failure::new(Exit::Failure, format!("{} did not answer in JSON", self.base))
                 .why(error)
-                .next("is this the address of a terrace service?")
+                .next(IS_IT_TERRACE)
                 .into()
         })
     }
@@ -147,11 +160,15 @@ mod tests {
 
     #[test]
     fn keys_are_data_in_a_path() {
-        let path = |key| path_of_key(key).ok();
-        assert_eq!(path("user:42").as_deref(), Some("/api/cache/user:42"));
-        assert_eq!(path("a/b?c#d %é").as_deref(), Some("/api/cache/a%2Fb%3Fc%23d%20%25%C3%A9"));
-        assert_eq!(path("a/../b").as_deref(), Some("/api/cache/a%2F..%2Fb"));
-        assert_eq!(path(".."), None);
+        for (key, path) in [
+            ("user:42", "/api/cache/user:42"),
+            ("a/b?c#d %é", "/api/cache/a%2Fb%3Fc%23d%20%25%C3%A9"),
+            ("a/../b", "/api/cache/a%2F..%2Fb"),
+            ("..", "/api/cache?key=.."),
+            ("metrics", "/api/cache?key=metrics"),
+        ] {
+            assert_eq!(path_of_key(key), path);
+        }
     }
 
     #[test]

@@ -38,17 +38,24 @@ pub(crate) struct Failure {
     what: String,
     why: Option<String>,
     next: Option<String>,
+    /// Whether `what` is a whole message already, with frames and carets.
+    is_framed: bool,
 }
 
 impl Failure {
     /// It did not work.
     pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Self { exit, what: what.into(), why: None, next: None }
+        Self { exit, what: what.into(), why: None, next: None, is_framed: false }
     }
 
     /// The command line makes no sense.
     pub(crate) fn usage(what: impl Into<String>) -> Self {
         Self::new(Exit::Usage, what)
+    }
+
+    /// It did not work, and somebody else has put all of it into words already.
+    pub(crate) fn framed(message: impl Into<String>) -> Self {
+        Self { is_framed: true, ..Self::new(Exit::Failure, message) }
     }
 
     /// The reason, as far as it is known.
@@ -99,7 +106,7 @@ pub(crate) fn report(error: &anyhow::Error) -> Exit {
         return Exit::Success;
     }
     if let Some(failure) = error.downcast_ref::<Failure>() {
-        eprintln!("error: {failure}");
+        eprintln!("{}{failure}", if failure.is_framed { "" } else { "error: " });
         failure.exit
     } else {
         eprintln!("error: {}", reasons(error.as_ref()));

@@ -71,10 +71,8 @@ impl Stop {
         let (handle, stop) = Self::new();
         let on_signal = handle.clone();
         spawn(async move {
-            signal().await;
+            first_signal().await;
             on_signal.stop();
-            let code = signal().await;
-            std::process::exit(code);
         });
         if let Some(after) = after {
             let on_deadline = handle.clone();
@@ -108,26 +106,46 @@ impl Stop {
     }
 }
 
-/// Waits for the next signal to end; gives the exit code that a shell would show for it.
+/// A wish from outside that the process ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Signal {
+    /// SIGINT: somebody pressed Ctrl-C.
+    Interrupt = 2,
+    /// SIGTERM: a supervisor wants it.
+    Terminate = 15,
+}
+
+/// Waits for the first signal. The second ends the process.
+pub(crate) async fn first_signal() -> Signal {
+    let signal = next_signal().await;
+    spawn(async {
+        let second = next_signal().await;
+        std::process::exit(SHELL_SIGNAL_BASE + second as i32);
+    });
+    signal
+}
+
+/// What a shell adds to the number of a signal to make an exit code.
+const SHELL_SIGNAL_BASE: i32 = 128;
+
 #[cfg(unix)]
-async fn signal() -> i32 {
+async fn next_signal() -> Signal {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
         return std::future::pending().await;
     };
     tokio::select! {
-        _ = tokio::signal::ctrl_c() => 128 + SignalKind::interrupt().as_raw_value(),
-        _ = terminate.recv() => 128 + SignalKind::terminate().as_raw_value(),
+        _ = tokio::signal::ctrl_c() => Signal::Interrupt,
+        _ = terminate.recv() => Signal::Terminate,
     }
 }
 
-/// Waits for the next Ctrl-C.
 #[cfg(not(unix))]
-async fn signal() -> i32 {
+async fn next_signal() -> Signal {
     if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
+        return std::future::pending().await;
     }
-    i32::from(Exit::Failure as u8)
+    Signal::Interrupt
 }
 
 #[cfg(test)]

@@ -35,15 +35,15 @@ impl Bounds {
         if self.entries == 0 && self.bytes == 0 {
             let allowed =
                 "a bound above 0 here or in `bytes_max`: a cache without any bound would grow for ever";
-            return Err(ConfigError::new("entries_max", "0", allowed));
+            return Err(ConfigError::new("entries_max", &0, allowed));
         }
         if self.entries > ENTRIES_LIMIT || (self.entries != 0 && self.entries < shards) {
             let allowed = format!("0 (not bounded by entries) or {shards} to {ENTRIES_LIMIT}");
-            return Err(ConfigError::new("entries_max", self.entries, allowed));
+            return Err(ConfigError::new("entries_max", &self.entries, allowed));
         }
         if self.bytes > BYTES_LIMIT || (self.bytes != 0 && self.bytes < shards as u64) {
             let allowed = format!("0 (not bounded by bytes) or {shards} to {BYTES_LIMIT}");
-            return Err(ConfigError::new("bytes_max", self.bytes, allowed));
+            return Err(ConfigError::new("bytes_max", &self.bytes, allowed));
         }
         Ok(self)
     }

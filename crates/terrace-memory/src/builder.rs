@@ -38,7 +38,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    pub(crate) fn new(setting: &'static str, value: impl ToString, allowed: impl Into<String>) -> Self {
+    pub(crate) fn new(setting: &'static str, value: &impl ToString, allowed: impl Into<String>) -> Self {
         Self { setting, value: value.to_string(), allowed: allowed.into() }
     }
 }

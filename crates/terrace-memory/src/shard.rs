@@ -87,14 +87,12 @@ impl<K: Eq, V> Shard<K, V> {
         };
         self.make_room(slot.bytes, present.as_ref().map(|present| present.bytes), latest, out);
         let identity = match &present {
-            Some(present) => present.identity.next(),
-            None => match self.roster.take(hash, slot.deadline) {
-                Some(seat) => Identity::first(seat),
-                None => {
-                    out.push(Departure { key, value: slot.value, cause: None });
-                    return false;
-                }
-            },
+            Some(present) => Some(present.identity.next()),
+            None => self.roster.take(hash, slot.deadline).map(Identity::first),
+        };
+        let Some(identity) = identity else {
+            out.push(Departure { key, value: slot.value, cause: None });
+            return false;
         };
         self.roster.reschedule(identity.seat, slot.deadline);
         self.bytes += u128::from(slot.bytes);

@@ -197,7 +197,9 @@ where
             self.shards.iter().enumerate().map(empty).collect()
         };
         let mut out = Departures::new();
-        old.into_iter().for_each(|shard| shard.empty_into(RemovalCause::Explicit, latest, &mut out));
+        for shard in old {
+            shard.empty_into(RemovalCause::Explicit, latest, &mut out);
+        }
         let removed = live(&out);
         self.see_off(out);
         removed

@@ -39,8 +39,8 @@ where
     ///
     /// `weight_bytes` is what the entry counts for the bytes bound; 0 is allowed. A deadline that has passed makes this
     /// a removal. A value heavier than the cache is not stored, and nothing but the key's old value leaves for it.
-    /// The same holds, under [`Policy::Default`], for one heavier than 97 % of its shard's share of the
-    /// bytes bound (there are as many shards as have 16 MiB each, at most four per core), under [`Policy::Lru`] for
+    /// The same holds, under [`Policy::Default`](crate::Policy::Default), for one heavier than 97 % of its shard's share of the
+    /// bytes bound (there are as many shards as have 16 MiB each, at most four per core), under [`Policy::Lru`](crate::Policy::Lru) for
     /// one heavier than the share.
     ///
     /// # Cost

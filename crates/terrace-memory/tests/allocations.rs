@@ -6,9 +6,14 @@ use terrace_core::{Clock, Moment};
 use terrace_memory::{Memory, Policy};
 
 fn filled(policy: Policy, clock: &Clock) -> Memory<String, Arc<[u8]>> {
-    let memory = Memory::builder().entries_max(1_000).policy(policy).clock(clock.clone()).build().unwrap();
+    let memory = Memory::builder()
+        .entries_max(1_000)
+        .policy(policy)
+        .clock(clock.clone())
+        .build()
+        .expect("a bound is set");
     for key in 0..100 {
-        let ttl = Duration::from_secs(3_600);
+        let ttl = Duration::from_hours(1);
         let deadline = if key % 2 == 0 { Moment::NEVER } else { clock.now().plus(ttl) };
         memory.insert(format!("user:{key}"), Arc::from([7; 256]), 300, deadline);
     }

@@ -6,6 +6,7 @@
 use crate::remote::Redis;
 use redis::{ConnectionAddr, IntoConnectionInfo};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 use terrace_core::Partition;
@@ -337,29 +338,15 @@ impl RedisBuilder {
 
     fn check(self) -> Result<Settings, ConfigError> {
         self.check_prefix()?;
-        check_range("partitions", self.partitions, 1, Self::PARTITIONS_MAX, "1 to 4096")?;
-        check_range("database", self.database, 0, i32::MAX.unsigned_abs(), "0 to 2147483647")?;
-        for (setting, timeout) in [
-            ("connect_timeout", self.connect_timeout),
-            ("read_timeout", self.read_timeout),
-            ("write_timeout", self.write_timeout),
-        ] {
-            check_range(
-                setting,
-                Shown(timeout),
-                Shown(Duration::from_millis(1)),
-                Shown(Self::TIMEOUT_MAX),
-                "1 ms to 1 h",
-            )?;
-        }
+        check_range("partitions", &self.partitions, &(1..=Self::PARTITIONS_MAX), "1 to 4096")?;
+        check_range("database", &self.database, &(0..=i32::MAX.unsigned_abs()), "0 to 2147483647")?;
+        let timeouts = Shown(Duration::from_millis(1))..=Shown(Self::TIMEOUT_MAX);
+        check_range("connect_timeout", &Shown(self.connect_timeout), &timeouts, "1 ms to 1 h")?;
+        check_range("read_timeout", &Shown(self.read_timeout), &timeouts, "1 ms to 1 h")?;
+        check_range("write_timeout", &Shown(self.write_timeout), &timeouts, "1 ms to 1 h")?;
         if let Some(lifetime) = self.max_lifetime {
-            check_range(
-                "max_lifetime",
-                Shown(lifetime),
-                Shown(Duration::from_secs(1)),
-                Shown(Duration::MAX),
-                "1 s or more",
-            )?;
+            let lifetimes = Shown(Duration::from_secs(1))..=Shown(Duration::MAX);
+            check_range("max_lifetime", &Shown(lifetime), &lifetimes, "1 s or more")?;
         }
         let connections = self.check_connections()?;
         let root_certificate = self.root_certificate.as_ref().map(|file| {
@@ -399,13 +386,13 @@ impl RedisBuilder {
     fn check_connections(&self) -> Result<usize, ConfigError> {
         const PER_CONNECTION: u32 = 50;
         let pool_size = self.pool_size.unwrap_or(u32::MAX);
-        check_range("pool_size", pool_size, 1, u32::MAX, "1 or more")?;
+        check_range("pool_size", &pool_size, &(1..=u32::MAX), "1 or more")?;
         if let Some(min_idle) = self.min_idle.filter(|min_idle| *min_idle > pool_size) {
             return Err(ConfigError::new("min_idle", min_idle, "0 to the pool size"));
         }
         let from_pool = self.pool_size.map(|pool_size| (pool_size / PER_CONNECTION).clamp(1, 4));
         let connections = self.connections.or(from_pool).unwrap_or(Self::CONNECTIONS_DEFAULT);
-        check_range("connections", connections, 1, Self::CONNECTIONS_MAX, "1 to 64")?;
+        check_range("connections", &connections, &(1..=Self::CONNECTIONS_MAX), "1 to 64")?;
         Ok(connections as usize)
     }
 }
@@ -422,12 +409,11 @@ impl fmt::Display for Shown {
 
 fn check_range<T: PartialOrd + fmt::Display>(
     setting: &'static str,
-    value: T,
-    least: T,
-    most: T,
+    value: &T,
+    range: &RangeInclusive<T>,
     allowed: &'static str,
 ) -> Result<(), ConfigError> {
-    if value < least || value > most { Err(ConfigError::new(setting, value, allowed)) } else { Ok(()) }
+    if range.contains(value) { Ok(()) } else { Err(ConfigError::new(setting, value, allowed)) }
 }
 
 /// A number that no other node will have.

@@ -109,13 +109,12 @@ impl Pool {
 
     async fn open(&self) -> Result<Arc<Link>, RemoteError> {
         let limit = self.settings.connect_timeout;
-        match tokio::time::timeout(limit, Link::open(&self.client, &self.settings)).await {
-            Ok(opened) => opened.map(Arc::new).map_err(as_unsent),
-            Err(_) => {
-                let reason = format!("{}: no connection within {limit:?}", self.settings.address);
-                Err(RemoteError::Unavailable { reason })
-            }
-        }
+        let opened = tokio::time::timeout(limit, Link::open(&self.client, &self.settings)).await;
+        let too_slow = |_| {
+            let reason = format!("{}: no connection within {limit:?}", self.settings.address);
+            Err(RemoteError::Unavailable { reason })
+        };
+        opened.unwrap_or_else(too_slow).map(Arc::new).map_err(as_unsent)
     }
 }
 

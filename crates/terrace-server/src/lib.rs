@@ -1,5 +1,33 @@
-//! The terrace service.
+//! The terrace service: the library behind an HTTP API, with keyspaces and origins from a file.
+//!
+//! ```text
+//! connection ─▶ wire ─▶ guard ─▶ handler ─▶ keyspace of the key ─▶ L1 ─▶ L2 ─▶ origin
+//! ```
+//!
+//! | module | decides |
+//! |---|---|
+//! | [`config`] | what the service is told, and what it refuses to be told |
+//! | [`template`] | which keyspace a key belongs to, and what its parts are |
+//! | [`origin`] | what a load asks a database, and what its answer means |
+//! | `api` | paths, bodies, statuses |
+//! | `wire`, `server` | connections, and how they end |
+//! | `keyspaces`, `tiers` | what of the library the configuration sets up |
+//! | `runtime` | tasks, threads, waiting |
+//!
+//! [`Server`] runs it; [`check()`] tries what a configuration names without serving.
+//!
+//! Deliberately absent: any decision about tiers, which are the library's, and a command line, which is `terrace`'s.
 
+mod api;
+mod check;
 pub mod config;
+mod keyspaces;
 pub mod origin;
+mod runtime;
+mod server;
 pub mod template;
+mod tiers;
+mod wire;
+
+pub use check::{Finding, check};
+pub use server::{Ended, Server, StartError, Stop};

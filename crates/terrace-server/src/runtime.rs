@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
@@ -71,4 +72,13 @@ pub(crate) async fn within<T>(limit: Duration, future: impl Future<Output = T>) 
 /// If the system has no thread to give.
 pub(crate) fn thread(name: String, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new().name(name).spawn(work).map(|_handle| ())
+}
+
+/// Completes after a while; can be asked from within a `poll` function.
+pub(crate) type Timer = Pin<Box<tokio::time::Sleep>>;
+
+/// Starts a timer.
+#[expect(clippy::disallowed_methods, reason = "this module is the owner of waiting")]
+pub(crate) fn timer(duration: Duration) -> Timer {
+    Box::pin(tokio::time::sleep(duration))
 }

@@ -37,7 +37,9 @@ pub enum TemplateError {
     #[error("`{0}` has no partner; a capture is written `{{name}}`")]
     Unpaired(char),
     /// A capture with a name that SQL could not use.
-    #[error("`{0}` cannot be the name of a capture; use letters, digits and `_`, beginning with a letter or `_`")]
+    #[error(
+        "`{0}` cannot be the name of a capture; use letters, digits and `_`, beginning with a letter or `_`"
+    )]
     Name(String),
     /// Two captures of one name.
     #[error("`{0}` is captured twice")]
@@ -46,7 +48,9 @@ pub enum TemplateError {
     #[error("`*` and `{{*name}}` match the whole rest of the key, so they can only stand at the end")]
     RestNotLast,
     /// A capture that is not followed by `:` or the end.
-    #[error("`{{{0}}}` must be followed by `:` or the end of the pattern, because a capture ends at the next `:`")]
+    #[error(
+        "`{{{0}}}` must be followed by `:` or the end of the pattern, because a capture ends at the next `:`"
+    )]
     NoSeparator(String),
 }
 

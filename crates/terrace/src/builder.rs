@@ -161,7 +161,12 @@ impl CacheBuilder {
     }
 }
 
-fn first_tier(settings: &L1, has_l2: bool, tickets: &Arc<Tickets>, clock: &Clock) -> Result<FirstTier, ConfigError> {
+fn first_tier(
+    settings: &L1,
+    has_l2: bool,
+    tickets: &Arc<Tickets>,
+    clock: &Clock,
+) -> Result<FirstTier, ConfigError> {
     let ttl = settings.ttl.unwrap_or(if has_l2 { Ttl::After(L1::TTL_DEFAULT) } else { Ttl::Never });
     FirstTier::new(settings.entries_max, settings.bytes_max, settings.policy, ttl, tickets, clock)
         .map_err(|error| ConfigError { setting: error.setting, value: error.value, allowed: error.allowed })

@@ -81,7 +81,11 @@ impl Cache {
             Some(l2) => Some(l2.remote().health().await),
             None => None,
         };
-        Health { has_l1: self.shared.l1.is_some(), l2, pending_invalidations: self.shared.pending_invalidations() }
+        Health {
+            has_l1: self.shared.l1.is_some(),
+            l2,
+            pending_invalidations: self.shared.pending_invalidations(),
+        }
     }
 
     /// What happened since the cache was built, or statistics were reset.
@@ -127,7 +131,10 @@ impl Cache {
 
     fn views(&self) -> Vec<View> {
         let spaces = self.shared.spaces.read();
-        spaces.values().map(|space| View { shared: Arc::clone(&self.shared), space: Arc::clone(space) }).collect()
+        spaces
+            .values()
+            .map(|space| View { shared: Arc::clone(&self.shared), space: Arc::clone(space) })
+            .collect()
     }
 }
 

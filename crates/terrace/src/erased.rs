@@ -18,7 +18,9 @@ pub(crate) type Erased = Arc<dyn Any + Send + Sync>;
 /// The value with its type back.
 #[inline]
 pub(crate) fn typed<V: Any + Send + Sync>(value: Erased) -> Arc<V> {
-    value.downcast().unwrap_or_else(|_| unreachable!("a namespace has one value type, checked when it is opened"))
+    value
+        .downcast()
+        .unwrap_or_else(|_| unreachable!("a namespace has one value type, checked when it is opened"))
 }
 
 /// How the values of one namespace become bytes, and how much they weigh.
@@ -49,7 +51,9 @@ impl<V, C> Format<V, C> {
 }
 
 fn borrowed<V: Any>(value: &Erased) -> &V {
-    value.downcast_ref().unwrap_or_else(|| unreachable!("a namespace has one value type, checked when it is opened"))
+    value
+        .downcast_ref()
+        .unwrap_or_else(|| unreachable!("a namespace has one value type, checked when it is opened"))
 }
 
 impl<V: Any + Send + Sync, C: Codec<V>> ValueFormat for Format<V, C> {

@@ -21,7 +21,9 @@ pub enum Error {
     #[error(transparent)]
     Codec(#[from] CodecError),
     /// The value is larger than the keyspace allows.
-    #[error("the value has {bytes} bytes, and keyspace `{keyspace}` allows {bytes_max}; store less, or raise `value_bytes_max`")]
+    #[error(
+        "the value has {bytes} bytes, and keyspace `{keyspace}` allows {bytes_max}; store less, or raise `value_bytes_max`"
+    )]
     ValueTooLarge {
         /// The keyspace's name.
         keyspace: String,
@@ -74,7 +76,10 @@ impl Error {
 
     /// Whether a tier or the origin could not be reached.
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Remote(RemoteError::Unavailable { .. }) | Self::LoadTimedOut { .. } | Self::Closed)
+        matches!(
+            self,
+            Self::Remote(RemoteError::Unavailable { .. }) | Self::LoadTimedOut { .. } | Self::Closed
+        )
     }
 }
 
@@ -189,7 +194,9 @@ pub enum KeyspaceError {
 
 /// What was left when the time for a shutdown ran out.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("shut down after {after:?} with {loads} loads still running and {invalidations} invalidations not delivered to L2")]
+#[error(
+    "shut down after {after:?} with {loads} loads still running and {invalidations} invalidations not delivered to L2"
+)]
 #[non_exhaustive]
 pub struct ShutdownError {
     /// The time that was given.

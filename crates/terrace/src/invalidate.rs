@@ -9,12 +9,12 @@
 //! As in [`crate::write`], the copies are dropped once before L2 is told and once after, and what L2 could not be told
 //! waits in [`crate::coherence::pending`].
 
+use crate::Tier;
 use crate::entry::Resident;
 use crate::error::Error;
 use crate::space::View;
 use crate::telemetry::{Event, Op, Timer};
 use crate::write::Effect;
-use crate::Tier;
 use std::marker::PhantomData;
 use terrace_core::glob::GlobError;
 use terrace_core::remote::SweepRule;
@@ -55,7 +55,10 @@ pub struct Invalidation<K> {
 
 impl<K> std::fmt::Debug for Invalidation<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Invalidation").field("tags", &self.tags).field("patterns", &self.patterns).finish_non_exhaustive()
+        f.debug_struct("Invalidation")
+            .field("tags", &self.tags)
+            .field("patterns", &self.patterns)
+            .finish_non_exhaustive()
     }
 }
 
@@ -162,7 +165,9 @@ impl View {
         let task = async move {
             let first = view.drop_where(|_, resident| resident.has_any_tag(&tags));
             let told = match view.l2() {
-                Some(l2) => l2.call(&view.space, |remote| remote.bump_tags(&view.space.namespace, &tags)).await,
+                Some(l2) => {
+                    l2.call(&view.space, |remote| remote.bump_tags(&view.space.namespace, &tags)).await
+                }
                 None => Ok(()),
             };
             if told.is_err() {

@@ -11,9 +11,9 @@ use crate::telemetry::EngineGauges;
 use equivalent::Equivalent;
 use parking_lot::RwLock;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::Arc;
 use std::time::Duration;
 use terrace_core::{Clock, Key, Moment, Ttl, Version};
 use terrace_memory::{Insertion, Memory, Policy, RemovalCause};
@@ -93,7 +93,14 @@ impl L1 {
             })
             .build()?;
         let is_bounded_by_bytes = bytes_max > 0;
-        Ok(Self { memory, tickets: Arc::clone(tickets), clock: clock.clone(), ttl, is_bounded_by_bytes, residencies })
+        Ok(Self {
+            memory,
+            tickets: Arc::clone(tickets),
+            clock: clock.clone(),
+            ttl,
+            is_bounded_by_bytes,
+            residencies,
+        })
     }
 
     /// Reads a fresh copy through `read`, counting the access for the eviction policy.

@@ -75,7 +75,11 @@ impl View {
     }
 
     /// Asks for a lease, waiting for another holder within bounds; or finds the value that it brought meanwhile.
-    pub(crate) async fn obtain_right(&self, key: &Key, mut dead: Option<Version>) -> Result<Right, Box<Found>> {
+    pub(crate) async fn obtain_right(
+        &self,
+        key: &Key,
+        mut dead: Option<Version>,
+    ) -> Result<Right, Box<Found>> {
         let Some(l2) = self.l2() else { return self.right_without_l2() };
         let token = LeaseToken(random());
         let start = self.shared.clock.precise();
@@ -83,9 +87,8 @@ impl View {
         loop {
             let sent = self.shared.clock.now();
             let duration = self.space.rules.load_timeout;
-            let asked = l2.call(&self.space, |remote| {
-                remote.lease(&self.space.namespace, key, token, duration, dead)
-            });
+            let asked = l2
+                .call(&self.space, |remote| remote.lease(&self.space.namespace, key, token, duration, dead));
             match asked.await {
                 Ok(LeaseOutcome::Granted(lease)) => return Ok(Right::Leased(lease)),
                 Ok(LeaseOutcome::Hit(stored)) => match self.examine(key, &stored, sent).await {
@@ -111,9 +114,7 @@ impl View {
     /// Gives a lease back whose load brought nothing. That it cannot be given back costs others a wait, no more.
     pub(crate) async fn give_back(&self, key: &Key, right: &Right) {
         if let (Some(l2), Right::Leased(lease)) = (self.l2(), right) {
-            let call = l2.call(&self.space, |remote| {
-                remote.release(&self.space.namespace, key, lease)
-            });
+            let call = l2.call(&self.space, |remote| remote.release(&self.space.namespace, key, lease));
             if call.await.is_err() {
                 tracing::debug!(namespace = %self.space.namespace, "a lease could not be given back");
             }
@@ -121,7 +122,14 @@ impl View {
     }
 
     /// Stores what was loaded in L2, if there is the right to.
-    pub(crate) async fn fill(&self, key: &Key, right: &Right, resident: &Resident, ttl: Ttl, tags: &[Tag]) -> Filled {
+    pub(crate) async fn fill(
+        &self,
+        key: &Key,
+        right: &Right,
+        resident: &Resident,
+        ttl: Ttl,
+        tags: &[Tag],
+    ) -> Filled {
         let lease = match right {
             Right::Leased(lease) => lease,
             Right::Alone(_) => return Filled::WithoutL2 { is_anchored: true },
@@ -142,9 +150,7 @@ impl View {
         let Ok(sealed) = self.seal(key, payload, ttl, stamps) else { return Filled::Nowhere };
         let Some(l2) = self.l2() else { return Filled::WithoutL2 { is_anchored: true } };
         self.space.counters.add(Event::L2BytesWritten, sealed.as_bytes().len() as u64);
-        let call = l2.call(&self.space, |remote| {
-            remote.fill(&self.space.namespace, key, lease, sealed, ttl)
-        });
+        let call = l2.call(&self.space, |remote| remote.fill(&self.space.namespace, key, lease, sealed, ttl));
         match call.await {
             Ok(FillOutcome::Stored) => {
                 self.space.counters.count(Event::FillStored);

@@ -60,7 +60,9 @@ pub use telemetry::{Figures, Latencies, Latency, METRICS_CONTENT_TYPE, Stats};
 pub use terrace_core::envelope::{Algorithm, Compression};
 pub use terrace_core::glob::GlobError;
 pub use terrace_core::remote::{Remote, RemoteError, RemoteHealth};
-pub use terrace_core::{CacheKey, Clock, CodecError, Glob, Key, KeyError, Namespace, Tag, Ttl, Version, codec};
+pub use terrace_core::{
+    CacheKey, Clock, CodecError, Glob, Key, KeyError, Namespace, Tag, Ttl, Version, codec,
+};
 pub use terrace_memory::Policy;
 #[cfg(feature = "redis")]
 pub use terrace_redis::{Redis, RedisBuilder, RedisError};

@@ -1,37 +1,64 @@
 //! Spawning, waiting and joining: the only place of the library that asks the async runtime for anything.
 //!
-//! 1. Every task is tracked, so that shutdown can wait for it.
+//! 1. Every task is tracked, so that shutdown can wait for it. None begins after shutdown has begun.
 //! 2. A task outlives the caller that started it. It ends by itself, or when the cache is closed.
-//! 3. Tasks run on the runtime of whoever calls. A cache can be built outside a runtime.
+//! 3. Tasks run on the runtime of whoever calls. A cache can be built outside a runtime, and outlive one: what a
+//!    runtime took down with it is started again by the next caller.
 
 use crate::error::Error;
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// The tasks of one cache.
 #[derive(Debug, Default)]
 pub(crate) struct Runtime {
     tasks: TaskTracker,
     closed: CancellationToken,
+    given_up: CancellationToken,
 }
 
+/// Leave to start a task. A shutdown waits for whoever has it.
+pub(crate) struct Leave(#[expect(dead_code, reason = "it is held, not read")] TaskTrackerToken);
+
 impl Runtime {
-    /// Runs a future to its end, whoever is waiting for it or not.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task);
+    /// Leave to start a task, until the cache is closed.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] after that.
+    pub(crate) fn enter(&self) -> Result<Leave, Error> {
+        let leave = Leave(self.tasks.token());
+        if self.is_closed() { Err(Error::Closed) } else { Ok(leave) }
+    }
+
+    /// Runs a load to its end, whoever is waiting for it or not, unless a shutdown gives it up.
+    pub(crate) fn spawn_load(&self, _leave: Leave, load: impl Future<Output = ()> + Send + 'static) {
+        let given_up = self.given_up.clone();
+        self.tasks.spawn(async move {
+            let _ended_or_given_up = given_up.run_until_cancelled(load).await;
+        });
     }
 
     /// Runs a future to its end in a task of its own, and waits for it. A caller that goes away stops waiting only.
+    /// A panic goes on in the caller.
     ///
     /// # Errors
     /// [`Error::Closed`] if the runtime was shut down under it.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
+        leave: Leave,
         task: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Error> {
-        self.tasks.spawn(task).await.map_err(|_| Error::Closed)
+        let running = self.tasks.spawn(task);
+        drop(leave);
+        running.await.map_err(|error| match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Error::Closed,
+        })
     }
 
     /// Runs a future until it ends or the cache is closed, whichever comes first.
@@ -42,13 +69,13 @@ impl Runtime {
         });
     }
 
-    /// Whether the caller is inside a runtime, so that a task can be started.
-    pub(crate) fn is_available() -> bool {
-        tokio::runtime::Handle::try_current().is_ok()
+    /// Whether a background task can be started: the caller is inside a runtime, and the cache is open.
+    pub(crate) fn is_available(&self) -> bool {
+        !self.is_closed() && tokio::runtime::Handle::try_current().is_ok()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.is_cancelled()
+        self.tasks.is_closed()
     }
 
     pub(crate) fn running(&self) -> usize {
@@ -57,9 +84,45 @@ impl Runtime {
 
     /// Ends the background tasks and waits for the others.
     pub(crate) async fn close(&self) {
-        self.closed.cancel();
         self.tasks.close();
+        self.closed.cancel();
         self.tasks.wait().await;
+    }
+
+    /// Tells the loads that still run to stop.
+    pub(crate) fn give_up(&self) {
+        self.given_up.cancel();
+    }
+}
+
+/// Whose turn it is to run a background task of which there is one at most.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(Arc<AtomicBool>);
+
+/// The turn of a background task. Dropping it, as a runtime does when it shuts down, ends it; a panic does not, because
+/// the task would panic again.
+#[derive(Debug)]
+pub(crate) struct Turn(Arc<AtomicBool>);
+
+impl Turns {
+    /// Whether somebody has the turn.
+    #[inline]
+    pub(crate) fn are_taken(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// The turn, if nobody has it. What was done before it ended for somebody else is seen after it was taken.
+    pub(crate) fn take(&self) -> Option<Turn> {
+        (!self.0.swap(true, Ordering::AcqRel)).then(|| Turn(Arc::clone(&self.0)))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // A swap, not a store: whoever failed to take the turn before this is seen to have tried.
+            self.0.swap(false, Ordering::AcqRel);
+        }
     }
 }
 

@@ -128,13 +128,23 @@ impl View {
     pub(crate) fn check_size(&self, bytes: u64) -> Result<(), Error> {
         let bytes_max = self.space.rules.value_bytes_max;
         if bytes > bytes_max {
-            return Err(Error::ValueTooLarge { keyspace: self.space.namespace.to_string(), bytes, bytes_max });
+            return Err(Error::ValueTooLarge {
+                keyspace: self.space.namespace.to_string(),
+                bytes,
+                bytes_max,
+            });
         }
         Ok(())
     }
 
     /// The envelope of an entry, for L2.
-    pub(crate) fn seal(&self, key: &Key, payload: Bytes, ttl: Ttl, tags: Vec<TagStamp>) -> Result<Sealed, Error> {
+    pub(crate) fn seal(
+        &self,
+        key: &Key,
+        payload: Bytes,
+        ttl: Ttl,
+        tags: Vec<TagStamp>,
+    ) -> Result<Sealed, Error> {
         let envelope = Envelope {
             version: Version::ZERO,
             created_ms: millis(self.shared.clock.wall()),

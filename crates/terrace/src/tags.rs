@@ -21,7 +21,11 @@ impl View {
     }
 
     /// The tags with their generations, or `None` if one of them was bumped since the lease was granted.
-    pub(crate) async fn stamps_since(&self, tags: &[Tag], lease: &Lease) -> Result<Option<Vec<TagStamp>>, RemoteError> {
+    pub(crate) async fn stamps_since(
+        &self,
+        tags: &[Tag],
+        lease: &Lease,
+    ) -> Result<Option<Vec<TagStamp>>, RemoteError> {
         let generations = self.generations(tags).await?;
         if generations.iter().any(|generation| generation.bumped_at >= lease.granted_at) {
             return Ok(None);

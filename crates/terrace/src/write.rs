@@ -109,13 +109,18 @@ impl View {
         let Writing { key, value, ttl, tags } = writing;
         let version = self.shared.versions.next();
         if let Some(l1) = self.l1() {
-            let copy = (!ttl.is_zero()).then(|| self.copy(self.entry(value, version, ttl, &tags), None, true));
+            let copy =
+                (!ttl.is_zero()).then(|| self.copy(self.entry(value, version, ttl, &tags), None, true));
             l1.replace(self.space.id, &key, copy);
         }
         Written { effect: Effect::Applied, version, ttl }
     }
 
-    async fn write_through(&self, writings: Vec<Writing>, payloads: Vec<Bytes>) -> Result<Vec<Written>, Error> {
+    async fn write_through(
+        &self,
+        writings: Vec<Writing>,
+        payloads: Vec<Bytes>,
+    ) -> Result<Vec<Written>, Error> {
         let all_tags: Vec<Vec<Tag>> = writings.iter().map(|writing| writing.tags.clone()).collect();
         let begun: Vec<Begun> = writings
             .into_iter()
@@ -125,12 +130,15 @@ impl View {
         match self.tell_set(&begun, payloads, &all_tags).await {
             Ok(versions) => {
                 let ended = begun.into_iter().zip(versions);
-                Ok(ended.map(|(begun, version)| self.end_write(begun, Effect::Applied, version, true)).collect())
+                Ok(ended
+                    .map(|(begun, version)| self.end_write(begun, Effect::Applied, version, true))
+                    .collect())
             }
             Err(error) => {
                 self.queue_keys(begun.iter().map(|begun| &begun.key));
                 let keep = error.is_retryable();
-                let ended = begun.into_iter().map(|begun| self.end_write(begun, Effect::Queued, Version::ZERO, keep));
+                let ended =
+                    begun.into_iter().map(|begun| self.end_write(begun, Effect::Queued, Version::ZERO, keep));
                 let written = ended.collect();
                 if keep { Ok(written) } else { Err(error.into()) }
             }
@@ -188,7 +196,8 @@ impl View {
         if let [_] = entries.as_slice()
             && let Some((_, sealed, ttl)) = entries.pop()
         {
-            let version = l2.call(&self.space, |remote| remote.set(namespace, &begun[0].key, sealed, ttl)).await?;
+            let version =
+                l2.call(&self.space, |remote| remote.set(namespace, &begun[0].key, sealed, ttl)).await?;
             return Ok(vec![version]);
         }
         l2.call(&self.space, |remote| remote.set_many(namespace, entries)).await
@@ -198,7 +207,8 @@ impl View {
     pub(crate) async fn remove(&self, keys: Vec<Key>) -> Result<Vec<Removed>, Error> {
         self.begin()?;
         if self.l2().is_none() {
-            let removed = keys.iter().map(|key| Removed { existed: self.drop_l1(key), effect: Effect::Applied });
+            let removed =
+                keys.iter().map(|key| Removed { existed: self.drop_l1(key), effect: Effect::Applied });
             return Ok(removed.collect());
         }
         let view = self.clone();
@@ -270,7 +280,8 @@ impl View {
                 continue;
             }
             self.space.is_delivering.store(false, Ordering::Release);
-            let is_late = !self.space.pending.is_empty() && !self.space.is_delivering.swap(true, Ordering::AcqRel);
+            let is_late =
+                !self.space.pending.is_empty() && !self.space.is_delivering.swap(true, Ordering::AcqRel);
             if !is_late {
                 return;
             }

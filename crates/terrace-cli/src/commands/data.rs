@@ -4,13 +4,14 @@
 //! 2. A value that `set` was given comes back from `get` byte for byte, if it is a text or compact JSON.
 
 use crate::args::{DelArgs, GetArgs, SetArgs};
-use crate::client::{Client, path_of_key};
+use crate::client::{Client, IS_IT_TERRACE, path_of_key};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Talk};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use std::fmt::Write as _;
 use std::io::Read as _;
 
 /// What the service says of an entry.
@@ -26,7 +27,7 @@ struct Entry<'a> {
 /// Prints the value of a key.
 pub(crate) async fn get(args: GetArgs, talk: Talk) -> anyhow::Result<Exit> {
     let client = Client::new(&args.service.url)?;
-    let Some(reply) = client.get(&path_of_key(&args.key)?).await? else {
+    let Some(reply) = client.ask(Method::GET, &path_of_key(&args.key)).await? else {
         talk.detail(format!("{} has no {:?}", client.base(), args.key));
         return Ok(Exit::NotFound);
     };
@@ -37,7 +38,7 @@ pub(crate) async fn get(args: GetArgs, talk: Talk) -> anyhow::Result<Exit> {
     let entry: Entry<'_> = serde_json::from_str(&reply).map_err(|error| {
         Failure::new(Exit::Failure, format!("{} did not answer with an entry", client.base()))
             .why(error)
-            .next("is this the address of a terrace service?")
+            .next(IS_IT_TERRACE)
     })?;
     talk.detail(format!(
         "from {}, cached at {}, fresh until {}",
@@ -60,7 +61,7 @@ fn print_value(value: &RawValue) -> anyhow::Result<()> {
 /// Stores a value.
 pub(crate) async fn set(args: SetArgs, talk: Talk) -> anyhow::Result<Exit> {
     let client = Client::new(&args.service.url)?;
-    let path = path_of_key(&args.key)?;
+    let path = path_of_key(&args.key);
     let text = match args.value.as_deref() {
         None | Some("-") => read_stdin()?,
         Some(value) => value.to_owned(),
@@ -80,11 +81,16 @@ pub(crate) async fn set(args: SetArgs, talk: Talk) -> anyhow::Result<Exit> {
 fn body(text: &str, args: &SetArgs) -> anyhow::Result<String> {
     let is_json = !args.text && serde_json::from_str::<&RawValue>(text).is_ok();
     let value = if is_json { text.trim().to_owned() } else { serde_json::to_string(text)? };
-    let ttl = args.ttl.map_or_else(String::new, |ttl| {
+    let mut body = format!("{{\"value\":{value}");
+    if let Some(ttl) = args.ttl {
         let words = Value::from(humantime::format_duration(ttl).to_string());
-        format!(",\"ttl\":{words}")
-    });
-    Ok(format!("{{\"value\":{value}{ttl}}}"))
+        write!(body, ",\"ttl\":{words}")?;
+    }
+    if !args.tags.is_empty() {
+        write!(body, ",\"tags\":{}", Value::from(args.tags.clone()))?;
+    }
+    body.push('}');
+    Ok(body)
 }
 
 /// The whole of stdin, as a text; the newline that ends it belongs to the shell, not to the value.
@@ -102,14 +108,14 @@ fn read_stdin() -> anyhow::Result<String> {
 /// Removes keys. A key that was not there is no error: it is gone, as asked.
 pub(crate) async fn del(args: DelArgs, talk: Talk) -> anyhow::Result<Exit> {
     let client = Client::new(&args.service.url)?;
-    let paths = args.keys.iter().map(|key| path_of_key(key)).collect::<Result<Vec<_>, _>>()?;
-    for (key, path) in args.keys.iter().zip(paths) {
-        let reply = client.delete(&path).await?;
-        match reply {
-            Some(reply) if args.service.json => output::line(&reply)?,
-            None if args.service.json => output::line("{\"success\":true}")?,
-            Some(_) => talk.say(format!("removed {key:?}")),
-            None => talk.say(format!("there was no {key:?}")),
+    for key in &args.keys {
+        let reply = client.ask(Method::DELETE, &path_of_key(key)).await?.unwrap_or_else(|| "{}".to_owned());
+        if args.service.json {
+            output::line(&reply)?;
+        } else if client.json(&reply)?.get("deleted") == Some(&Value::Bool(true)) {
+            talk.say(format!("removed {key:?}"));
+        } else {
+            talk.say(format!("there was no {key:?}"));
         }
     }
     Ok(Exit::Success)
@@ -134,6 +140,14 @@ mod tests {
         assert_eq!(body_of(&[], "hello \"you\""), "{\"value\":\"hello \\\"you\\\"\"}");
         assert_eq!(body_of(&["--text"], "42"), "{\"value\":\"42\"}");
         assert_eq!(body_of(&[], ""), "{\"value\":\"\"}");
+    }
+
+    #[test]
+    fn tags_go_along() {
+        assert_eq!(
+            body_of(&["--tag", "org:7", "--tag", "x\"y"], "1"),
+            r#"{"value":1,"tags":["org:7","x\"y"]}"#
+        );
     }
 
     #[test]

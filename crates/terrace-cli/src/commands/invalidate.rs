@@ -23,16 +23,12 @@ pub(crate) async fn invalidate(args: InvalidateArgs, talk: Talk) -> anyhow::Resu
         talk.say("nothing was invalidated");
         return Ok(Exit::Failure);
     }
-    let mut total = 0;
-    for body in bodies(&args) {
-        let reply = client.send(Method::POST, PATH, body).await?;
-        if args.service.json {
-            output::line(&reply)?;
-        }
-        total += client.json(&reply)?.get("invalidated").and_then(Value::as_u64).unwrap_or(0);
-    }
-    if !args.service.json {
-        talk.say(format!("invalidated {}", words::count(total)));
+    let reply = client.send(Method::POST, PATH, body(&args)).await?;
+    if args.service.json {
+        output::line(&reply)?;
+    } else {
+        let count = client.json(&reply)?.get("invalidated").and_then(Value::as_u64).unwrap_or(0);
+        talk.say(format!("invalidated {}", words::count(count)));
     }
     Ok(Exit::Success)
 }
@@ -61,22 +57,19 @@ fn matches_everything(pattern: &str) -> bool {
     pattern.contains('*') && pattern.bytes().all(|byte| matches!(byte, b'*' | b'?'))
 }
 
-/// One request per way of naming entries: the service takes one at a time.
-fn bodies(args: &InvalidateArgs) -> Vec<String> {
-    let mut bodies = Vec::new();
-    let mut add = |name: &str, what: Value| {
-        bodies.push(Value::Object(Map::from_iter([(name.to_owned(), what)])).to_string());
-    };
+/// The request's body: everything that was named.
+fn body(args: &InvalidateArgs) -> String {
+    let mut named = Map::new();
     if !args.keys.is_empty() {
-        add("keys", args.keys.clone().into());
+        named.insert("keys".to_owned(), args.keys.clone().into());
     }
     if let Some(pattern) = &args.pattern {
-        add("pattern", pattern.clone().into());
+        named.insert("pattern".to_owned(), pattern.clone().into());
     }
     if !args.tags.is_empty() {
-        add("tags", args.tags.clone().into());
+        named.insert("tags".to_owned(), args.tags.clone().into());
     }
-    bodies
+    Value::Object(named).to_string()
 }
 
 #[cfg(test)]
@@ -94,10 +87,10 @@ mod tests {
     }
 
     #[test]
-    fn each_way_of_naming_is_one_request() {
-        let args = args(&["--key", "a", "--key", "b", "--pattern", "user:*", "--tag", "org:7"]);
-        let expected = [r#"{"keys":["a","b"]}"#, r#"{"pattern":"user:*"}"#, r#"{"tags":["org:7"]}"#];
-        assert_eq!(bodies(&args), expected);
+    fn everything_that_was_named_is_sent() {
+        let all = args(&["--key", "a", "--key", "b", "--pattern", "user:*", "--tag", "org:7"]);
+        assert_eq!(body(&all), r#"{"keys":["a","b"],"pattern":"user:*","tags":["org:7"]}"#);
+        assert_eq!(body(&args(&["--key", "a"])), r#"{"keys":["a"]}"#);
     }
 
     #[test]

@@ -175,7 +175,7 @@ impl Replay {
             client.send(Method::POST, "/api/cache/invalidate", pattern.to_string()).await?;
         }
         let before = Counters::read(&client).await?;
-        let askers = (0..self.args.concurrency).map(|_| RemoteAsker::new(service.clone())).collect();
+        let askers = (0..self.args.concurrency).map(|_| RemoteAsker::new(service.clone(), KEY_PREFIX)).collect();
         let outcome: Outcome = Job::new(trace, expected, self.stop.clone()).run(askers, self.talk).await?;
         let after = Counters::read(&client).await.unwrap_or_default();
         Ok(Report {
@@ -205,7 +205,7 @@ struct Counters {
 
 impl Counters {
     async fn read(client: &Client) -> anyhow::Result<Self> {
-        let reply = client.get("/api/cache/metrics").await?.unwrap_or_default();
+        let reply = client.read("/api/cache/metrics").await?;
         let stats = client.json(&reply)?;
         let count = |name: &str| stats.get(name).and_then(Value::as_u64);
         Ok(Self { loads: count("loads"), l2_errors: count("l2_errors") })

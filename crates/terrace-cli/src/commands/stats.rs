@@ -2,7 +2,7 @@
 
 use crate::args::StatsArgs;
 use crate::client::Client;
-use crate::failure::{Exit, Failure};
+use crate::failure::Exit;
 use crate::output;
 use crate::runtime::Stop;
 use crate::words;
@@ -16,10 +16,7 @@ pub(crate) async fn stats(args: StatsArgs) -> anyhow::Result<Exit> {
     let watch = args.watch.map(|interval| (interval, Stop::on_signals(None).1));
     let mut before: Option<Value> = None;
     loop {
-        let reply = client.get(PATH).await?.ok_or_else(|| {
-            Failure::new(Exit::Failure, format!("{} has no {PATH}", client.base()))
-                .next("is this the address of a terrace service?")
-        })?;
+        let reply = client.read(PATH).await?;
         let now = client.json(&reply)?;
         match (args.service.json, args.watch) {
             (true, _) => output::line(&now.to_string())?,

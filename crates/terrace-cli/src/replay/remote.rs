@@ -65,17 +65,18 @@ impl Service {
 #[derive(Debug)]
 pub(crate) struct RemoteAsker {
     service: Service,
+    key_prefix: &'static str,
     connection: Option<SendRequest<Empty<Bytes>>>,
 }
 
 impl RemoteAsker {
-    /// A worker that connects when it is first asked.
-    pub(crate) fn new(service: Service) -> Self {
-        Self { service, connection: None }
+    /// A worker that connects when it is first asked. What it is asked for, with this prefix, is the key.
+    pub(crate) fn new(service: Service, key_prefix: &'static str) -> Self {
+        Self { service, key_prefix, connection: None }
     }
 
     async fn request(&mut self, id: &str) -> anyhow::Result<(StatusCode, Bytes)> {
-        let path = format!("{}{}", self.service.0.base_path, path_of_key(&format!("{KEY_PREFIX}{id}"))?);
+        let path = format!("{}{}", self.service.0.base_path, path_of_key(&format!("{}{id}", self.key_prefix)));
         let mut request =
             Request::get(path).header(HOST, self.service.0.host.clone()).body(Empty::<Bytes>::new())?;
         for _ in 0..2 {

@@ -1,10 +1,10 @@
-//! The default policy: quick_cache's CLOCK-Pro variant, close to S3-FIFO.
+//! The default policy: `quick_cache`'s CLOCK-Pro variant, close to S3-FIFO.
 //!
 //! Entries enter a hot ring while it has room (97 % of the capacity), else a small cold ring. An entry of the cold
 //! ring that is read before its turn moves to the hot one; else it is evicted, and its hash is remembered for a
 //! while: if it comes back it enters hot. So one pass over many keys cannot flush what is read again and again.
 //!
-//! What quick_cache's interface makes of this module:
+//! What `quick_cache`'s interface makes of this module:
 //!
 //! - It hands out keys by reference nowhere except to [`Equivalent`]. So [`ClockPro::reveal`] looks an entry up with
 //!   a probe that shows the key to a closure at the moment it is found.
@@ -130,11 +130,11 @@ impl<K, V> ClockPro<K, V> {
 }
 
 fn empty<K, V>(pricing: Pricing, spill: &Arc<Spill<K, V>>) -> Cache<K, V> {
-    let hot_units = (pricing.capacity() as f64 * HOT_PART) as u64;
+    let one_is_too_hot = pricing.unit() as f64 > pricing.capacity() as f64 * HOT_PART;
     let options = OptionsBuilder::new()
         .estimated_items_capacity(pricing.entries_expected())
         .weight_capacity(pricing.capacity())
-        .hot_allocation(if pricing.unit() > hot_units { 1.0 } else { HOT_PART })
+        .hot_allocation(if one_is_too_hot { 1.0 } else { HOT_PART })
         .build()
         .expect("both required options are given");
     Cache::with_options(options, pricing, StoredHash, Collect(Arc::clone(spill)))

@@ -105,7 +105,7 @@ impl Run {
             .entries_max(choices[0].entries)
             .bytes_max(choices[0].bytes)
             .on_removal(move |key: &String, value: &u32, cause| {
-                log.lock().unwrap().push((key.clone(), *value, cause))
+                log.lock().unwrap().push((key.clone(), *value, cause));
             })
             .build()
             .unwrap();

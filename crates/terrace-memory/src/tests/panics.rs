@@ -91,7 +91,9 @@ fn filled(policy: Policy, clock: &Clock) -> Trapped {
     memory
 }
 
-fn operations() -> Vec<(&'static str, fn(&Trapped))> {
+type Operation = fn(&Trapped);
+
+fn operations() -> Vec<(&'static str, Operation)> {
     vec![
         ("get", |memory| {
             memory.get(&Key(1));
@@ -199,7 +201,6 @@ fn a_panic_in_hash_eq_clone_or_drop_harms_nothing() {
 
 #[test]
 fn a_panic_in_a_closure_changes_nothing() {
-    type Operation = fn(&Trapped);
     let operations: [(&str, Operation); 6] = [
         ("get_with", |memory| {
             memory.get_with(&Key(1), |_| resume_unwind(Box::new(())) as u32);

@@ -67,7 +67,7 @@ fn a_full_small_cache_is_used_to_the_last_entry() {
 
 #[test]
 fn the_table_of_odd_lifetimes() {
-    let day = Duration::from_secs(86_400);
+    let day = Duration::from_hours(24);
     for policy in POLICIES {
         for (ttl, stored, still_there_after) in [
             (Duration::ZERO, Insertion::Expired, None),
@@ -167,7 +167,7 @@ fn removal_counts_and_weights_follow_every_change() {
 
 #[test]
 fn a_clock_that_jumps_back_an_hour_harms_nothing() {
-    let hour = Duration::from_secs(3_600);
+    let hour = Duration::from_hours(1);
     let back = Duration::from_nanos(u64::MAX - u64::try_from(hour.as_nanos()).unwrap() + 1);
     for policy in POLICIES {
         let clock = Clock::manual();

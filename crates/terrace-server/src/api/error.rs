@@ -102,7 +102,9 @@ impl Code {
             Self::ShuttingDown => (503, "shutting_down", "The service is shutting down"),
             Self::OriginUnavailable => (502, "origin_unavailable", "The origin cannot be reached"),
             Self::OriginTimeout => (504, "origin_timeout", "The origin took too long"),
-            Self::OriginNotUnique => (502, "origin_not_unique", "The origin has more than one value for this key"),
+            Self::OriginNotUnique => {
+                (502, "origin_not_unique", "The origin has more than one value for this key")
+            }
             Self::OriginFailed => (502, "origin_failed", "The origin failed"),
             Self::L2Refused => (502, "l2_refused", "The shared cache refused the change"),
             Self::Internal => (500, "internal", "Something is wrong with the service"),
@@ -150,6 +152,7 @@ impl Problem {
             title: &'a str,
             status: u16,
             detail: &'a str,
+            #[serde(skip_serializing_if = "str::is_empty")]
             instance: &'a str,
             code: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -248,7 +251,9 @@ impl From<Error> for Problem {
                 None => Self::internal("a load failed for an unknown reason", &failure),
             },
             Error::LoadTimedOut { .. } => Self::new(Code::OriginTimeout, error.to_string()),
-            Error::Closed => Self::new(Code::ShuttingDown, "the service is shutting down; ask another instance"),
+            Error::Closed => {
+                Self::new(Code::ShuttingDown, "the service is shutting down; ask another instance")
+            }
             other => Self::internal("the cache failed", &other),
         }
     }

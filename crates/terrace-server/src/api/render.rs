@@ -4,6 +4,7 @@
 //!    part of it, because it was checked to be one JSON value when it was made.
 //! 2. The members and their order are part of the interface.
 
+use serde::Serialize;
 use std::time::{Duration, SystemTime};
 use terrace::codec::JsonText;
 use terrace::{Entry, Tier, Ttl};
@@ -34,17 +35,24 @@ pub(crate) fn entry(entry: &Entry<JsonText>, now: SystemTime, verbose_key: Optio
 }
 
 fn push_details(json: &mut Vec<u8>, entry: &Entry<JsonText>, key: &str) {
-    let tags: Vec<&str> = entry.tags.iter().map(AsRef::as_ref).collect();
-    let details = serde_json::json!({
-        "key": key,
-        "ttl": entry.ttl.duration().map(|left| left.as_secs_f64()),
-        "age": entry.age.as_secs_f64(),
-        "version": entry.version.get(),
-        "tags": tags,
-    });
-    let details = details.to_string();
+    #[derive(Serialize)]
+    struct Details<'a> {
+        key: &'a str,
+        ttl: Option<f64>,
+        age: f64,
+        version: u64,
+        tags: Vec<&'a str>,
+    }
+    let details = Details {
+        key,
+        ttl: entry.ttl.duration().map(|left| left.as_secs_f64()),
+        age: entry.age.as_secs_f64(),
+        version: entry.version.get(),
+        tags: entry.tags.iter().map(AsRef::as_ref).collect(),
+    };
+    let object = serde_json::to_vec(&details).expect("text and numbers have a JSON form");
     json.push(b',');
-    json.extend_from_slice(details.trim_start_matches('{').trim_end_matches('}').as_bytes());
+    json.extend_from_slice(&object[1..object.len() - 1]);
 }
 
 /// The acknowledgement of a write: `{"success":true,"expires_at":…}`.

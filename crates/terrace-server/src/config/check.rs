@@ -6,16 +6,15 @@
 use super::report::{ConfigError, Document, Refusal, nearest};
 use super::units::{ByteSize, Count, Period, TtlSetting};
 use super::{
-    CompressionAlgorithm, CompressionConfig, Config, Defaults, EvictionPolicy, L1Config, L2Config, L2Timeouts,
-    MetricsConfig, OriginConfig, PostgresConfig, ServerConfig, ShutdownConfig, SqliteConfig, WriteBehindConfig,
-    file, keyspaces,
+    CompressionAlgorithm, CompressionConfig, Config, Defaults, EvictionPolicy, L1Config, L2Config,
+    L2Timeouts, L2Tls, MetricsConfig, ServerConfig, ShutdownConfig, WriteBehindConfig, file, keyspaces,
+    origins,
 };
 use crate::config::{Address, Secret};
-use std::collections::BTreeMap;
-use std::ops::Range;
+use crate::tiers;
 use std::path::PathBuf;
 use std::time::Duration;
-use terrace::Key;
+use terrace::{Key, L1, Ttl};
 use toml::Spanned;
 
 /// Collects what is wrong.
@@ -47,11 +46,11 @@ impl Checker<'_> {
         }
     }
 
-    fn positive(&mut self, given: Option<Spanned<Period>>, default: Period) -> Period {
+    pub(super) fn positive(&mut self, given: Option<Spanned<Period>>, default: Period) -> Period {
         self.ranged(given, default, |period| !period.0.is_zero(), "it must be more than zero")
     }
 
-    fn count(&mut self, given: Option<Spanned<Count>>, default: u64, max: u64) -> u64 {
+    pub(super) fn count(&mut self, given: Option<Spanned<Count>>, default: u64, max: u64) -> u64 {
         let allowed = format!("it must be from 1 to {max}");
         self.ranged(given, Count(default), |count| (1..=max).contains(&count.0), &allowed).0
     }
@@ -83,13 +82,13 @@ impl Checker<'_> {
 
 pub(super) fn check(document: &Document, file: file::File) -> Result<Config, ConfigError> {
     let mut checker = Checker { document, refusals: Vec::new() };
-    let l1 = checker.l1(file.l1);
+    let l2 = checker.l2(file.l2);
+    let l1 = checker.l1(file.l1, l2.is_some());
     let defaults = checker.defaults(file.defaults);
-    let origins = checker.origins(file.origin);
+    let origins = origins::check(&mut checker, file.origin);
     let keyspaces = keyspaces::check(&mut checker, file.keyspace, &origins, &defaults, &l1);
     let config = Config {
         server: checker.server(file.server),
-        l2: checker.l2(file.l2),
         metrics: MetricsConfig {
             enabled: file.metrics.enabled.is_none_or(|flag| flag.0),
             interval: checker.positive(file.metrics.interval, Period::seconds(10)),
@@ -99,6 +98,7 @@ pub(super) fn check(document: &Document, file: file::File) -> Result<Config, Con
             interval: checker.positive(file.write_behind.interval, Period::seconds(10)),
         },
         l1,
+        l2,
         defaults,
         origins: origins.into_iter().filter_map(|(name, origin)| Some((name, origin?))).collect(),
         keyspaces,
@@ -109,9 +109,6 @@ pub(super) fn check(document: &Document, file: file::File) -> Result<Config, Con
         refusals => Err(ConfigError::all(refusals.into_iter().map(|(_, report)| report).collect())),
     }
 }
-
-/// The origins by name; `None` where one is there but wrong, so that naming it is not a second error.
-pub(super) type Origins = BTreeMap<String, Option<OriginConfig>>;
 
 impl Checker<'_> {
     fn server(&mut self, server: file::Server) -> ServerConfig {
@@ -145,31 +142,27 @@ impl Checker<'_> {
         }
     }
 
-    fn l1(&mut self, l1: file::L1) -> L1Config {
+    fn l1(&mut self, l1: file::L1, has_l2: bool) -> L1Config {
         const POLICIES: [(&str, EvictionPolicy); 2] =
             [("default", EvictionPolicy::Default), ("lru", EvictionPolicy::Lru)];
+        let ttl_default = if has_l2 { Ttl::After(L1::TTL_DEFAULT) } else { Ttl::Never };
         let enabled = l1.enabled.is_none_or(|flag| flag.0);
-        let is_unbounded = l1.max_bytes.is_none();
-        let entries_allowed = |count: &Count| count.0 > 0 || !is_unbounded || !enabled;
+        let is_bounded = l1.max_bytes.is_some() || !enabled;
+        let positive_ttl = "it must be more than zero; `enabled = false` switches L1 off";
         L1Config {
             enabled,
             max_entries: self
                 .ranged(
                     l1.max_entries,
-                    Count(10_000),
-                    entries_allowed,
+                    Count(L1::ENTRIES_MAX_DEFAULT as u64),
+                    |count| count.0 > 0 || is_bounded,
                     "0 entries are bounded by bytes only, and `max_bytes` is not set",
                 )
                 .0,
             max_bytes: l1.max_bytes.map(|size| {
                 self.ranged(Some(size), ByteSize(1), |size| size.0 > 0, "it must be at least one byte")
             }),
-            ttl: self.ranged(
-                l1.ttl,
-                TtlSetting(Duration::from_secs(60).into()),
-                |ttl| !ttl.0.is_zero(),
-                "it must be more than zero; `enabled = false` switches L1 off",
-            ),
+            ttl: self.ranged(l1.ttl, TtlSetting(ttl_default), |ttl| !ttl.0.is_zero(), positive_ttl),
             policy: self.word(l1.policy, "policy", &POLICIES, EvictionPolicy::Default),
             cleanup_interval: self.positive(l1.cleanup_interval, Period::seconds(60)),
         }
@@ -177,38 +170,48 @@ impl Checker<'_> {
 
     fn l2(&mut self, l2: file::L2) -> Option<L2Config> {
         let password = self.password(l2.password, l2.password_file);
+        let pool_size = self.count(l2.pool_size, 100, 100_000);
+        let database_max = "the number of a database is at most 65535";
         let config = L2Config {
             url: Address::new(""),
             username: l2.username.filter(|name| !name.is_empty()),
             password,
             database: l2.database.map(|number| {
-                let allowed = "the number of a database is at most 65535";
-                let number = self.ranged(Some(number), Count(0), |number| number.0 <= 65_535, allowed);
+                let number = self.ranged(Some(number), Count(0), |number| number.0 <= 65_535, database_max);
                 u32::try_from(number.0).unwrap_or_default()
             }),
-            key_prefix: self.key_prefix(l2.key_prefix),
-            pool_size: self.count(l2.pool_size, 100, 100_000),
-            min_idle: l2.min_idle.map_or(10, |count| count.into_inner().0),
+            key_prefix: l2.key_prefix.map_or_else(|| "terrace:".to_owned(), Spanned::into_inner),
+            pool_size,
+            min_idle: self
+                .ranged(
+                    l2.min_idle,
+                    Count(pool_size.min(10)),
+                    |count| count.0 <= pool_size,
+                    "it is more than `pool_size`",
+                )
+                .0,
+            connections: l2.connections.map(|count| self.count(Some(count), 1, 64)),
+            max_lifetime: l2.max_lifetime.map(|period| self.positive(Some(period), Period::seconds(1))),
+            max_retries: self.ranged(l2.max_retries, Count(3), |count| count.0 <= 100, "it is at most 100").0,
             timeouts: L2Timeouts {
                 connect: self.positive(l2.timeouts.connect, Period::seconds(5)),
                 read: self.positive(l2.timeouts.read, Period::seconds(3)),
                 write: self.positive(l2.timeouts.write, Period::seconds(3)),
             },
-            root_certificate_file: l2.tls.root_certificate_file.map(|file| PathBuf::from(file.into_inner())),
+            tls: L2Tls {
+                root_certificate_file: l2
+                    .tls
+                    .root_certificate_file
+                    .map(|file| PathBuf::from(file.into_inner())),
+            },
         };
         let url = l2.url.filter(|url| !url.get_ref().reveal().is_empty())?;
-        self.redis_url(&url);
-        Some(L2Config { url: url.into_inner(), ..config })
-    }
-
-    fn redis_url(&mut self, url: &Spanned<Address>) {
-        let text = url.get_ref().reveal();
-        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
-        if !matches!(scheme, Some("redis" | "rediss" | "valkey" | "valkeys")) {
-            let refusal = Refusal::new(url.span(), "this is not the address of a Redis or Valkey server")
-                .help("write `redis://host:6379`, or `rediss://host:6379` for TLS");
-            self.refuse(&refusal);
+        let at = url.span();
+        let config = L2Config { url: url.into_inner(), ..config };
+        if let Err(error) = tiers::l2(&config) {
+            self.refuse(&Refusal::new(at, error.to_string()));
         }
+        Some(config)
     }
 
     fn password(&mut self, text: Option<Spanned<Secret>>, file: Option<Spanned<String>>) -> Option<Secret> {
@@ -232,19 +235,6 @@ impl Checker<'_> {
         }
     }
 
-    fn key_prefix(&mut self, given: Option<Spanned<String>>) -> String {
-        const LENGTH_MAX: usize = 64;
-        let Some(given) = given else { return "terrace:".to_owned() };
-        let is_odd = |c: char| c.is_control() || c.is_whitespace() || "{}*?[]\\".contains(c);
-        if given.get_ref().len() > LENGTH_MAX || given.get_ref().contains(is_odd) {
-            let title = format!(
-                "a key prefix has at most {LENGTH_MAX} bytes, without spaces, control characters and `{{}}*?[]\\`"
-            );
-            self.refuse(&Refusal::new(given.span(), title));
-        }
-        given.into_inner()
-    }
-
     fn defaults(&mut self, defaults: file::Defaults) -> Defaults {
         const ALGORITHMS: [(&str, CompressionAlgorithm); 3] = [
             ("zstd", CompressionAlgorithm::Zstd),
@@ -253,7 +243,7 @@ impl Checker<'_> {
         ];
         let key_max = ByteSize(Key::LENGTH_MAX as u64);
         Defaults {
-            ttl: defaults.ttl.unwrap_or(TtlSetting(Duration::from_secs(3600).into())),
+            ttl: defaults.ttl.unwrap_or(TtlSetting(Duration::from_hours(1).into())),
             codec: self.word(defaults.codec, "codec", &[("json", "json")], "json"),
             compression: CompressionConfig {
                 algo: self.word(
@@ -266,69 +256,6 @@ impl Checker<'_> {
             },
             max_value: self.size(defaults.max_value, ByteSize(1 << 20), ByteSize(512 << 20)),
             max_key: self.size(defaults.max_key, ByteSize(512), key_max),
-        }
-    }
-
-    fn origins(&mut self, origins: BTreeMap<Spanned<String>, Spanned<file::Origin>>) -> Origins {
-        let checked = |(name, origin): (Spanned<String>, Spanned<file::Origin>)| {
-            (name.get_ref().clone(), self.origin(&name.span(), origin.into_inner()))
-        };
-        origins.into_iter().map(checked).collect()
-    }
-
-    fn origin(&mut self, at: &Range<usize>, origin: file::Origin) -> Option<OriginConfig> {
-        const KINDS: [(&str, Option<bool>); 2] = [("sqlite", Some(true)), ("postgres", Some(false))];
-        if origin.kind.is_none() {
-            let refusal = Refusal::new(at.clone(), "this origin has no type");
-            self.refuse(&refusal.help("add `type = \"sqlite\"` or `type = \"postgres\"`"));
-            return None;
-        }
-        match self.word(origin.kind.clone(), "type of origin", &KINDS, None)? {
-            true => self.sqlite(at, origin),
-            false => self.postgres(at, origin),
-        }
-    }
-
-    fn sqlite(&mut self, at: &Range<usize>, origin: file::Origin) -> Option<OriginConfig> {
-        self.refuse_foreign(origin.url.as_ref().map(Spanned::span), "url", "sqlite");
-        self.refuse_foreign(origin.connect_timeout.as_ref().map(Spanned::span), "connect_timeout", "sqlite");
-        let Some(file) = origin.file.filter(|file| !file.get_ref().is_empty()) else {
-            let refusal = Refusal::new(at.clone(), "this origin has no file");
-            self.refuse(&refusal.help("add `file = \"data.db\"`"));
-            return None;
-        };
-        Some(OriginConfig::Sqlite(SqliteConfig {
-            file: file.into_inner().into(),
-            pool: self.count(origin.pool, 2, 64),
-            statement_timeout: self.positive(origin.statement_timeout, Period::seconds(2)),
-            delay: origin.delay.map_or(Period(Duration::ZERO), Spanned::into_inner),
-        }))
-    }
-
-    fn postgres(&mut self, at: &Range<usize>, origin: file::Origin) -> Option<OriginConfig> {
-        self.refuse_foreign(origin.file.as_ref().map(Spanned::span), "file", "postgres");
-        self.refuse_foreign(origin.delay.as_ref().map(Spanned::span), "delay", "postgres");
-        let Some(url) = origin.url else {
-            let refusal = Refusal::new(at.clone(), "this origin has no url");
-            self.refuse(&refusal.help("add `url = \"postgres://user:password@host/database\"`"));
-            return None;
-        };
-        if url.get_ref().reveal().parse::<tokio_postgres::Config>().is_err() {
-            let refusal = Refusal::new(url.span(), "this is not the address of a PostgreSQL server");
-            self.refuse(&refusal.help("write `postgres://user:password@host/database`"));
-            return None;
-        }
-        Some(OriginConfig::Postgres(PostgresConfig {
-            url: url.into_inner(),
-            pool: self.count(origin.pool, 16, 10_000),
-            statement_timeout: self.positive(origin.statement_timeout, Period::seconds(2)),
-            connect_timeout: self.positive(origin.connect_timeout, Period::seconds(2)),
-        }))
-    }
-
-    fn refuse_foreign(&mut self, at: Option<Range<usize>>, key: &str, kind: &str) {
-        if let Some(at) = at {
-            self.refuse(&Refusal::new(at, format!("an origin of type `{kind}` has no `{key}`")));
         }
     }
 }

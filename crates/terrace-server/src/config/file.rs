@@ -15,7 +15,7 @@ use toml::Spanned;
 
 /// The whole file.
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct File {
     pub(super) server: Server,
     pub(super) l1: L1,
@@ -28,7 +28,7 @@ pub(super) struct File {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Server {
     pub(super) listen: Option<Spanned<String>>,
     pub(super) request_timeout: Option<Spanned<Period>>,
@@ -40,14 +40,14 @@ pub(super) struct Server {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Shutdown {
     pub(super) drain: Option<Period>,
     pub(super) grace: Option<Period>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct L1 {
     pub(super) enabled: Option<Flag>,
     pub(super) max_entries: Option<Spanned<Count>>,
@@ -58,7 +58,7 @@ pub(super) struct L1 {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct L2 {
     pub(super) url: Option<Spanned<Address>>,
     pub(super) username: Option<String>,
@@ -68,12 +68,15 @@ pub(super) struct L2 {
     pub(super) key_prefix: Option<Spanned<String>>,
     pub(super) pool_size: Option<Spanned<Count>>,
     pub(super) min_idle: Option<Spanned<Count>>,
+    pub(super) connections: Option<Spanned<Count>>,
+    pub(super) max_lifetime: Option<Spanned<Period>>,
+    pub(super) max_retries: Option<Spanned<Count>>,
     pub(super) timeouts: Timeouts,
     pub(super) tls: Tls,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Timeouts {
     pub(super) connect: Option<Spanned<Period>>,
     pub(super) read: Option<Spanned<Period>>,
@@ -81,13 +84,13 @@ pub(super) struct Timeouts {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Tls {
     pub(super) root_certificate_file: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Defaults {
     pub(super) ttl: Option<TtlSetting>,
     pub(super) codec: Option<Spanned<String>>,
@@ -97,14 +100,14 @@ pub(super) struct Defaults {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Compression {
     pub(super) algo: Option<Spanned<String>>,
     pub(super) min: Option<ByteSize>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Origin {
     #[serde(rename = "type")]
     pub(super) kind: Option<Spanned<String>>,
@@ -117,7 +120,7 @@ pub(super) struct Origin {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Keyspace {
     pub(super) pattern: Option<Spanned<String>>,
     pub(super) strategy: Option<Spanned<String>>,
@@ -127,14 +130,14 @@ pub(super) struct Keyspace {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct KeyspaceL1 {
     pub(super) enabled: Option<Flag>,
     pub(super) ttl: Option<TtlSetting>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Source {
     pub(super) origin: Option<Spanned<String>>,
     pub(super) load: Option<Spanned<String>>,
@@ -142,14 +145,14 @@ pub(super) struct Source {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Metrics {
     pub(super) enabled: Option<Flag>,
     pub(super) interval: Option<Spanned<Period>>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct WriteBehind {
     pub(super) enabled: Option<Flag>,
     pub(super) interval: Option<Spanned<Period>>,

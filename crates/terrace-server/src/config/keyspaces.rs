@@ -1,6 +1,7 @@
 //! The rules of keyspaces: their patterns against each other, their statements against their patterns.
 
-use super::check::{Checker, Origins};
+use super::check::Checker;
+use super::origins::Origins;
 use super::report::{Refusal, nearest};
 use super::{Defaults, KeyspaceConfig, KeyspaceL1, L1Config, SourceConfig, Strategy, TtlSetting, file};
 use crate::origin::sql::Statement;
@@ -197,7 +198,8 @@ impl Checker<'_> {
         let is_ignored = |name: &str| name.starts_with('_');
         let unused = captures.iter().find(|name| !is_ignored(name) && !uses(name));
         if let Some(unused) = unused.filter(|_| !uses(Captures::WHOLE_KEY)) {
-            let title = format!("`{{{unused}}}` is not used by this statement, so all its keys would load the same");
+            let title =
+                format!("`{{{unused}}}` is not used by this statement, so all its keys would load the same");
             let help = format!("use `:{unused}`, or name it `{{_{unused}}}` if that is meant");
             let refusal = Refusal::new(text.span(), title).also(pattern_at.clone(), "this pattern");
             self.refuse(&refusal.help(help));

@@ -17,11 +17,13 @@
 mod check;
 mod file;
 mod keyspaces;
+mod origins;
 mod overlay;
 mod report;
 mod secret;
 mod units;
 
+pub(crate) use keyspaces::UNMATCHED;
 pub use report::ConfigError;
 pub use secret::{Address, Secret};
 pub use units::{ByteSize, Period, TtlSetting};
@@ -188,7 +190,8 @@ pub struct L1Config {
     /// Most bytes; `None` is bounded by entries only. Default none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<ByteSize>,
-    /// The longest an L1 copy lives. Default 1 minute.
+    /// The longest an L1 copy lives. Default 1 minute with an L2, because another node's changes are not heard before;
+    /// without one as long as the entry.
     pub ttl: TtlSetting,
     /// Which entries leave first. Default `default`.
     pub policy: EvictionPolicy,
@@ -213,14 +216,31 @@ pub struct L2Config {
     pub database: Option<u32>,
     /// What every key begins with. Default `terrace:`.
     pub key_prefix: String,
-    /// Connections that a pool would have. Default 100. Connections here carry many requests at once, so this maps to
-    /// a few of them.
+    /// Connections that a pool would have, each with one call at a time. Default 100. Connections here carry any number
+    /// of calls at once, so this maps to one connection per 50, at least 1 and at most 4.
     pub pool_size: u64,
-    /// Idle connections that a pool would keep. Accepted for compatibility: multiplexed connections are always open.
+    /// Connections that a pool would keep open while they idle. Default 10, or the pool's size if that is less. Here all
+    /// stay open, so it only has to be at most the pool's size.
     pub min_idle: u64,
+    /// How many connections there are, instead of what `pool_size` maps to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u64>,
+    /// After how long a connection is replaced. Default never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_lifetime: Option<Period>,
+    /// How often a call is tried again that failed for want of the network. Default 3.
+    pub max_retries: u64,
     /// Deadlines.
     pub timeouts: L2Timeouts,
-    /// A file with the PEM root certificate to trust for `rediss://`, instead of the well-known ones.
+    /// TLS.
+    pub tls: L2Tls,
+}
+
+/// TLS to the shared tier.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct L2Tls {
+    /// A file with the root certificates to trust, as PEM, instead of the system's. Implies TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_certificate_file: Option<PathBuf>,
 }
@@ -407,7 +427,9 @@ impl Config {
         check::check(&document, file)
     }
 
-    /// The configuration with every default filled in, as TOML that loads again. Secrets are hidden.
+    /// The configuration with every default filled in, as TOML. Secrets are hidden; but for them it loads again as the
+    /// same configuration.
+    #[expect(clippy::missing_panics_doc, reason = "every setting has a TOML form, so it does not panic")]
     pub fn effective_toml(&self) -> String {
         toml::to_string(self).expect("every setting has a TOML form")
     }

@@ -144,7 +144,9 @@ fn expand(text: &str, lookup: Lookup<'_>) -> Result<String, String> {
         let set = lookup(name).filter(|value| !value.is_empty() || default.is_none());
         match set.or(default) {
             Some(value) => expanded.push_str(value),
-            None => return Err(format!("`{name}` is not set; set it, or give a default: `${{{name}:-...}}`")),
+            None => {
+                return Err(format!("`{name}` is not set; set it, or give a default: `${{{name}:-...}}`"));
+            }
         }
         rest = &after[end + 1..];
     }

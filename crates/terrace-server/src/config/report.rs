@@ -127,14 +127,8 @@ impl Document {
     }
 
     fn render_extra(extra: &Extra, refusal: &Refusal<'_>) -> String {
-        let mut text = format!("error: {}\n --> {}", refusal.title, extra.name);
-        if !refusal.label.is_empty() {
-            text.push_str(&format!(" ({})", refusal.label));
-        }
-        if let Some(help) = &refusal.help {
-            text.push_str(&format!("\n  = help: {help}"));
-        }
-        text
+        let help = refusal.help.as_ref().map(|help| format!("\n  = help: {help}")).unwrap_or_default();
+        format!("error: {}\n --> {}{help}", refusal.title, extra.name)
     }
 
     fn render_frame(&self, refusal: &Refusal<'_>) -> String {

@@ -235,7 +235,8 @@ mod tests {
 
     #[test]
     fn masking_leaves_the_rest_alone() {
-        let text = "[l2]\nurl = \"redis://host\"\n# the password is in a file\npassword_file = \"/run/secret\"\n";
+        let text =
+            "[l2]\nurl = \"redis://host\"\n# the password is in a file\npassword_file = \"/run/secret\"\n";
         assert_eq!(mask(text), text);
     }
 }

@@ -56,7 +56,9 @@ impl OriginError {
     pub fn public(&self) -> String {
         match self {
             Self::Unavailable { origin, .. } => format!("the origin `{origin}` is unreachable"),
-            Self::Failed { origin, .. } => format!("the origin `{origin}` failed; the log of the service says why"),
+            Self::Failed { origin, .. } => {
+                format!("the origin `{origin}` failed; the log of the service says why")
+            }
             Self::Timeout { .. } | Self::Key { .. } | Self::NotUnique { .. } => self.to_string(),
         }
     }

@@ -123,9 +123,12 @@ impl Origin<Key, JsonText> for Loader {
             Database::Sqlite(sqlite) => sqlite.load(&self.text, values).await,
             Database::Postgres(postgres) => postgres.load(&self.text, &values).await,
         };
-        loaded.inspect_err(|error| match error {
-            OriginError::Key { .. } => tracing::debug!(%error, "a key was refused by the origin"),
-            _ => tracing::warn!(%error, "a load failed"),
+        loaded.inspect_err(|error| {
+            if matches!(error, OriginError::Key { .. }) {
+                tracing::debug!(%error, "the origin refused a key");
+            } else {
+                tracing::warn!(%error, "a load failed");
+            }
         })
     }
 }

@@ -48,7 +48,8 @@ impl Postgres {
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_config(settings, NoTls, manager_config);
         let size = usize::try_from(config.pool).unwrap_or(usize::MAX);
-        let pool = Pool::builder(manager).max_size(size).post_create(prepare_session(config.statement_timeout.0));
+        let pool =
+            Pool::builder(manager).max_size(size).post_create(prepare_session(config.statement_timeout.0));
         Ok(Self {
             name: name.into(),
             pool: pool.build().map_err(|error| error.to_string())?,
@@ -60,13 +61,11 @@ impl Postgres {
     pub(super) async fn load(&self, sql: &str, values: &[String]) -> Result<Option<JsonText>, OriginError> {
         let client = self.client().await?;
         let ran = runtime::within(self.statement_timeout + PATIENCE, run(&client, sql, values)).await;
-        let rows = match ran {
-            Some(rows) => rows.map_err(|error| self.explain(&error))?,
-            None => {
-                drop(Object::take(client));
-                return Err(self.timeout(self.statement_timeout));
-            }
+        let Some(rows) = ran else {
+            drop(Object::take(client));
+            return Err(self.timeout(self.statement_timeout));
         };
+        let rows = rows.map_err(|error| self.explain(&error))?;
         match rows.as_slice() {
             [] => Ok(None),
             [row] => self.document(row).map(Some),
@@ -101,7 +100,11 @@ impl Postgres {
 
     fn explain(&self, error: &tokio_postgres::Error) -> OriginError {
         let Some(code) = error.code() else {
-            return if error.is_closed() { self.unavailable(words(error)) } else { self.failed(words(error)) };
+            return if error.is_closed() {
+                self.unavailable(words(error))
+            } else {
+                self.failed(words(error))
+            };
         };
         if *code == SqlState::QUERY_CANCELED {
             return self.timeout(self.statement_timeout);
@@ -174,7 +177,11 @@ fn words(error: &tokio_postgres::Error) -> String {
 struct AsText<'a>(&'a str);
 
 impl ToSql for AsText<'_> {
-    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
         out.extend_from_slice(self.0.as_bytes());
         Ok(IsNull::No)
     }

@@ -95,9 +95,10 @@ impl Sqlite {
         });
         match asked.await {
             Some(Some(answer)) => answer,
-            Some(None) => {
-                Err(OriginError::Failed { origin: Arc::clone(&self.name), reason: "its threads are gone".into() })
-            }
+            Some(None) => Err(OriginError::Failed {
+                origin: Arc::clone(&self.name),
+                reason: "its threads are gone".into(),
+            }),
             None => Err(OriginError::Timeout { origin: Arc::clone(&self.name), after: self.limit }),
         }
     }
@@ -174,7 +175,7 @@ impl From<rusqlite::Error> for Failure {
 
 fn open(file: &Path, timeout: Duration, deadline: &Arc<AtomicU64>) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(file, flags)?;
+    let mut connection = Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(timeout)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     let (clock, deadline) = (Clock::system(), Arc::clone(deadline));
@@ -185,7 +186,7 @@ fn open(file: &Path, timeout: Duration, deadline: &Arc<AtomicU64>) -> rusqlite::
 
 fn load(connection: &Connection, sql: &str, values: &[String]) -> Result<Option<JsonText>, Failure> {
     let mut statement = connection.prepare_cached(sql)?;
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut rows = statement.query(rusqlite::params_from_iter(values))?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let document = document(&columns, row)?;
@@ -208,7 +209,7 @@ fn check_shape(statement: &Statement<'_>, parameters: usize) -> Result<(), Strin
     if statement.parameter_count() != parameters {
         return Err("it has parameters without a name from the pattern; write them as `:name`".to_owned());
     }
-    let names = statement.column_names();
+    let names: Vec<&str> = statement.column_names().collect();
     let twice = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name));
     match twice {
         Some((_, name)) => Err(format!("two of its columns are called `{name}`; rename one with `as`")),
@@ -270,7 +271,8 @@ mod tests {
     #[test]
     fn a_row_becomes_a_json_object() {
         let sql = "select 1 as i, 9223372036854775807 as big, 0.5 as r, 'a\"\n' as t, x'00ff' as b, null as n, 9e999 as inf";
-        let expected = r#"{"i":1,"big":9223372036854775807,"r":0.5,"t":"a\"\n","b":"\\x00ff","n":null,"inf":null}"#;
+        let expected =
+            r#"{"i":1,"big":9223372036854775807,"r":0.5,"t":"a\"\n","b":"\\x00ff","n":null,"inf":null}"#;
         assert_eq!(loaded(sql).as_deref(), Ok(expected));
     }
 

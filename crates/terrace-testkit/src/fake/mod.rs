@@ -3,7 +3,7 @@
 //! [`FakeRemote`] is one node's connection to a server that lives in this process. [`FakeRemote::another_node`] gives
 //! a second node on the same server, with faults of its own. Clones share everything.
 //!
-//! 1. Every call takes effect at one moment, and each moment is at least a microsecond of server time after the one
+//! 1. Every call takes effect at one moment, and each moment is some microseconds of server time after the one
 //!    before, also while a manual clock stands still.
 //! 2. What a call answers is what the adapter to a real server answers, but for the numbers; a differential test
 //!    holds that.
@@ -42,10 +42,13 @@ struct Shared {
 }
 
 impl Shared {
+    /// What a call takes at least: more than it can give out numbers, so that numbers never run ahead of time.
+    const CALL_MICROS: u64 = 16;
+
     fn now(&self) -> Now {
         let wall = self.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX / 2);
-        let next = |last: u64| wall.max(last + 1);
+        let next = |last: u64| wall.max(last + Self::CALL_MICROS);
         let last = self.last_micros.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(next(last)));
         let last = last.expect("the update is never refused");
         Now { moment: self.clock.precise(), micros: next(last) }
@@ -164,6 +167,11 @@ impl FakeRemote {
         self.shared.state.lock().evict(namespace, key)
     }
 
+    /// Loses the lease of one key, as if it had run out. Returns whether there was one.
+    pub fn lose_lease(&self, namespace: &Namespace, key: &Key) -> bool {
+        self.shared.state.lock().lose_lease(namespace, key)
+    }
+
     /// Loses every lease.
     pub fn lose_leases(&self) {
         self.shared.state.lock().lose_leases();
@@ -177,6 +185,16 @@ impl FakeRemote {
     /// Loses every table of tag generations.
     pub fn lose_generations(&self) {
         self.shared.state.lock().for_each_partition(partition::Partition::lose_generations);
+    }
+
+    /// Loses the version counter and barrier of one partition.
+    pub fn lose_counter(&self, namespace: &Namespace, partition: Partition) {
+        self.shared.state.lock().with_partition(namespace, partition, partition::Partition::lose_counter);
+    }
+
+    /// Loses the tag generations of one partition.
+    pub fn lose_generations_of(&self, namespace: &Namespace, partition: Partition) {
+        self.shared.state.lock().with_partition(namespace, partition, partition::Partition::lose_generations);
     }
 
     /// Replaces a value by other bytes, as a stranger on a shared server could.
@@ -200,10 +218,9 @@ impl FakeRemote {
         self.shared.state.lock().keys(namespace, self.shared.clock.precise())
     }
 
-    /// The log of the partition that a key or tag belongs to, oldest message first.
-    pub fn log(&self, namespace: &Namespace, name: &str) -> Vec<Message> {
-        let id = Partition::of(namespace, name, self.node.partitions);
-        self.shared.state.lock().log(namespace, id)
+    /// The log of one partition, oldest message first.
+    pub fn log(&self, namespace: &Namespace, partition: Partition) -> Vec<Message> {
+        self.shared.state.lock().log(namespace, partition)
     }
 
     fn caller(&self) -> Caller {

@@ -258,12 +258,25 @@ impl Server {
         self.spaces.get_mut(namespace).is_some_and(|space| space.values.remove(key).is_some())
     }
 
+    pub(super) fn lose_lease(&mut self, namespace: &Namespace, key: &Key) -> bool {
+        self.spaces.get_mut(namespace).is_some_and(|space| space.leases.remove(key).is_some())
+    }
+
     pub(super) fn lose_leases(&mut self) {
         self.spaces.values_mut().for_each(|space| space.leases.clear());
     }
 
     pub(super) fn for_each_partition(&mut self, change: impl FnMut(&mut Partition)) {
         self.spaces.values_mut().flat_map(|space| space.partitions.values_mut()).for_each(change);
+    }
+
+    pub(super) fn with_partition(
+        &mut self,
+        namespace: &Namespace,
+        id: PartitionId,
+        change: impl FnOnce(&mut Partition),
+    ) {
+        change(self.space(namespace).partition(id));
     }
 
     pub(super) fn log(&self, namespace: &Namespace, id: PartitionId) -> Vec<Message> {

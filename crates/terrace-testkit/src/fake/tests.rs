@@ -64,3 +64,17 @@ async fn closed_means_unavailable() {
     remote.close().await;
     assert!(matches!(remote.health().await, Err(RemoteError::Unavailable { .. })));
 }
+
+#[tokio::test]
+async fn the_fake_keeps_the_contract() {
+    crate::conformance::remote::check(&FakeRemote::new(Clock::system()), "fake").await;
+}
+
+#[tokio::test]
+async fn nodes_have_to_agree_on_partitions() {
+    let remote = FakeRemote::new(Clock::manual());
+    let (namespace, _) = names();
+    remote.open(&namespace).await.expect("the first one decides");
+    let other = remote.another_node_with_partitions(16);
+    assert!(matches!(other.open(&namespace).await, Err(RemoteError::Mismatch { .. })));
+}

@@ -141,7 +141,9 @@ where
         let origin = Arc::new(origin);
         let bound = move |key: K| -> BoxFuture<'static, Result<Option<V>, Error>> {
             let origin = Arc::clone(&origin);
-            Box::pin(async move { origin.load(&key).await.map_err(|error| Error::Load(LoadFailure::new(error))) })
+            Box::pin(
+                async move { origin.load(&key).await.map_err(|error| Error::Load(LoadFailure::new(error))) },
+            )
         };
         Self { origin: Some(Arc::new(bound)), ..self }
     }
@@ -230,7 +232,11 @@ where
     ///
     /// # Panics
     /// If called outside a tokio runtime and no tier has the value.
-    pub async fn get_or_load<Q, F, E>(&self, key: &Q, loader: impl FnOnce() -> F) -> Result<Arc<V>, LoadError<E>>
+    pub async fn get_or_load<Q, F, E>(
+        &self,
+        key: &Q,
+        loader: impl FnOnce() -> F,
+    ) -> Result<Arc<V>, LoadError<E>>
     where
         K: Borrow<Q>,
         Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,

@@ -1,0 +1,67 @@
+//! `serve`: the service, until a signal ends it.
+//!
+//! SIGTERM, as supervisors send it, lets load balancers notice first; Ctrl-C does not wait for them. A second signal of
+//! either kind ends the process at once.
+
+use crate::args::ServeArgs;
+use crate::failure::{Exit, Failure};
+use crate::output::{self, Talk};
+use crate::runtime::{self, Signal};
+use terrace_server::config::{Config, Sources};
+use terrace_server::{Server, StartError, Stop};
+
+/// Runs the service.
+pub(crate) async fn serve(args: ServeArgs, talk: Talk) -> anyhow::Result<Exit> {
+    let mut sources = super::check::sources(args.config);
+    if let Some(listen) = args.listen {
+        sources = sources.flag("--listen", "server.listen", listen.to_string());
+    }
+    let config = load(&sources)?;
+    let server = bind(&config).await?;
+    output::line(&format!("listening on http://{}, with {}", server.local_addr(), tiers(&config)))?;
+    let ended = server
+        .run(async {
+            match runtime::first_signal().await {
+                Signal::Terminate => Stop::Drain,
+                Signal::Interrupt => Stop::Now,
+            }
+        })
+        .await;
+    if ended.is_clean() {
+        return Ok(Exit::Success);
+    }
+    if ended.connections_cut > 0 {
+        talk.say(format!("warning: {} connections were cut", ended.connections_cut));
+    }
+    if let Err(error) = ended.cache {
+        talk.say(format!("warning: {error}"));
+    }
+    Ok(Exit::Failure)
+}
+
+/// Reads a configuration, or says what is wrong with it.
+pub(crate) fn load(sources: &Sources) -> anyhow::Result<Config> {
+    Config::load(sources).map_err(|error| Failure::framed(error.to_string()).into())
+}
+
+/// Sets the service up, or says what is in the way.
+pub(crate) async fn bind(config: &Config) -> anyhow::Result<Server> {
+    Server::bind(config).await.map_err(|error| match error {
+        StartError::Listen { address, error } => {
+            Failure::new(Exit::Failure, format!("cannot listen on {address}"))
+                .why(error)
+                .next("choose another with --listen, or port 0 for a free one")
+                .into()
+        }
+        error => Failure::new(Exit::Failure, "the service cannot start").why(error).into(),
+    })
+}
+
+/// What the service runs on, in words.
+fn tiers(config: &Config) -> String {
+    match (&config.l2, config.l1.enabled) {
+        (None, _) => "memory alone".to_owned(),
+        (Some(l2), true) => format!("memory and Redis at {}", l2.url),
+        (Some(l2), false) => format!("Redis alone at {}", l2.url),
+    }
+}

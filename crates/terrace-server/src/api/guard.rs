@@ -1,0 +1,135 @@
+//! What every request passes before and after its handler.
+//!
+//! 1. A body is read first, whole, within a time limit and a size limit. More than the limit is never read, so a body of
+//!    any length costs at most [`Limits::body_bytes_max`].
+//! 2. A handler runs within a time limit of its own. A change that was begun goes on when its request is given up.
+//! 3. At most so many requests are at work at a time. More are turned away at once, with the time to come back. Probes
+//!    are never turned away.
+//! 4. A panic is a 500 of its request, and of no other.
+//!
+//! One function instead of a stack of layers: an L1 hit costs little enough for layers to show.
+
+use super::error::{Code, Problem, finish};
+use super::{App, Limits};
+use crate::runtime;
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::http::{Method, Request};
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tower::Service;
+
+/// The door to the handlers.
+#[derive(Clone, Debug)]
+pub(crate) struct Guard {
+    router: Router,
+    limits: Limits,
+    at_work: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
+}
+
+/// Of the requests that may be at work, the share that may be sending a body, as a divisor: it bounds the memory that
+/// bodies take.
+const UPLOAD_SHARE: usize = 4;
+
+impl Guard {
+    pub(crate) fn new(app: Arc<App>) -> Self {
+        let limits = app.limits;
+        Self {
+            router: super::router(app),
+            limits,
+            at_work: Arc::new(Semaphore::new(limits.requests_max)),
+            uploads: Arc::new(Semaphore::new((limits.requests_max / UPLOAD_SHARE).max(1))),
+        }
+    }
+
+    /// Answers a request.
+    pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+    {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let response = self.admit(request).await.unwrap_or_else(IntoResponse::into_response);
+        finish(response, &method, &uri)
+    }
+
+    async fn admit<B>(&self, request: Request<B>) -> Result<Response, Problem>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+    {
+        let request = if request.body().is_end_stream() {
+            request.map(|_nothing| Body::empty())
+        } else {
+            self.receive(request).await?
+        };
+        let is_work = request.uri().path().starts_with("/api/");
+        let place = is_work.then(|| self.at_work.try_acquire()).transpose();
+        let _place = place.map_err(|_| overloaded())?;
+        self.run(request).await
+    }
+
+    async fn run(&self, request: Request<Body>) -> Result<Response, Problem> {
+        let limit = self.limits.request_timeout;
+        let answer = AssertUnwindSafe(self.router.clone().call(request)).catch_unwind();
+        match runtime::within(limit, answer).await {
+            Some(Ok(Ok(response))) => Ok(response),
+            Some(Ok(Err(never))) => match never {},
+            Some(Err(_panic)) => Err(Problem::internal("a handler panicked", &"see the message above")),
+            None => {
+                let detail = format!("there was no answer within {limit:?}; a change may still take effect");
+                Err(Problem::new(Code::Timeout, detail))
+            }
+        }
+    }
+
+    /// Reads the body of a method that has one; other bodies are left unread.
+    async fn receive<B>(&self, request: Request<B>) -> Result<Request<Body>, Problem>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+    {
+        let (parts, body) = request.into_parts();
+        if !matches!(parts.method, Method::PUT | Method::POST) {
+            return Ok(Request::from_parts(parts, Body::empty()));
+        }
+        let _place = self.uploads.try_acquire().map_err(|_| overloaded())?;
+        let limit = self.limits.request_timeout;
+        let read = runtime::within(limit, read(body, self.limits.body_bytes_max)).await;
+        let late = || Problem::new(Code::BodyTimeout, format!("the body did not arrive within {limit:?}"));
+        Ok(Request::from_parts(parts, Body::from(read.ok_or_else(late)??)))
+    }
+}
+
+/// A whole body, if it is not longer than allowed. A body that says that it is longer is not read at all.
+async fn read<B: HttpBody<Data = Bytes>>(body: B, bytes_max: usize) -> Result<Bytes, Problem> {
+    let too_large = || {
+        Problem::new(
+            Code::BodyTooLarge,
+            format!("the body has more than {bytes_max} bytes, the most allowed"),
+        )
+    };
+    let claimed = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if claimed > bytes_max {
+        return Err(too_large());
+    }
+    let mut body = pin!(body);
+    let mut bytes = BytesMut::with_capacity(claimed);
+    while let Some(frame) = poll_fn(|context| body.as_mut().poll_frame(context)).await {
+        let frame = frame.map_err(|_| Problem::new(Code::BodyMalformed, "the body broke off"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if data.len() > bytes_max - bytes.len() {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.freeze())
+}
+
+fn overloaded() -> Problem {
+    Problem::new(Code::Overloaded, "too many requests are at work; try again in a second")
+}

@@ -1,0 +1,37 @@
+//! Is the process alive, and should it get requests?
+//!
+//! 1. Alive means that it answers.
+//! 2. Ready means that it can serve: an L2 that is down makes it slower, not unready, so it is ready and `degraded`.
+//! 3. While it is about to stop it is not ready, so that load balancers turn away.
+//! 4. The answer comes within [`PATIENCE`], whatever L2 does.
+
+use super::{App, json};
+use crate::runtime;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long L2 may take to say that it is well; probes commonly give up after a second.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// `GET /livez`.
+pub(super) async fn live() -> Response {
+    json(br#"{"status":"ok"}"#.to_vec())
+}
+
+/// `GET /readyz`, `GET /healthz`.
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
+    if app.is_draining.load(Ordering::Relaxed) {
+        let body = json(br#"{"status":"stopping"}"#.to_vec());
+        return (StatusCode::SERVICE_UNAVAILABLE, body).into_response();
+    }
+    let is_l2_down = match runtime::within(PATIENCE, app.cache.health()).await {
+        Some(health) => matches!(health.l2, Some(Err(_))),
+        None => true,
+    };
+    let degraded = if is_l2_down { "\"l2\"" } else { "" };
+    json(format!("{{\"status\":\"ok\",\"degraded\":[{degraded}]}}").into_bytes())
+}

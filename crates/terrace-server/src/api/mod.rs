@@ -1,0 +1,116 @@
+//! The HTTP API.
+//!
+//! | path | methods | |
+//! |---|---|---|
+//! | `/api/cache/{key}`, `/api/cache?key={key}` | GET, HEAD, PUT, DELETE | one entry |
+//! | `/api/cache/invalidate` | POST | by keys, pattern, tags |
+//! | `/api/cache/metrics` | GET | counters as JSON |
+//! | `/metrics` | GET | counters for Prometheus |
+//! | `/livez`, `/readyz`, `/healthz` | GET | health |
+//! | `/problems/{code}` | GET | what an error means |
+//!
+//! 1. Every request passes [`guard`]: body limit, time limit, concurrency limit, panics. There are no other layers.
+//! 2. Every error is made in [`error`].
+//! 3. Handlers decide nothing about tiers: each is one call of the library.
+
+mod entry;
+pub(crate) mod error;
+pub(crate) mod guard;
+mod health;
+mod invalidate;
+mod key;
+pub(crate) mod metrics;
+mod render;
+
+use crate::keyspaces::Keyspaces;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Path;
+use axum::http::{HeaderName, HeaderValue, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use error::{Code, Problem};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use terrace::{Cache, Clock, Effect};
+
+/// What handlers work with.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) cache: Cache,
+    pub(crate) keyspaces: Keyspaces,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    pub(crate) is_metrics_enabled: bool,
+    /// Set when the service is about to stop.
+    pub(crate) is_draining: AtomicBool,
+}
+
+/// What a request may ask for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) key_bytes_max: usize,
+    pub(crate) body_bytes_max: usize,
+    pub(crate) value_bytes_max: usize,
+    pub(crate) request_timeout: Duration,
+    pub(crate) requests_max: usize,
+}
+
+/// The routes.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let entry = get(entry::get).head(entry::head).put(entry::put).delete(entry::delete);
+    let mut router = Router::new()
+        .route("/api/cache", entry.clone())
+        .route("/api/cache/", entry.clone())
+        .route("/api/cache/{*key}", entry)
+        .route("/api/cache/invalidate", post(invalidate::invalidate))
+        .route("/api/cache/metrics", get(metrics::summary))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/healthz", get(health::ready))
+        .route("/problems/{code}", get(explain));
+    if app.is_metrics_enabled {
+        router = router.route("/metrics", get(metrics::prometheus));
+    }
+    router.fallback(no_route).method_not_allowed_fallback(no_method).with_state(app)
+}
+
+async fn no_route(uri: Uri) -> Problem {
+    let detail = if uri.path() == "/metrics" {
+        "metrics are switched off (`metrics.enabled = false`)"
+    } else {
+        "an entry is at /api/cache/{key}"
+    };
+    Problem::new(Code::RouteNotFound, detail)
+}
+
+async fn no_method() -> Problem {
+    Problem::new(Code::MethodNotAllowed, "the header `Allow` names the methods of this path")
+}
+
+/// What the `type` of an error leads to.
+async fn explain(Path(word): Path<String>) -> Result<String, Problem> {
+    let code = Code::ALL.into_iter().find(|code| code.word() == word);
+    let code = code.ok_or_else(|| Problem::new(Code::RouteNotFound, "there is no such problem"))?;
+    Ok(format!("{} ({}): {}\n", code.word(), code.status().as_u16(), code.title()))
+}
+
+/// A JSON response.
+fn json(body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The header that says that a change holds on this node, and that L2 will be told when it is back.
+const EFFECT: HeaderName = HeaderName::from_static("terrace-effect");
+
+/// The acknowledgement of a change.
+fn acknowledged(body: Vec<u8>, effect: Effect) -> Response {
+    let mut response = json(body);
+    if effect == Effect::Queued {
+        response.headers_mut().insert(EFFECT, HeaderValue::from_static("queued"));
+    }
+    response.into_response()
+}

@@ -1,0 +1,70 @@
+//! Does everything that the configuration names answer?
+//!
+//! [`check`] asks what [`crate::config::Config::load`] cannot know: whether L2 answers and lets us in, whether each
+//! origin does, whether it compiles each statement. It changes nothing.
+
+use crate::config::Config;
+use crate::origin::Origins;
+use crate::server::StartError;
+use crate::tiers;
+
+/// What was asked, and what came of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Finding {
+    /// What was asked: `l2`, `keyspace.users.source.load`.
+    pub what: String,
+    /// What is wrong, in a sentence.
+    pub result: Result<(), String>,
+}
+
+/// Asks L2 and every origin.
+///
+/// # Errors
+/// [`StartError`] if a setting cannot be that loading the configuration could not judge.
+///
+/// # Cost
+/// One round trip to L2, and one to an origin per statement.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+/// use terrace_server::config::{Config, Sources};
+///
+/// let config = Config::load(&Sources::text(
+///     r#"
+///     origin.lite = { type = "sqlite", file = "/nowhere/ref.db" }
+///     [keyspace.config]
+///     pattern = "config:{name}"
+///     source = { origin = "lite", load = "select value from config where name = :name" }
+///     "#,
+/// ))?;
+/// let findings = terrace_server::check(&config).await?;
+/// assert_eq!(findings[0].what, "keyspace.config.source.load");
+/// assert!(findings[0].result.is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+pub async fn check(config: &Config) -> Result<Vec<Finding>, StartError> {
+    let mut findings = Vec::new();
+    if config.l2.is_some() {
+        let cache = tiers::cache(config)?;
+        let result = match cache.health().await.l2 {
+            Some(Err(error)) => Err(error.to_string()),
+            _ => Ok(()),
+        };
+        findings.push(Finding { what: "l2".to_owned(), result });
+    }
+    let origins = Origins::start(config)?;
+    for (name, keyspace) in &config.keyspaces {
+        let Some(source) = &keyspace.source else { continue };
+        let statements = [("load", Some(&source.load)), ("load_many", source.load_many.as_ref())];
+        for (key, statement) in statements {
+            let Some(statement) = statement else { continue };
+            let result = origins.check(&source.origin, statement).await;
+            let what = format!("keyspace.{name}.source.{key}");
+            findings.push(Finding { what, result: result.map_err(|error| error.to_string()) });
+        }
+    }
+    Ok(findings)
+}

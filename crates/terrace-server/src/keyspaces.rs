@@ -1,0 +1,152 @@
+//! Which keyspace of the library does a key belong to?
+//!
+//! 1. Every key belongs to exactly one: that of the matching pattern with the longest plain text in front, else
+//!    `default`. The configuration refuses patterns that would leave a choice.
+//! 2. Each is a namespace of the library with the keyspace's name. The library's key is the whole key, so a key looks the
+//!    same in the service, in L2 and in a log.
+
+use crate::config::{CompressionAlgorithm, Config, KeyspaceConfig, Strategy, UNMATCHED};
+use crate::origin::Origins;
+use crate::template::Template;
+use terrace::codec::{JsonText, RawJson};
+use terrace::{Algorithm, Cache, Compression, Glob, Key, Keyspace, KeyspaceBuilder, KeyspaceError};
+
+/// A keyspace of the service.
+pub(crate) type JsonKeyspace = Keyspace<Key, JsonText>;
+
+/// All keyspaces, the longest prefix first, `default` last.
+#[derive(Debug)]
+pub(crate) struct Keyspaces {
+    named: Vec<(Template, JsonKeyspace)>,
+    unmatched: JsonKeyspace,
+}
+
+impl Keyspaces {
+    /// Opens the keyspaces of a configuration.
+    pub(crate) fn open(config: &Config, cache: &Cache, origins: &Origins) -> Result<Self, KeyspaceError> {
+        let mut named = Vec::with_capacity(config.keyspaces.len());
+        for (name, keyspace) in &config.keyspaces {
+            named.push((keyspace.pattern.clone(), open(config, cache, origins, name, keyspace)?));
+        }
+        named.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.prefix().len()));
+        let unmatched = rules(config, cache, UNMATCHED).ttl(config.defaults.ttl.0);
+        Ok(Self { named, unmatched: unmatched.codec(RawJson).build()? })
+    }
+
+    /// The keyspace of a key.
+    pub(crate) fn of(&self, key: &Key) -> &JsonKeyspace {
+        match self.named.iter().find(|(pattern, _)| pattern.matches(key.as_str())) {
+            Some((_, keyspace)) => keyspace,
+            None => &self.unmatched,
+        }
+    }
+
+    /// The place of a key's keyspace in [`Keyspaces::iter`].
+    pub(crate) fn index_of(&self, key: &Key) -> usize {
+        let found = self.named.iter().position(|(pattern, _)| pattern.matches(key.as_str()));
+        found.unwrap_or(self.named.len())
+    }
+
+    /// All keyspaces.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &JsonKeyspace> {
+        self.named.iter().map(|(_, keyspace)| keyspace).chain([&self.unmatched])
+    }
+
+    /// Whether a glob could match a key of the keyspace at this place: `false` only if it certainly cannot.
+    pub(crate) fn could_match(&self, index: usize, glob: &Glob) -> bool {
+        let text = glob.as_str();
+        let literal = &text[..text.find(['*', '?', '[', '\\']).unwrap_or(text.len())];
+        self.named.get(index).is_none_or(|(pattern, _)| {
+            literal.starts_with(pattern.prefix()) || pattern.prefix().starts_with(literal)
+        })
+    }
+}
+
+fn rules(config: &Config, cache: &Cache, name: &str) -> KeyspaceBuilder<Key, JsonText> {
+    let compression = &config.defaults.compression;
+    let algorithm = match compression.algo {
+        CompressionAlgorithm::Zstd => Some(Algorithm::Zstd),
+        CompressionAlgorithm::Lz4 => Some(Algorithm::Lz4),
+        CompressionAlgorithm::None => None,
+    };
+    let threshold_bytes = usize::try_from(compression.min.0).unwrap_or(usize::MAX);
+    cache
+        .keyspace(name)
+        .compression(Compression { algorithm, threshold_bytes })
+        .value_bytes_max(config.defaults.max_value.0)
+}
+
+fn open(
+    config: &Config,
+    cache: &Cache,
+    origins: &Origins,
+    name: &str,
+    keyspace: &KeyspaceConfig,
+) -> Result<JsonKeyspace, KeyspaceError> {
+    let mut builder = rules(config, cache, name).ttl(keyspace.ttl.0).l1_ttl(keyspace.l1.ttl.0);
+    if !keyspace.l1.enabled {
+        builder = builder.no_l1();
+    }
+    let opened = builder.codec(RawJson).build()?;
+    let source = keyspace.source.as_ref().filter(|_| keyspace.strategy == Strategy::ReadThrough);
+    let loader = source.and_then(|source| origins.loader(&source.origin, &keyspace.pattern, &source.load));
+    Ok(match loader {
+        Some(loader) => opened.with_origin(loader),
+        None => opened,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    fn keyspaces(toml: &str) -> Keyspaces {
+        let config = Config::load(&Sources::text(toml)).expect("a valid configuration");
+        let origins = Origins::start(&config).expect("origins start");
+        Keyspaces::open(&config, &Cache::memory().expect("a cache"), &origins).expect("keyspaces open")
+    }
+
+    const THREE: &str = r#"
+        keyspace.users.pattern = "user:{id}"
+        keyspace.me.pattern = "user:me"
+        keyspace.orders.pattern = "user:{id}:orders"
+    "#;
+
+    #[test]
+    fn the_longest_prefix_wins_and_the_rest_is_default() {
+        let keyspaces = keyspaces(THREE);
+        for (key, name) in [
+            ("user:42", "users"),
+            ("user:me", "me"),
+            ("user:mean", "users"),
+            ("user:42:orders", "orders"),
+            ("user:42:basket", "default"),
+            ("motd", "default"),
+        ] {
+            let key = Key::new(key).expect("a key");
+            assert_eq!(keyspaces.of(&key).name(), name, "{key}");
+            let index = keyspaces.index_of(&key);
+            assert_eq!(keyspaces.iter().nth(index).map(Keyspace::name), Some(name), "{key}");
+        }
+    }
+
+    #[test]
+    fn patterns_are_sent_only_where_they_could_match() {
+        let keyspaces = keyspaces(THREE);
+        let sent_to = |glob: &str| {
+            let glob = Glob::new(glob).expect("a glob");
+            let names =
+                keyspaces.iter().enumerate().filter(|(index, _)| keyspaces.could_match(*index, &glob));
+            let mut names: Vec<_> = names.map(|(_, keyspace)| keyspace.name().to_owned()).collect();
+            names.sort();
+            names.join(" ")
+        };
+        assert_eq!(sent_to("*"), "default me orders users");
+        assert_eq!(sent_to("us*"), "default me orders users");
+        assert_eq!(sent_to("user:1*"), "default orders users");
+        assert_eq!(sent_to("user:me"), "default me orders users");
+        assert_eq!(sent_to("order:*"), "default");
+        assert_eq!(sent_to(r"\u*"), "default me orders users");
+    }
+}

@@ -1,0 +1,302 @@
+//! The listener, its connections, and how they end.
+//!
+//! 1. Everything that a client can hold open has a time limit: the head of a request, its body, its answer, an idle
+//!    connection. Connections are limited in number; more wait in the system's queue.
+//! 2. Stopping: `/readyz` says 503, and for the drain period nothing else changes; then no new connections, and requests
+//!    under way have the grace period; then the cache tells L2 what it still has to say.
+//!
+//! Deliberately absent: TLS, and HTTP/2 with its larger room for abuse. Both belong to the proxy in front.
+
+use crate::api::guard::Guard;
+use crate::api::{App, Limits, metrics};
+use crate::config::{Config, ServerConfig};
+use crate::keyspaces::Keyspaces;
+use crate::origin::{Origins, SetupError};
+use crate::runtime::{self, Tasks};
+use crate::tiers;
+use crate::wire::Wire;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use terrace::{Cache, Clock, KeyspaceError, ShutdownError};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Largest head of a request, in bytes: the longest key with every byte percent-encoded, and room for headers.
+const HEAD_BYTES_MAX: usize = 32 << 10;
+/// How long the listener rests when the system has no room for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why the service cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A setting of the cache cannot be.
+    #[error(transparent)]
+    Cache(#[from] terrace::ConfigError),
+    /// A setting of L2 cannot be.
+    #[error(transparent)]
+    L2(#[from] terrace::RedisError),
+    /// A keyspace cannot be opened.
+    #[error(transparent)]
+    Keyspace(#[from] KeyspaceError),
+    /// An origin cannot be set up.
+    #[error(transparent)]
+    Origin(#[from] SetupError),
+}
+
+/// How the service stops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stop {
+    /// Goes on serving for the drain period first, so that load balancers notice.
+    Drain,
+    /// Without the drain period. Requests under way still have the grace period.
+    Now,
+}
+
+impl From<()> for Stop {
+    fn from((): ()) -> Self {
+        Self::Drain
+    }
+}
+
+/// How the service ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Ended {
+    /// Connections that were cut because the grace period was over.
+    pub connections_cut: usize,
+    /// What the cache could not finish.
+    pub cache: Result<(), ShutdownError>,
+}
+
+impl Ended {
+    /// Whether nothing was cut short.
+    pub fn is_clean(&self) -> bool {
+        self.connections_cut == 0 && self.cache.is_ok()
+    }
+}
+
+/// The service, listening.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+/// use terrace_server::config::{Config, Sources};
+/// use terrace_server::{Server, Stop};
+///
+/// let config = Config::load(&Sources::text("server.listen = '127.0.0.1:0'"))?;
+/// let server = Server::bind(&config).await?;
+/// println!("listening on http://{}", server.local_addr());
+/// let ended = server.run(async { Stop::Now }).await;
+/// assert!(ended.is_clean());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    config: ServerConfig,
+    metrics_interval: Option<Duration>,
+    app: Arc<App>,
+    guard: Arc<Guard>,
+    tasks: Tasks,
+    connections: Arc<Semaphore>,
+}
+
+impl Server {
+    /// Sets up tiers, origins and keyspaces, and listens. Neither L2 nor an origin has to be up.
+    ///
+    /// # Errors
+    /// [`StartError`] if the address is taken, or a setting cannot be that [`Config::load`] could not judge.
+    ///
+    /// # Cancel safety
+    /// Safe: what was set up is dropped.
+    pub async fn bind(config: &Config) -> Result<Self, StartError> {
+        let cache = tiers::cache(config)?;
+        let origins = Origins::start(config)?;
+        let keyspaces = Keyspaces::open(config, &cache, &origins)?;
+        let app = Arc::new(App {
+            cache,
+            keyspaces,
+            clock: Clock::system(),
+            limits: limits(config),
+            is_metrics_enabled: config.metrics.enabled,
+            is_draining: AtomicBool::new(false),
+        });
+        let listen = |error| StartError::Listen { address: config.server.listen.clone(), error };
+        let listener = TcpListener::bind(&config.server.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        report_start(config, address);
+        Ok(Self {
+            listener,
+            address,
+            metrics_interval: config.metrics.enabled.then_some(config.metrics.interval.0),
+            guard: Arc::new(Guard::new(Arc::clone(&app))),
+            app,
+            tasks: Tasks::default(),
+            connections: Arc::new(Semaphore::new(clamp(config.server.max_connections))),
+            config: config.server.clone(),
+        })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The cache behind the service.
+    pub fn cache(&self) -> &Cache {
+        &self.app.cache
+    }
+
+    /// Serves until `shutdown` completes, then stops as it says.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the listener. Connections go on until they end.
+    pub async fn run<S: Into<Stop>>(self, shutdown: impl Future<Output = S>) -> Ended {
+        if let Some(interval) = self.metrics_interval {
+            self.tasks.spawn(log_counters(Arc::clone(&self.app), self.tasks.clone(), interval));
+        }
+        let stop = {
+            let accepting = pin!(self.accept());
+            match futures_util::future::select(pin!(shutdown), accepting).await {
+                futures_util::future::Either::Left((stop, _)) => stop.into(),
+                futures_util::future::Either::Right((never, _)) => match never {},
+            }
+        };
+        self.app.is_draining.store(true, Ordering::Relaxed);
+        tracing::info!(connections = self.tasks.count(), ?stop, "stopping");
+        if stop == Stop::Drain {
+            runtime::within(self.config.shutdown.drain.0, self.accept()).await;
+        }
+        let Self { listener, tasks, app, config, .. } = self;
+        drop(listener);
+        tasks.stop();
+        let grace = config.shutdown.grace.0;
+        let since = app.clock.now();
+        let connections_cut = tasks.end(grace).await;
+        let left = grace.saturating_sub(app.clock.now().since(since)).max(Duration::from_secs(1));
+        Ended { connections_cut, cache: app.cache.shutdown(left).await }
+    }
+
+    /// Accepts connections for ever.
+    async fn accept(&self) -> Infallible {
+        loop {
+            let place = Arc::clone(&self.connections).acquire_owned().await;
+            let place = place.expect("the semaphore is never closed");
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let serving = serve(
+                        stream,
+                        Arc::clone(&self.guard),
+                        self.tasks.clone(),
+                        self.config.clone(),
+                        place,
+                    );
+                    self.tasks.spawn(serving);
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    runtime::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Whether an error of the listener is about a connection that is gone already.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Serves one connection until it ends.
+async fn serve(
+    stream: TcpStream,
+    guard: Arc<Guard>,
+    tasks: Tasks,
+    config: ServerConfig,
+    _place: OwnedSemaphorePermit,
+) {
+    let _slower_without = stream.set_nodelay(true);
+    let patience = config.header_timeout.0;
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let guard = Arc::clone(&guard);
+        Box::pin(async move { Ok::<_, Infallible>(guard.answer(request).await) })
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(Wire::new(stream, patience)), service);
+    let mut stopped = pin!(tasks.stopped());
+    let mut is_told = false;
+    let ended = poll_fn(|context| {
+        if !is_told && stopped.as_mut().poll(context).is_ready() {
+            is_told = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        connection.poll_without_shutdown(context)
+    });
+    if let Err(error) = ended.await {
+        tracing::debug!(%error, "a connection ended early");
+    }
+    connection.into_parts().io.into_inner().linger().await;
+}
+
+async fn log_counters(app: Arc<App>, tasks: Tasks, interval: Duration) {
+    while runtime::within(interval, tasks.stopped()).await.is_none() {
+        metrics::log(&app);
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        key_bytes_max: clamp(config.defaults.max_key.0),
+        value_bytes_max: clamp(config.defaults.max_value.0),
+        body_bytes_max: clamp(config.server.max_body.0),
+        request_timeout: config.server.request_timeout.0,
+        requests_max: clamp(config.server.max_requests),
+    }
+}
+
+fn clamp(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn report_start(config: &Config, address: SocketAddr) {
+    let keyspaces = config.keyspaces.len();
+    let origins = config.origins.len();
+    if let Some(l2) = &config.l2 {
+        tracing::info!(%address, l2 = %l2.url, keyspaces, origins, "listening");
+        return;
+    }
+    tracing::info!(
+        %address,
+        keyspaces,
+        origins,
+        "listening, on memory alone: neither REDIS_URL nor REDIS_ADDR nor `l2.url` is set"
+    );
+}

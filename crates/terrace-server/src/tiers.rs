@@ -1,0 +1,63 @@
+//! The library's cache, from the configuration.
+
+use crate::config::{Config, EvictionPolicy, L1Config, L2Config};
+use crate::server::StartError;
+use terrace::{Cache, L1, Policy, Redis, RedisError};
+
+/// The cache of a configuration. Opens no connection.
+pub(crate) fn cache(config: &Config) -> Result<Cache, StartError> {
+    let mut builder = Cache::builder().default_ttl(config.defaults.ttl.0);
+    builder = if config.l1.enabled { builder.l1(l1(&config.l1)) } else { builder.no_l1() };
+    if let Some(l2_config) = &config.l2 {
+        builder = builder.l2(l2(l2_config)?);
+    }
+    Ok(builder.build()?)
+}
+
+fn l1(config: &L1Config) -> L1 {
+    let entries = usize::try_from(config.max_entries).unwrap_or(usize::MAX);
+    let policy = match config.policy {
+        EvictionPolicy::Default => Policy::Default,
+        EvictionPolicy::Lru => Policy::Lru,
+    };
+    L1::entries(entries)
+        .bytes(config.max_bytes.map_or(0, |size| size.0))
+        .policy(policy)
+        .ttl(config.ttl.0)
+        .cleanup(config.cleanup_interval.0)
+}
+
+/// The shared tier of a configuration. Opens no connection.
+///
+/// # Errors
+/// If a setting cannot be; also if the file with the root certificate cannot be read.
+pub(crate) fn l2(config: &L2Config) -> Result<Redis, RedisError> {
+    let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let mut builder = Redis::url(config.url.reveal())?
+        .key_prefix(config.key_prefix.as_str())
+        .pool_size(number(config.pool_size))
+        .min_idle(number(config.min_idle))
+        .max_retries(number(config.max_retries))
+        .connect_timeout(config.timeouts.connect.0)
+        .read_timeout(config.timeouts.read.0)
+        .write_timeout(config.timeouts.write.0);
+    if let Some(username) = &config.username {
+        builder = builder.username(username);
+    }
+    if let Some(password) = &config.password {
+        builder = builder.password(password.reveal());
+    }
+    if let Some(database) = config.database {
+        builder = builder.database(database);
+    }
+    if let Some(connections) = config.connections {
+        builder = builder.connections(number(connections));
+    }
+    if let Some(lifetime) = config.max_lifetime {
+        builder = builder.max_lifetime(lifetime.0);
+    }
+    if let Some(file) = &config.tls.root_certificate_file {
+        builder = builder.root_certificate(file);
+    }
+    builder.build()
+}
