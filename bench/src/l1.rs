@@ -60,7 +60,8 @@ where
     let bare = quick_cache::sync::Cache::new(CAPACITY);
     let sync = moka::sync::Cache::new(CAPACITY as u64);
     let future = moka::future::Cache::new(CAPACITY as u64);
-    let ours = terrace::Cache::builder().l1(L1::entries(CAPACITY)).default_ttl(Duration::from_secs(3600)).build()?;
+    let ours =
+        terrace::Cache::builder().l1(L1::entries(CAPACITY)).default_ttl(Duration::from_secs(3600)).build()?;
     let ours = ours.keyspace::<K, Vec<u8>>("bench").build()?;
     for key in keys {
         bare.insert(key.clone(), value());

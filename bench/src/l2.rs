@@ -111,7 +111,10 @@ async fn cached(keyspace: Keyspace<u64, Vec<u8>>, task: usize, deadline: Deadlin
             break;
         }
         let value = keyspace.get(&key).await.expect("the server answers");
-        assert!(value.is_some_and(|value| value.len() == VALUE_BYTES), "every read of this benchmark is a hit");
+        assert!(
+            value.is_some_and(|value| value.len() == VALUE_BYTES),
+            "every read of this benchmark is a hit"
+        );
         done += 1;
     }
     done

@@ -2,7 +2,9 @@
 //!
 //! 1. What is compared runs in one process, in turn, many times: a slow moment of the machine hits all of it.
 //! 2. Each table gives medians with their spread, and the ratio to the first row, taken round by round.
-//! 3. Nothing here decides what is fast enough. It measures, and says what it measured.
+//! 3. Standard output is the report, in Markdown; progress goes to standard error.
+//!
+//! Deliberately absent: what is fast enough. This measures, and says what it measured.
 
 mod http;
 mod l1;
@@ -23,7 +25,10 @@ fn main() -> Result<()> {
         Some(text) => text.parse()?,
         None => rounds::DEFAULT,
     };
-    println!("{}\n", machine::describe());
+    println!(
+        "# Results\n\nOn {}. {rounds} rounds. What is measured, and how: README.md.\n",
+        machine::describe()
+    );
     match what.as_str() {
         "l1" => l1::run(rounds)?,
         "l2" => l2::run(rounds)?,

@@ -13,7 +13,13 @@ pub(crate) fn print(title: &str, unit: &str, digits: usize, rows: &[Row]) {
         let ratios = Spread::of(row.values.iter().zip(&first.values).map(|(own, first)| own / first));
         println!(
             "| {} | {:.digits$} | {:.digits$} – {:.digits$} | {:.2} | {:.2} – {:.2} |",
-            row.name, values.median, values.lowest, values.highest, ratios.median, ratios.lowest, ratios.highest
+            row.name,
+            values.median,
+            values.lowest,
+            values.highest,
+            ratios.median,
+            ratios.lowest,
+            ratios.highest
         );
     }
     println!();

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 /// How long `work` takes.
@@ -42,4 +43,9 @@ where
         done += count.expect("a task of the benchmark does not panic");
     }
     done as f64 / duration.as_secs_f64()
+}
+
+/// Lets a future run beside the measuring, until the runtime ends.
+pub(crate) fn spawn(runtime: &Runtime, future: impl Future<Output = ()> + Send + 'static) {
+    drop(runtime.spawn(future));
 }

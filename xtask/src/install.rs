@@ -23,6 +23,9 @@ const LOCK_WITHIN: Duration = Duration::from_mins(2);
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// The answer "no" of [`POLICY`].
 const FORBIDDEN: i32 = 101;
+/// The policy while packages are installed. Whoever finds it later knows what it is, the next run too.
+const NO_SERVICES: &str =
+    "#!/bin/sh\n# Only while `cargo xtask` of terrace installs packages. Safe to remove.\nexit 101\n";
 
 /// A program that `cargo install` brings.
 #[derive(Debug)]
@@ -133,15 +136,17 @@ fn refresh_lists(stop: &Stop) -> Result<()> {
     })
 }
 
-/// A new package on a machine with systemd would start at the next boot, on a fixed port.
+/// A new package would start its service at the next boot, on a fixed port.
 fn not_at_boot(package: &str) -> Result<()> {
-    if on_path("systemctl").is_none() {
-        return Ok(());
-    }
-    let disable = Command::new("systemctl").args(["--quiet", "disable", package]).output()?;
-    if !disable.status.success() {
-        let complaint = String::from_utf8_lossy(&disable.stderr);
-        eprintln!("warning: the service {package} may start at the next boot: {}", complaint.trim());
+    let ways: [(&str, &[&str]); 2] =
+        [("systemctl", &["--quiet", "disable", package]), ("update-rc.d", &[package, "disable"])];
+    for (program, arguments) in ways {
+        let Some(program) = on_path(program) else { continue };
+        let disable = Command::new(program).args(arguments).output()?;
+        if !disable.status.success() {
+            let complaint = String::from_utf8_lossy(&disable.stderr);
+            eprintln!("warning: the service {package} may start at the next boot: {}", complaint.trim());
+        }
     }
     Ok(())
 }
@@ -155,7 +160,8 @@ struct NoServices {
 impl NoServices {
     fn declare() -> Result<Self> {
         let policy = Path::new(POLICY);
-        if policy.exists() {
+        let is_old_one_of_ours = std::fs::read_to_string(policy).is_ok_and(|text| text == NO_SERVICES);
+        if policy.exists() && !is_old_one_of_ours {
             let answer = Command::new(policy).args(["redis-server", "start"]).status();
             let forbids = answer.is_ok_and(|status| status.code() == Some(FORBIDDEN));
             ensure!(
@@ -164,7 +170,7 @@ impl NoServices {
             );
             return Ok(Self { ours: None });
         }
-        std::fs::write(policy, format!("#!/bin/sh\nexit {FORBIDDEN}\n")).context(POLICY)?;
+        std::fs::write(policy, NO_SERVICES).context(POLICY)?;
         let declared = Self { ours: Some(policy) };
         std::fs::set_permissions(policy, Permissions::from_mode(0o755))?;
         Ok(declared)

@@ -1,6 +1,8 @@
 //! Whatever ends a task, the servers it started end with it.
 
+use std::fs::Permissions;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -25,10 +27,13 @@ fn start(folder: &Path, then: &str) -> Result<Option<Task>> {
         eprintln!("SKIP: redis-server or PostgreSQL is not installed; `cargo xtask test` installs them");
         return Ok(None);
     }
+    // A task that is killed leaves its folder; this one goes with the test. The user `postgres` must get into it.
+    std::fs::set_permissions(folder, Permissions::from_mode(0o711))?;
     let say = "echo $TERRACE_TEST_REDIS_URL $TERRACE_TEST_POSTGRES_URL $$ > part; mv part said";
     let child = Command::new(env!("CARGO_BIN_EXE_xtask"))
         .args(["with-servers", "--", "sh", "-c", &format!("{say}; {then}")])
         .current_dir(folder)
+        .env("TMPDIR", folder)
         .stderr(Stdio::null())
         .spawn()?;
     let mut task = Task { child, servers: Vec::new(), command: None };

@@ -10,8 +10,8 @@
 use crate::bounds::Bounds;
 use crate::builder::{Builder, Policy};
 use crate::counters::{Counter, Counters};
-use crate::engine::{ByKey, Probe, Slot};
-use crate::listener::{Departures, Listener, RemovalCause};
+use crate::engine::{ByKey, Departures, Probe, Slot};
+use crate::listener::{Listener, RemovalCause};
 use crate::shard::Shard;
 use crate::stats::MemoryStats;
 use equivalent::Equivalent;
@@ -264,15 +264,14 @@ where
                 out.extend(shard.take(probe, RemovalCause::Expired, latest));
             }
         }
-        self.see_off(out);
+        self.see_off(&out);
     }
 
-    /// Counts what left, tells the listener, and drops it. Never called under a lock.
-    pub(crate) fn see_off(&self, out: Departures<K, V>) {
+    /// Counts what left and tells the listener; the caller then drops it. Never called under a lock.
+    pub(crate) fn see_off(&self, out: &Departures<K, V>) {
         if !out.is_empty() {
-            self.listener.tell(&out, &self.counters);
+            self.listener.tell(out, &self.counters);
         }
-        drop(out);
     }
 
     /// The latest that the time may be now: what has a deadline up to here has expired.

@@ -8,7 +8,7 @@
 //!    are only counted: a listener that puts back whatever is evicted must come to an end.
 
 use crate::counters::{Counter, Counters};
-use smallvec::SmallVec;
+use crate::engine::Departure;
 use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,18 +29,6 @@ pub enum RemovalCause {
     /// A newer value of its key came, even if that one was too big to be stored.
     Replaced,
 }
-
-/// What is on its way out of the cache. It is dropped outside all locks.
-#[derive(Debug)]
-pub(crate) struct Departure<K, V> {
-    pub(crate) key: K,
-    pub(crate) value: V,
-    /// `None` for a value that was never held.
-    pub(crate) cause: Option<RemovalCause>,
-}
-
-/// What one operation took out: mostly nothing, or one or two.
-pub(crate) type Departures<K, V> = SmallVec<[Departure<K, V>; 2]>;
 
 /// The caller's function, as the builder took it.
 pub(crate) type RemovalFn<K, V> = Box<dyn Fn(&K, &V, RemovalCause) + Send + Sync>;
@@ -64,8 +52,8 @@ impl<K, V> Listener<K, V> {
             counters.add(Counter::ListenerSkips, told.count() as u64);
             return;
         };
-        for (Departure { key, value, .. }, cause) in told {
-            if catch_unwind(AssertUnwindSafe(|| listener(key, value, cause))).is_err() {
+        for (Departure { stored, slot, .. }, cause) in told {
+            if catch_unwind(AssertUnwindSafe(|| listener(&stored.key, &slot.value, cause))).is_err() {
                 counters.add(Counter::ListenerPanics, 1);
             }
         }

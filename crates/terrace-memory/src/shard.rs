@@ -12,8 +12,8 @@
 
 use crate::bounds::Bounds;
 use crate::builder::Policy;
-use crate::engine::{ByKey, BySeat, Engine, Identity, Leaving, Probe, Slot, Stored};
-use crate::listener::{Departure, Departures, RemovalCause};
+use crate::engine::{ByKey, BySeat, Departure, Departures, Engine, Identity, Probe, Slot, Stored};
+use crate::listener::RemovalCause;
 use crate::roster::Roster;
 use std::mem;
 use std::ops::Range;
@@ -31,8 +31,15 @@ pub(crate) struct Newcomer<K, V> {
     pub(crate) slot: Slot<V>,
 }
 
-/// The entry that has the key already.
-struct Present {
+impl<K, V> Newcomer<K, V> {
+    /// Finds the entry that has the key already.
+    pub(crate) const fn probe(&self) -> ByKey<'_, K> {
+        ByKey { hash: self.hash, key: &self.key }
+    }
+}
+
+/// The entry that has a newcomer's key already.
+pub(crate) struct Present {
     identity: Identity,
     bytes: u64,
     expired: bool,
@@ -74,65 +81,64 @@ impl<K: Eq, V> Shard<K, V> {
         self.bytes
     }
 
-    /// Stores a value. Returns whether it was admitted; if not, the key has no value now.
-    pub(crate) fn insert(&mut self, new: Newcomer<K, V>, latest: Moment, out: &mut Departures<K, V>) -> bool {
+    /// Looks for the entry that has a newcomer's key already.
+    pub(crate) fn present(&self, new: &Newcomer<K, V>, latest: Moment) -> Option<Present> {
+        self.engine.visit(&new.probe(), |stored, slot| Present {
+            identity: stored.identity,
+            bytes: slot.bytes,
+            expired: slot.expired(latest),
+        })
+    }
+
+    /// Stores a value in place of what is [`Shard::present`]. Returns whether it was admitted; if not, the key has no
+    /// value now. Runs no code of the caller.
+    pub(crate) fn insert(
+        &mut self,
+        new: Newcomer<K, V>,
+        mut present: Option<Present>,
+        latest: Moment,
+        out: &mut Departures<K, V>,
+    ) -> bool {
         let Newcomer { hash, key, slot } = new;
-        let present = self.present(&ByKey { hash, key: &key }, latest);
-        let present = match present {
-            Some(Present { identity, expired: true, .. }) => {
-                out.extend(self.take(&BySeat { hash, seat: identity.seat }, RemovalCause::Expired, latest));
-                None
-            }
-            other => other,
-        };
-        self.make_room(slot.bytes, present.as_ref().map(|present| present.bytes), latest, out);
-        let identity = match &present {
-            Some(present) => Some(present.identity.next()),
+        if let Some(old) = present.take_if(|old| old.expired) {
+            out.extend(self.take_seat(old.identity.seat, RemovalCause::Expired, latest));
+        }
+        self.make_room(slot.bytes, present.as_ref().map(|old| old.bytes), latest, out);
+        let identity = match present {
+            Some(old) => Some(old.identity.next()),
             None => self.roster.take(hash, slot.deadline).map(Identity::first),
         };
         let Some(identity) = identity else {
-            out.push(Departure { key, value: slot.value, cause: None });
+            out.push(Departure::never_held(hash, key, slot));
             return false;
         };
         self.roster.reschedule(identity.seat, slot.deadline);
         self.bytes += u128::from(slot.bytes);
-        let mut leaving = Leaving::new();
-        self.engine.insert(Stored { hash, identity, key }, slot, &mut leaving);
-        self.see_off(leaving, identity, latest, out)
+        let before = out.len();
+        self.engine.insert(Stored { hash, identity, key }, slot, out);
+        self.account(&mut out[before..], identity, latest)
     }
 
     /// Accounts for what an insert pushed out. Returns whether the inserted value is not among it.
-    fn see_off(
-        &mut self,
-        leaving: Leaving<K, V>,
-        inserted: Identity,
-        latest: Moment,
-        out: &mut Departures<K, V>,
-    ) -> bool {
+    fn account(&mut self, pushed_out: &mut [Departure<K, V>], inserted: Identity, latest: Moment) -> bool {
         let mut admitted = true;
-        for (stored, slot) in leaving {
-            if stored.identity.seat != inserted.seat {
-                out.push(self.part(stored, slot, RemovalCause::Capacity, latest));
+        for departure in pushed_out {
+            let identity = departure.stored.identity;
+            if identity.seat != inserted.seat {
+                self.part(departure, RemovalCause::Capacity, latest);
                 continue;
             }
-            self.bytes -= u128::from(slot.bytes);
-            let is_new = stored.identity == inserted;
-            admitted &= !is_new;
-            let cause = (!is_new).then_some(RemovalCause::Replaced);
-            out.push(Departure { key: stored.key, value: slot.value, cause });
+            self.bytes -= u128::from(departure.slot.bytes);
+            if identity == inserted {
+                admitted = false;
+            } else {
+                departure.because(RemovalCause::Replaced, latest);
+            }
         }
         if !admitted {
             self.roster.release(inserted.seat);
         }
         admitted
-    }
-
-    fn present<P: Probe<K>>(&self, probe: &P, latest: Moment) -> Option<Present> {
-        self.engine.visit(probe, |stored, slot| Present {
-            identity: stored.identity,
-            bytes: slot.bytes,
-            expired: slot.expired(latest),
-        })
     }
 
     /// Lets expired entries leave until `bytes` fit in place of `old` without an eviction, or none is left.
@@ -151,8 +157,9 @@ impl<K: Eq, V> Shard<K, V> {
         cause: RemovalCause,
         latest: Moment,
     ) -> Option<Departure<K, V>> {
-        let (stored, slot) = self.engine.remove(probe)?;
-        Some(self.part(stored, slot, cause, latest))
+        let mut departure = self.engine.remove(probe)?;
+        self.part(&mut departure, cause, latest);
+        Some(departure)
     }
 
     /// Takes the entry of a seat out.
@@ -169,16 +176,10 @@ impl<K: Eq, V> Shard<K, V> {
     }
 
     /// Accounts for an entry that left the engine.
-    fn part(
-        &mut self,
-        stored: Stored<K>,
-        slot: Slot<V>,
-        cause: RemovalCause,
-        latest: Moment,
-    ) -> Departure<K, V> {
-        self.bytes -= u128::from(slot.bytes);
-        self.roster.release(stored.identity.seat);
-        depart(stored, slot, cause, latest)
+    fn part(&mut self, departure: &mut Departure<K, V>, cause: RemovalCause, latest: Moment) {
+        departure.because(cause, latest);
+        self.bytes -= u128::from(departure.slot.bytes);
+        self.roster.release(departure.stored.identity.seat);
     }
 
     /// Whether background expiry has something to do here.
@@ -215,22 +216,20 @@ impl<K: Eq, V> Shard<K, V> {
     /// Hands out all entries.
     pub(crate) fn empty_into(self, cause: RemovalCause, latest: Moment, out: &mut Departures<K, V>) {
         out.reserve(self.len());
-        self.engine.into_each(|(stored, slot)| out.push(depart(stored, slot, cause, latest)));
+        self.engine.into_each(|mut departure| {
+            departure.because(cause, latest);
+            out.push(departure);
+        });
     }
 
     /// Changes the bounds; what no longer fits leaves.
     pub(crate) fn resize(&mut self, bounds: Bounds, latest: Moment, out: &mut Departures<K, V>) {
-        let mut leaving = Leaving::new();
-        self.engine.resize(bounds, &mut leaving);
-        for (stored, slot) in leaving {
-            out.push(self.part(stored, slot, RemovalCause::Capacity, latest));
+        let before = out.len();
+        self.engine.resize(bounds, out);
+        for departure in &mut out[before..] {
+            self.part(departure, RemovalCause::Capacity, latest);
         }
     }
-}
-
-fn depart<K, V>(stored: Stored<K>, slot: Slot<V>, cause: RemovalCause, latest: Moment) -> Departure<K, V> {
-    let cause = if slot.expired(latest) { RemovalCause::Expired } else { cause };
-    Departure { key: stored.key, value: slot.value, cause: Some(cause) }
 }
 
 #[cfg(any(test, feature = "validate"))]

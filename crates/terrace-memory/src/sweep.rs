@@ -9,7 +9,8 @@
 use crate::bounds::Bounds;
 use crate::builder::ConfigError;
 use crate::cache::{Locked, Memory};
-use crate::listener::{Departures, RemovalCause};
+use crate::engine::Departures;
+use crate::listener::RemovalCause;
 use parking_lot::RwLockUpgradableReadGuard;
 use smallvec::SmallVec;
 use std::hash::Hash;
@@ -81,7 +82,7 @@ where
             let mut out = Departures::new();
             shard.0.write().expire((budget - removed).min(STEP as usize), latest, &mut out);
             removed += out.len();
-            self.see_off(out);
+            self.see_off(&out);
         }
         removed
     }
@@ -163,7 +164,7 @@ where
                     }
                 }
                 removed += live(&out);
-                self.see_off(out);
+                self.see_off(&out);
             }
         }
         removed
@@ -201,7 +202,7 @@ where
             shard.empty_into(RemovalCause::Explicit, latest, &mut out);
         }
         let removed = live(&out);
-        self.see_off(out);
+        self.see_off(&out);
         removed
     }
 
@@ -242,7 +243,7 @@ where
                 }
             }
         }
-        self.see_off(out);
+        self.see_off(&out);
         Ok(())
     }
 }

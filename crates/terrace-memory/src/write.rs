@@ -5,8 +5,8 @@
 
 use crate::cache::Memory;
 use crate::counters::Counter;
-use crate::engine::{ByKey, Slot};
-use crate::listener::{Departure, Departures, RemovalCause};
+use crate::engine::{Departure, Departures, Slot};
+use crate::listener::RemovalCause;
 use crate::shard::{Newcomer, Shard};
 use equivalent::Equivalent;
 use parking_lot::RwLockWriteGuard;
@@ -67,7 +67,7 @@ where
         let hash = self.probe(&key).hash;
         let new = Newcomer { hash, key, slot: Slot { deadline, bytes: weight_bytes, value } };
         let shard = self.shard(hash).write();
-        self.insert_locked(shard, new)
+        self.insert_locked(new, shard)
     }
 
     /// [`Memory::insert`], if `condition` holds for the key's live value (or `None`) at that moment.
@@ -100,27 +100,28 @@ where
         let new = Newcomer { hash, key, slot: Slot { deadline, bytes: weight_bytes, value } };
         let shard = self.shard(hash).write();
         let latest = self.latest();
-        let old = shard.peek(&ByKey { hash, key: &new.key }).filter(|slot| !slot.expired(latest));
+        let old = shard.peek(&new.probe()).filter(|slot| !slot.expired(latest));
         if condition(old.map(|slot| &slot.value)) {
-            self.insert_locked(shard, new)
+            self.insert_locked(new, shard)
         } else {
             drop(shard);
             Insertion::Declined
         }
     }
 
-    fn insert_locked(&self, mut shard: RwLockWriteGuard<'_, Shard<K, V>>, new: Newcomer<K, V>) -> Insertion {
+    /// Inserts under the lock that is handed over. (It is the last parameter, so a panic of the caller's `Eq` releases
+    /// it before the newcomer is dropped.)
+    fn insert_locked(&self, new: Newcomer<K, V>, mut shard: RwLockWriteGuard<'_, Shard<K, V>>) -> Insertion {
         let latest = self.latest();
         let mut out = Departures::new();
         let insertion = if new.slot.expired(latest) {
-            let probe = ByKey { hash: new.hash, key: &new.key };
-            out.extend(shard.take(&probe, RemovalCause::Explicit, latest));
-            out.push(Departure { key: new.key, value: new.slot.value, cause: None });
+            out.extend(shard.take(&new.probe(), RemovalCause::Explicit, latest));
+            out.push(Departure::never_held(new.hash, new.key, new.slot));
             Insertion::Expired
-        } else if shard.insert(new, latest, &mut out) {
-            Insertion::Stored
         } else {
-            Insertion::Rejected
+            let present = shard.present(&new, latest);
+            let admitted = shard.insert(new, present, latest, &mut out);
+            if admitted { Insertion::Stored } else { Insertion::Rejected }
         };
         drop(shard);
         match insertion {
@@ -128,7 +129,7 @@ where
             Insertion::Rejected => self.counters.add(Counter::Rejections, 1),
             Insertion::Expired | Insertion::Declined => {}
         }
-        self.see_off(out);
+        self.see_off(&out);
         insertion
     }
 
@@ -187,8 +188,8 @@ where
             shard.take(&probe, RemovalCause::Explicit, latest)?
         };
         self.listener.tell(std::slice::from_ref(&departure), &self.counters);
-        let Departure { key, value, cause } = departure;
-        drop(key);
-        (cause != Some(RemovalCause::Expired)).then_some(value)
+        let Departure { stored, slot, cause } = departure;
+        drop(stored);
+        (cause != Some(RemovalCause::Expired)).then_some(slot.value)
     }
 }

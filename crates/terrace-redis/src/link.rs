@@ -78,10 +78,22 @@ impl Link {
             .await
             .map_err(|error| error::of_opening(&address, &error))?;
         let mut link = Self { connection, server: String::new(), loss };
-        let hello = link.send(&one(redis::cmd("HELLO"))).await?;
-        link.server = check_server(&address, hello.first())?;
+        link.server = link.check(&address).await?;
         link.load_scripts().await?;
         Ok(link)
+    }
+
+    /// Asks the server what it is and whether it is the one to talk to. No right is needed for the question.
+    async fn check(&self, address: &str) -> Result<String, RemoteError> {
+        let hello = self.ask(&one(redis::cmd("HELLO"))).await?;
+        check_server(address, hello.first())
+    }
+
+    /// Asks whether the server lives and still is the one to talk to; gives the connection up if it is not.
+    pub(crate) async fn beat(&self, address: &str) {
+        if let Err(RemoteError::Refused { reason }) = self.check(address).await {
+            self.give_up(&reason);
+        }
     }
 
     /// The server's name and version.

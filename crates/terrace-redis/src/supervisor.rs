@@ -5,7 +5,7 @@
 //!
 //! 1. A connection is given up when the server closes it, when an exchange on it fails for good, when the server turns
 //!    out to be a replica or to refuse our name, and when two heartbeats in a row go unanswered. Then calls that wait
-//!    on it fail at once.
+//!    on it fail at once. A heartbeat asks for the server's role too, so a demoted primary is left within one.
 //! 2. It is opened again after 10 ms, doubling to 500 ms, halved at random, for ever.
 //! 3. The tasks end when the last handle is dropped or closed. If their runtime ends first, the next call starts new
 //!    ones on its own.
@@ -13,7 +13,7 @@
 //! Deliberately absent: a judgement on the server's health beyond the connection's (the breaker's), and any retry.
 
 use crate::config::Settings;
-use crate::link::{Link, one};
+use crate::link::Link;
 use arc_swap::ArcSwapOption;
 use redis::Client;
 use std::future::Future;
@@ -24,7 +24,7 @@ use terrace_core::{Clock, RemoteError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// How often a quiet connection is asked whether it lives.
+/// How often the server is asked whether it lives and still is a primary.
 const HEARTBEAT: Duration = Duration::from_millis(250);
 /// How long the answer may take.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -211,6 +211,7 @@ impl Drop for Supervisor {
 
 /// Keeps one connection open, until it is aborted.
 async fn supervise(pool: Arc<Pool>, slot: usize) {
+    let address = pool.settings.address.to_string();
     let mut backoff = Backoff::default();
     let mut is_first = true;
     let mut serving: Option<Arc<Link>> = None;
@@ -229,7 +230,7 @@ async fn supervise(pool: Arc<Pool>, slot: usize) {
             }
         };
         is_first = false;
-        match watch(&link, max_age, &mut backoff).await {
+        match watch(&link, &address, max_age, &mut backoff).await {
             End::Aged => serving = Some(link),
             End::Lost => {
                 pool.down(slot, link.lost().await);
@@ -247,10 +248,9 @@ enum End {
 }
 
 /// Asks a connection again and again whether it lives.
-async fn watch(link: &Link, max_age: Option<Duration>, backoff: &mut Backoff) -> End {
+async fn watch(link: &Link, address: &str, max_age: Option<Duration>, backoff: &mut Backoff) -> End {
     let clock = Clock::system();
     let since = clock.now();
-    let ping = one(redis::cmd("PING"));
     let mut missed = 0;
     loop {
         tokio::select! {
@@ -261,7 +261,7 @@ async fn watch(link: &Link, max_age: Option<Duration>, backoff: &mut Backoff) ->
         if max_age.is_some_and(|max_age| clock.now().since(since) >= max_age) {
             return End::Aged;
         }
-        let is_answered = tokio::time::timeout(HEARTBEAT_TIMEOUT, link.ask(&ping)).await.is_ok();
+        let is_answered = tokio::time::timeout(HEARTBEAT_TIMEOUT, link.beat(address)).await.is_ok();
         missed = if is_answered { 0 } else { missed + 1 };
         if missed >= HEARTBEATS_MISSED_MAX {
             link.give_up("heartbeats went unanswered");

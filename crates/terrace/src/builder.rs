@@ -5,7 +5,7 @@ use crate::coherence::tickets::Tickets;
 use crate::error::ConfigError;
 use crate::l1::L1 as FirstTier;
 use crate::resilience::L2;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, Turns};
 use crate::space::Shared;
 use crate::telemetry::Telemetry;
 use std::sync::Arc;
@@ -57,8 +57,8 @@ impl L1 {
         self
     }
 
-    /// How long a copy stays at most. Default: 1 minute with an L2, because another node's changes are not heard
-    /// before; no bound of its own without one.
+    /// How long a copy stays at most. Default: 1 minute if its keyspace uses an L2, because another node's changes are
+    /// not heard before; no bound of its own if it does not.
     pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
         self.ttl = Some(ttl.into());
         self
@@ -140,10 +140,10 @@ impl CacheBuilder {
         }
         let tickets = Arc::new(Tickets::new());
         let cleanup_interval = l1.as_ref().map_or(L1::CLEANUP_DEFAULT, |l1| l1.cleanup);
-        if cleanup_interval.is_zero() {
+        if cleanup_interval < Duration::from_millis(1) {
             return Err(ConfigError::new("cleanup", cleanup_interval, "at least a millisecond, e.g. 60 s"));
         }
-        let l1 = l1.map(|l1| first_tier(&l1, l2.is_some(), &tickets, &clock)).transpose()?;
+        let l1 = l1.map(|l1| first_tier(&l1, &tickets, &clock)).transpose()?;
         let shared = Shared {
             l1,
             l2: l2.map(L2::new),
@@ -154,20 +154,18 @@ impl CacheBuilder {
             default_ttl,
             cleanup_interval,
             spaces: parking_lot::RwLock::default(),
-            is_cleaning: false.into(),
+            cleaning: Turns::default(),
             clock,
         };
         Ok(Cache { shared: Arc::new(shared) })
     }
 }
 
-fn first_tier(
-    settings: &L1,
-    has_l2: bool,
-    tickets: &Arc<Tickets>,
-    clock: &Clock,
-) -> Result<FirstTier, ConfigError> {
-    let ttl = settings.ttl.unwrap_or(if has_l2 { Ttl::After(L1::TTL_DEFAULT) } else { Ttl::Never });
-    FirstTier::new(settings.entries_max, settings.bytes_max, settings.policy, ttl, tickets, clock)
-        .map_err(|error| ConfigError { setting: error.setting, value: error.value, allowed: error.allowed })
+fn first_tier(settings: &L1, tickets: &Arc<Tickets>, clock: &Clock) -> Result<FirstTier, ConfigError> {
+    let L1 { entries_max, bytes_max, policy, ttl, cleanup: _ } = *settings;
+    FirstTier::new(entries_max, bytes_max, policy, ttl, tickets, clock).map_err(|error| ConfigError {
+        setting: error.setting,
+        value: error.value,
+        allowed: error.allowed,
+    })
 }

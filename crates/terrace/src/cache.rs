@@ -119,6 +119,8 @@ impl Cache {
             }
         });
         let ended = ended.await.is_some();
+        let loads = shared.runtime.running();
+        shared.runtime.give_up();
         if let Some(l2) = &shared.l2 {
             l2.remote().close().await;
         }
@@ -126,7 +128,7 @@ impl Cache {
         if ended && invalidations == 0 {
             return Ok(());
         }
-        Err(ShutdownError { after: limit, loads: shared.runtime.running(), invalidations })
+        Err(ShutdownError { after: limit, loads, invalidations })
     }
 
     fn views(&self) -> Vec<View> {

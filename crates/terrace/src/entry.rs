@@ -83,6 +83,8 @@ impl Resident {
 pub(crate) struct Found {
     pub(crate) resident: Resident,
     pub(crate) tier: Tier,
+    /// The length of its encoding, if that was seen.
+    pub(crate) encoded: Option<usize>,
 }
 
 impl Found {

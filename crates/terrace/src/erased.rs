@@ -28,10 +28,9 @@ pub(crate) trait ValueFormat: Send + Sync {
     fn codec(&self) -> CodecId;
     fn encode(&self, value: &Erased) -> Result<Bytes, CodecError>;
     fn decode(&self, bytes: &Bytes) -> Result<Erased, CodecError>;
-    /// Bytes of the value, by the keyspace's weigher if it has one, else by its codec.
-    fn weight(&self, value: &Erased) -> u64;
-    /// Bytes of the value if they are known without encoding it.
-    fn quick_weight(&self, value: &Erased) -> u64;
+    /// Bytes of the value: by the keyspace's weigher if it has one, else the length of the encoding if that is known,
+    /// else by the codec if it has to be exact, else the size of the type.
+    fn weigh(&self, value: &Erased, encoded: Option<usize>, is_exact: bool) -> u64;
 }
 
 /// A user's function from a value to its weight in bytes.
@@ -69,17 +68,12 @@ impl<V: Any + Send + Sync, C: Codec<V>> ValueFormat for Format<V, C> {
         Ok(Arc::new(self.codec.decode(bytes)?))
     }
 
-    fn weight(&self, value: &Erased) -> u64 {
-        match &self.weigher {
-            Some(weigher) => weigher(borrowed(value)),
-            None => self.codec.weight(borrowed(value)),
-        }
-    }
-
-    fn quick_weight(&self, value: &Erased) -> u64 {
-        match &self.weigher {
-            Some(weigher) => weigher(borrowed(value)),
-            None => size_of::<V>() as u64,
+    fn weigh(&self, value: &Erased, encoded: Option<usize>, is_exact: bool) -> u64 {
+        match (&self.weigher, encoded) {
+            (Some(weigher), _) => weigher(borrowed(value)),
+            (None, Some(bytes)) => bytes as u64,
+            (None, None) if is_exact => self.codec.weight(borrowed(value)),
+            (None, None) => size_of::<V>() as u64,
         }
     }
 }

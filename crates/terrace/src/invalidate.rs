@@ -14,7 +14,7 @@ use crate::entry::Resident;
 use crate::error::Error;
 use crate::space::View;
 use crate::telemetry::{Event, Op, Timer};
-use crate::write::Effect;
+use crate::write::{Effect, Removed};
 use std::marker::PhantomData;
 use terrace_core::glob::GlobError;
 use terrace_core::remote::SweepRule;
@@ -103,7 +103,8 @@ impl<K> Invalidation<K> {
     /// value.
     ///
     /// # Errors
-    /// [`Error::Key`] if a key cannot be one; then nothing was invalidated. [`Error::Remote`] if L2 refused.
+    /// [`Error::Key`] if a key cannot be one; then nothing was invalidated. [`Error::Remote`] if L2 refused a part of it;
+    /// the other parts were invalidated, and this node keeps no copy of any.
     ///
     /// # Cost
     /// Keys: one round trip. Tags: one round trip, and one pass over L1. Patterns: one pass over L1 and over all
@@ -132,21 +133,22 @@ impl View {
         tags: Vec<Tag>,
         patterns: Vec<Glob>,
     ) -> Result<Invalidated, Error> {
-        let mut total = Invalidated { count: 0, effect: Effect::Applied };
-        if !keys.is_empty() {
-            for removed in self.remove(keys).await? {
-                total.add(u64::from(removed.existed), removed.effect);
+        let view = self.clone();
+        let all = async move {
+            let mut total = Ok(Invalidated { count: 0, effect: Effect::Applied });
+            if !keys.is_empty() {
+                let removed = view.remove_through(&keys).await;
+                total = both(total, removed.map(|removed| Invalidated::sum(&removed)));
             }
-        }
-        if !tags.is_empty() {
-            let done = self.invalidate_tags(tags).await?;
-            total.add(done.count, done.effect);
-        }
-        for pattern in patterns {
-            let done = self.sweep(SweepRule::Matching(pattern)).await?;
-            total.add(done.count, done.effect);
-        }
-        Ok(total)
+            if !tags.is_empty() {
+                total = both(total, view.invalidate_tags(&tags).await);
+            }
+            for pattern in patterns {
+                total = both(total, view.sweep_through(&SweepRule::Matching(pattern)).await);
+            }
+            total
+        };
+        self.carry_out(all).await
     }
 
     pub(crate) fn count_invalidation(&self, timer: Timer, result: &Result<Invalidated, Error>) {
@@ -159,49 +161,39 @@ impl View {
         });
     }
 
-    async fn invalidate_tags(&self, tags: Vec<Tag>) -> Result<Invalidated, Error> {
-        self.begin()?;
-        let view = self.clone();
-        let task = async move {
-            let first = view.drop_where(|_, resident| resident.has_any_tag(&tags));
-            let told = match view.l2() {
-                Some(l2) => {
-                    l2.call(&view.space, |remote| remote.bump_tags(&view.space.namespace, &tags)).await
-                }
-                None => Ok(()),
-            };
-            if told.is_err() {
-                view.space.pending.add_tags(&tags);
-                view.deliver_soon();
-            }
-            let second = view.drop_where(|_, resident| resident.has_any_tag(&tags));
-            effect_of(told.map(|()| first + second), first + second)
-        };
-        self.shared.runtime.run(task).await?
+    async fn invalidate_tags(&self, tags: &[Tag]) -> Result<Invalidated, Error> {
+        let drop_tagged = || self.drop_where(|_, resident| resident.has_any_tag(tags));
+        let mut here = drop_tagged();
+        let Some(l2) = self.l2() else { return effect_of(Ok(here), here) };
+        let told = l2.call(&self.space, |remote| remote.bump_tags(&self.space.namespace, tags)).await;
+        if told.is_err() {
+            self.space.pending.add_tags(tags);
+            self.deliver_soon();
+        }
+        here += drop_tagged();
+        effect_of(told.map(|()| here), here)
     }
 
-    /// Removes what the rule names, in every tier.
+    /// Removes what the rule names, in every tier. Goes on if the caller goes away.
     pub(crate) async fn sweep(&self, rule: SweepRule) -> Result<Invalidated, Error> {
-        self.begin()?;
         let view = self.clone();
-        let task = async move {
-            let is_swept = |key: &Key, _: &Resident| match &rule {
-                SweepRule::All => true,
-                SweepRule::Matching(glob) => glob.matches(key.as_str()),
-            };
-            let here = view.drop_where(is_swept);
-            let told = match view.l2() {
-                Some(l2) => l2.call(&view.space, |remote| remote.sweep(&view.space.namespace, &rule)).await,
-                None => Ok(here),
-            };
-            if told.is_err() {
-                view.space.pending.add_rule(&rule);
-                view.deliver_soon();
-            }
-            view.drop_where(is_swept);
-            effect_of(told, here)
+        self.carry_out(async move { view.sweep_through(&rule).await }).await
+    }
+
+    async fn sweep_through(&self, rule: &SweepRule) -> Result<Invalidated, Error> {
+        let is_swept = |key: &Key, _: &Resident| match rule {
+            SweepRule::All => true,
+            SweepRule::Matching(glob) => glob.matches(key.as_str()),
         };
-        self.shared.runtime.run(task).await?
+        let here = self.drop_where(is_swept);
+        let Some(l2) = self.l2() else { return effect_of(Ok(here), here) };
+        let told = l2.call(&self.space, |remote| remote.sweep(&self.space.namespace, rule)).await;
+        if told.is_err() {
+            self.space.pending.add_rule(rule);
+            self.deliver_soon();
+        }
+        self.drop_where(is_swept);
+        effect_of(told, here)
     }
 
     fn drop_where(&self, is_dead: impl Fn(&Key, &Resident) -> bool) -> u64 {
@@ -223,9 +215,16 @@ fn effect_of(told: Result<u64, RemoteError>, here: u64) -> Result<Invalidated, E
     }
 }
 
+/// Two invalidations as one, or the first failure.
+fn both(one: Result<Invalidated, Error>, other: Result<Invalidated, Error>) -> Result<Invalidated, Error> {
+    let (one, other) = (one?, other?);
+    Ok(Invalidated { count: one.count + other.count, effect: one.effect.and(other.effect) })
+}
+
 impl Invalidated {
-    fn add(&mut self, count: u64, effect: Effect) {
-        self.count += count;
-        self.effect = self.effect.and(effect);
+    fn sum(removed: &[Removed]) -> Self {
+        let count = removed.iter().filter(|removed| removed.existed).count() as u64;
+        let effect = removed.iter().fold(Effect::Applied, |effect, removed| effect.and(removed.effect));
+        Self { count, effect }
     }
 }

@@ -59,7 +59,9 @@ pub(crate) struct L1 {
     memory: Memory<L1Key, Resident>,
     tickets: Arc<Tickets>,
     clock: Clock,
-    ttl: Ttl,
+    /// The longest that a copy stays whose entry L2 has; and one whose entry only this process has.
+    ttl_shared: Ttl,
+    ttl_alone: Ttl,
     pub(crate) is_bounded_by_bytes: bool,
     residencies: Arc<Residencies>,
 }
@@ -77,7 +79,7 @@ impl L1 {
         entries_max: usize,
         bytes_max: u64,
         policy: Policy,
-        ttl: Ttl,
+        ttl: Option<Ttl>,
         tickets: &Arc<Tickets>,
         clock: &Clock,
     ) -> Result<Self, terrace_memory::ConfigError> {
@@ -97,10 +99,16 @@ impl L1 {
             memory,
             tickets: Arc::clone(tickets),
             clock: clock.clone(),
-            ttl,
+            ttl_shared: ttl.unwrap_or(Ttl::After(crate::builder::L1::TTL_DEFAULT)),
+            ttl_alone: ttl.unwrap_or(Ttl::Never),
             is_bounded_by_bytes,
             residencies,
         })
+    }
+
+    /// The longest that a copy stays here.
+    pub(crate) fn ttl_max(&self, is_in_l2: bool) -> Ttl {
+        if is_in_l2 { self.ttl_shared } else { self.ttl_alone }
     }
 
     /// Reads a fresh copy through `read`, counting the access for the eviction policy.
@@ -115,12 +123,12 @@ impl L1 {
     }
 
     /// Keeps a copy of what was read or loaded under `ticket`, unless the key was invalidated since, or a newer
-    /// version is there.
-    pub(crate) fn keep(&self, space: u32, key: &Key, ticket: Ticket, copy: Copy) {
+    /// version is there. Returns whether it was not.
+    pub(crate) fn keep(&self, space: u32, key: &Key, ticket: Ticket, copy: Copy) -> bool {
         let version = copy.resident.version;
-        let _declined_is_fine = self.insert_if(space, key, copy, |there| {
+        self.insert_if(space, key, copy, |there| {
             self.tickets.is_valid(ticket) && there.is_none_or(|there| gives_way(there, version))
-        });
+        })
     }
 
     /// Drops the key's copy and voids reads that began before. Returns whether there was a fresh copy.
@@ -129,26 +137,30 @@ impl L1 {
         self.memory.remove(&key).is_some()
     }
 
-    /// Replaces the key's copy, or drops it, in one step. For a write that no other tier orders.
+    /// Replaces the key's copy, or drops it, in one step. For a write that no other tier orders: of two at the same
+    /// time the greater version stays.
     pub(crate) fn replace(&self, space: u32, key: &Key, copy: Option<Copy>) {
         let name = KeyRef { space, text: key.as_str() };
         let Some(copy) = copy else {
             self.drop_copy(name);
             return;
         };
-        self.insert_if(space, key, copy, |_| {
+        let version = copy.resident.version;
+        self.insert_if(space, key, copy, |there| {
             self.tickets.void(name);
-            true
+            there.is_none_or(|there| gives_way(there, version))
         });
     }
 
     /// Ends a write that began under `ticket`: keeps the new value if nobody else changed the key meanwhile, else
-    /// drops the copy once more.
+    /// drops the copy once more. A value without a version replaces what a read has brought meanwhile.
     pub(crate) fn settle(&self, space: u32, key: &Key, ticket: Ticket, copy: Option<Copy>) {
         let is_kept = copy.is_some_and(|copy| {
             let version = copy.resident.version;
             self.insert_if(space, key, copy, |there| {
-                there.is_none_or(|there| gives_way(there, version)) && self.tickets.void_alone(ticket)
+                let is_newest =
+                    version == Version::ZERO || there.is_none_or(|there| gives_way(there, version));
+                is_newest && self.tickets.void_alone(ticket)
             })
         });
         if !is_kept {
@@ -166,7 +178,7 @@ impl L1 {
     ) -> bool {
         let Copy { mut resident, weight_bytes, ttl } = copy;
         let now = self.clock.now();
-        let limit = ttl.min(self.ttl).duration().map_or(Moment::NEVER, |ttl| now.plus(ttl));
+        let limit = ttl.duration().map_or(Moment::NEVER, |ttl| now.plus(ttl));
         let deadline = resident.fresh_until.min(limit);
         let weight = weight_bytes.saturating_add(key.as_str().len() as u64 + OVERHEAD_BYTES);
         resident.weight_bytes = weight;
@@ -255,7 +267,8 @@ impl Residency {
         match cause {
             RemovalCause::Capacity => self.evictions.fetch_add(1, Relaxed),
             RemovalCause::Expired => self.expirations.fetch_add(1, Relaxed),
-            _ => self.removals.fetch_add(1, Relaxed),
+            RemovalCause::Explicit => self.removals.fetch_add(1, Relaxed),
+            _ => 0,
         };
     }
 

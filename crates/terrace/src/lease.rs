@@ -6,7 +6,8 @@
 //! 3. Somebody else's lease is waited for, by looking for the value, for at most [`WAIT_MAX`]. After that the value is
 //!    loaded and returned, and kept nowhere: this node has no right to fill. Such a load is shared by those who came
 //!    while it ran, although only this node's invalidations can end it early.
-//! 4. A lease whose load brought nothing is given back.
+//! 4. A lease whose load brought nothing that can be stored is given back. One that is lost with its node runs out
+//!    after the keyspace's `load_timeout`, and after [`LEASE_MAX`] in any case.
 
 use crate::entry::{Found, Resident};
 use crate::read::Look;
@@ -14,8 +15,10 @@ use crate::space::View;
 use crate::telemetry::Event;
 use std::time::Duration;
 use terrace_core::remote::{FillOutcome, Lease, LeaseOutcome, LeaseToken};
-use terrace_core::{Key, Tag, Ttl, Version};
+use terrace_core::{Clock, Key, Moment, Tag, Ttl, Version};
 
+/// Longest lease, however long a load may take: a node that dies during a load leaves its lease behind.
+const LEASE_MAX: Duration = Duration::from_mins(5);
 /// Longest wait for somebody else's load.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 /// First pause between two looks for somebody else's value; it doubles up to [`PAUSE_MAX`].
@@ -82,11 +85,10 @@ impl View {
     ) -> Result<Right, Box<Found>> {
         let Some(l2) = self.l2() else { return self.right_without_l2() };
         let token = LeaseToken(random());
-        let start = self.shared.clock.precise();
-        let mut pause = PAUSE_MIN;
+        let duration = self.space.rules.load_timeout.min(LEASE_MAX);
+        let mut patience = Patience::new(&self.shared.clock);
         loop {
             let sent = self.shared.clock.now();
-            let duration = self.space.rules.load_timeout;
             let asked = l2
                 .call(&self.space, |remote| remote.lease(&self.space.namespace, key, token, duration, dead));
             match asked.await {
@@ -96,17 +98,14 @@ impl View {
                     Look::Miss { dead: seen } => dead = seen,
                     Look::Unknown => return Ok(Right::Unanchored),
                 },
-                Ok(LeaseOutcome::Held { .. }) => {
-                    if self.shared.clock.precise().since(start) >= WAIT_MAX {
-                        return Ok(Right::None);
-                    }
-                    crate::runtime::sleep(pause).await;
-                    pause = (pause * 2).min(PAUSE_MAX);
-                }
+                Ok(LeaseOutcome::Held { .. }) => {}
                 Err(_) => return Ok(Right::Unanchored),
             }
-            if self.space.pending.distrusts(key) {
+            if self.distrusts(key) {
                 return Ok(Right::Unanchored);
+            }
+            if !patience.pause(&self.shared.clock).await {
+                return Ok(Right::None);
             }
         }
     }
@@ -119,6 +118,12 @@ impl View {
                 tracing::debug!(namespace = %self.space.namespace, "a lease could not be given back");
             }
         }
+    }
+
+    /// [`View::give_back`] without waiting for an L2 that has just failed.
+    fn give_back_soon(&self, key: &Key, lease: &Lease) {
+        let (view, key, right) = (self.clone(), key.clone(), Right::Leased(lease.clone()));
+        self.shared.runtime.spawn_until_closed(async move { view.give_back(&key, &right).await });
     }
 
     /// Stores what was loaded in L2, if there is the right to.
@@ -144,24 +149,53 @@ impl View {
         let encoded = payload.len();
         let stamps = match self.stamps_since(tags, lease).await {
             Ok(Some(stamps)) => stamps,
-            Ok(None) => return Filled::Overtaken,
-            Err(_) => return Filled::WithoutL2 { is_anchored: false },
+            Ok(None) => {
+                self.give_back(key, right).await;
+                return Filled::Overtaken;
+            }
+            Err(_) => {
+                self.give_back_soon(key, lease);
+                return Filled::WithoutL2 { is_anchored: false };
+            }
         };
-        let Ok(sealed) = self.seal(key, payload, ttl, stamps) else { return Filled::Nowhere };
-        let Some(l2) = self.l2() else { return Filled::WithoutL2 { is_anchored: true } };
+        let (Ok(sealed), Some(l2)) = (self.seal(key, payload, ttl, stamps), self.l2()) else {
+            self.give_back(key, right).await;
+            return Filled::Nowhere;
+        };
         self.space.counters.add(Event::L2BytesWritten, sealed.as_bytes().len() as u64);
         let call = l2.call(&self.space, |remote| remote.fill(&self.space.namespace, key, lease, sealed, ttl));
         match call.await {
-            Ok(FillOutcome::Stored) => {
-                self.space.counters.count(Event::FillStored);
-                Filled::Yes { encoded }
+            Ok(FillOutcome::Stored) => Filled::Yes { encoded },
+            Ok(FillOutcome::Rejected) => Filled::Overtaken,
+            Err(_) => {
+                self.give_back_soon(key, lease);
+                Filled::WithoutL2 { is_anchored: false }
             }
-            Ok(FillOutcome::Rejected) => {
-                self.space.counters.count(Event::FillRejected);
-                Filled::Overtaken
-            }
-            Err(_) => Filled::WithoutL2 { is_anchored: false },
         }
+    }
+}
+
+/// The wait for somebody else, in pauses that grow.
+struct Patience {
+    start: Moment,
+    paused: Duration,
+    next: Duration,
+}
+
+impl Patience {
+    fn new(clock: &Clock) -> Self {
+        Self { start: clock.precise(), paused: Duration::ZERO, next: PAUSE_MIN }
+    }
+
+    /// Pauses, unless the wait has been long enough, by the clock or by the pauses alone. Returns whether it did.
+    async fn pause(&mut self, clock: &Clock) -> bool {
+        if self.paused.max(clock.precise().since(self.start)) >= WAIT_MAX {
+            return false;
+        }
+        crate::runtime::sleep(self.next).await;
+        self.paused += self.next;
+        self.next = (self.next * 2).min(PAUSE_MAX);
+        true
     }
 }
 

@@ -9,16 +9,16 @@
 //!    invalidation that returned on this node before.
 //! 3. L2 in trouble is a miss. It is counted; it fails no read.
 
+use crate::coherence::tickets::Ticket;
 use crate::entry::{Found, Resident, Tier};
 use crate::erased::Erased;
 use crate::error::Error;
 use crate::flight::{Boarding, Lead, Outcome};
-use crate::l1::Copy;
 use crate::lease::{Filled, Right};
 use crate::space::View;
 use crate::telemetry::Event;
 use futures_util::FutureExt;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use terrace_core::envelope::Envelope;
 use terrace_core::remote::{BoxFuture, Stored};
 use terrace_core::{Key, Moment, Tag, Ttl, Version};
@@ -44,83 +44,118 @@ pub(crate) enum Look {
     Unknown,
 }
 
+/// What a caller can do with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wanted {
+    /// The value, or the knowledge that the origin has none.
+    Answer,
+    /// The value: its own loader always brings one.
+    Value,
+}
+
 /// Flights that a caller joins in vain, because the key was invalidated meanwhile, before it begins its own.
 const VAIN_JOINS_MAX: usize = 2;
 
 impl View {
     /// Reads a key that nobody loads.
     pub(crate) async fn read(&self, key: &Key) -> Option<Found> {
+        let found = self.look(key).await;
+        self.count_lookup(found.as_ref());
+        found
+    }
+
+    /// [`View::read`], without counting it.
+    pub(crate) async fn look(&self, key: &Key) -> Option<Found> {
         if let Some(found) = self.look_in_l1(key.as_str()) {
             return Some(found);
         }
         let ticket = self.shared.tickets.take(self.name(key.as_str()));
-        let Look::Hit(found) = self.look_in_l2(key).await else {
-            self.space.counters.miss();
-            return None;
-        };
-        if let Some(l1) = self.l1() {
-            l1.keep(self.space.id, key, ticket, self.copy(found.resident.clone(), None, true));
-        }
-        self.space.counters.hit(Tier::L2);
+        let Look::Hit(found) = self.look_in_l2(key).await else { return None };
+        self.promote(ticket, key, &found);
         Some(found)
     }
 
-    /// Reads a key, and loads it if no tier has it.
+    /// Reads a key, and loads it if no tier has it. `known` is what L2 said of it just now, if it was asked.
     pub(crate) async fn read_or_load(
         &self,
         key: &Key,
+        known: Option<Look>,
+        wanted: Wanted,
+        load: impl FnOnce() -> Loading,
+    ) -> Result<Option<Found>, Error> {
+        let result = self.find_or_load(key, known, wanted, load).await;
+        self.count_lookup(result.as_ref().ok().and_then(Option::as_ref));
+        result
+    }
+
+    async fn find_or_load(
+        &self,
+        key: &Key,
+        mut known: Option<Look>,
+        wanted: Wanted,
         load: impl FnOnce() -> Loading,
     ) -> Result<Option<Found>, Error> {
         let mut vain_joins = 0;
-        let flight = loop {
+        let (lead, known) = loop {
             if let Some(found) = self.look_in_l1(key.as_str()) {
+                return Ok(Some(found));
+            }
+            if self.l1().is_none() && known.is_none() {
+                known = Some(self.look_in_l2(key).await);
+            }
+            let look = known.take();
+            if let Some(Look::Hit(found)) = look {
                 return Ok(Some(found));
             }
             let anew = vain_joins >= VAIN_JOINS_MAX;
             match self.space.flights.board(key, self.name(key.as_str()), &self.shared.tickets, anew) {
-                Boarding::Lead(lead) => break lead,
+                Boarding::Lead(lead) => break (lead, look),
                 Boarding::Wait(flight) => flight.call_over().await,
-                Boarding::Join(flight) => {
-                    self.space.counters.count(Event::Coalesced);
-                    match flight.joined().await {
-                        Some(result) => return self.count_flown(result),
-                        None => vain_joins += 1,
+                Boarding::Join(flight) => match flight.joined().await {
+                    Some(Ok(None)) if wanted == Wanted::Value => vain_joins += 1,
+                    Some(result) => {
+                        self.space.counters.count(Event::Coalesced);
+                        return result;
                     }
-                }
+                    None => vain_joins += 1,
+                },
             }
         };
-        self.begin()?;
-        let led = flight.flight();
-        self.shared.runtime.spawn(self.clone().fly(flight, key.clone(), load()));
-        self.count_flown(led.led().await)
+        let leave = self.begin()?;
+        let flight = lead.flight();
+        let loading = catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|panic| {
+            let error = panicked(&*panic);
+            Box::pin(async move { Err(error) })
+        });
+        self.shared.runtime.spawn_load(leave, self.clone().fly(lead, key.clone(), known, loading));
+        flight.led().await
     }
 
-    fn count_flown(&self, result: Result<Option<Found>, Error>) -> Result<Option<Found>, Error> {
-        match &result {
-            Ok(Some(found)) => self.space.counters.hit(found.tier),
-            _ => self.space.counters.miss(),
+    /// Counts one lookup, as a hit or as a miss.
+    pub(crate) fn count_lookup(&self, found: Option<&Found>) {
+        match found {
+            Some(found) => self.space.counters.hit(found.tier),
+            None => self.space.counters.miss(),
         }
-        result
     }
 
     /// A fresh copy in this process' memory.
     #[inline]
     pub(crate) fn look_in_l1(&self, text: &str) -> Option<Found> {
         let resident = self.l1()?.get_with(self.name(text), Resident::clone)?;
-        self.space.counters.hit(Tier::L1);
-        Some(Found { resident, tier: Tier::L1 })
+        Some(Found { resident, tier: Tier::L1, encoded: None })
     }
 
     /// A fresh copy that came between a caller's look and its ticket. A write without L2 has no other witness: a load
     /// that began then must not replace it.
     fn look_again(&self, text: &str) -> Option<Found> {
-        Some(Found { resident: self.l1()?.peek(self.name(text))?, tier: Tier::L1 })
+        Some(Found { resident: self.l1()?.peek(self.name(text))?, tier: Tier::L1, encoded: None })
     }
 
     /// A fresh value in L2.
     pub(crate) async fn look_in_l2(&self, key: &Key) -> Look {
         let Some(l2) = self.l2() else { return Look::Unknown };
-        if self.space.pending.distrusts(key) {
+        if self.distrusts(key) {
             return Look::Unknown;
         }
         let sent = self.shared.clock.now();
@@ -185,45 +220,54 @@ impl View {
             tags: (!tags.is_empty()).then(|| tags.into()),
             weight_bytes: 0,
         };
-        Found { resident, tier: Tier::L2 }
+        Found { resident, tier: Tier::L2, encoded: Some(envelope.payload.len()) }
     }
 
     /// The flight of one key, from L2 to the last step.
-    async fn fly(self, lead: Lead, key: Key, loading: Loading) {
-        let outcome = self.flown(&lead, &key, loading).await;
-        lead.end(outcome);
+    async fn fly(self, lead: Lead, key: Key, known: Option<Look>, loading: Loading) {
+        let flown = AssertUnwindSafe(self.flown(&lead, &key, known, loading)).catch_unwind().await;
+        lead.end(flown.unwrap_or_else(|panic| Outcome::Failed(panicked(&*panic))));
     }
 
-    async fn flown(&self, lead: &Lead, key: &Key, loading: Loading) -> Outcome {
+    async fn flown(&self, lead: &Lead, key: &Key, known: Option<Look>, loading: Loading) -> Outcome {
         if let Some(found) = self.look_again(key.as_str()) {
             return self.outcome(lead, Some(found));
         }
-        let right = match lead.calling(self.look_in_l2(key)).await {
-            Look::Hit(found) => return self.promote(lead, key, found),
+        let look = match known {
+            Some(look) => look,
+            None => lead.calling(self.look_in_l2(key)).await,
+        };
+        let right = match look {
+            Look::Hit(found) => Err(Box::new(found)),
             Look::Miss { dead } => lead.calling(self.obtain_right(key, dead)).await,
             Look::Unknown => self.right_without_l2(),
         };
         let right = match right {
             Ok(right) => right,
-            Err(found) => return self.promote(lead, key, *found),
+            Err(found) => {
+                self.promote(lead.ticket(), key, &found);
+                return self.outcome(lead, Some(*found));
+            }
         };
         match self.load(loading).await {
             Ok(Some(loaded)) => lead.calling(self.store(lead, key, right, loaded)).await,
             Ok(None) => {
-                self.give_back(key, &right).await;
+                lead.calling(self.give_back(key, &right)).await;
                 self.outcome(lead, None)
             }
             Err(error) => {
-                self.give_back(key, &right).await;
+                lead.calling(self.give_back(key, &right)).await;
                 Outcome::Failed(error)
             }
         }
     }
 
     /// Copies an L2 hit into L1.
-    fn promote(&self, lead: &Lead, key: &Key, found: Found) -> Outcome {
-        self.keep(lead, key, self.copy(found.resident.clone(), None, true));
-        self.outcome(lead, Some(found))
+    pub(crate) fn promote(&self, ticket: Ticket, key: &Key, found: &Found) {
+        if let Some(l1) = self.l1() {
+            let weight = self.weigh(&found.resident.value, found.encoded);
+            l1.keep(self.space.id, key, ticket, self.copy(found.resident.clone(), weight, true));
+        }
     }
 
     /// Runs the loader, come what may of it.
@@ -232,7 +276,7 @@ impl View {
         let ran = crate::runtime::within(limit, AssertUnwindSafe(loading).catch_unwind()).await;
         let result = match ran {
             None => Err(Error::LoadTimedOut { after: limit }),
-            Some(Err(panic)) => Err(Error::LoadPanicked { message: panic_message(&*panic).into() }),
+            Some(Err(panic)) => Err(panicked(&*panic)),
             Some(Ok(result)) => result,
         };
         self.space.counters.count(match &result {
@@ -248,32 +292,50 @@ impl View {
     async fn store(&self, lead: &Lead, key: &Key, right: Right, loaded: Loaded) -> Outcome {
         let ttl = loaded.ttl.unwrap_or(self.space.rules.ttl);
         let resident = self.entry(loaded.value, right.version(), ttl, &loaded.tags);
-        let found = Found { resident: resident.clone(), tier: Tier::Origin };
+        let found = Found { resident: resident.clone(), tier: Tier::Origin, encoded: None };
         if ttl.is_zero() {
             self.give_back(key, &right).await;
             return self.outcome(lead, Some(found));
         }
-        let filled = self.fill(key, &right, &resident, ttl, &loaded.tags).await;
-        match filled {
+        match self.fill(key, &right, &resident, ttl, &loaded.tags).await {
             Filled::Yes { encoded } => {
-                self.keep(lead, key, self.copy(resident, Some(encoded), true));
+                self.space.counters.count(Event::FillStored);
+                self.keep(lead, key, resident, Some(encoded), true);
                 self.outcome(lead, Some(found))
             }
             Filled::WithoutL2 { is_anchored } => {
-                self.keep(lead, key, self.copy(resident, None, is_anchored));
+                match self.keep(lead, key, resident, None, is_anchored) {
+                    Some(true) => self.space.counters.count(Event::FillStored),
+                    Some(false) => self.space.counters.count(Event::FillRejected),
+                    None => {}
+                }
                 self.outcome(lead, Some(found))
             }
             Filled::Nowhere => self.outcome(lead, Some(found)),
-            Filled::Overtaken => Outcome::Overtaken(Some(found)),
+            Filled::Overtaken => {
+                self.space.counters.count(Event::FillRejected);
+                Outcome::Overtaken(Some(found))
+            }
         }
     }
 
-    fn keep(&self, lead: &Lead, key: &Key, copy: Copy) {
-        if copy.weight_bytes > self.space.rules.value_bytes_max {
+    /// Keeps a loaded value in L1, unless its key was invalidated meanwhile. Returns whether it was not; `None` if the
+    /// value is nothing for L1.
+    fn keep(
+        &self,
+        lead: &Lead,
+        key: &Key,
+        resident: Resident,
+        encoded: Option<usize>,
+        is_anchored: bool,
+    ) -> Option<bool> {
+        let l1 = self.l1()?;
+        let weight = self.weigh(&resident.value, encoded);
+        if weight > self.space.rules.value_bytes_max {
             tracing::warn!(namespace = %self.space.namespace, "a loaded value is larger than the keyspace allows; it is not kept");
-        } else if let Some(l1) = self.l1() {
-            l1.keep(self.space.id, key, lead.ticket(), copy);
+            return None;
         }
+        Some(l1.keep(self.space.id, key, lead.ticket(), self.copy(resident, weight, is_anchored)))
     }
 
     /// The outcome of a flight: for everybody, unless the key was invalidated since it began.
@@ -284,6 +346,10 @@ impl View {
             Outcome::Overtaken(found)
         }
     }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+    Error::LoadPanicked { message: panic_message(panic).into() }
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {

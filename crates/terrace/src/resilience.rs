@@ -12,14 +12,12 @@
 //! so a dead L2 costs a read nothing; a slow one costs it the adapter's deadline.
 
 use crate::space::Space;
-use crate::telemetry::{Event, SpaceCounters};
-use futures_util::FutureExt;
-use futures_util::future::Shared;
-use parking_lot::Mutex;
+use crate::telemetry::Event;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use terrace_core::RemoteError;
-use terrace_core::remote::{BoxFuture, Remote, RemoteResult};
+use terrace_core::remote::{Remote, RemoteResult};
+use tokio::sync::Mutex;
 
 /// The second tier.
 pub(crate) struct L2 {
@@ -30,11 +28,11 @@ pub(crate) struct L2 {
 #[derive(Default)]
 pub(crate) struct Agreement {
     is_reached: AtomicBool,
-    attempt: Mutex<Option<Attempt>>,
+    /// How many attempts have failed.
+    failures: AtomicU64,
+    /// Held by the one who tries. What the last attempt failed with.
+    trying: Mutex<Option<RemoteError>>,
 }
-
-/// One attempt to agree, shared by all who wait for it.
-type Attempt = Shared<BoxFuture<'static, Result<(), RemoteError>>>;
 
 impl L2 {
     pub(crate) fn new(remote: Arc<dyn Remote>) -> Self {
@@ -53,9 +51,8 @@ impl L2 {
     ) -> Result<T, RemoteError> {
         if !space.agreement.is_reached.load(Ordering::Acquire) {
             self.agree(space).await?;
-            space.agreement.is_reached.store(true, Ordering::Release);
         }
-        counted(&space.counters, call(&*self.remote).await)
+        Self::counted(space, call(&*self.remote).await)
     }
 
     /// [`L2::call`] for one that answers about each of `expected` things.
@@ -76,27 +73,33 @@ impl L2 {
     }
 
     async fn agree(&self, space: &Space) -> Result<(), RemoteError> {
-        let attempt = {
-            let mut attempt = space.agreement.attempt.lock();
-            match attempt.as_ref().filter(|attempt| attempt.peek().is_none()) {
-                Some(running) => running.clone(),
-                None => attempt.insert(self.attempt(space)).clone(),
+        let Agreement { is_reached, failures, trying } = &space.agreement;
+        let failures_before = failures.load(Ordering::Acquire);
+        let mut last_failure = trying.lock().await;
+        if is_reached.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if let Some(error) =
+            last_failure.as_ref().filter(|_| failures.load(Ordering::Acquire) > failures_before)
+        {
+            return Err(error.clone());
+        }
+        let result = Self::counted(space, self.remote.open(&space.namespace).await);
+        match &result {
+            Ok(()) => is_reached.store(true, Ordering::Release),
+            Err(error) => {
+                *last_failure = Some(error.clone());
+                failures.fetch_add(1, Ordering::AcqRel);
             }
-        };
-        attempt.await
+        }
+        result
     }
 
-    fn attempt(&self, space: &Space) -> Attempt {
-        let (remote, namespace) = (Arc::clone(&self.remote), space.namespace.clone());
-        let counters = Arc::clone(&space.counters);
-        async move { counted(&counters, remote.open(&namespace).await) }.boxed().shared()
+    fn counted<T>(space: &Space, result: Result<T, RemoteError>) -> Result<T, RemoteError> {
+        space.counters.count(Event::L2RoundTrip);
+        result.inspect_err(|error| {
+            space.counters.l2_error(error);
+            tracing::debug!(namespace = %space.namespace, %error, "a call to L2 failed");
+        })
     }
-}
-
-fn counted<T>(counters: &SpaceCounters, result: Result<T, RemoteError>) -> Result<T, RemoteError> {
-    counters.count(Event::L2RoundTrip);
-    result.inspect_err(|error| {
-        counters.l2_error(error);
-        tracing::debug!(%error, "a call to L2 failed");
-    })
 }

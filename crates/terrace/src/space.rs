@@ -7,13 +7,12 @@ use crate::erased::{Erased, ValueFormat};
 use crate::error::Error;
 use crate::flight::Flights;
 use crate::l1::{Copy, KeyRef, L1, UNANCHORED_TTL_MAX};
-use crate::resilience::L2;
-use crate::runtime::Runtime;
+use crate::resilience::{Agreement, L2};
+use crate::runtime::{Leave, Runtime, Turn, Turns};
 use crate::telemetry::{SpaceCounters, Telemetry};
 use bytes::Bytes;
 use parking_lot::RwLock;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 use terrace_core::envelope::{Compression, Envelope, Limits, Sealed, TagStamp};
@@ -32,7 +31,7 @@ pub(crate) struct Shared {
     pub(crate) default_ttl: Ttl,
     pub(crate) cleanup_interval: Duration,
     pub(crate) spaces: RwLock<HashMap<Namespace, Arc<Space>>>,
-    pub(crate) is_cleaning: AtomicBool,
+    pub(crate) cleaning: Turns,
 }
 
 /// The rules of one namespace.
@@ -56,8 +55,8 @@ pub(crate) struct Space {
     pub(crate) flights: Flights,
     pub(crate) pending: Pending,
     pub(crate) counters: Arc<SpaceCounters>,
-    pub(crate) is_open_in_l2: AtomicBool,
-    pub(crate) is_delivering: AtomicBool,
+    pub(crate) agreement: Agreement,
+    pub(crate) deliveries: Turns,
 }
 
 /// One namespace of one cache: what every path of the library works on.
@@ -84,13 +83,23 @@ impl View {
         KeyRef { space: self.space.id, text }
     }
 
-    /// Refuses work after a shutdown, and sees to the background tasks before it.
-    pub(crate) fn begin(&self) -> Result<(), Error> {
-        if self.shared.runtime.is_closed() {
-            return Err(Error::Closed);
-        }
+    /// Leave to load or to change something, until the cache is closed. Sees to the background tasks.
+    pub(crate) fn begin(&self) -> Result<Leave, Error> {
+        let leave = self.shared.runtime.enter()?;
         self.shared.start_cleaning();
-        Ok(())
+        Ok(leave)
+    }
+
+    /// Makes a change: in a task of its own if it asks L2, so that it goes on when its caller goes away.
+    pub(crate) async fn carry_out<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let leave = self.begin()?;
+        if self.l2().is_none() {
+            return change.await;
+        }
+        self.shared.runtime.run(leave, change).await?
     }
 
     /// A new entry, written now.
@@ -106,14 +115,16 @@ impl View {
         }
     }
 
-    /// The L1 copy of an entry whose encoding, if it was needed, has `encoded` bytes.
-    pub(crate) fn copy(&self, resident: Resident, encoded: Option<usize>, is_anchored: bool) -> Copy {
-        let weight_bytes = match (encoded, self.shared.l1.as_ref()) {
-            (Some(bytes), _) => bytes as u64,
-            (None, Some(l1)) if l1.is_bounded_by_bytes => self.space.format.weight(&resident.value),
-            _ => self.space.format.quick_weight(&resident.value),
-        };
-        let ttl = self.space.rules.l1_ttl.unwrap_or(Ttl::After(Duration::ZERO));
+    /// What L1 counts a value as, besides its key and record. `encoded` is the length of its encoding, if known.
+    pub(crate) fn weigh(&self, value: &Erased, encoded: Option<usize>) -> u64 {
+        let is_exact = self.shared.l1.as_ref().is_some_and(|l1| l1.is_bounded_by_bytes);
+        self.space.format.weigh(value, encoded, is_exact)
+    }
+
+    /// The L1 copy of an entry.
+    pub(crate) fn copy(&self, resident: Resident, weight_bytes: u64, is_anchored: bool) -> Copy {
+        let longest = self.shared.l1.as_ref().map_or(Ttl::Never, |l1| l1.ttl_max(self.l2().is_some()));
+        let ttl = self.space.rules.l1_ttl.map_or(longest, |ttl| ttl.min(longest));
         let ttl = if is_anchored { ttl } else { ttl.min(Ttl::After(UNANCHORED_TTL_MAX)) };
         Copy { resident, weight_bytes, ttl }
     }
@@ -168,20 +179,20 @@ impl Shared {
     /// Expired copies removed in one go, before other tasks get their turn.
     const CLEANING_STEP: usize = 1024;
 
-    /// Starts the background expiry of L1, once, as soon as there is a runtime to run it.
+    /// Starts the background expiry of L1, unless it runs, as soon as there is a runtime to run it.
     pub(crate) fn start_cleaning(self: &Arc<Self>) {
-        if self.l1.is_none() || self.is_cleaning.load(Ordering::Relaxed) || !Runtime::is_available() {
+        if self.l1.is_none() || self.cleaning.are_taken() || !self.runtime.is_available() {
             return;
         }
-        if !self.is_cleaning.swap(true, Ordering::AcqRel) {
+        if let Some(turn) = self.cleaning.take() {
             let interval = self.cleanup_interval;
-            self.runtime.spawn_until_closed(clean(Arc::downgrade(self), interval));
+            self.runtime.spawn_until_closed(clean(Arc::downgrade(self), interval, turn));
         }
     }
 }
 
 /// Removes expired copies every `interval`, until the cache is gone.
-async fn clean(shared: Weak<Shared>, interval: Duration) {
+async fn clean(shared: Weak<Shared>, interval: Duration, _turn: Turn) {
     loop {
         crate::runtime::sleep(interval).await;
         loop {

@@ -44,7 +44,7 @@ impl View {
 
     /// Those of the stamps whose tags were not bumped since; `None` if that cannot be known.
     pub(crate) async fn alive(&self, stamps: &[TagStamp]) -> Option<Vec<TagStamp>> {
-        if self.space.pending.distrusts_tags(stamps) {
+        if self.distrusts_tags(stamps) {
             return None;
         }
         let mut tags: Vec<Tag> = stamps.iter().map(|stamp| stamp.tag.clone()).collect();
@@ -56,7 +56,8 @@ impl View {
     async fn generations(&self, tags: &[Tag]) -> Result<Vec<Generation>, RemoteError> {
         match self.l2() {
             Some(l2) if !tags.is_empty() => {
-                l2.call(&self.space, |remote| remote.generations(&self.space.namespace, tags)).await
+                let namespace = &self.space.namespace;
+                l2.call_each(&self.space, tags.len(), |remote| remote.generations(namespace, tags)).await
             }
             _ => Ok(Vec::new()),
         }

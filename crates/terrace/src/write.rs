@@ -18,8 +18,6 @@ use crate::error::Error;
 use crate::space::View;
 use crate::telemetry::Event;
 use bytes::Bytes;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 use terrace_core::remote::Invalidated as KeyInvalidated;
 use terrace_core::{Key, RemoteError, Tag, Ttl, Version};
 
@@ -63,13 +61,6 @@ pub struct Removed {
     pub effect: Effect,
 }
 
-/// First pause between two attempts to deliver what L2 has not seen; it doubles up to [`DELIVERY_PAUSE_MAX`].
-const DELIVERY_PAUSE_MIN: Duration = Duration::from_millis(50);
-/// Longest pause between two attempts.
-const DELIVERY_PAUSE_MAX: Duration = Duration::from_secs(2);
-/// Keys delivered in one call.
-const DELIVERY_KEYS_MAX: usize = 512;
-
 /// A value to be stored.
 pub(crate) struct Writing {
     pub(crate) key: Key,
@@ -78,56 +69,67 @@ pub(crate) struct Writing {
     pub(crate) tags: Vec<Tag>,
 }
 
+/// A value that can be stored: encoded, and weighed.
+struct Prepared {
+    key: Key,
+    value: Erased,
+    ttl: Ttl,
+    tags: Vec<Tag>,
+    payload: Bytes,
+    weight_bytes: u64,
+}
+
 /// A write under way: the L1 copy is dropped, L2 is still to be told.
 struct Begun {
     key: Key,
     resident: Resident,
     ttl: Ttl,
     ticket: Ticket,
-    /// Bytes of the encoding.
-    encoded: usize,
+    weight_bytes: u64,
 }
 
 impl View {
     /// Stores values in every tier: all are checked before the first is stored. Goes on if the caller goes away.
     pub(crate) async fn write(&self, writings: Vec<Writing>) -> Result<Vec<Written>, Error> {
-        self.begin()?;
+        let leave = self.begin()?;
         if self.l2().is_none() {
-            for writing in &writings {
-                self.check_weight(&writing.value)?;
-            }
-            return Ok(writings.into_iter().map(|writing| self.write_here(writing)).collect());
+            return self.write_all_here(writings);
         }
-        let payloads: Vec<Bytes> =
-            writings.iter().map(|writing| self.encode(&writing.value)).collect::<Result<_, _>>()?;
+        let prepared =
+            writings.into_iter().map(|writing| self.prepare(writing)).collect::<Result<Vec<_>, _>>()?;
         let view = self.clone();
-        self.shared.runtime.run(async move { view.write_through(writings, payloads).await }).await?
+        self.shared.runtime.run(leave, async move { view.write_through(prepared).await }).await?
     }
 
-    /// Stores a value where there is no L2.
-    fn write_here(&self, writing: Writing) -> Written {
+    /// Stores values where there is no L2.
+    fn write_all_here(&self, writings: Vec<Writing>) -> Result<Vec<Written>, Error> {
+        let weights = writings.iter().map(|writing| self.weigh(&writing.value, None)).collect::<Vec<_>>();
+        weights.iter().try_for_each(|&weight| self.check_size(weight))?;
+        let weighed = writings.into_iter().zip(weights);
+        Ok(weighed.map(|(writing, weight)| self.write_here(writing, weight)).collect())
+    }
+
+    fn write_here(&self, writing: Writing, weight_bytes: u64) -> Written {
         let Writing { key, value, ttl, tags } = writing;
         let version = self.shared.versions.next();
         if let Some(l1) = self.l1() {
-            let copy =
-                (!ttl.is_zero()).then(|| self.copy(self.entry(value, version, ttl, &tags), None, true));
+            let copy = (!ttl.is_zero())
+                .then(|| self.copy(self.entry(value, version, ttl, &tags), weight_bytes, true));
             l1.replace(self.space.id, &key, copy);
         }
         Written { effect: Effect::Applied, version, ttl }
     }
 
-    async fn write_through(
-        &self,
-        writings: Vec<Writing>,
-        payloads: Vec<Bytes>,
-    ) -> Result<Vec<Written>, Error> {
-        let all_tags: Vec<Vec<Tag>> = writings.iter().map(|writing| writing.tags.clone()).collect();
-        let begun: Vec<Begun> = writings
-            .into_iter()
-            .zip(&payloads)
-            .map(|(writing, payload)| self.begin_write(writing, payload.len()))
-            .collect();
-        match self.tell_set(&begun, payloads, &all_tags).await {
+    fn prepare(&self, writing: Writing) -> Result<Prepared, Error> {
+        let Writing { key, value, ttl, tags } = writing;
+        let payload = self.encode(&value)?;
+        let weight_bytes = self.weigh(&value, Some(payload.len()));
+        Ok(Prepared { key, value, ttl, tags, payload, weight_bytes })
+    }
+
+    async fn write_through(&self, prepared: Vec<Prepared>) -> Result<Vec<Written>, Error> {
+        let begun: Vec<Begun> = prepared.iter().map(|prepared| self.begin_write(prepared)).collect();
+        match self.tell_set(prepared).await {
             Ok(versions) => {
                 let ended = begun.into_iter().zip(versions);
                 Ok(ended
@@ -145,78 +147,65 @@ impl View {
         }
     }
 
-    fn begin_write(&self, writing: Writing, encoded: usize) -> Begun {
-        let Writing { key, value, ttl, tags } = writing;
-        self.drop_l1(&key);
+    fn begin_write(&self, prepared: &Prepared) -> Begun {
+        let Prepared { key, value, ttl, tags, payload: _, weight_bytes } = prepared;
+        self.drop_l1(key);
         let ticket = self.shared.tickets.take(self.name(key.as_str()));
-        let resident = self.entry(value, Version::ZERO, ttl, &tags);
-        Begun { key, resident, ttl, ticket, encoded }
+        let resident = self.entry(value.clone(), Version::ZERO, *ttl, tags);
+        Begun { key: key.clone(), resident, ttl: *ttl, ticket, weight_bytes: *weight_bytes }
     }
 
     fn end_write(&self, begun: Begun, effect: Effect, version: Version, keep: bool) -> Written {
-        let Begun { key, resident, ttl, ticket, encoded } = begun;
+        let Begun { key, resident, ttl, ticket, weight_bytes } = begun;
         if let Some(l1) = self.l1() {
             let is_anchored = effect == Effect::Applied;
             let copy = (keep && !ttl.is_zero())
-                .then(|| self.copy(Resident { version, ..resident }, Some(encoded), is_anchored));
-            match effect {
-                Effect::Applied => l1.settle(self.space.id, &key, ticket, copy),
-                Effect::Queued => l1.replace(self.space.id, &key, copy),
-            }
+                .then(|| self.copy(Resident { version, ..resident }, weight_bytes, is_anchored));
+            l1.settle(self.space.id, &key, ticket, copy);
         } else {
             self.drop_l1(&key);
         }
         Written { effect, version, ttl }
     }
 
-    /// Refuses a value that is too large, as far as its size is known without L2.
-    fn check_weight(&self, value: &Erased) -> Result<(), Error> {
-        let is_weighed = self.shared.l1.as_ref().is_some_and(|l1| l1.is_bounded_by_bytes);
-        let format = &self.space.format;
-        self.check_size(if is_weighed { format.weight(value) } else { format.quick_weight(value) })
-    }
-
-    async fn tell_set(
-        &self,
-        begun: &[Begun],
-        payloads: Vec<Bytes>,
-        all_tags: &[Vec<Tag>],
-    ) -> Result<Vec<Version>, RemoteError> {
+    async fn tell_set(&self, prepared: Vec<Prepared>) -> Result<Vec<Version>, RemoteError> {
         let Some(l2) = self.l2() else { return Ok(Vec::new()) };
-        let mut stamps = self.stamps(&all_tags.concat()).await?.into_iter();
-        let mut entries = Vec::with_capacity(begun.len());
-        for ((begun, payload), tags) in begun.iter().zip(payloads).zip(all_tags) {
+        let all_tags: Vec<Tag> = prepared.iter().flat_map(|prepared| prepared.tags.clone()).collect();
+        let mut stamps = self.stamps(&all_tags).await?.into_iter();
+        let mut entries = Vec::with_capacity(prepared.len());
+        for Prepared { key, ttl, tags, payload, .. } in prepared {
             let own = stamps.by_ref().take(tags.len()).collect();
-            let sealed = self.seal(&begun.key, payload, begun.ttl, own);
+            let sealed = self.seal(&key, payload, ttl, own);
             let sealed = sealed.map_err(|error| RemoteError::Refused { reason: error.to_string() })?;
             self.space.counters.add(Event::L2BytesWritten, sealed.as_bytes().len() as u64);
-            entries.push((begun.key.clone(), sealed, begun.ttl));
+            entries.push((key, sealed, ttl));
         }
         let namespace = &self.space.namespace;
-        if let [_] = entries.as_slice()
-            && let Some((_, sealed, ttl)) = entries.pop()
-        {
-            let version =
-                l2.call(&self.space, |remote| remote.set(namespace, &begun[0].key, sealed, ttl)).await?;
-            return Ok(vec![version]);
+        match entries.pop() {
+            None => Ok(Vec::new()),
+            Some((key, sealed, ttl)) if entries.is_empty() => {
+                Ok(vec![l2.call(&self.space, |remote| remote.set(namespace, &key, sealed, ttl)).await?])
+            }
+            Some(last) => {
+                entries.push(last);
+                let count = entries.len();
+                l2.call_each(&self.space, count, |remote| remote.set_many(namespace, entries)).await
+            }
         }
-        l2.call(&self.space, |remote| remote.set_many(namespace, entries)).await
     }
 
     /// Removes keys from every tier, in one round trip. Goes on if the caller goes away.
     pub(crate) async fn remove(&self, keys: Vec<Key>) -> Result<Vec<Removed>, Error> {
-        self.begin()?;
-        if self.l2().is_none() {
-            let removed =
-                keys.iter().map(|key| Removed { existed: self.drop_l1(key), effect: Effect::Applied });
-            return Ok(removed.collect());
-        }
         let view = self.clone();
-        self.shared.runtime.run(async move { view.remove_through(&keys).await }).await?
+        self.carry_out(async move { view.remove_through(&keys).await }).await
     }
 
-    async fn remove_through(&self, keys: &[Key]) -> Result<Vec<Removed>, Error> {
+    pub(crate) async fn remove_through(&self, keys: &[Key]) -> Result<Vec<Removed>, Error> {
         let mut existed: Vec<bool> = keys.iter().map(|key| self.drop_l1(key)).collect();
+        if self.l2().is_none() {
+            let here = existed.into_iter().map(|existed| Removed { existed, effect: Effect::Applied });
+            return Ok(here.collect());
+        }
         let told = self.tell_invalidate(keys).await;
         if told.is_err() {
             self.queue_keys(keys);
@@ -240,7 +229,8 @@ impl View {
     async fn tell_invalidate(&self, keys: &[Key]) -> Result<Vec<KeyInvalidated>, RemoteError> {
         match self.l2() {
             Some(l2) if !keys.is_empty() => {
-                l2.call(&self.space, |remote| remote.invalidate(&self.space.namespace, keys)).await
+                let namespace = &self.space.namespace;
+                l2.call_each(&self.space, keys.len(), |remote| remote.invalidate(namespace, keys)).await
             }
             _ => Ok(Vec::new()),
         }
@@ -260,50 +250,6 @@ impl View {
     fn queue_keys<'a>(&self, keys: impl IntoIterator<Item = &'a Key>) {
         self.space.pending.add_keys(keys);
         self.deliver_soon();
-    }
-
-    /// Starts delivering what L2 has not seen, unless that is going on.
-    pub(crate) fn deliver_soon(&self) {
-        if !self.space.is_delivering.swap(true, Ordering::AcqRel) {
-            let view = self.clone();
-            self.shared.runtime.spawn_until_closed(async move { view.deliver().await });
-        }
-    }
-
-    /// Delivers until nothing is left.
-    async fn deliver(&self) {
-        let mut pause = DELIVERY_PAUSE_MIN;
-        loop {
-            if self.deliver_once().await.is_err() {
-                crate::runtime::sleep(pause).await;
-                pause = (pause * 2).min(DELIVERY_PAUSE_MAX);
-                continue;
-            }
-            self.space.is_delivering.store(false, Ordering::Release);
-            let is_late =
-                !self.space.pending.is_empty() && !self.space.is_delivering.swap(true, Ordering::AcqRel);
-            if !is_late {
-                return;
-            }
-        }
-    }
-
-    /// Tries once to deliver what waits now.
-    pub(crate) async fn deliver_once(&self) -> Result<(), RemoteError> {
-        let Some(l2) = self.l2() else { return Ok(()) };
-        let delivery = self.space.pending.delivery();
-        let namespace = &self.space.namespace;
-        for rule in &delivery.rules {
-            l2.call(&self.space, |remote| remote.sweep(namespace, rule)).await?;
-        }
-        for tags in delivery.tags.chunks(DELIVERY_KEYS_MAX) {
-            l2.call(&self.space, |remote| remote.bump_tags(namespace, tags)).await?;
-        }
-        for keys in delivery.keys.chunks(DELIVERY_KEYS_MAX) {
-            l2.call(&self.space, |remote| remote.invalidate(namespace, keys)).await?;
-        }
-        self.space.pending.delivered(&delivery);
-        Ok(())
     }
 }
 

@@ -16,7 +16,7 @@
 //!   tell them apart.
 //! - `remove` also forgets that the key was evicted before; `remove_if` does not, and is used throughout.
 
-use super::{Leaving, Probe, Slot, Stored};
+use super::{Departure, Departures, Probe, Slot, Stored};
 use crate::bounds::{Bounds, Pricing};
 use equivalent::Equivalent;
 use parking_lot::Mutex;
@@ -42,7 +42,7 @@ pub(crate) struct ClockPro<K, V> {
 impl<K, V> ClockPro<K, V> {
     pub(super) fn new(bounds: Bounds) -> Self {
         let pricing = Pricing::new(bounds);
-        let spill = Arc::new(Spill { open: AtomicBool::new(false), items: Mutex::new(Leaving::new()) });
+        let spill = Arc::new(Spill { open: AtomicBool::new(false), items: Mutex::new(Departures::new()) });
         Self { cache: empty(pricing, &spill), pricing, spill }
     }
 
@@ -71,12 +71,12 @@ impl<K, V> ClockPro<K, V> {
         reveal.shown.into_inner()
     }
 
-    pub(super) fn insert(&mut self, stored: Stored<K>, slot: Slot<V>, leaving: &mut Leaving<K, V>) {
-        self.cache.insert_with_lifecycle(stored, slot, leaving);
+    pub(super) fn insert(&mut self, stored: Stored<K>, slot: Slot<V>, out: &mut Departures<K, V>) {
+        self.cache.insert_with_lifecycle(stored, slot, out);
     }
 
-    pub(super) fn remove<P: Probe<K>>(&mut self, probe: &P) -> Option<(Stored<K>, Slot<V>)> {
-        self.cache.remove_if(probe, |_| true)
+    pub(super) fn remove<P: Probe<K>>(&mut self, probe: &P) -> Option<Departure<K, V>> {
+        self.cache.remove_if(probe, |_| true).map(Departure::from)
     }
 
     pub(super) fn must_evict(&self, bytes: u64, old: Option<u64>) -> bool {
@@ -91,24 +91,24 @@ impl<K, V> ClockPro<K, V> {
 
     /// If the cache merely shrinks, the policy chooses what leaves. If it grows, or if costs change with the kind of
     /// the bounds, a new cache is filled: nothing leaves that fits, and what is hot is to be learned anew.
-    pub(super) fn resize(&mut self, bounds: Bounds, leaving: &mut Leaving<K, V>) {
+    pub(super) fn resize(&mut self, bounds: Bounds, out: &mut Departures<K, V>) {
         let pricing = Pricing::new(bounds);
         if pricing.costs_as(&self.pricing) && pricing.capacity() <= self.pricing.capacity() {
             self.spill.open.store(true, Ordering::Relaxed);
             self.cache.set_capacity(pricing.capacity());
             self.spill.open.store(false, Ordering::Relaxed);
-            leaving.append(&mut *self.spill.items.lock());
+            out.append(&mut *self.spill.items.lock());
         } else {
             let mut full = mem::replace(&mut self.cache, empty(pricing, &self.spill));
             for (stored, slot) in full.drain() {
-                self.cache.insert_with_lifecycle(stored, slot, leaving);
+                self.cache.insert_with_lifecycle(stored, slot, out);
             }
         }
         self.pricing = pricing;
     }
 
-    pub(super) fn into_each(mut self, each: impl FnMut((Stored<K>, Slot<V>))) {
-        self.cache.drain().for_each(each);
+    pub(super) fn into_each(mut self, each: impl FnMut(Departure<K, V>)) {
+        self.cache.drain().map(Departure::from).for_each(each);
     }
 }
 
@@ -212,17 +212,18 @@ struct Collect<K, V>(Arc<Spill<K, V>>);
 /// What `set_capacity` evicts, while it is open.
 struct Spill<K, V> {
     open: AtomicBool,
-    items: Mutex<Leaving<K, V>>,
+    items: Mutex<Departures<K, V>>,
 }
 
 impl<K, V> Lifecycle<Stored<K>, Slot<V>> for Collect<K, V> {
-    type RequestState = Leaving<K, V>;
+    type RequestState = Departures<K, V>;
 
-    fn on_evict(&self, leaving: &mut Leaving<K, V>, stored: Stored<K>, slot: Slot<V>) {
+    fn on_evict(&self, out: &mut Departures<K, V>, stored: Stored<K>, slot: Slot<V>) {
+        let departure = Departure::from((stored, slot));
         if self.0.open.load(Ordering::Relaxed) {
-            self.0.items.lock().push((stored, slot));
+            self.0.items.lock().push(departure);
         } else {
-            leaving.push((stored, slot));
+            out.push(departure);
         }
     }
 }

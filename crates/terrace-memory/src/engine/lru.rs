@@ -7,7 +7,7 @@
 //!
 //! A touch changes the list, so every hit needs the shard's lock for itself alone.
 
-use super::{Leaving, Probe, Slot, Stored};
+use super::{Departure, Departures, Probe, Slot, Stored};
 use crate::bounds::Bounds;
 use hashbrown::HashTable;
 
@@ -57,11 +57,11 @@ impl<K, V> Lru<K, V> {
         Some(&self.node(seat).slot)
     }
 
-    pub(super) fn insert(&mut self, stored: Stored<K>, slot: Slot<V>, leaving: &mut Leaving<K, V>) {
+    pub(super) fn insert(&mut self, stored: Stored<K>, slot: Slot<V>, out: &mut Departures<K, V>) {
         let seat = stored.identity.seat;
-        leaving.extend(self.take(seat));
+        out.extend(self.take(seat));
         if self.bounds.bytes != 0 && slot.bytes > self.bounds.bytes {
-            leaving.push((stored, slot));
+            out.push(Departure::from((stored, slot)));
             return;
         }
         self.bytes += u128::from(slot.bytes);
@@ -73,10 +73,10 @@ impl<K, V> Lru<K, V> {
         let nodes = &self.nodes;
         self.seats.insert_unique(hash, seat, |seat| node_at(nodes, *seat).stored.hash);
         self.link_newest(seat);
-        self.evict_surplus(leaving);
+        self.evict_surplus(out);
     }
 
-    pub(super) fn remove<P: Probe<K>>(&mut self, probe: &P) -> Option<(Stored<K>, Slot<V>)> {
+    pub(super) fn remove<P: Probe<K>>(&mut self, probe: &P) -> Option<Departure<K, V>> {
         let seat = self.find(probe)?.stored.identity.seat;
         self.take(seat)
     }
@@ -95,13 +95,13 @@ impl<K, V> Lru<K, V> {
         self.seats.len()
     }
 
-    pub(super) fn resize(&mut self, bounds: Bounds, leaving: &mut Leaving<K, V>) {
+    pub(super) fn resize(&mut self, bounds: Bounds, out: &mut Departures<K, V>) {
         self.bounds = bounds;
-        self.evict_surplus(leaving);
+        self.evict_surplus(out);
     }
 
-    pub(super) fn into_each(self, mut each: impl FnMut((Stored<K>, Slot<V>))) {
-        self.nodes.into_iter().flatten().for_each(|node| each((node.stored, node.slot)));
+    pub(super) fn into_each(self, mut each: impl FnMut(Departure<K, V>)) {
+        self.nodes.into_iter().flatten().for_each(|node| each(Departure::from((node.stored, node.slot))));
     }
 
     fn find<P: Probe<K>>(&self, probe: &P) -> Option<&Node<K, V>> {
@@ -115,14 +115,14 @@ impl<K, V> Lru<K, V> {
         (entries != 0 && self.seats.len() > entries) || (bytes != 0 && self.bytes > u128::from(bytes))
     }
 
-    fn evict_surplus(&mut self, leaving: &mut Leaving<K, V>) {
+    fn evict_surplus(&mut self, out: &mut Departures<K, V>) {
         while self.is_over() {
-            leaving.extend(self.take(self.oldest));
+            out.extend(self.take(self.oldest));
         }
     }
 
     /// Takes the entry out of a seat, if it has one.
-    fn take(&mut self, seat: u32) -> Option<(Stored<K>, Slot<V>)> {
+    fn take(&mut self, seat: u32) -> Option<Departure<K, V>> {
         let hash = self.nodes.get(seat as usize)?.as_ref()?.stored.hash;
         self.unlink(seat);
         if let Ok(entry) = self.seats.find_entry(hash, |other| *other == seat) {
@@ -130,7 +130,7 @@ impl<K, V> Lru<K, V> {
         }
         let Node { stored, slot, .. } = self.nodes[seat as usize].take()?;
         self.bytes -= u128::from(slot.bytes);
-        Some((stored, slot))
+        Some(Departure::from((stored, slot)))
     }
 
     fn node(&self, seat: u32) -> &Node<K, V> {

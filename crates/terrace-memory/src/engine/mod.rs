@@ -14,6 +14,7 @@ mod lru;
 
 use crate::bounds::Bounds;
 use crate::builder::Policy;
+use crate::listener::RemovalCause;
 use default::ClockPro;
 use equivalent::Equivalent;
 use lru::Lru;
@@ -77,8 +78,36 @@ impl<V> Slot<V> {
     }
 }
 
-/// What an operation pushed out of an engine.
-pub(crate) type Leaving<K, V> = SmallVec<[(Stored<K>, Slot<V>); 2]>;
+/// An entry on its way out. It is dropped outside all locks.
+#[derive(Debug)]
+pub(crate) struct Departure<K, V> {
+    pub(crate) stored: Stored<K>,
+    pub(crate) slot: Slot<V>,
+    /// `None` for a value that was never held.
+    pub(crate) cause: Option<RemovalCause>,
+}
+
+impl<K, V> Departure<K, V> {
+    /// A value that finds no seat.
+    pub(crate) fn never_held(hash: u64, key: K, slot: Slot<V>) -> Self {
+        let identity = Identity { seat: u32::MAX, edition: 0 };
+        Self { stored: Stored { hash, identity, key }, slot, cause: None }
+    }
+
+    /// Gives the cause, which is another if the entry has expired at `latest`.
+    pub(crate) fn because(&mut self, cause: RemovalCause, latest: Moment) {
+        self.cause = Some(if self.slot.expired(latest) { RemovalCause::Expired } else { cause });
+    }
+}
+
+impl<K, V> From<(Stored<K>, Slot<V>)> for Departure<K, V> {
+    fn from((stored, slot): (Stored<K>, Slot<V>)) -> Self {
+        Self { stored, slot, cause: None }
+    }
+}
+
+/// What one operation takes out: mostly nothing, or one or two. An engine adds to it without giving causes.
+pub(crate) type Departures<K, V> = SmallVec<[Departure<K, V>; 2]>;
 
 /// A way to find an entry.
 pub(crate) trait Probe<K>: Hash + Equivalent<Stored<K>> {
@@ -191,14 +220,14 @@ impl<K, V> Engine<K, V> {
         either!(self, engine => engine.visit(probe, show))
     }
 
-    /// Puts an entry in. Whatever leaves for it is pushed to `leaving`: the old value of the same seat, what was
+    /// Puts an entry in. Whatever leaves for it is added to `out`: the old value of the same seat, what was
     /// evicted, and the new value itself if it does not fit.
-    pub(crate) fn insert(&mut self, stored: Stored<K>, slot: Slot<V>, leaving: &mut Leaving<K, V>) {
-        either!(self, engine => engine.insert(stored, slot, leaving));
+    pub(crate) fn insert(&mut self, stored: Stored<K>, slot: Slot<V>, out: &mut Departures<K, V>) {
+        either!(self, engine => engine.insert(stored, slot, out));
     }
 
     /// Takes an entry out.
-    pub(crate) fn remove<P: Probe<K>>(&mut self, probe: &P) -> Option<(Stored<K>, Slot<V>)> {
+    pub(crate) fn remove<P: Probe<K>>(&mut self, probe: &P) -> Option<Departure<K, V>> {
         either!(self, engine => engine.remove(probe))
     }
 
@@ -211,13 +240,13 @@ impl<K, V> Engine<K, V> {
         either!(self, engine => engine.len())
     }
 
-    /// Changes the bounds. What no longer fits is pushed to `leaving`.
-    pub(crate) fn resize(&mut self, bounds: Bounds, leaving: &mut Leaving<K, V>) {
-        either!(self, engine => engine.resize(bounds, leaving));
+    /// Changes the bounds. What no longer fits is added to `out`.
+    pub(crate) fn resize(&mut self, bounds: Bounds, out: &mut Departures<K, V>) {
+        either!(self, engine => engine.resize(bounds, out));
     }
 
     /// Hands out all entries, in no order.
-    pub(crate) fn into_each(self, each: impl FnMut((Stored<K>, Slot<V>))) {
+    pub(crate) fn into_each(self, each: impl FnMut(Departure<K, V>)) {
         either!(self, engine => engine.into_each(each));
     }
 }

@@ -353,7 +353,7 @@ impl Player<'_> {
             Operation::EndLease(index) => self.rig.end_lease(self.namespace, &key(*index)).await,
             Operation::LoseCounter(index) => self.rig.lose_counter(self.namespace, partition(index)).await,
             Operation::LoseGenerations(index) => {
-                self.rig.lose_generations(self.namespace, partition(index)).await
+                self.rig.lose_generations(self.namespace, partition(index)).await;
             }
             other => unreachable!("nothing is lost: {other:?}"),
         }

@@ -13,6 +13,7 @@
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, Ordering};
 use terrace_core::envelope::TagStamp;
 use terrace_core::remote::SweepRule;
@@ -45,7 +46,8 @@ pub(crate) struct Delivery {
     pub(crate) keys: Vec<Key>,
     pub(crate) tags: Vec<Tag>,
     pub(crate) rules: Vec<SweepRule>,
-    until: u64,
+    /// The number of the last addition in it.
+    pub(crate) until: u64,
 }
 
 impl Pending {
@@ -138,13 +140,27 @@ impl Pending {
         }
     }
 
-    /// Forgets what a delivery brought to L2, but not what was added since.
-    pub(crate) fn delivered(&self, delivery: &Delivery) {
-        self.change(|queue| {
-            queue.keys.retain(|_, added| *added > delivery.until);
-            queue.tags.retain(|_, added| *added > delivery.until);
-            queue.rules.retain(|(_, added)| *added > delivery.until);
-        });
+    /// Forgets keys that a delivery brought to L2, but not those that were added again since.
+    pub(crate) fn delivered_keys(&self, keys: &[Key], until: u64) {
+        self.change(|queue| forget(&mut queue.keys, keys, until));
+    }
+
+    /// Forgets tags that a delivery brought to L2, but not those that were added again since.
+    pub(crate) fn delivered_tags(&self, tags: &[Tag], until: u64) {
+        self.change(|queue| forget(&mut queue.tags, tags, until));
+    }
+
+    /// Forgets a rule that a delivery brought to L2, unless it was added again since.
+    pub(crate) fn delivered_rule(&self, rule: &SweepRule, until: u64) {
+        self.change(|queue| queue.rules.retain(|(waiting, added)| waiting != rule || *added > until));
+    }
+}
+
+fn forget<T: Hash + Eq>(waiting: &mut HashMap<T, u64>, delivered: &[T], until: u64) {
+    for item in delivered {
+        if waiting.get(item).is_some_and(|added| *added <= until) {
+            waiting.remove(item);
+        }
     }
 }
 
@@ -176,7 +192,7 @@ mod tests {
         pending.add_keys([&key("a")]);
         assert!(pending.distrusts(&key("a")));
         assert!(!pending.distrusts(&key("b")));
-        pending.delivered(&pending.delivery());
+        pending.delivered_keys(&[key("a")], pending.delivery().until);
         assert!(!pending.distrusts(&key("a")));
         assert!(pending.is_empty());
     }
@@ -187,7 +203,7 @@ mod tests {
         pending.add_keys([&key("a"), &key("b")]);
         let delivery = pending.delivery();
         pending.add_keys([&key("a")]);
-        pending.delivered(&delivery);
+        pending.delivered_keys(&delivery.keys, delivery.until);
         assert!(pending.distrusts(&key("a")));
         assert!(!pending.distrusts(&key("b")));
     }

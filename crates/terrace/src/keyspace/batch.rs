@@ -5,12 +5,14 @@
 
 use super::{EntryOptions, Keyspace};
 use crate::Tier;
+use crate::coherence::tickets::Ticket;
 use crate::entry::{Entry, Found};
 use crate::error::Error;
 use crate::read::Look;
 use crate::space::View;
 use crate::telemetry::{Event, Op};
 use crate::write::{Effect, Removed, Writing, Written};
+use futures_util::future::join_all;
 use std::any::Any;
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -105,15 +107,29 @@ where
         let counters = &self.view.space.counters;
         let timer = counters.timer();
         let texts = texts(keys)?;
-        let result = if self.origin.is_some() {
-            let reads = texts.iter().zip(keys).map(|(text, key)| self.find_text(text, || key.to_owned()));
-            futures_util::future::join_all(reads).await.into_iter().collect()
-        } else {
-            Ok(self.view.read_many(&texts).await)
-        };
+        let looks = self.view.look_for_many(&texts).await;
+        let looks = looks.into_iter().zip(texts.iter().zip(keys));
+        let finds = looks.map(|(look, (text, key))| self.find_after(look, text, || key.to_owned()));
+        let result = join_all(finds).await.into_iter().collect();
         let farthest = if self.origin.is_some() { Tier::Origin } else { self.farthest() };
         counters.observe(Op::Get, farthest, timer);
         result
+    }
+
+    /// What became of one key of a batch, and of its load if there is an origin.
+    async fn find_after(
+        &self,
+        look: Look,
+        text: &Key,
+        owned: impl FnOnce() -> K,
+    ) -> Result<Option<Found>, Error> {
+        let found = match (look, &self.origin) {
+            (Look::Hit(found), _) => Some(found),
+            (look, Some(origin)) => return self.find_through(&**origin, text, Some(look), owned).await,
+            (_, None) => None,
+        };
+        self.view.count_lookup(found.as_ref());
+        Ok(found)
     }
 }
 
@@ -122,60 +138,75 @@ fn texts<Q: CacheKey>(keys: &[Q]) -> Result<Vec<Key>, Error> {
 }
 
 impl View {
-    /// [`View::read`] for many keys.
-    async fn read_many(&self, keys: &[Key]) -> Vec<Option<Found>> {
-        let mut found: Vec<Option<Found>> = keys.iter().map(|key| self.look_in_l1(key.as_str())).collect();
-        let missing: Vec<usize> = (0..keys.len()).filter(|&at| found[at].is_none()).collect();
-        let tickets: Vec<_> =
+    /// [`View::look`] for many keys: what L1 has, and what L2 says of the rest, in one round trip.
+    async fn look_for_many(&self, keys: &[Key]) -> Vec<Look> {
+        let mut looks: Vec<Look> =
+            keys.iter().map(|key| self.look_in_l1(key.as_str()).map_or(Look::Unknown, Look::Hit)).collect();
+        let missing: Vec<usize> = (0..keys.len()).filter(|&at| !matches!(looks[at], Look::Hit(_))).collect();
+        let tickets: Vec<Ticket> =
             missing.iter().map(|&at| self.shared.tickets.take(self.name(keys[at].as_str()))).collect();
         let asked: Vec<Key> = missing.iter().map(|&at| keys[at].clone()).collect();
-        let looks = self.look_in_l2_for_many(&asked).await;
-        for ((at, ticket), look) in missing.into_iter().zip(tickets).zip(looks) {
-            let Look::Hit(hit) = look else {
-                self.space.counters.miss();
-                continue;
-            };
-            if let Some(l1) = self.l1() {
-                l1.keep(self.space.id, &keys[at], ticket, self.copy(hit.resident.clone(), None, true));
+        let answers = self.look_in_l2_for_many(&asked).await;
+        for ((at, ticket), look) in missing.into_iter().zip(tickets).zip(answers) {
+            if let Look::Hit(found) = &look {
+                self.promote(ticket, &keys[at], found);
             }
-            self.space.counters.hit(Tier::L2);
-            found[at] = Some(hit);
+            looks[at] = look;
         }
-        found
+        looks
     }
 
+    /// [`View::look_in_l2`] for many keys.
     async fn look_in_l2_for_many(&self, keys: &[Key]) -> Vec<Look> {
+        let unknown = || keys.iter().map(|_| Look::Unknown).collect();
+        let Some(l2) = self.l2().filter(|_| !keys.is_empty()) else { return unknown() };
+        let trusted: Vec<bool> = keys.iter().map(|key| !self.distrusts(key)).collect();
         let sent = self.shared.clock.now();
-        let stored = match self.l2() {
-            Some(l2) if !keys.is_empty() => {
-                l2.call(&self.space, |remote| remote.get_many(&self.space.namespace, keys)).await
-            }
-            _ => return keys.iter().map(|_| Look::Unknown).collect(),
-        };
-        let Ok(stored) = stored else { return keys.iter().map(|_| Look::Unknown).collect() };
-        let opened: Vec<Option<(Envelope, &Stored)>> = keys
+        let namespace = &self.space.namespace;
+        let read = l2.call_each(&self.space, keys.len(), |remote| remote.get_many(namespace, keys)).await;
+        let Ok(stored) = read else { return unknown() };
+        let opened = keys.iter().zip(&stored).map(|(key, stored)| Some(self.open(key, stored.as_ref()?)));
+        let opened: Vec<Option<Option<Envelope>>> = opened.collect();
+        let stamps: Vec<TagStamp> = opened
             .iter()
-            .zip(&stored)
-            .map(|(key, stored)| {
-                let stored = stored.as_ref().filter(|_| !self.space.pending.distrusts(key))?;
-                Some((self.open(key, stored)?, stored))
-            })
+            .flatten()
+            .flatten()
+            .filter(|envelope| !self.distrusts_tags(&envelope.tags))
+            .flat_map(|envelope| envelope.tags.iter().cloned())
             .collect();
-        let all_stamps: Vec<TagStamp> =
-            opened.iter().flatten().flat_map(|(envelope, _)| envelope.tags.iter().cloned()).collect();
-        let alive = self.alive(&all_stamps).await.unwrap_or_default();
-        opened.into_iter().map(|entry| self.judge(entry, &alive, sent)).collect()
+        let alive = self.alive(&stamps).await;
+        let judged = stored.iter().zip(&opened).zip(trusted);
+        judged
+            .map(|((stored, envelope), is_trusted)| match (stored, envelope) {
+                _ if !is_trusted => Look::Unknown,
+                (Some(stored), Some(envelope)) => {
+                    self.judge(envelope.as_ref(), stored, alive.as_deref(), sent)
+                }
+                _ => Look::Miss { dead: None },
+            })
+            .collect()
     }
 
-    /// Makes a hit of an envelope whose tags are all alive.
-    fn judge(&self, entry: Option<(Envelope, &Stored)>, alive: &[TagStamp], sent: Moment) -> Look {
-        let Some((envelope, stored)) = entry else { return Look::Unknown };
-        if !envelope.tags.iter().all(|stamp| alive.contains(stamp)) {
-            return Look::Unknown;
+    /// [`View::examine`] of what was opened, given the stamps of all tags that are alive; `None` if that cannot be
+    /// known.
+    fn judge(
+        &self,
+        envelope: Option<&Envelope>,
+        stored: &Stored,
+        alive: Option<&[TagStamp]>,
+        sent: Moment,
+    ) -> Look {
+        let dead = Look::Miss { dead: Some(stored.claimed_version()) };
+        let Some(envelope) = envelope else { return dead };
+        match alive {
+            _ if envelope.tags.is_empty() => {}
+            None => return Look::Unknown,
+            Some(alive) if !envelope.tags.iter().all(|stamp| alive.contains(stamp)) => return dead,
+            Some(_) => {}
         }
-        match self.decode(&envelope) {
-            Some(value) => Look::Hit(Self::found(value, &envelope, stored, sent)),
-            None => Look::Unknown,
+        match self.decode(envelope) {
+            Some(value) => Look::Hit(Self::found(value, envelope, stored, sent)),
+            None => dead,
         }
     }
 }

@@ -88,7 +88,8 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
         self
     }
 
-    /// How long a load may take before it is dropped; also how long its lease lasts. Default: 30 s.
+    /// How long a load may take before it is dropped. Its lease lasts as long, but at most 5 minutes: what a longer load
+    /// brings is returned, and kept nowhere. Default: 30 s.
     pub fn load_timeout(mut self, limit: Duration) -> Self {
         self.rules.load_timeout = limit;
         self
@@ -143,8 +144,8 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             flights: crate::flight::Flights::default(),
             pending: crate::coherence::pending::Pending::default(),
             counters,
-            is_open_in_l2: false.into(),
-            is_delivering: false.into(),
+            agreement: crate::resilience::Agreement::default(),
+            deliveries: crate::runtime::Turns::default(),
         })?;
         Ok(Keyspace { view: View { shared, space }, tagger, origin: None })
     }

@@ -5,8 +5,10 @@
 
 mod batch;
 mod builder;
+mod options;
 
 pub use builder::KeyspaceBuilder;
+pub use options::EntryOptions;
 
 use crate::Tier;
 use crate::entry::{Entry, Found, remaining};
@@ -14,7 +16,7 @@ use crate::erased::{Erased, typed};
 use crate::error::{Error, LoadError, LoadFailure};
 use crate::invalidate::{Invalidated, Invalidation};
 use crate::origin::Origin;
-use crate::read::{Loaded, Loading};
+use crate::read::{Loaded, Loading, Look, Wanted};
 use crate::space::View;
 use crate::telemetry::{Event, Op};
 use crate::write::{Effect, Removed, Writing, Written, check_tags};
@@ -24,38 +26,6 @@ use std::fmt;
 use std::sync::Arc;
 use terrace_core::remote::{BoxFuture, SweepRule};
 use terrace_core::{CacheKey, Key, Tag, Ttl};
-
-/// What one entry has different from its keyspace.
-///
-/// # Examples
-/// ```
-/// use std::time::Duration;
-/// let options = terrace::EntryOptions::default().ttl(Duration::from_secs(5)).tag("org:7")?;
-/// # Ok::<(), terrace::KeyError>(())
-/// ```
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct EntryOptions {
-    ttl: Option<Ttl>,
-    tags: Vec<Tag>,
-}
-
-impl EntryOptions {
-    /// How long the entry is fresh. Zero keeps nothing, and removes what is there.
-    #[must_use]
-    pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
-        self.ttl = Some(ttl.into());
-        self
-    }
-
-    /// Adds a tag.
-    ///
-    /// # Errors
-    /// [`KeyError`](crate::KeyError) if the text cannot be a tag.
-    pub fn tag(mut self, tag: &str) -> Result<Self, crate::KeyError> {
-        self.tags.push(Tag::new(tag)?);
-        Ok(self)
-    }
-}
 
 /// A user's function from an entry to its tags.
 type Tagger<K, V> = dyn Fn(&K, &V) -> Vec<Tag> + Send + Sync;
@@ -198,7 +168,7 @@ where
         Some(typed(resident.value))
     }
 
-    /// Whether a tier has a fresh value of the key. The origin is not asked.
+    /// Whether a tier has a fresh value of the key. The origin is not asked, and statistics do not count it as a lookup.
     ///
     /// # Errors
     /// [`Error::Key`] if the key cannot be one.
@@ -208,7 +178,7 @@ where
         Q: CacheKey + ?Sized,
     {
         let key = key.with_text(Key::new)?;
-        Ok(self.view.read(&key).await.is_some())
+        Ok(self.view.look(&key).await.is_some())
     }
 
     /// The value of a key; if no tier has it, the loader is run and its value kept.
@@ -277,7 +247,7 @@ where
                 loading.await.map(Some).map_err(|error| Error::Load(LoadFailure::new(error)))
             })
         };
-        let found = self.view.read_or_load(&text, load).await?;
+        let found = self.view.read_or_load(&text, None, Wanted::Value, load).await?;
         counters.observe(Op::Get, found.as_ref().map_or(Tier::Origin, |found| found.tier), timer);
         found.map(Found::into_value).ok_or(LoadError::Cache(Error::Closed))
     }
@@ -397,7 +367,10 @@ where
     {
         let timer = self.view.space.counters.timer();
         let text = key.with_text(Key::new)?;
-        let found = self.find_text(&text, || key.to_owned()).await?;
+        let found = match &self.origin {
+            None => self.view.read(&text).await,
+            Some(origin) => self.find_through(&**origin, &text, None, || key.to_owned()).await?,
+        };
         let farthest = match &found {
             Some(found) => found.tier,
             None if self.origin.is_some() => Tier::Origin,
@@ -407,17 +380,19 @@ where
         Ok(found)
     }
 
-    async fn find_text(&self, text: &Key, owned: impl FnOnce() -> K) -> Result<Option<Found>, Error> {
-        match &self.origin {
-            None => Ok(self.view.read(text).await),
-            Some(origin) => {
-                let load = || {
-                    let key = owned();
-                    self.loading(key.clone(), EntryOptions::default(), origin(key))
-                };
-                self.view.read_or_load(text, load).await
-            }
-        }
+    /// Reads a key through `origin`. `known` is what L2 said of it just now, if it was asked.
+    async fn find_through(
+        &self,
+        origin: &BoundOrigin<K, V>,
+        text: &Key,
+        known: Option<Look>,
+        owned: impl FnOnce() -> K,
+    ) -> Result<Option<Found>, Error> {
+        let load = || {
+            let key = owned();
+            self.loading(key.clone(), EntryOptions::default(), origin(key))
+        };
+        self.view.read_or_load(text, known, Wanted::Answer, load).await
     }
 
     /// A load with its value made typeless, and tagged.

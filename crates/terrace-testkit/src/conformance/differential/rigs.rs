@@ -15,11 +15,15 @@ impl Rig for FakeRig {
     }
 
     fn end_value<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> BoxFuture<'a, ()> {
-        Box::pin(async { drop(self.0.evict(namespace, key)) })
+        Box::pin(async {
+            self.0.evict(namespace, key);
+        })
     }
 
     fn end_lease<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> BoxFuture<'a, ()> {
-        Box::pin(async { drop(self.0.lose_lease(namespace, key)) })
+        Box::pin(async {
+            self.0.lose_lease(namespace, key);
+        })
     }
 
     fn lose_counter<'a>(&'a self, namespace: &'a Namespace, partition: Partition) -> BoxFuture<'a, ()> {

@@ -1,0 +1,10 @@
+//! The built program, run as a person or a script runs it.
+
+mod check;
+mod demo;
+mod http;
+mod process;
+mod replay;
+mod replay_redis;
+mod serve;
+mod verbs;

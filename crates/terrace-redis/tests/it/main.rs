@@ -1,0 +1,13 @@
+//! The adapter against real servers.
+//!
+//! Tests that only read and write share a server, each under a prefix of its own; tests that kill, halt or fill a
+//! server start one for themselves.
+
+mod contract;
+mod cost;
+mod faults;
+mod globs;
+mod limits;
+mod messages;
+mod security;
+mod support;

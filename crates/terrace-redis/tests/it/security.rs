@@ -1,0 +1,140 @@
+//! Who we are to the server, who it is to us, and what must not be seen.
+
+use crate::support::{Shared, adapter, key, namespace, read, set};
+use terrace_core::remote::{Remote, RemoteError};
+use terrace_redis::{Redis, RedisBuilder};
+use terrace_testkit::server::RedisServer;
+
+const SECRET: &str = "s3cret-w0rd";
+
+fn build(builder: RedisBuilder) -> Redis {
+    builder.build().expect("valid settings")
+}
+
+async fn refusal(builder: RedisBuilder) -> String {
+    let redis = build(builder);
+    let error = redis.health().await.expect_err("refused");
+    assert!(matches!(error, RemoteError::Refused { .. }), "{error}");
+    let text = format!("{error} {error:?} {redis:?}");
+    assert!(!text.contains(SECRET), "{text}");
+    text
+}
+
+#[tokio::test]
+async fn a_password_is_needed_and_never_shown() {
+    let Some(server) = RedisServer::builder().password(SECRET).start().await else { return };
+    let namespace = namespace("auth");
+    let redis = build(adapter(&server).password(SECRET));
+    redis.open(&namespace).await.expect("it knows the password");
+    set(&redis, &namespace, &key("key"), "value").await;
+    let url = format!("redis://:{SECRET}@{}", server.address());
+    let redis = build(Redis::url(&url).expect("a valid URL"));
+    assert_eq!(read(&redis, &namespace, &key("key")).await.as_deref(), Some("value"));
+
+    assert!(refusal(adapter(&server)).await.contains("NOAUTH"));
+    assert!(refusal(adapter(&server).password(format!("{SECRET}x"))).await.contains("WRONGPASS"));
+}
+
+#[tokio::test]
+async fn a_password_that_changes_is_noticed_and_recovered_from() {
+    let Some(server) = RedisServer::builder().password(SECRET).start().await else { return };
+    let redis = build(adapter(&server).password(SECRET));
+    redis.health().await.expect("it is well");
+    server.cli(&["config", "set", "requirepass", "another"]).await;
+    server.cli(&["-a", "another", "client", "kill", "type", "normal"]).await;
+    let refused =
+        async || redis.health().await.err().filter(|error| matches!(error, RemoteError::Refused { .. }));
+    let error = terrace_testkit::wait::until_some("the refusal", refused).await;
+    assert!(error.to_string().contains("WRONGPASS"), "{error}");
+    server.cli(&["-a", "another", "config", "set", "requirepass", SECRET]).await;
+    crate::support::until_served(&redis).await;
+}
+
+#[tokio::test]
+async fn an_acl_user_needs_what_the_documentation_says() {
+    let documented = "app on >s3cret-w0rd ~terrace:* &terrace:* -@all +get +pttl +set +unlink +hget +hmget +hset \
+                      +hsetnx +hdel +hexists +hlen +xadd +scan +evalsha +script|load +publish +time +ping";
+    let narrow = documented.replace("~terrace:*", "~other:*").replace("app", "narrow");
+    let Some(server) = RedisServer::builder().acl(documented).acl(&narrow).start().await else { return };
+    let redis = build(adapter(&server).username("app").password(SECRET).partitions(2));
+    terrace_testkit::conformance::remote::check(&redis, "acl").await;
+
+    let redis = build(adapter(&server).username("narrow").password(SECRET));
+    let error = redis.get(&namespace("users"), &key("key")).await.expect_err("not its keys");
+    assert!(matches!(&error, RemoteError::Refused { reason } if reason.starts_with("NOPERM")), "{error}");
+}
+
+#[tokio::test]
+async fn databases_are_apart() {
+    let Some(server) = RedisServer::start().await else { return };
+    let namespace = namespace("db");
+    let (zero, three) = (build(adapter(&server)), build(adapter(&server).database(3)));
+    zero.open(&namespace).await.expect("it opens");
+    three.open(&namespace).await.expect("it opens");
+    set(&three, &namespace, &key("key"), "in three").await;
+    assert_eq!(read(&zero, &namespace, &key("key")).await, None);
+    let url = format!("{}/3", server.url());
+    let by_url = build(Redis::url(&url).expect("a valid URL"));
+    assert_eq!(read(&by_url, &namespace, &key("key")).await.as_deref(), Some("in three"));
+    let error = build(adapter(&server).database(1000)).health().await.expect_err("there are 16");
+    assert!(error.to_string().contains("DB index is out of range"), "{error}");
+}
+
+#[tokio::test]
+async fn tls_is_spoken_and_the_peer_is_verified() {
+    let Some(server) = RedisServer::builder().tls().start().await else { return };
+    let authority = server.authority().expect("it has TLS");
+    let stranger = server.stranger().expect("it has TLS");
+    let namespace = namespace("tls");
+    for address in [server.address(), format!("localhost:{}", server.port())] {
+        let redis = build(Redis::address(&address).root_certificate(authority));
+        redis.open(&namespace).await.expect("it opens");
+        set(&redis, &namespace, &key("key"), "value").await;
+        assert_eq!(read(&redis, &namespace, &key("key")).await.as_deref(), Some("value"));
+    }
+    let by_url = Redis::url(&server.url()).expect("a valid URL");
+    let redis = build(by_url.root_certificate(authority));
+    assert_eq!(read(&redis, &namespace, &key("key")).await.as_deref(), Some("value"));
+
+    let error =
+        build(adapter(&server).root_certificate(stranger)).health().await.expect_err("not its authority");
+    assert!(error.to_string().contains("certificate"), "{error}");
+    assert!(build(adapter(&server)).health().await.is_err(), "a server with TLS is not spoken to without");
+}
+
+#[tokio::test]
+async fn nodes_have_to_agree_on_partitions() {
+    let Some(shared) = Shared::find().await else { return };
+    let namespace = namespace("agreed");
+    shared.redis().open(&namespace).await.expect("the first one decides");
+    shared.redis().open(&namespace).await.expect("the second one agrees");
+    let other = build(shared.builder().partitions(64));
+    let error = other.open(&namespace).await.expect_err("another number");
+    assert!(matches!(error, RemoteError::Mismatch { .. }), "{error}");
+    assert!(
+        error.to_string().contains("namespace `agreed` has 256 partitions, and this node is set to 64"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn prefixes_that_look_like_patterns_and_siblings_are_apart() {
+    let Some(shared) = Shared::find().await else { return };
+    let namespace = namespace("users");
+    let sweep = terrace_core::remote::SweepRule::All;
+    let endings = ["*", "?", "[a-z]", "a", "ab", "\\", "\\*"];
+    let deployments: Vec<Redis> = endings
+        .iter()
+        .map(|ending| build(shared.builder().key_prefix(format!("{}{ending}", shared.prefix))))
+        .collect();
+    for redis in &deployments {
+        redis.open(&namespace).await.expect("it opens");
+        set(redis, &namespace, &key("key"), "value").await;
+    }
+    for (index, redis) in deployments.iter().enumerate() {
+        assert_eq!(redis.sweep(&namespace, &sweep).await.expect("it succeeds"), 1, "{}", endings[index]);
+        for (other, redis) in deployments.iter().enumerate() {
+            assert_eq!(read(redis, &namespace, &key("key")).await.is_some(), other > index);
+        }
+    }
+}

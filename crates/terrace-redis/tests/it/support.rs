@@ -1,0 +1,153 @@
+//! What the tests have in common.
+
+use redis::aio::MultiplexedConnection;
+use std::time::Duration;
+use terrace_core::remote::{BoxFuture, Remote};
+use terrace_core::{Key, Namespace, Partition, Ttl, Version};
+use terrace_redis::{Redis, RedisBuilder};
+use terrace_testkit::conformance::differential::{Change, Rig};
+use terrace_testkit::conformance::samples;
+use terrace_testkit::server::{RedisServer, redis_url, unique_prefix};
+use terrace_testkit::wait;
+
+pub(crate) const LONG: Ttl = Ttl::After(Duration::from_hours(1));
+
+pub(crate) fn namespace(text: &str) -> Namespace {
+    Namespace::new(text).expect("a valid namespace")
+}
+
+pub(crate) fn key(text: &str) -> Key {
+    Key::new(text).expect("a valid key")
+}
+
+/// A connection past the adapter, to see and do what it does not.
+pub(crate) async fn raw(url: &str) -> MultiplexedConnection {
+    let client = redis::Client::open(url).expect("a valid URL");
+    client.get_multiplexed_async_connection().await.expect("the server is up")
+}
+
+/// The adapter on the shared server, under a prefix that no other test has.
+pub(crate) struct Shared {
+    pub(crate) url: String,
+    pub(crate) prefix: String,
+}
+
+impl Shared {
+    pub(crate) async fn find() -> Option<Self> {
+        Some(Self { url: redis_url().await?, prefix: unique_prefix() })
+    }
+
+    pub(crate) fn builder(&self) -> RedisBuilder {
+        Redis::url(&self.url).expect("a valid URL").key_prefix(&self.prefix)
+    }
+
+    pub(crate) fn redis(&self) -> Redis {
+        self.builder().build().expect("valid settings")
+    }
+
+    pub(crate) async fn raw(&self) -> MultiplexedConnection {
+        raw(&self.url).await
+    }
+}
+
+/// The adapter on a server of the test's own.
+pub(crate) fn adapter(server: &RedisServer) -> RedisBuilder {
+    Redis::address(&server.address())
+}
+
+/// The name of a value, lease or table on the server.
+pub(crate) fn physical(prefix: &str, namespace: &Namespace, partition: Partition, rest: &str) -> String {
+    format!("{prefix}1:{{{namespace}.{}}}:{rest}", partition.0)
+}
+
+pub(crate) async fn set(remote: &dyn Remote, namespace: &Namespace, key: &Key, text: &str) -> Version {
+    let value = samples::sealed(namespace, key, text, LONG);
+    remote.set(namespace, key, value, LONG).await.expect("a set succeeds")
+}
+
+pub(crate) async fn read(remote: &dyn Remote, namespace: &Namespace, key: &Key) -> Option<String> {
+    let stored = remote.get(namespace, key).await.expect("a read succeeds");
+    stored.map(|stored| samples::opened(namespace, key, &stored.bytes).1)
+}
+
+/// Waits until the adapter is served again.
+pub(crate) async fn until_served(redis: &Redis) {
+    wait::until_some("the adapter to be served", async || redis.health().await.ok()).await;
+}
+
+/// The adapter as a [`Rig`].
+pub(crate) struct RedisRig {
+    pub(crate) redis: Redis,
+    pub(crate) raw: MultiplexedConnection,
+    pub(crate) prefix: String,
+    pub(crate) partitions: u16,
+}
+
+impl RedisRig {
+    async fn unlink(&self, namespace: &Namespace, partition: Partition, rest: &str) {
+        let name = physical(&self.prefix, namespace, partition, rest);
+        let unlinked = redis::cmd("UNLINK").arg(name).exec_async(&mut self.raw.clone()).await;
+        unlinked.expect("an unlink succeeds");
+    }
+
+    fn partition(&self, namespace: &Namespace, key: &Key) -> Partition {
+        Partition::of(namespace, key.as_str(), self.partitions)
+    }
+}
+
+impl Rig for RedisRig {
+    fn remote(&self) -> &dyn Remote {
+        &self.redis
+    }
+
+    fn end_value<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> BoxFuture<'a, ()> {
+        Box::pin(
+            async move { self.unlink(namespace, self.partition(namespace, key), &format!("d:{key}")).await },
+        )
+    }
+
+    fn end_lease<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> BoxFuture<'a, ()> {
+        Box::pin(
+            async move { self.unlink(namespace, self.partition(namespace, key), &format!("l:{key}")).await },
+        )
+    }
+
+    fn lose_counter<'a>(&'a self, namespace: &'a Namespace, partition: Partition) -> BoxFuture<'a, ()> {
+        Box::pin(self.unlink(namespace, partition, "s"))
+    }
+
+    fn lose_generations<'a>(&'a self, namespace: &'a Namespace, partition: Partition) -> BoxFuture<'a, ()> {
+        Box::pin(self.unlink(namespace, partition, "g"))
+    }
+
+    fn log<'a>(&'a self, namespace: &'a Namespace, partition: Partition) -> BoxFuture<'a, Vec<Change>> {
+        Box::pin(async move {
+            let name = physical(&self.prefix, namespace, partition, "log");
+            read_log(&mut self.raw.clone(), &name).await.into_iter().map(|(_, change)| change).collect()
+        })
+    }
+}
+
+/// A partition's log: the id and the content of each entry.
+pub(crate) async fn read_log(raw: &mut MultiplexedConnection, name: &str) -> Vec<(String, Change)> {
+    type Entry = (String, Vec<(String, String)>);
+    let asked = redis::cmd("XRANGE").arg(name).arg("-").arg("+").query_async::<Vec<Entry>>(raw).await;
+    let entry = |(id, fields): Entry| {
+        assert_eq!(fields.len(), 1, "an entry holds its message and nothing else");
+        assert_eq!(fields[0].0, "m");
+        (id, change(&fields[0].1))
+    };
+    asked.expect("the log is a stream").into_iter().map(entry).collect()
+}
+
+/// What a message says.
+pub(crate) fn change(message: &str) -> Change {
+    let parts: Vec<&str> = message.splitn(6, ' ').collect();
+    let [format, previous, sequence, origin, operation, argument] = parts[..] else {
+        panic!("a message has six parts: {message:?}")
+    };
+    assert_eq!(format, "1");
+    assert!(origin.len() == 16 && origin.bytes().all(|byte| byte.is_ascii_hexdigit()), "{message:?}");
+    let number = |text: &str| text.parse().expect("a whole number in decimal digits");
+    Change { previous: number(previous), sequence: number(sequence), what: format!("{operation} {argument}") }
+}

@@ -1,0 +1,13 @@
+//! The service, over real sockets.
+
+mod bad_input;
+mod config;
+mod connections;
+mod environment;
+mod fuzz;
+mod l2;
+mod postgres;
+mod secrets;
+mod shapes;
+mod sqlite;
+mod support;

@@ -1,0 +1,101 @@
+//! Telling L2 of the invalidations that it has not seen yet.
+//!
+//! 1. One delivery per namespace runs at a time. Whoever queues an invalidation, or meets a key that L2 is not believed
+//!    about, sees to it that one runs.
+//! 2. What was delivered is forgotten piece by piece, so that an L2 that answers now and then is told everything.
+//! 3. A piece that L2 refuses does not hold up the others.
+
+use crate::runtime::{Turn, sleep};
+use crate::space::View;
+use std::time::Duration;
+use terrace_core::envelope::TagStamp;
+use terrace_core::{Key, RemoteError};
+
+/// First pause between two attempts to deliver what L2 has not seen; it doubles up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// Longest pause between two attempts.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Keys or tags delivered in one call.
+const BATCH_MAX: usize = 512;
+
+impl View {
+    /// Whether what L2 holds under `key` may be older than an invalidation that it has not seen.
+    pub(crate) fn distrusts(&self, key: &Key) -> bool {
+        self.see_to(self.space.pending.distrusts(key))
+    }
+
+    /// Whether one of these tags of an entry in L2 was invalidated, and L2 has not seen it.
+    pub(crate) fn distrusts_tags(&self, tags: &[TagStamp]) -> bool {
+        self.see_to(self.space.pending.distrusts_tags(tags))
+    }
+
+    fn see_to(&self, is_distrusted: bool) -> bool {
+        if is_distrusted {
+            self.deliver_soon();
+        }
+        is_distrusted
+    }
+
+    /// Starts delivering what L2 has not seen, unless that is going on.
+    pub(crate) fn deliver_soon(&self) {
+        if self.space.deliveries.are_taken() || !self.shared.runtime.is_available() {
+            return;
+        }
+        if let Some(turn) = self.space.deliveries.take() {
+            let view = self.clone();
+            self.shared.runtime.spawn_until_closed(async move { view.deliver(turn).await });
+        }
+    }
+
+    /// Delivers until nothing is left.
+    async fn deliver(&self, mut turn: Turn) {
+        let mut pause = PAUSE_MIN;
+        loop {
+            if self.deliver_once().await.is_err() {
+                sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+                continue;
+            }
+            drop(turn);
+            if self.space.pending.is_empty() {
+                return;
+            }
+            let Some(again) = self.space.deliveries.take() else { return };
+            turn = again;
+        }
+    }
+
+    /// Tries once to deliver what waits now. Fails if some of it is left.
+    pub(crate) async fn deliver_once(&self) -> Result<(), RemoteError> {
+        let Some(l2) = self.l2() else { return Ok(()) };
+        let Self { space, .. } = self;
+        let (namespace, pending) = (&space.namespace, &space.pending);
+        let delivery = pending.delivery();
+        let mut refusal = Ok(());
+        let mut note = |result: Result<(), RemoteError>| match result {
+            Err(error) if error.is_retryable() => Err(error),
+            Err(error) => {
+                refusal = Err(error);
+                Ok(false)
+            }
+            Ok(()) => Ok(true),
+        };
+        for keys in delivery.keys.chunks(BATCH_MAX) {
+            let told = l2.call_each(space, keys.len(), |remote| remote.invalidate(namespace, keys)).await;
+            if note(told.map(drop))? {
+                pending.delivered_keys(keys, delivery.until);
+            }
+        }
+        for tags in delivery.tags.chunks(BATCH_MAX) {
+            if note(l2.call(space, |remote| remote.bump_tags(namespace, tags)).await)? {
+                pending.delivered_tags(tags, delivery.until);
+            }
+        }
+        for rule in &delivery.rules {
+            if note(l2.call(space, |remote| remote.sweep(namespace, rule)).await.map(drop))? {
+                pending.delivered_rule(rule, delivery.until);
+            }
+        }
+        refusal
+    }
+}
