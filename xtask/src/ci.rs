@@ -41,13 +41,19 @@ const STEPS: [Step; 7] = [
 /// The error of the first step that failed, or [`Interrupted`].
 pub(crate) fn run(stop: &Stop) -> Result<()> {
     let begin = now();
+    let (lines, first) = run_all(&STEPS, stop)?;
+    eprintln!("\n== summary\n{}\n{:>7.1} s  in all", lines.join("\n"), begin.elapsed().as_secs_f64());
+    first.map_or(Ok(()), Err)
+}
+
+/// A line for each step, and the first error.
+fn run_all(steps: &[Step], stop: &Stop) -> Result<(Vec<String>, Option<Error>)> {
     let mut lines = Vec::new();
     let mut first: Option<Error> = None;
-    for (name, step) in STEPS {
+    for (name, step) in steps {
         eprintln!("\n== {name}");
         let begin = now();
-        let outcome = step(stop);
-        let what = match outcome {
+        let what = match step(stop) {
             Ok(Outcome::Passed) => "ok".to_owned(),
             Ok(Outcome::Skipped(why)) => format!("SKIP: {why}"),
             Err(error) if error.is::<Interrupted>() => return Err(error),
@@ -59,8 +65,7 @@ pub(crate) fn run(stop: &Stop) -> Result<()> {
         };
         lines.push(format!("{:>7.1} s  {name:<11} {what}", begin.elapsed().as_secs_f64()));
     }
-    eprintln!("\n== summary\n{}\n{:>7.1} s  in all", lines.join("\n"), begin.elapsed().as_secs_f64());
-    first.map_or(Ok(()), Err)
+    Ok((lines, first))
 }
 
 fn passed(command: &mut std::process::Command, stop: &Stop) -> Result<Outcome> {
@@ -109,7 +114,7 @@ fn advisories(stop: &Stop) -> Result<Outcome> {
         stop.check()?;
         return Ok(Outcome::Skipped(format!("the advisory database cannot be fetched here ({error:#})")));
     }
-    passed(cargo_deny().args(["check", "--disable-fetch", "advisories"]), stop)
+    passed(cargo_deny().args(["check", "advisories"]), stop)
 }
 
 fn fetch_advisories(stop: &Stop) -> Result<()> {
@@ -121,4 +126,32 @@ fn fetch_advisories(stop: &Stop) -> Result<()> {
     let mut fetch = Group::start(&mut command, Signal::TERM)?;
     let status = wait_for("the advisory database", ADVISORIES_WITHIN, stop, || fetch.ended())?;
     process::success("cargo deny fetch", status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_failure_hides_no_other_and_nothing_is_skipped_in_silence() {
+        let steps: [Step; 4] = [
+            ("good", |_| Ok(Outcome::Passed)),
+            ("bad", |_| anyhow::bail!("broken")),
+            ("absent", |_| Ok(Outcome::Skipped("no network".to_owned()))),
+            ("worse", |_| anyhow::bail!("lost")),
+        ];
+        let (lines, first) = run_all(&steps, &Stop::default()).unwrap();
+        let ends = ["ok", "FAILED: broken", "SKIP: no network", "FAILED: lost"];
+        assert!(lines.iter().zip(ends).all(|(line, end)| line.ends_with(end)), "{lines:?}");
+        assert_eq!(first.unwrap().to_string(), "the step bad");
+    }
+
+    #[test]
+    fn a_request_to_stop_ends_it_early() {
+        let steps: [Step; 2] =
+            [("first", |stop| stop.check().map(|()| Outcome::Passed)), ("second", |_| panic!("ran"))];
+        let stop = Stop::default();
+        stop.request(15);
+        assert!(run_all(&steps, &stop).is_err());
+    }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::process::{Stop, cargo, is_executable, is_root, on_path, run_to_the_end, wait_for};
+use crate::process::{Failed, Stop, cargo, is_executable, is_root, on_path, run_to_the_end, wait_for};
 use crate::services::{postgres::Postgres, redis::Redis};
 
 /// How long another package manager may keep its lock.
@@ -98,7 +98,9 @@ pub(crate) fn servers(stop: &Stop) -> Result<()> {
     if !is_root() {
         bail!("missing: {names}. Type this, then start again:\n\n    sudo {command}\n");
     }
-    apt_get(&missing, stop).with_context(|| format!("cannot install {names}; type yourself: {command}"))?;
+    let outcome = apt_get(&missing, stop);
+    stop.check()?;
+    outcome.with_context(|| format!("cannot install {names}; type yourself: {command}"))?;
     ensure!(self::missing().is_empty(), "{names} installed, but the programs are not where they should be");
     Ok(())
 }
@@ -118,8 +120,11 @@ fn apt_get(packages: &[&str], stop: &Stop) -> Result<()> {
         .args(packages)
         .env("DEBIAN_FRONTEND", "noninteractive")
         .stdout(Stdio::null());
-    run_to_the_end(&mut install, stop)?;
-    packages.iter().try_for_each(|package| not_at_boot(package))
+    let outcome = run_to_the_end(&mut install, stop);
+    if !outcome.as_ref().is_err_and(anyhow::Error::is::<Failed>) {
+        packages.iter().try_for_each(|package| not_at_boot(package))?;
+    }
+    outcome
 }
 
 /// Asks for the package lists, waiting for whoever else is at it. Old lists may do as well, so a failure only speaks up.

@@ -9,6 +9,7 @@
 mod ci;
 mod install;
 pub mod process;
+mod replay;
 pub mod services;
 mod test;
 pub mod tidy;
@@ -41,6 +42,8 @@ enum Task {
     },
     /// The rules of this project that no common tool knows
     Tidy,
+    /// Recorded requests through the service, in front of real servers, every value checked
+    Replay(replay::Args),
     /// A command beside a fresh Redis and PostgreSQL, which end with it
     WithServers {
         /// The command; it finds the addresses in `TERRACE_TEST_REDIS_URL` and `TERRACE_TEST_POSTGRES_URL`
@@ -66,6 +69,7 @@ fn run(task: &Task, stop: &Stop) -> Result<()> {
         Task::Ci => ci::run(stop),
         Task::Test { filter } => test::run(filter, stop),
         Task::Tidy => tidy::run(&root()),
+        Task::Replay(args) => replay::run(args, stop),
         Task::WithServers { command } => services::run_beside(command, stop),
     }
 }

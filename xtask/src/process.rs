@@ -41,13 +41,15 @@ fn pause() {
 pub struct Stop(Arc<AtomicUsize>);
 
 impl Stop {
-    /// Listens for Ctrl-C, SIGTERM and SIGHUP from now on.
+    /// Listens for Ctrl-C, SIGTERM and SIGHUP from now on; `nohup` is respected.
     ///
     /// # Errors
     /// When the operating system refuses the handlers.
     pub fn on_signals() -> Result<Self> {
         let stop = Self::default();
-        for (signal, number) in [(SIGINT, 2), (SIGTERM, 15), (SIGHUP, 1)] {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let hang_up = (!is_ignored(&status, 1)).then_some((SIGHUP, 1));
+        for (signal, number) in [(SIGINT, 2), (SIGTERM, 15)].into_iter().chain(hang_up) {
             signal_hook::flag::register_usize(signal, Arc::clone(&stop.0), number)
                 .context("cannot listen for signals")?;
         }
@@ -67,6 +69,13 @@ impl Stop {
             Ok(signal) => Err(Interrupted { signal }.into()),
         }
     }
+}
+
+/// Whether the status of a process says that it ignores signal `number`.
+fn is_ignored(status: &str, number: usize) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (number - 1) & 1 == 1
 }
 
 /// The task was asked to end by a signal.
@@ -419,6 +428,13 @@ mod tests {
         };
         assert_eq!(code("exit 100"), (100, "sh -c exit 100 failed (exit code 100)".to_owned()));
         assert_eq!(code("kill -9 $$"), (1, "sh -c kill -9 $$ was ended by signal 9".to_owned()));
+    }
+
+    #[test]
+    fn ignored_signals_are_known() {
+        let status = "SigBlk:\t0000000000000004\nSigIgn:\t0000000000001001\n";
+        assert_eq!([1, 2, 13, 15].map(|number| is_ignored(status, number)), [true, false, true, false]);
+        assert!(!is_ignored("", 1));
     }
 
     #[test]

@@ -51,7 +51,11 @@ pub(crate) struct Args {
 /// When something cannot be installed, built or started, a request fails, a value is wrong, or after a request to stop.
 pub(crate) fn run(args: &Args, stop: &Stop) -> Result<()> {
     let missing = args.traces.iter().find(|trace| !trace.is_file());
-    ensure!(missing.is_none(), "there is no trace {}", missing.map_or_else(String::new, |path| path.display().to_string()));
+    ensure!(
+        missing.is_none(),
+        "there is no trace {}",
+        missing.map_or_else(String::new, |path| path.display().to_string())
+    );
     install::servers(stop)?;
     process::run(cargo().args(["build", "--release", "-p", "terrace-cli"]).current_dir(crate::root()), stop)?;
     let folder = tempfile::tempdir()?;
@@ -141,7 +145,8 @@ fn listening_on(text: &str) -> Option<String> {
 }
 
 fn terrace() -> std::process::Command {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
     let mut command = tied(target.join("release/terrace"), "TERM", None);
     // The servers of this task are the only ones that the service is to know.
     for name in ["REDIS_URL", "REDIS_ADDR", "TERRACE_CONFIG", "TERRACE_URL"] {
@@ -156,7 +161,10 @@ mod tests {
 
     #[test]
     fn the_address_is_read_from_what_the_service_prints() {
-        assert_eq!(listening_on("listening on http://127.0.0.1:4711\n").as_deref(), Some("http://127.0.0.1:4711"));
+        assert_eq!(
+            listening_on("listening on http://127.0.0.1:4711\n").as_deref(),
+            Some("http://127.0.0.1:4711")
+        );
         assert_eq!(listening_on("listening on http://127.0.0.1:47"), None, "the line is not complete");
         assert_eq!(listening_on("starting"), None);
     }

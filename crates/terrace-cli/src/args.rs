@@ -76,7 +76,7 @@ pub(crate) struct DemoArgs {
     pub(crate) duration: Option<Duration>,
 
     /// Requests per second of the load
-    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rate: u32,
 
     /// Rows in the origin

@@ -67,21 +67,21 @@ impl Stop {
     }
 
     /// A stop that SIGINT and SIGTERM trigger, and `after` if given. A second signal ends the process.
-    pub(crate) fn on_signals(after: Option<Duration>) -> (StopHandle, Self) {
+    pub(crate) fn on_signals(after: Option<Duration>) -> anyhow::Result<Self> {
         let (handle, stop) = Self::new();
         let on_signal = handle.clone();
+        let signals = Signals::listen()?;
         spawn(async move {
-            first_signal().await;
+            signals.first().await;
             on_signal.stop();
         });
         if let Some(after) = after {
-            let on_deadline = handle.clone();
             spawn(async move {
                 sleep(after).await;
-                on_deadline.stop();
+                handle.stop();
             });
         }
-        (handle, stop)
+        Ok(stop)
     }
 
     /// Whether it is time to stop.
@@ -115,37 +115,57 @@ pub(crate) enum Signal {
     Terminate = 15,
 }
 
-/// Waits for the first signal. The second ends the process.
-pub(crate) async fn first_signal() -> Signal {
-    let signal = next_signal().await;
-    spawn(async {
-        let second = next_signal().await;
-        std::process::exit(SHELL_SIGNAL_BASE + second as i32);
-    });
-    signal
-}
-
 /// What a shell adds to the number of a signal to make an exit code.
 const SHELL_SIGNAL_BASE: i32 = 128;
 
-#[cfg(unix)]
-async fn next_signal() -> Signal {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => Signal::Interrupt,
-        _ = terminate.recv() => Signal::Terminate,
-    }
+/// The ear for signals. What comes after it began to listen is heard, however late it is asked.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(windows)]
+    interrupt: tokio::signal::windows::CtrlC,
 }
 
-#[cfg(not(unix))]
-async fn next_signal() -> Signal {
-    if tokio::signal::ctrl_c().await.is_err() {
-        return std::future::pending().await;
+impl Signals {
+    /// Begins to listen.
+    #[cfg(unix)]
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
-    Signal::Interrupt
+
+    /// Begins to listen.
+    #[cfg(windows)]
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        Ok(Self { interrupt: tokio::signal::windows::ctrl_c()? })
+    }
+
+    /// Waits for the first signal. From then on the second ends the process.
+    pub(crate) async fn first(mut self) -> Signal {
+        let signal = self.next().await;
+        spawn(async move {
+            let second = self.next().await;
+            std::process::exit(SHELL_SIGNAL_BASE + second as i32);
+        });
+        signal
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::Interrupt,
+            _ = self.terminate.recv() => Signal::Terminate,
+        }
+    }
+
+    #[cfg(windows)]
+    async fn next(&mut self) -> Signal {
+        self.interrupt.recv().await;
+        Signal::Interrupt
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,6 @@ use parking_lot::{Mutex, RwLock};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
 use terrace_core::{Clock, Moment};
 
 /// A shard behind its lock, on cache lines of its own.
@@ -36,8 +35,8 @@ pub struct Memory<K, V> {
     hasher: RandomState,
     pub(crate) policy: Policy,
     clock: Clock,
-    /// How far the clock may lag, read once.
-    lag: Duration,
+    /// How far the clock may lag, in nanoseconds, read once.
+    lag: u64,
     pub(crate) counters: Counters,
     pub(crate) listener: Listener<K, V>,
     /// The bounds of the whole. Held while they change.
@@ -94,7 +93,7 @@ where
             shards: (0..shards).map(shard).collect(),
             hasher: RandomState::default(),
             policy,
-            lag: clock.resolution(),
+            lag: u64::try_from(clock.resolution().as_nanos()).unwrap_or(u64::MAX),
             clock,
             counters: Counters::new(),
             listener,
@@ -277,7 +276,7 @@ where
     /// The latest that the time may be now: what has a deadline up to here has expired.
     #[inline]
     pub(crate) fn latest(&self) -> Moment {
-        self.clock.now().plus(self.lag)
+        Moment::from_nanos(self.clock.now().as_nanos().saturating_add(self.lag))
     }
 
     #[inline]

@@ -17,7 +17,7 @@
 //! 1. [`RedisBuilder::build`] opens nothing and needs no runtime. The first call does, on the runtime it runs on.
 //! 2. A call never waits for a reconnect. Without a connection it fails at once; only while the very first attempt is
 //!    under way does it wait for that.
-//! 3. Every call ends within its deadline, the server's state notwithstanding.
+//! 3. Every call ends within its deadline, whatever the server does; a sweep, within one per step.
 //! 4. Every change is one script: it gets its number, is logged and is published in one step.
 //! 5. A password is in no error, log line, `Debug` or `Display`.
 //!

@@ -1,8 +1,9 @@
 //! [`Redis`]: the calls of [`Remote`], put together.
 //!
-//! 1. One L2 hit is one round trip; a batch is one write per 512 commands at most, and one round trip while it is not
-//!    longer.
+//! 1. One L2 hit is one round trip. So is a batch of reads, and a batch of up to 512 writes; a longer one is cut.
 //! 2. Reads of a batch are all under way at once. Writes of a batch keep their order.
+//! 3. A read asks for the time left, then for the value. A writer that comes in between leaves a time that belongs to
+//!    the value before, so the time of the value's own envelope, from when the request was sent, is a bound as well.
 
 use crate::call;
 use crate::commands::Commands;
@@ -35,6 +36,10 @@ const WRITES_MAX: usize = 512;
 ///
 /// Made by [`Redis::url`] or [`Redis::address`]. Cheap to clone; clones share the connections, which close when the
 /// last clone is dropped. The first call opens them, on the runtime it runs on.
+///
+/// Every call ends within its deadline, the read or the write timeout. Only [`Remote::sweep`] is as long as the
+/// server has keys: there the deadline is that of each step. Dropped in the middle, it has voided all leases and
+/// removed a part.
 ///
 /// # Examples
 /// ```no_run
@@ -123,7 +128,7 @@ impl Redis {
         replies.into_iter().next().ok_or_else(|| error::unexpected("a reply", &"none"))
     }
 
-    /// Calls scripts in order, a bounded number in one write, within `limit` altogether.
+    /// Calls scripts in order, within `limit` altogether.
     async fn change_many(
         &self,
         limit: Duration,
@@ -133,15 +138,7 @@ impl Redis {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
-        let steps = |link: Arc<Link>| async move {
-            let mut replies = Vec::with_capacity(commands.len());
-            let mut commands = commands.into_iter();
-            while commands.len() > 0 {
-                let pipeline = in_a_row(commands.by_ref().take(WRITES_MAX));
-                replies.append(&mut link.run(&pipeline, again).await?);
-            }
-            Ok(replies)
-        };
+        let steps = |link: Arc<Link>| async move { run_in_parts(&link, commands, again).await };
         call::run(&self.0.supervisor, limit, steps).await
     }
 
@@ -173,13 +170,10 @@ impl Redis {
         Ok(removed)
     }
 
-    async fn agree(&self, namespace: &Namespace) -> Result<(), RemoteError> {
-        let pipeline = self.commands().agree(namespace);
-        let replies = self.write(|link| async move { link.ask(&pipeline).await }).await?;
-        let agreed = replies
-            .get(1)
-            .map_or_else(|| Err(error::unexpected("two replies", &replies)), replies::partitions)?;
-        let own = self.settings().partitions;
+    /// Whether the number of partitions that a namespace was opened with first is this node's.
+    fn check_agreed(&self, namespace: &Namespace, replies: &[Value]) -> Result<(), RemoteError> {
+        let agreed = replies.get(1).ok_or_else(|| error::unexpected("two replies", &replies));
+        let (agreed, own) = (replies::partitions(agreed?)?, self.settings().partitions);
         if agreed == own {
             return Ok(());
         }
@@ -205,6 +199,17 @@ async fn read_some(link: &Link, pipeline: &Pipeline) -> Result<Vec<Option<Stored
     Ok(found)
 }
 
+/// Calls scripts in order, a bounded number in one write.
+async fn run_in_parts(link: &Link, commands: Vec<Cmd>, again: Again) -> Result<Vec<Value>, RemoteError> {
+    let mut replies = Vec::with_capacity(commands.len());
+    let mut commands = commands.into_iter();
+    while commands.len() > 0 {
+        let pipeline = in_a_row(commands.by_ref().take(WRITES_MAX));
+        replies.append(&mut link.run(&pipeline, again).await?);
+    }
+    Ok(replies)
+}
+
 fn in_a_row(commands: impl ExactSizeIterator<Item = Cmd>) -> Pipeline {
     let mut pipeline = Pipeline::with_capacity(commands.len());
     for command in commands {
@@ -215,10 +220,11 @@ fn in_a_row(commands: impl ExactSizeIterator<Item = Cmd>) -> Pipeline {
 
 impl Remote for Redis {
     fn open<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, ()> {
-        Box::pin(async move {
-            self.agree(namespace).await?;
-            self.write_many(self.commands().floors(namespace), Again::Undone).await.map(drop)
-        })
+        Box::pin(self.write(move |link| async move {
+            let agreed = link.ask(&self.commands().agree(namespace)).await?;
+            self.check_agreed(namespace, &agreed)?;
+            run_in_parts(&link, self.commands().floors(namespace), Again::Undone).await.map(drop)
+        }))
     }
 
     fn get<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> RemoteResult<'a, Option<Stored>> {

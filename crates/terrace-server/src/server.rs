@@ -250,6 +250,7 @@ async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(patience)
         .max_buf_size(HEAD_BYTES_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(Wire::new(stream, patience)), service);
     let mut stopped = pin!(tasks.stopped());
     let mut is_told = false;

@@ -22,14 +22,37 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 /// Longest answer that can be the HTTP library's own, in bytes.
 const BARE_ANSWER_BYTES_MAX: usize = 512;
 
+/// Longest first line of a request whose head was refused for something else, in bytes.
+const FIRST_LINE_BYTES_MAX: usize = 8 << 10;
+
+/// The first line that arrives after an answer has begun: that of the next request.
+#[derive(Clone, Copy, Debug, Default)]
+struct FirstLine {
+    bytes: usize,
+    is_whole: bool,
+}
+
+impl FirstLine {
+    fn arrive(&mut self, bytes: &[u8]) {
+        if !self.is_whole {
+            let end = bytes.iter().position(|&byte| byte == b'\n');
+            self.is_whole = end.is_some();
+            self.bytes += end.unwrap_or(bytes.len());
+        }
+    }
+
+    fn is_too_long(self) -> bool {
+        self.bytes > FIRST_LINE_BYTES_MAX
+    }
+}
+
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Wire<S = TcpStream> {
     stream: S,
     stall_timeout: Duration,
     stalled: Option<runtime::Timer>,
-    /// Whether a whole line has arrived since the last answer began.
-    has_line: bool,
+    first_line: FirstLine,
     /// An answer of our own that is being written instead, and how much of it is out.
     replacement: Option<(Vec<u8>, usize)>,
 }
@@ -37,7 +60,7 @@ pub(crate) struct Wire<S = TcpStream> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// A connection that is cut when the client takes nothing for `stall_timeout` while there is something to write.
     pub(crate) fn new(stream: S, stall_timeout: Duration) -> Self {
-        Self { stream, stall_timeout, stalled: None, has_line: false, replacement: None }
+        Self { stream, stall_timeout, stalled: None, first_line: FirstLine::default(), replacement: None }
     }
 
     /// Ends the connection, reading for a while what is still arriving.
@@ -89,20 +112,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 }
 
 /// The problem to answer with instead of these bytes, if they are a bare refusal of the HTTP library.
-fn instead_of(bytes: &[u8], has_line: bool) -> Option<Problem> {
+fn instead_of(bytes: &[u8], first_line: FirstLine) -> Option<Problem> {
     let status = bytes.strip_prefix(b"HTTP/1.1 4")?.get(..2)?;
     let is_bare = bytes.len() <= BARE_ANSWER_BYTES_MAX
         && bytes.windows(BARE.len()).any(|window| window.eq_ignore_ascii_case(BARE));
     if !is_bare {
         return None;
     }
-    match (status, has_line) {
+    match (status, first_line.is_too_long()) {
         (b"00", _) => Some(Problem::new(Code::MalformedRequest, "the request is not HTTP/1.1")),
-        (b"14", _) | (b"31", false) => Some(Problem::new(
+        (b"14", _) | (b"31", true) => Some(Problem::new(
             Code::UriTooLong,
             "the path is longer than this service reads; shorten the key",
         )),
-        (b"31", true) => {
+        (b"31", false) => {
             Some(Problem::new(Code::HeadTooLarge, "the headers are larger than this service reads"))
         }
         _ => None,
@@ -119,9 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if !self.has_line {
-            self.has_line = buffer.filled()[before..].contains(&b'\n');
-        }
+        self.first_line.arrive(&buffer.filled()[before..]);
         read
     }
 }
@@ -133,7 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.replacement.is_none()
-            && let Some(problem) = instead_of(bytes, self.has_line)
+            && let Some(problem) = instead_of(bytes, self.first_line)
         {
             self.replacement = Some((problem.wire(), 0));
         }
@@ -141,7 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             ready!(self.write_replacement(context))?;
             return Poll::Ready(Ok(bytes.len()));
         }
-        self.has_line = false;
+        self.first_line = FirstLine::default();
         self.write_out(context, bytes)
     }
 
@@ -163,11 +184,17 @@ mod tests {
 
     #[test]
     fn bare_refusals_are_recognised_and_nothing_else() {
-        let code = |bytes: &[u8], has_line| instead_of(bytes, has_line).map(|problem| problem.code);
-        assert_eq!(code(BARE_431, true), Some(Code::HeadTooLarge));
-        assert_eq!(code(BARE_431, false), Some(Code::UriTooLong));
+        let code = |bytes: &[u8], read: &[u8]| {
+            let mut first_line = FirstLine::default();
+            read.chunks(1000).for_each(|chunk| first_line.arrive(chunk));
+            instead_of(bytes, first_line).map(|problem| problem.code)
+        };
+        let long = vec![b'x'; FIRST_LINE_BYTES_MAX + 1];
+        assert_eq!(code(BARE_431, &[b"GET /\r\n", long.as_slice()].concat()), Some(Code::HeadTooLarge));
+        assert_eq!(code(BARE_431, &long), Some(Code::UriTooLong));
+        assert_eq!(code(BARE_431, &[long.as_slice(), b"\r\nhost: x\r\n"].concat()), Some(Code::UriTooLong));
         assert_eq!(
-            code(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n", true),
+            code(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n", b""),
             Some(Code::MalformedRequest)
         );
         for other in [
@@ -177,7 +204,7 @@ mod tests {
             b"HTTP/1.1 4",
             b"",
         ] {
-            assert_eq!(code(other, true), None);
+            assert_eq!(code(other, b""), None);
         }
     }
 
@@ -194,10 +221,10 @@ mod tests {
             answer
         };
         let ((), answer) = tokio::join!(writing, reading);
-        assert!(
-            answer.starts_with("HTTP/1.1 414 URI Too Long\r\ncontent-type: application/problem+json\r\n")
-        );
-        assert!(answer.ends_with("\"code\":\"uri_too_long\"}"), "{answer}");
+        assert!(answer.starts_with(
+            "HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/problem+json\r\n"
+        ));
+        assert!(answer.ends_with("\"code\":\"head_too_large\"}"), "{answer}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -136,7 +136,7 @@ fn introduction(args: &DemoArgs, url: &str) -> String {
 
 /// Runs the load and shows it, until a signal or the end of its time.
 async fn show(args: &DemoArgs, url: &str) -> anyhow::Result<Tally> {
-    let (_handle, stop) = Stop::on_signals(args.duration);
+    let stop = Stop::on_signals(args.duration)?;
     let service = Service::parse(url)?;
     let keys = args.rows.saturating_sub(ROWS_LEFT_ALONE).max(1);
     let settings = LoadSettings { rate: args.rate, keys, prefix: "user:" };

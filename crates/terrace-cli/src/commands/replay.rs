@@ -26,7 +26,9 @@ const L1_ENTRIES_MIN: u32 = 1;
 /// Replays traces, or prepares for it.
 pub(crate) async fn replay(args: ReplayArgs, talk: Talk) -> anyhow::Result<Exit> {
     let place: OriginPlace = args.origin.parse()?;
-    if place == OriginPlace::Temporary && (args.url.is_some() || args.instead.prepare || args.instead.print_config) {
+    if place == OriginPlace::Temporary
+        && (args.url.is_some() || args.instead.prepare || args.instead.print_config)
+    {
         return Err(Failure::usage("a service cannot read a file that is removed when this command ends")
             .next("say where the rows are: --origin sqlite:FILE or --origin postgres://USER@HOST/DATABASE")
             .into());
@@ -35,7 +37,7 @@ pub(crate) async fn replay(args: ReplayArgs, talk: Talk) -> anyhow::Result<Exit>
         return print_config(&args, &place).await;
     }
     let rows = Arc::new(Rows::open(&place).await?);
-    let replay = Replay { args, rows, talk, stop: Stop::on_signals(None).1 };
+    let replay = Replay { args, rows, talk, stop: Stop::on_signals(None)? };
     replay.run().await
 }
 
@@ -47,7 +49,11 @@ async fn read_trace(path: &Path, limit: Option<usize>) -> anyhow::Result<Trace> 
 fn l1_entries(args: &ReplayArgs, trace: &Trace) -> u32 {
     let of_share = || {
         let entries = (f64::from(trace.distinct) * args.l1_share).round();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a u32 is a u32")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of a u32 is a u32"
+        )]
         let entries = entries as u32;
         entries.max(L1_ENTRIES_MIN)
     };
@@ -151,7 +157,8 @@ impl Replay {
         if !self.args.warm
             && let Err(error) = cache.clear().await
         {
-            self.talk.say(format!("warning: L2 keeps the values of this replay: {}", reasons(error.as_ref())));
+            self.talk
+                .say(format!("warning: L2 keeps the values of this replay: {}", reasons(error.as_ref())));
         }
         if let Err(error) = cache.close().await {
             self.talk.say(format!("warning: {}", reasons(error.as_ref())));
@@ -175,7 +182,8 @@ impl Replay {
             client.send(Method::POST, "/api/cache/invalidate", pattern.to_string()).await?;
         }
         let before = Counters::read(&client).await?;
-        let askers = (0..self.args.concurrency).map(|_| RemoteAsker::new(service.clone(), KEY_PREFIX)).collect();
+        let askers =
+            (0..self.args.concurrency).map(|_| RemoteAsker::new(service.clone(), KEY_PREFIX)).collect();
         let outcome: Outcome = Job::new(trace, expected, self.stop.clone()).run(askers, self.talk).await?;
         let after = Counters::read(&client).await.unwrap_or_default();
         Ok(Report {

@@ -6,7 +6,7 @@
 use crate::args::ServeArgs;
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Talk};
-use crate::runtime::{self, Signal};
+use crate::runtime::{Signal, Signals};
 use terrace_server::config::{Config, Sources};
 use terrace_server::{Server, StartError, Stop};
 
@@ -18,10 +18,11 @@ pub(crate) async fn serve(args: ServeArgs, talk: Talk) -> anyhow::Result<Exit> {
     }
     let config = load(&sources)?;
     let server = bind(&config).await?;
+    let signals = Signals::listen()?;
     output::line(&format!("listening on http://{}, with {}", server.local_addr(), tiers(&config)))?;
     let ended = server
         .run(async {
-            match runtime::first_signal().await {
+            match signals.first().await {
                 Signal::Terminate => Stop::Drain,
                 Signal::Interrupt => Stop::Now,
             }

@@ -13,7 +13,10 @@ const PATH: &str = "/api/cache/metrics";
 /// Prints counters.
 pub(crate) async fn stats(args: StatsArgs) -> anyhow::Result<Exit> {
     let client = Client::new(&args.service.url)?;
-    let watch = args.watch.map(|interval| (interval, Stop::on_signals(None).1));
+    let watch = match args.watch {
+        Some(interval) => Some((interval, Stop::on_signals(None)?)),
+        None => None,
+    };
     let mut before: Option<Value> = None;
     loop {
         let reply = client.read(PATH).await?;

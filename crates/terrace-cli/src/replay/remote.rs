@@ -76,7 +76,8 @@ impl RemoteAsker {
     }
 
     async fn request(&mut self, id: &str) -> anyhow::Result<(StatusCode, Bytes)> {
-        let path = format!("{}{}", self.service.0.base_path, path_of_key(&format!("{}{id}", self.key_prefix)));
+        let path =
+            format!("{}{}", self.service.0.base_path, path_of_key(&format!("{}{id}", self.key_prefix)));
         let mut request =
             Request::get(path).header(HOST, self.service.0.host.clone()).body(Empty::<Bytes>::new())?;
         for _ in 0..2 {

@@ -55,6 +55,11 @@ fn an_origin_that_does_not_answer_is_exit_code_5() {
 #[test]
 fn secrets_are_not_shown() {
     let run = check("[l2]\nurl = \"redis://app:hunter2@127.0.0.1:1\"\n").expect(5);
-    assert!(!run.stdout.contains("hunter2") && !run.stderr.contains("hunter2"), "{}{}", run.stdout, run.stderr);
+    assert!(
+        !run.stdout.contains("hunter2") && !run.stderr.contains("hunter2"),
+        "{}{}",
+        run.stdout,
+        run.stderr
+    );
     assert!(run.stdout.contains("redis://***@127.0.0.1:1"), "{}", run.stdout);
 }

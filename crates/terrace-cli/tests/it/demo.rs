@@ -22,7 +22,8 @@ fn paste(demo: &mut Running) -> Vec<Reply> {
 
 /// Waits for the end; gives the hits of a tier in the closing table.
 fn end(mut demo: Running, tier: &str) -> u64 {
-    let rows: Vec<String> = demo.stdout.drain().iter().filter(|line| line.starts_with("| ")).cloned().collect();
+    let rows: Vec<String> =
+        demo.stdout.drain().iter().filter(|line| line.starts_with("| ")).cloned().collect();
     assert_eq!(demo.wait(), 0);
     let row = rows.iter().find(|row| row.starts_with(&format!("| {tier} ")));
     let count = row.and_then(|row| row.split('|').nth(2)).unwrap_or_else(|| panic!("no {tier} in {rows:#?}"));

@@ -19,7 +19,7 @@ pub(crate) fn trace(folder: &Path, name: &str, requests: u64) -> PathBuf {
         let (low, high) = ((state >> 33) % KEYS, (state >> 45) % KEYS);
         keys.push(low * high / KEYS);
     }
-    let text: String = keys.iter().map(|key| format!("user:{key}\n")).collect();
+    let text = keys.iter().map(|key| format!("user:{key}\n")).collect::<Vec<_>>().concat();
     write(folder, name, text.as_bytes())
 }
 
@@ -47,7 +47,8 @@ impl Stage {
         let origin = format!("sqlite:{}", database.display());
         let trace = trace(folder.path(), "tiny.txt", REQUESTS).to_string_lossy().into_owned();
         run(["replay", &trace, "--origin", &origin, "--prepare"]).expect(0);
-        let config = run(["replay", &trace, "--origin", &origin, "--l1-share", "100%", "--print-config"]).expect(0);
+        let config =
+            run(["replay", &trace, "--origin", &origin, "--l1-share", "100%", "--print-config"]).expect(0);
         let service = Service::start(&config.stdout);
         Self { service, trace, origin, database, _folder: folder }
     }
@@ -65,7 +66,10 @@ fn in_process_every_request_is_answered_rightly() {
     let run = run(["replay", &path.to_string_lossy(), "--json", "--l1-share", "10%"]).expect(0);
     let report = report(&run);
     assert_eq!((count(&report, "/requests"), count(&report, "/distinct_keys")), (REQUESTS, KEYS));
-    assert_eq!((count(&report, "/failed"), count(&report, "/wrong"), count(&report, "/l1_entries")), (0, 0, 200));
+    assert_eq!(
+        (count(&report, "/failed"), count(&report, "/wrong"), count(&report, "/l1_entries")),
+        (0, 0, 200)
+    );
     let (l1, origin) = (count(&report, "/l1/answers"), count(&report, "/origin/answers"));
     assert_eq!(l1 + origin, REQUESTS);
     assert!(l1 > REQUESTS / 10 && origin >= KEYS, "{report}");
@@ -79,7 +83,8 @@ fn several_traces_make_one_table_and_do_not_mix() {
     let first = trace(folder.path(), "first.txt", REQUESTS);
     let keys: Vec<u8> = (0..5_000_u64).flat_map(|request| (request % 3_000).to_le_bytes()).collect();
     let second = write(folder.path(), "second.k64", &keys);
-    let run = run(["replay", &first.to_string_lossy(), &second.to_string_lossy(), "--policy", "lru"]).expect(0);
+    let run =
+        run(["replay", &first.to_string_lossy(), &second.to_string_lossy(), "--policy", "lru"]).expect(0);
     for row in ["| first  |   20,000 |", "| second |    5,000 |", "| first  | l1 ", "| second | all "] {
         assert!(run.stdout.contains(row), "{row} is missing in\n{}", run.stdout);
     }
@@ -97,7 +102,10 @@ fn a_limit_cuts_a_trace_short() {
 fn over_http_every_request_is_answered_rightly() {
     let stage = Stage::new();
     let report = report(&stage.replay(&["--json"]).expect(0));
-    assert_eq!((count(&report, "/requests"), count(&report, "/failed"), count(&report, "/wrong")), (REQUESTS, 0, 0));
+    assert_eq!(
+        (count(&report, "/requests"), count(&report, "/failed"), count(&report, "/wrong")),
+        (REQUESTS, 0, 0)
+    );
     assert_eq!(count(&report, "/loads"), KEYS);
     assert!(count(&report, "/l1/answers") >= REQUESTS - 2 * KEYS, "{report}");
 }
@@ -121,7 +129,8 @@ fn an_answer_that_the_origin_does_not_hold_is_noticed() {
 fn a_value_that_is_missing_is_noticed() {
     let stage = Stage::new();
     let other = Service::start("");
-    let run = run(["replay", &stage.trace, "--origin", &stage.origin, "--url", &other.url, "--json"]).expect(1);
+    let run =
+        run(["replay", &stage.trace, "--origin", &stage.origin, "--url", &other.url, "--json"]).expect(1);
     assert_eq!(count(&report(&run), "/wrong"), REQUESTS);
     assert!(run.stderr.contains("has no value"), "{}", run.stderr);
 }

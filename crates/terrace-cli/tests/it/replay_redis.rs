@@ -12,7 +12,10 @@ async fn two_tiers_in_process() {
     let path = trace(folder.path(), "tiny.txt", REQUESTS);
     let run = run(["replay", &path.to_string_lossy(), "--redis", &redis.url(), "--json"]).expect(0);
     let report = report(&run);
-    assert_eq!((count(&report, "/failed"), count(&report, "/wrong"), count(&report, "/l2_errors")), (0, 0, 0));
+    assert_eq!(
+        (count(&report, "/failed"), count(&report, "/wrong"), count(&report, "/l2_errors")),
+        (0, 0, 0)
+    );
     let answers = |tier: &str| count(&report, &format!("/{tier}/answers"));
     assert_eq!(answers("l1") + answers("l2") + answers("origin"), REQUESTS);
     assert!(answers("l2") > REQUESTS / 2 && answers("l1") > 0, "{report}");
@@ -59,7 +62,8 @@ fn postgres_behind_a_service_and_in_process() {
     assert_eq!((count(&in_process, "/requests"), count(&in_process, "/wrong")), (REQUESTS, 0));
     let config = run(["replay", &path, "--origin", &url, "--print-config"]).expect(0).stdout;
     let service = Service::start(&config);
-    let over_http = report(&run(["replay", &path, "--origin", &url, "--url", &service.url, "--json"]).expect(0));
+    let over_http =
+        report(&run(["replay", &path, "--origin", &url, "--url", &service.url, "--json"]).expect(0));
     assert_eq!((count(&over_http, "/requests"), count(&over_http, "/wrong")), (REQUESTS, 0));
     assert!(count(&over_http, "/loads") >= KEYS);
 }

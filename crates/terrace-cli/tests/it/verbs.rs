@@ -14,7 +14,10 @@ fn what_is_set_can_be_got_and_deleted() {
     assert!(got.stderr.contains("from l1") && got.stderr.contains("fresh until 20"), "{}", got.stderr);
     let json = service.run(&["get", "user:1", "--json"]).expect(0).stdout;
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-    assert_eq!((&json["value"]["n"], &json["hit"], &json["source"]), (&1.1.into(), &true.into(), &"l1".into()));
+    assert_eq!(
+        (&json["value"]["n"], &json["hit"], &json["source"]),
+        (&1.1.into(), &true.into(), &"l1".into())
+    );
 
     assert!(service.run(&["del", "user:1", "user:2"]).expect(0).stderr.contains("removed \"user:1\""));
     let missing = service.run(&["get", "user:1"]).expect(3);
@@ -86,7 +89,10 @@ fn stats_are_a_table_or_json() {
     service.run(&["get", "user:2"]).expect(3);
     let json = service.run(&["stats", "--json"]).expect(0).stdout;
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-    assert_eq!((json["hits"].as_u64(), json["misses"].as_u64(), json["sets"].as_u64()), (Some(1), Some(1), Some(1)));
+    assert_eq!(
+        (json["hits"].as_u64(), json["misses"].as_u64(), json["sets"].as_u64()),
+        (Some(1), Some(1), Some(1))
+    );
     let table = service.run(&["stats"]).expect(0).stdout;
     assert!(table.lines().any(|line| line.starts_with("| hits ") && line.ends_with("1 |")), "{table}");
 }
@@ -94,7 +100,9 @@ fn stats_are_a_table_or_json() {
 #[test]
 fn a_service_that_is_not_there_is_exit_code_5_with_a_next_step() {
     let nowhere = "http://127.0.0.1:1";
-    for verb in [&["get", "k"][..], &["set", "k", "1"], &["del", "k"], &["invalidate", "--key", "k"], &["stats"]] {
+    for verb in
+        [&["get", "k"][..], &["set", "k", "1"], &["del", "k"], &["invalidate", "--key", "k"], &["stats"]]
+    {
         let run = run(verb.iter().copied().chain(["--url", nowhere])).expect(5);
         assert!(run.stdout.is_empty(), "{verb:?}");
         for part in ["error: no answer from http://127.0.0.1:1", "because: ", "next:    ", "terrace serve"] {
@@ -105,7 +113,9 @@ fn a_service_that_is_not_there_is_exit_code_5_with_a_next_step() {
 
 #[test]
 fn a_command_line_that_makes_no_sense_is_exit_code_2() {
-    for line in [&["fetch", "k"][..], &["get"], &["get", "k", "--url", "nowhere"], &["invalidate"], &["replay"]] {
+    for line in
+        [&["fetch", "k"][..], &["get"], &["get", "k", "--url", "nowhere"], &["invalidate"], &["replay"]]
+    {
         run(line).expect(2);
     }
     assert!(run(["stat"]).expect(2).stderr.contains("'stats'"), "a tip is given");

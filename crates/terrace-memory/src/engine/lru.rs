@@ -59,7 +59,9 @@ impl<K, V> Lru<K, V> {
 
     pub(super) fn insert(&mut self, stored: Stored<K>, slot: Slot<V>, out: &mut Departures<K, V>) {
         let seat = stored.identity.seat;
-        out.extend(self.take(seat));
+        if let Some(old) = self.take(seat) {
+            out.push(old);
+        }
         if self.bounds.bytes != 0 && slot.bytes > self.bounds.bytes {
             out.push(Departure::from((stored, slot)));
             return;
@@ -116,8 +118,10 @@ impl<K, V> Lru<K, V> {
     }
 
     fn evict_surplus(&mut self, out: &mut Departures<K, V>) {
-        while self.is_over() {
-            out.extend(self.take(self.oldest));
+        while self.is_over()
+            && let Some(oldest) = self.take(self.oldest)
+        {
+            out.push(oldest);
         }
     }
 

@@ -131,7 +131,7 @@ impl<Q: ?Sized> Hash for ByKey<'_, Q> {
 impl<K, Q: Equivalent<K> + ?Sized> Equivalent<Stored<K>> for ByKey<'_, Q> {
     #[inline]
     fn equivalent(&self, stored: &Stored<K>) -> bool {
-        self.hash == stored.hash && self.key.equivalent(&stored.key)
+        self.key.equivalent(&stored.key)
     }
 }
 

@@ -9,10 +9,8 @@ local counter = read_counter()
 if redis.call('HEXISTS', GENERATIONS, 'floor') == 0 or redis.call('HLEN', GENERATIONS) > TAGS_MAX then
   redis.call('UNLINK', GENERATIONS)
   local floor = next_number(counter)
-  commit(counter, floor, 'floor', '')
-  redis.call('HSET', GENERATIONS, 'floor', text(floor) .. ':' .. text(now))
+  redis.call('HSET', GENERATIONS, 'floor', commit(counter, floor, 'floor', '') .. ':' .. text(now))
 end
 local number = next_number(counter)
-commit(counter, number, 'tag', TAG)
-redis.call('HSET', GENERATIONS, field, text(number) .. ':' .. text(now))
+redis.call('HSET', GENERATIONS, field, commit(counter, number, 'tag', TAG) .. ':' .. text(now))
 return number

@@ -1,9 +1,11 @@
 -- Stands before every script that changes a partition.
 --
 -- A partition's counter is a hash: `seq`, the number of the last change; `top`, the last number given out, to a change
--- or to a lease; `barrier`, the number of the last sweep; `born`, the server's time when the hash was made. A change
--- takes max(top + 1, time in microseconds), is written to the log under that number and published, so that the chain
--- of `previous` numbers has no hole. Numbers are formatted by hand: Lua's own form is 1.7e+15.
+-- or to a lease; `barrier`, the number of the last sweep; `born`, the server's time when the hash was made, which
+-- every lease repeats, so that one of an earlier counter is void.
+--
+-- A change takes max(top + 1, time in microseconds), is written to the log under that number and published, so that
+-- the chain of `previous` numbers has no hole. Numbers are formatted by hand: Lua's own form is 1.7e+15.
 local COUNTER, LOG, CHANNEL, ORIGIN = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 
 local function text(number)
@@ -14,10 +16,10 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 
 local function publish(previous, number, operation, argument)
-  local message = table.concat({ '1', text(previous), text(number), ORIGIN, operation, argument }, ' ')
-  local id = text(number) .. '-0'
-  local added = redis.pcall('XADD', LOG, 'MAXLEN', '~', 4096, id, 'm', message)
-  if type(added) == 'table' and added.err then
+  local message = '1 ' .. previous .. ' ' .. number .. ' ' .. ORIGIN .. ' ' .. operation .. ' ' .. argument
+  local id = number .. '-0'
+  local added = redis.pcall('XADD', LOG, 'MAXLEN', '~', '4096', id, 'm', message)
+  if type(added) == 'table' then
     -- A log that runs ahead of its counter is of no use: start it anew, and let readers see the hole.
     redis.call('UNLINK', LOG)
     redis.call('XADD', LOG, id, 'm', message)
@@ -26,26 +28,29 @@ local function publish(previous, number, operation, argument)
 end
 
 -- The counter, made from the server's time if it is not there. Making it voids every lease, and begins a new log.
+-- `seq` and `born` are texts, `top` and `barrier` are numbers.
 local function read_counter()
   local fields = redis.call('HMGET', COUNTER, 'seq', 'top', 'born', 'barrier')
   if fields[1] and fields[2] and fields[3] then
-    return { seq = tonumber(fields[1]), top = tonumber(fields[2]), born = fields[3], barrier = tonumber(fields[4] or 0) }
+    return { seq = fields[1], top = tonumber(fields[2]), born = fields[3], barrier = tonumber(fields[4] or 0) }
   end
   local born = text(now)
-  redis.call('HSET', COUNTER, 'seq', born, 'top', born, 'born', born, 'barrier', born)
+  redis.call('HSET', COUNTER, 'seq', born, 'top', born, 'born', born)
   redis.call('UNLINK', LOG)
-  publish(0, now, 'floor', '')
-  return { seq = now, top = now, born = born, barrier = now }
+  publish('0', born, 'floor', '')
+  return { seq = born, top = now, born = born, barrier = 0 }
 end
 
 local function next_number(counter)
   return math.max(counter.top + 1, now)
 end
 
--- Makes `number` the number of the change that the script does.
+-- Makes `number` the number of the change that the script does. Returns its text.
 local function commit(counter, number, operation, argument)
-  redis.call('HSET', COUNTER, 'seq', text(number), 'top', text(number))
-  publish(counter.seq, number, operation, argument)
-  counter.seq, counter.top = number, number
+  local sequence = text(number)
+  redis.call('HSET', COUNTER, 'seq', sequence, 'top', sequence)
+  publish(counter.seq, sequence, operation, argument)
+  counter.seq, counter.top = sequence, number
+  return sequence
 end
 

@@ -3,6 +3,5 @@
 redis.call('HDEL', COUNTER, 'barrier')
 local counter = read_counter()
 local number = next_number(counter)
-commit(counter, number, 'sweep', ARGV[2])
-redis.call('HSET', COUNTER, 'barrier', text(number))
+redis.call('HSET', COUNTER, 'barrier', commit(counter, number, 'sweep', ARGV[2]))
 return number

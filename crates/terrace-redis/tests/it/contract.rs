@@ -1,12 +1,14 @@
 //! The adapter keeps the contract, and does what the fake does.
 
-use crate::support::{RedisRig, Shared, namespace};
+use crate::support::{RedisRig, Shared, adapter, namespace, raw};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::sync::atomic::{AtomicU32, Ordering};
 use terrace_core::Clock;
-use terrace_testkit::conformance::{differential, remote};
+use terrace_testkit::conformance::differential::{self, FakeRig};
+use terrace_testkit::conformance::remote;
 use terrace_testkit::fake::FakeRemote;
+use terrace_testkit::server::RedisServer;
 
 #[tokio::test]
 async fn the_adapter_keeps_the_contract() {
@@ -24,31 +26,28 @@ async fn the_adapter_keeps_the_contract_with_one_partition_and_one_connection() 
 #[test]
 fn the_fake_does_what_the_server_does() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let Some((mut rigs, fakes)) = runtime.block_on(both()) else { return };
+    let Some(server) = runtime.block_on(RedisServer::start()) else { return };
+    let pairs = runtime.block_on(pairs(&server));
     let count = AtomicU32::new(0);
     let config = ProptestConfig { cases: 200, ..ProptestConfig::default() };
     let outcome =
         TestRunner::new(config).run(&(0..2_usize, differential::operations()), |(which, operations)| {
             let namespace = namespace(&format!("d{}", count.fetch_add(1, Ordering::Relaxed)));
-            let (real, fake) = (&rigs[which], &fakes[which]);
+            let (real, fake) = &pairs[which];
             runtime.block_on(differential::compare(real, fake, &namespace, real.partitions, &operations))
         });
-    rigs.clear();
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-async fn both() -> Option<(Vec<RedisRig>, Vec<differential::FakeRig>)> {
-    let mut rigs = Vec::new();
-    let mut fakes = Vec::new();
+/// Real and fake, with one partition and with three.
+async fn pairs(server: &RedisServer) -> Vec<(RedisRig, FakeRig)> {
+    let mut pairs = Vec::new();
     for partitions in [1, 3] {
-        let shared = Shared::find().await?;
-        rigs.push(RedisRig {
-            redis: shared.builder().partitions(partitions).build().expect("valid settings"),
-            raw: shared.raw().await,
-            prefix: shared.prefix,
-            partitions,
-        });
-        fakes.push(differential::FakeRig(FakeRemote::with_partitions(Clock::system(), partitions)));
+        let prefix = format!("p{partitions}:");
+        let builder = adapter(server).partitions(partitions).key_prefix(&prefix);
+        let redis = builder.build().expect("valid settings");
+        let real = RedisRig { redis, raw: raw(&server.url()).await, prefix, partitions };
+        pairs.push((real, FakeRig(FakeRemote::with_partitions(Clock::system(), partitions))));
     }
-    Some((rigs, fakes))
+    pairs
 }

@@ -13,6 +13,9 @@ use terrace_testkit::conformance::samples;
 use terrace_testkit::server::{Proxy, RedisServer};
 use terrace_testkit::wait;
 
+/// Far less than any timeout that is not set here, and far more than a loaded machine needs.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
 /// A call that fails, and how long it took to.
 async fn failure(redis: &Redis) -> (RemoteError, Duration) {
     let clock = Clock::system();
@@ -39,7 +42,7 @@ fn building_needs_neither_a_server_nor_a_runtime() {
         matches!(&error, RemoteError::Unavailable { reason } if reason.contains("127.0.0.1:1")),
         "{error}"
     );
-    assert!(took < Duration::from_secs(1));
+    assert!(took < AT_ONCE, "{took:?}");
 }
 
 #[tokio::test]
@@ -98,10 +101,10 @@ async fn a_hanging_server_is_noticed_and_calls_end() {
         matches!(error, RemoteError::Broken { .. }),
         "the heartbeat is faster than the deadline: {error}"
     );
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < Duration::from_secs(8), "{took:?}");
     let (error, took) = failure(&redis).await;
     assert!(matches!(error, RemoteError::Unavailable { .. }), "{error}");
-    assert!(took < Duration::from_millis(100), "{took:?}");
+    assert!(took < AT_ONCE, "{took:?}");
     server.cont();
     until_served(&redis).await;
 }
@@ -118,7 +121,7 @@ async fn a_deadline_holds_against_a_half_open_server() {
     proxy.block();
     let (error, took) = failure(&redis).await;
     assert!(matches!(error, RemoteError::Timeout { after } if after == deadline), "{error}");
-    assert!(took >= deadline && took < deadline * 5, "{took:?}");
+    assert!(took >= deadline && took < deadline + AT_ONCE, "{took:?}");
     let value = samples::sealed(&namespace, &key("key"), "value", LONG);
     let error = redis.set(&namespace, &key("key"), value, LONG).await.expect_err("nobody answers");
     assert!(matches!(error, RemoteError::Timeout { after } if after == deadline * 2), "{error}");
@@ -134,12 +137,12 @@ async fn a_server_that_accepts_and_says_nothing_is_no_server() {
         Redis::address(&address).connect_timeout(Duration::from_millis(50)).build().expect("valid settings");
     let (error, took) = failure(&redis).await;
     assert!(matches!(error, RemoteError::Unavailable { .. }), "{error}");
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < AT_ONCE, "{took:?}");
     let redis =
         Redis::address(&address).read_timeout(Duration::from_millis(50)).build().expect("valid settings");
     let (error, took) = failure(&redis).await;
     assert!(matches!(error, RemoteError::Unavailable { .. }), "nothing was sent: {error}");
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < AT_ONCE, "{took:?}");
 }
 
 #[tokio::test]

@@ -1,21 +1,20 @@
 //! Patterns mean here what they mean on the server.
 
-use crate::support::Shared;
+use crate::support::raw;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use redis::aio::MultiplexedConnection;
 use terrace_core::Glob;
+use terrace_testkit::server::RedisServer;
 
 /// Asks the server whether a pattern matches a text, by looking for a key of that name.
-async fn server_matches(raw: &mut MultiplexedConnection, prefix: &str, pattern: &str, text: &str) -> bool {
-    let name = format!("{prefix}{text}");
-    let pattern = format!("{}{pattern}", Glob::escape(prefix));
+async fn server_matches(raw: &mut MultiplexedConnection, pattern: &str, name: &str) -> bool {
     let mut pipeline = redis::pipe();
-    pipeline.cmd("SET").arg(&name).arg(1).ignore();
-    pipeline.cmd("SCAN").arg(0).arg("MATCH").arg(&pattern).arg("COUNT").arg(1_000_000);
-    pipeline.cmd("UNLINK").arg(&name).ignore();
+    pipeline.cmd("SET").arg(name).arg(1).ignore();
+    pipeline.cmd("SCAN").arg(0).arg("MATCH").arg(pattern).arg("COUNT").arg(1_000_000);
+    pipeline.cmd("UNLINK").arg(name).ignore();
     let found: Vec<(u64, Vec<Vec<u8>>)> = pipeline.query_async(raw).await.expect("the server answers");
-    found[0].1.contains(&name.into_bytes())
+    found[0].1.contains(&name.as_bytes().to_vec())
 }
 
 fn texts() -> impl Strategy<Value = String> {
@@ -37,12 +36,12 @@ fn patterns() -> impl Strategy<Value = String> {
 #[test]
 fn a_pattern_matches_here_what_it_matches_there() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let Some(shared) = runtime.block_on(Shared::find()) else { return };
-    let raw = runtime.block_on(shared.raw());
+    let Some(server) = runtime.block_on(RedisServer::start()) else { return };
+    let raw = runtime.block_on(raw(&server.url()));
     let config = ProptestConfig { cases: 1500, ..ProptestConfig::default() };
     let outcome = TestRunner::new(config).run(&(patterns(), texts()), |(pattern, text)| {
         let ours = Glob::new(&pattern).expect("short and not empty").matches(&text);
-        let theirs = runtime.block_on(server_matches(&mut raw.clone(), &shared.prefix, &pattern, &text));
+        let theirs = runtime.block_on(server_matches(&mut raw.clone(), &pattern, &text));
         prop_assert_eq!(ours, theirs, "pattern {:?}, text {:?}", pattern, text);
         Ok(())
     });

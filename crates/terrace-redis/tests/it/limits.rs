@@ -5,7 +5,7 @@ use std::time::Duration;
 use terrace_core::codec::{Codec, Text};
 use terrace_core::envelope::{Compression, Envelope};
 use terrace_core::remote::{FillOutcome, LeaseOutcome, LeaseToken, Remote, RemoteError, SweepRule};
-use terrace_core::{Key, Partition, Tag, Version};
+use terrace_core::{Key, Partition, Tag, Ttl, Version};
 use terrace_testkit::conformance::samples;
 use terrace_testkit::server::RedisServer;
 
@@ -31,6 +31,25 @@ async fn forgotten_scripts_are_loaded_again_within_the_call() {
     assert!(done.iter().all(|done| done.existed));
     forget().await;
     assert_eq!(redis.sweep(&namespace, &SweepRule::All).await.expect("it succeeds"), 0);
+}
+
+#[tokio::test]
+async fn the_order_of_writes_holds_when_some_of_their_scripts_were_forgotten() {
+    const INVALIDATE: &str = concat!(
+        include_str!("../../src/scripts/counter.lua"),
+        include_str!("../../src/scripts/invalidate.lua")
+    );
+    let Some(server) = RedisServer::start().await else { return };
+    let redis = adapter(&server).build().expect("valid settings");
+    let (namespace, key) = (namespace("order"), key("key"));
+    redis.open(&namespace).await.expect("it opens");
+    let mut commands = redis::pipe();
+    commands.cmd("SCRIPT").arg("FLUSH").ignore().cmd("SCRIPT").arg("LOAD").arg(INVALIDATE).ignore();
+    commands.exec_async(&mut raw(&server.url()).await).await.expect("it knows one of two");
+    let entry = |ttl| (key.clone(), samples::sealed(&namespace, &key, "value", ttl), ttl);
+    let entries = vec![entry(LONG), entry(Ttl::After(Duration::ZERO))];
+    redis.set_many(&namespace, entries).await.expect("they succeed");
+    assert_eq!(read(&redis, &namespace, &key).await, None, "what is removed last is gone");
 }
 
 /// Fills the server up, past what it may use.
@@ -113,6 +132,23 @@ async fn a_lost_counter_voids_the_leases_that_are_left() {
         FillOutcome::Rejected,
         "the barrier went with the counter, and the lease with the barrier"
     );
+}
+
+#[tokio::test]
+async fn a_counter_made_anew_by_a_clock_that_went_back_voids_leases_too() {
+    let Some(shared) = Shared::find().await else { return };
+    let redis = shared.builder().partitions(1).build().expect("valid settings");
+    let namespace = namespace("back");
+    redis.open(&namespace).await.expect("it opens");
+    let asked = redis.lease(&namespace, &key("key"), LeaseToken(1), Duration::from_mins(1), None).await;
+    let LeaseOutcome::Granted(lease) = asked.expect("asking succeeds") else { panic!("nobody else loads") };
+    let counter = physical(&shared.prefix, &namespace, Partition(0), "s");
+    let mut anew = redis::cmd("HSET");
+    anew.arg(counter).arg(&["seq", "1000", "top", "1000", "born", "1000"]);
+    anew.exec_async(&mut shared.raw().await).await.expect("it is set");
+    let value = samples::sealed(&namespace, &key("key"), "late", LONG);
+    let filled = redis.fill(&namespace, &key("key"), &lease, value, LONG).await.expect("a fill succeeds");
+    assert_eq!(filled, FillOutcome::Rejected);
 }
 
 #[tokio::test]

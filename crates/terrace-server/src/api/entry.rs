@@ -1,6 +1,7 @@
 //! One entry: read, ask for, store, remove.
 
 use super::error::{Code, Problem};
+use super::guard::Whole;
 use super::{App, acknowledged, json, key, render};
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
@@ -52,7 +53,11 @@ struct Put<'a> {
 }
 
 /// `PUT`: stores a value in the tiers, and nowhere else.
-pub(super) async fn put(State(app): State<Arc<App>>, uri: Uri, body: Bytes) -> Result<Response, Problem> {
+pub(super) async fn put(
+    State(app): State<Arc<App>>,
+    uri: Uri,
+    Whole(body): Whole,
+) -> Result<Response, Problem> {
     let key = key::key_of(&uri, app.limits.key_bytes_max)?;
     let put: Put<'_> = parse(&body)?;
     if let Some(named) = put.key.as_deref().filter(|named| *named != key.as_str()) {

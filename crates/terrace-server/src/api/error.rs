@@ -8,7 +8,7 @@
 
 use crate::origin::OriginError;
 use axum::body::Body;
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use terrace::{Error, InvalidateError, KeyError};
@@ -205,16 +205,18 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Writes out the problem of a response, if it has one.
-pub(crate) fn finish(mut response: Response, method: &Method, uri: &Uri) -> Response {
+/// Writes out the problem of a response, if it has one. What answers a `HEAD` loses its body on the wire.
+pub(crate) fn finish(mut response: Response, uri: &Uri) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
+    let body = problem.body(uri.path());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    // The router has noted the length of the body that it saw.
+    headers.insert(header::CONTENT_LENGTH, body.len().into());
     if let Some(seconds) = problem.code.retry_after() {
         headers.insert(header::RETRY_AFTER, seconds.into());
     }
-    *response.body_mut() =
-        if method == Method::HEAD { Body::empty() } else { Body::from(problem.body(uri.path())) };
+    *response.body_mut() = Body::from(body);
     response
 }
 

@@ -14,6 +14,7 @@ use super::{App, Limits};
 use crate::runtime;
 use axum::Router;
 use axum::body::{Body, HttpBody};
+use axum::extract::FromRequest;
 use axum::http::{Method, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
@@ -24,6 +25,18 @@ use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tower::Service;
+
+/// A whole body, as the guard has received it.
+pub(super) struct Whole(pub(super) Bytes);
+
+impl<S: Sync> FromRequest<S> for Whole {
+    type Rejection = Problem;
+
+    async fn from_request(request: axum::extract::Request, _: &S) -> Result<Self, Problem> {
+        let bytes = axum::body::to_bytes(request.into_body(), usize::MAX).await;
+        bytes.map(Self).map_err(|error| Problem::internal("a received body cannot be read", &error))
+    }
+}
 
 /// The door to the handlers.
 #[derive(Clone, Debug)]
@@ -54,9 +67,9 @@ impl Guard {
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
     {
-        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let uri = request.uri().clone();
         let response = self.admit(request).await.unwrap_or_else(IntoResponse::into_response);
-        finish(response, &method, &uri)
+        finish(response, &uri)
     }
 
     async fn admit<B>(&self, request: Request<B>) -> Result<Response, Problem>

@@ -6,10 +6,10 @@
 
 use super::entry::parse;
 use super::error::{Code, Problem};
+use super::guard::Whole;
 use super::{App, acknowledged, key, render};
 use axum::extract::State;
 use axum::response::Response;
-use bytes::Bytes;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ struct Request {
 }
 
 /// `POST /api/cache/invalidate`.
-pub(super) async fn invalidate(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, Problem> {
+pub(super) async fn invalidate(State(app): State<Arc<App>>, Whole(body): Whole) -> Result<Response, Problem> {
     let request = check(parse(&body)?, app.limits.key_bytes_max)?;
     let mut by_keyspace: BTreeMap<usize, Vec<Key>> = BTreeMap::new();
     for key in request.keys {

@@ -25,7 +25,6 @@ mod render;
 use crate::keyspaces::Keyspaces;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Path;
 use axum::http::{HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -89,8 +88,12 @@ async fn no_method() -> Problem {
     Problem::new(Code::MethodNotAllowed, "the header `Allow` names the methods of this path")
 }
 
+/// Where errors are explained.
+const PROBLEMS: &str = "/problems/";
+
 /// What the `type` of an error leads to.
-async fn explain(Path(word): Path<String>) -> Result<String, Problem> {
+async fn explain(uri: Uri) -> Result<String, Problem> {
+    let word = uri.path().strip_prefix(PROBLEMS).unwrap_or_default();
     let code = Code::ALL.into_iter().find(|code| code.word() == word);
     let code = code.ok_or_else(|| Problem::new(Code::RouteNotFound, "there is no such problem"))?;
     Ok(format!("{} ({}): {}\n", code.word(), code.status().as_u16(), code.title()))

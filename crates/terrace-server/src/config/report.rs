@@ -99,11 +99,6 @@ impl<'a> Refusal<'a> {
         self.help = Some(help.into());
         self
     }
-
-    pub(super) fn help_if(mut self, help: Option<String>) -> Self {
-        self.help = help;
-        self
-    }
 }
 
 impl Document {
@@ -156,18 +151,19 @@ impl Document {
     pub(super) fn refuse_toml(&self, error: &toml::de::Error) -> ConfigError {
         let at = error.span().unwrap_or(0..0);
         let message = mask(error.message());
-        let (title, expected) = match message.split_once(", expected one of ") {
-            Some((title, expected)) => (title.to_owned(), expected.to_owned()),
-            None => (message, String::new()),
+        let unknown =
+            message.strip_prefix("unknown field `").and_then(|rest| rest.split_once("`, expected "));
+        let refusal = match unknown {
+            Some((unknown, expected)) => {
+                let expected = expected.strip_prefix("one of ").unwrap_or(expected);
+                let near = nearest(unknown, expected.split('`').skip(1).step_by(2));
+                let help = near
+                    .map_or_else(|| format!("there is {expected}"), |near| format!("did you mean `{near}`?"));
+                Refusal::new(at, format!("unknown field `{unknown}`")).help(help)
+            }
+            None => Refusal::new(at, message),
         };
-        let words: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-        let unknown = title.strip_prefix("unknown field `").and_then(|rest| rest.strip_suffix('`'));
-        let help = match unknown.and_then(|unknown| nearest(unknown, words.iter().copied())) {
-            Some(near) => Some(format!("did you mean `{near}`?")),
-            None if words.is_empty() => None,
-            None => Some(format!("there is {expected}")),
-        };
-        ConfigError::new(self.render(&Refusal::new(at, title).help_if(help)))
+        ConfigError::new(self.render(&refusal))
     }
 }
 

@@ -4,7 +4,7 @@
 //!    timestamps, booleans, text. One that it cannot read is a bad key, not a failure of the origin.
 //! 2. The row comes back as the JSON document that PostgreSQL makes of it.
 //! 3. Connections are made when first needed, are read-only, and give up statements by themselves after the statement
-//!    timeout. One that has not answered by then is thrown away.
+//!    timeout. One that is dead, or has not answered by then, is thrown away.
 //!
 //! Deliberately absent: TLS. An address that demands it is refused when the configuration is read.
 
@@ -58,15 +58,33 @@ impl Postgres {
         })
     }
 
+    /// Loads a value. A pooled connection that turns out to be dead is thrown away and another one is asked, until one
+    /// is new: the end of a server shows on its connections only when they are used.
     pub(super) async fn load(&self, sql: &str, values: &[String]) -> Result<Option<JsonText>, OriginError> {
-        let client = self.client().await?;
+        loop {
+            let client = self.client().await?;
+            let is_pooled = Object::metrics(&client).recycle_count > 0;
+            match self.rows(client, sql, values).await {
+                Err(OriginError::Unavailable { .. }) if is_pooled => {}
+                rows => return self.one(&rows?),
+            }
+        }
+    }
+
+    async fn rows(&self, client: Object, sql: &str, values: &[String]) -> Result<Vec<Row>, OriginError> {
         let ran = runtime::within(self.statement_timeout + PATIENCE, run(&client, sql, values)).await;
-        let Some(rows) = ran else {
-            drop(Object::take(client));
-            return Err(self.timeout(self.statement_timeout));
+        let result = match ran {
+            Some(rows) => rows.map_err(|error| self.explain(&error)),
+            None => Err(self.timeout(self.statement_timeout)),
         };
-        let rows = rows.map_err(|error| self.explain(&error))?;
-        match rows.as_slice() {
+        if ran_away(&result) {
+            drop(Object::take(client));
+        }
+        result
+    }
+
+    fn one(&self, rows: &[Row]) -> Result<Option<JsonText>, OriginError> {
+        match rows {
             [] => Ok(None),
             [row] => self.document(row).map(Some),
             _ => Err(OriginError::NotUnique { origin: Arc::clone(&self.name) }),
@@ -130,6 +148,11 @@ impl Postgres {
     fn timeout(&self, after: Duration) -> OriginError {
         OriginError::Timeout { origin: Arc::clone(&self.name), after }
     }
+}
+
+/// Whether a connection is no longer good for anything: it is dead, or still busy with what nobody waits for.
+fn ran_away<T>(result: &Result<T, OriginError>) -> bool {
+    matches!(result, Err(OriginError::Unavailable { .. } | OriginError::Timeout { .. }))
 }
 
 /// States that say that a value cannot be read as the type it is compared with: out of range, no such text, no such

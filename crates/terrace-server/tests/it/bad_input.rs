@@ -17,7 +17,7 @@ async fn bodies_that_are_no_json_are_refused_with_the_place() {
         ("{\"value\": }", "line 1 column 11"),
         ("{\"value\":1}\nx", "line 2 column 1"),
         ("{\"value\":'a'}", "line 1 column 10"),
-        ("{\"value\":NaN}", "line 1 column 11"),
+        ("{\"value\":NaN}", "line 1 column 10"),
         ("{'value':1}", "line 1 column 2"),
     ] {
         let detail = service.put("/api/cache/a", body).await.problem(400, "body_malformed");
@@ -100,6 +100,12 @@ async fn a_key_of_100_kb_is_a_problem_like_any_other() {
         service.send(method, &format!("/api/cache/{key}"), "").await.problem(414, "uri_too_long");
     }
     service.get(&format!("/api/cache?key={key}")).await.problem(414, "uri_too_long");
+    for length in [10, 30, 40, 60, 70, 300, 1000] {
+        let long = "k".repeat(length << 10);
+        let answer = service.get(&format!("/api/cache/{long}")).await;
+        let (status, code) = if length < 32 { (400, "key_too_long") } else { (414, "uri_too_long") };
+        answer.problem(status, code);
+    }
     let body = format!(r#"{{"keys":["{key}"]}}"#);
     let detail = service.post("/api/cache/invalidate", &body).await.problem(422, "body_invalid");
     assert_eq!(detail, "key number 1: the key has 102400 bytes, and at most 512 are allowed");
@@ -112,7 +118,9 @@ async fn heads_that_are_too_large_or_no_http_are_problems_too() {
     service.raw(large.as_bytes()).await.problem(431, "head_too_large");
     let many = format!("GET /livez HTTP/1.1\r\nhost: x\r\n{}\r\n", "x-many: 1\r\n".repeat(200));
     service.raw(many.as_bytes()).await.problem(431, "head_too_large");
-    for nonsense in ["\x16\x03\x01\x02\n\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\0\0\0\0\r\n\r\n"] {
+    for nonsense in
+        ["\x16\x03\x01\x02\n\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\0\0\0\0\r\n\r\n"]
+    {
         service.raw(nonsense.as_bytes()).await.problem(400, "malformed_request");
     }
 }
@@ -122,10 +130,22 @@ async fn values_have_a_size_limit() {
     let service = memory().await;
     let fits = "x".repeat((64 << 10) - 2);
     assert_eq!(service.put("/api/cache/a", &format!("{{\"value\":\"{fits}\"}}")).await.status, 200);
-    let detail =
-        service.put("/api/cache/a", &format!("{{\"value\":\"{fits}x\"}}")).await.problem(413, "value_too_large");
+    let detail = service
+        .put("/api/cache/a", &format!("{{\"value\":\"{fits}x\"}}"))
+        .await
+        .problem(413, "value_too_large");
     assert_eq!(detail, "the value has 65537 bytes, and at most 65536 are allowed");
     assert_eq!(service.get("/api/cache/a").await.status, 200, "the old value is kept");
+}
+
+#[tokio::test]
+async fn bodies_may_be_as_large_as_configured() {
+    let service = start("server.max_body = '6MiB'\ndefaults.max_value = '5MiB'").await;
+    let body = format!("{{\"value\":\"{}\"}}", "x".repeat((5 << 20) - 2));
+    assert_eq!(service.put("/api/cache/a", &body).await.status, 200);
+    assert!(service.get("/api/cache/a").await.body.starts_with(&body[..body.len() - 1]));
+    let body = format!("{body}{}", " ".repeat(2 << 20));
+    service.put("/api/cache/a", &body).await.problem(413, "body_too_large");
 }
 
 #[tokio::test]
@@ -177,7 +197,16 @@ async fn a_body_of_100_mb_that_does_not_say_so_is_cut_off() {
 #[tokio::test]
 async fn routes_and_methods_that_are_not_there() {
     let service = memory().await;
-    for path in ["/", "/api", "/api/cach/a", "/api/cache2", "/API/CACHE/a", "//api/cache/a", "/livez/", "/../etc/passwd"] {
+    for path in [
+        "/",
+        "/api",
+        "/api/cach/a",
+        "/api/cache2",
+        "/API/CACHE/a",
+        "//api/cache/a",
+        "/livez/",
+        "/../etc/passwd",
+    ] {
         service.get(path).await.problem(404, "route_not_found");
     }
     for (method, path, allow) in [
@@ -190,7 +219,8 @@ async fn routes_and_methods_that_are_not_there() {
     ] {
         let answer = service.send(method, path, "").await;
         answer.problem(405, "method_not_allowed");
-        let mut allowed: Vec<&str> = answer.header("allow").unwrap_or_default().split(',').map(str::trim).collect();
+        let mut allowed: Vec<&str> =
+            answer.header("allow").unwrap_or_default().split(',').map(str::trim).collect();
         let mut expected: Vec<&str> = allow.split(',').collect();
         allowed.sort_unstable();
         expected.sort_unstable();
@@ -224,7 +254,9 @@ async fn invalidations_of_another_form_are_refused() {
 #[tokio::test]
 async fn keys_that_look_like_patterns_and_paths_are_just_keys() {
     let service = memory().await;
-    for key in ["*", "%3F", "%5Ba-z%5D", "%5C", "%7Btag%7D", "..%2F..%2Fetc%2Fpasswd", "'%3B%20drop%20table", "%25"] {
+    for key in
+        ["*", "%3F", "%5Ba-z%5D", "%5C", "%7Btag%7D", "..%2F..%2Fetc%2Fpasswd", "'%3B%20drop%20table", "%25"]
+    {
         let target = format!("/api/cache/{key}");
         assert_eq!(service.put(&target, r#"{"value":1}"#).await.status, 200, "{key}");
         assert_eq!(service.get(&target).await.status, 200, "{key}");

@@ -1,1 +1,81 @@
-//! x
+//! With a shared tier: two services, and a Redis that comes and goes.
+
+use crate::support::start;
+use terrace_testkit::server::{RedisServer, redis_url, unique_prefix};
+use terrace_testkit::wait;
+
+fn toml(url: &str, prefix: &str) -> String {
+    format!(
+        "[l2]\nurl = '{url}'\nkey_prefix = '{prefix}'\ntimeouts = {{ connect = '1s', read = '1s', write = '1s' }}\n"
+    )
+}
+
+#[tokio::test]
+async fn what_one_service_stores_another_reads_from_l2() {
+    let Some(url) = redis_url().await else { return };
+    let toml = toml(&url, &unique_prefix());
+    let (one, two) = (start(&toml).await, start(&toml).await);
+    one.put("/api/cache/a", r#"{"value":{"n":1},"ttl":60,"tags":["t"]}"#).await;
+    for source in ["l2", "l1"] {
+        let got = two.get("/api/cache/a").await;
+        let expected = format!(
+            r#"{{"value":{{"n":1}},"hit":true,"source":"{source}","cached_at":"T","expires_at":"T"}}"#
+        );
+        assert_eq!(got.body_without_times(), expected);
+    }
+    let deleted = two.delete("/api/cache/a").await;
+    assert_eq!(deleted.body, r#"{"success":true,"deleted":true}"#);
+    assert_eq!(deleted.header("terrace-effect"), None);
+    assert_eq!(two.get("/readyz").await.body, r#"{"status":"ok","degraded":[]}"#);
+}
+
+#[tokio::test]
+async fn patterns_reach_what_only_l2_has() {
+    let Some(url) = redis_url().await else { return };
+    let toml = format!("keyspace.users.pattern = 'user:{{id}}'\n{}", toml(&url, &unique_prefix()));
+    let (one, two) = (start(&toml).await, start(&toml).await);
+    for key in ["user:1", "user:2", "motd"] {
+        one.put(&format!("/api/cache/{key}"), r#"{"value":1}"#).await;
+    }
+    let done = two.post("/api/cache/invalidate", r#"{"pattern":"user:*"}"#).await;
+    assert_eq!(done.body, r#"{"invalidated":2,"success":true}"#);
+    assert_eq!(two.get("/api/cache/user:1").await.status, 404);
+    assert_eq!(two.get("/api/cache/motd").await.status, 200);
+}
+
+#[tokio::test]
+async fn without_redis_requests_go_on_and_say_so() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let service = start(&toml(&redis.url(), "x:")).await;
+    assert_eq!(service.put("/api/cache/a", r#"{"value":1}"#).await.status, 200);
+    redis.kill();
+
+    let put = service.put("/api/cache/b", r#"{"value":2}"#).await;
+    assert_eq!(put.body_without_times(), r#"{"success":true,"expires_at":"T"}"#);
+    assert_eq!((put.status, put.header("terrace-effect")), (200, Some("queued")));
+    assert_eq!(service.get("/api/cache/a").await.status, 200);
+    assert_eq!(service.get("/api/cache/b").await.status, 200);
+    assert_eq!(service.get("/api/cache/none").await.status, 404);
+    let deleted = service.delete("/api/cache/a").await;
+    assert_eq!((deleted.status, deleted.header("terrace-effect")), (200, Some("queued")));
+    assert_eq!(service.get("/api/cache/a").await.status, 404);
+    let ready = service.get("/readyz").await;
+    assert_eq!((ready.status, ready.body.as_str()), (200, r#"{"status":"ok","degraded":["l2"]}"#));
+
+    redis.restart().await;
+    wait::until_some("L2 to be trusted again", async || {
+        let put = service.put("/api/cache/c", r#"{"value":3}"#).await;
+        put.header("terrace-effect").is_none().then_some(())
+    })
+    .await;
+    assert_eq!(service.get("/readyz").await.body, r#"{"status":"ok","degraded":[]}"#);
+}
+
+#[tokio::test]
+async fn it_starts_without_redis() {
+    let service = start(&toml("redis://127.0.0.1:1", "x:")).await;
+    assert_eq!(service.get("/readyz").await.body, r#"{"status":"ok","degraded":["l2"]}"#);
+    assert_eq!(service.get("/api/cache/a").await.status, 404);
+    assert_eq!(service.put("/api/cache/a", r#"{"value":1}"#).await.status, 200);
+    assert_eq!(service.get("/api/cache/a").await.status, 200);
+}

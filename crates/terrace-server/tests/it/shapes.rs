@@ -39,11 +39,14 @@ async fn times_are_those_of_the_entry() {
 #[tokio::test]
 async fn every_kind_of_json_value_goes_in_and_out_unchanged() {
     let service = memory().await;
-    for value in ["null", "true", "-0.0", "12345678901234567890", "\"\\u00e9\\n\"", "[]", r#"{"a":1,"a":2}"#, "\"é\""] {
+    for value in
+        ["null", "true", "-0.0", "12345678901234567890", "\"\\u00e9\\n\"", "[]", r#"{"a":1,"a":2}"#, "\"é\""]
+    {
         let put = service.put("/api/cache/v", &format!("{{\"value\":{value}}}")).await;
         assert_eq!(put.status, 200, "{value}");
         let got = service.get("/api/cache/v").await;
-        let expected = format!(r#"{{"value":{value},"hit":true,"source":"l1","cached_at":"T","expires_at":"T"}}"#);
+        let expected =
+            format!(r#"{{"value":{value},"hit":true,"source":"l1","cached_at":"T","expires_at":"T"}}"#);
         assert_eq!(got.body_without_times(), expected);
     }
 }
@@ -189,7 +192,11 @@ async fn prometheus_metrics_can_be_switched_off() {
     let service = memory().await;
     let metrics = service.get("/metrics").await;
     assert_eq!(metrics.status, 200);
-    assert!(metrics.header("content-type").is_some_and(|kind| kind.contains("openmetrics")), "{}", metrics.head);
+    assert!(
+        metrics.header("content-type").is_some_and(|kind| kind.contains("openmetrics")),
+        "{}",
+        metrics.head
+    );
     assert!(metrics.body.contains("terrace_"), "{}", metrics.body);
 
     let service = start("metrics.enabled = false").await;

@@ -72,7 +72,8 @@ impl Running {
     }
 
     pub(crate) async fn send_bytes(&self, method: &str, target: &str, body: &[u8]) -> Answer {
-        let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+        let length =
+            if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
         let head = format!("{method} {target} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{length}\r\n");
         self.raw(&[head.as_bytes(), body].concat()).await
     }

@@ -63,7 +63,7 @@ impl Partition {
             return counter;
         }
         let micros = now.micros;
-        let counter = Counter { sequence: micros, top: micros, born: micros, barrier: micros };
+        let counter = Counter { sequence: micros, top: micros, born: micros, barrier: 0 };
         self.counter = Some(counter);
         self.log.clear();
         self.append(Message {

@@ -123,5 +123,5 @@ fn connect(file: &Path) -> anyhow::Result<Connection> {
 fn document(trace: &str, key: u32) -> String {
     let seed = trace.bytes().fold(u64::from(key), |seed, byte| seed.rotate_left(8) ^ u64::from(byte));
     let mut random = crate::zipf::Random::seeded(seed);
-    (0..10).map(|_| format!("{:016x}", random.next())).collect()
+    (0..10).map(|_| format!("{:016x}", random.next())).collect::<Vec<_>>().concat()
 }

@@ -1,0 +1,23 @@
+//! The library from outside, by topology: which tiers there are, and which of them is in trouble.
+
+mod alloc;
+mod batch;
+mod dead;
+mod down;
+mod fixture;
+mod flight;
+mod flight_end;
+mod history;
+mod isolation;
+mod jitter;
+mod l1;
+mod l1_l2;
+mod l1_limits;
+mod l2;
+mod model;
+mod race;
+mod redis;
+mod shutdown;
+mod stats;
+mod stress;
+mod tags;
