@@ -49,7 +49,9 @@ fn start_service(runtime: &Runtime) -> Result<SocketAddr> {
     let config = Config::load(&Sources::text("server.listen = '127.0.0.1:0'\nmetrics.interval = '1h'"))?;
     let server = runtime.block_on(Server::bind(&config))?;
     let address = server.local_addr();
-    timing::spawn(runtime, async { drop(server.run(pending::<Stop>()).await) });
+    timing::spawn(runtime, async {
+        server.run(pending::<Stop>()).await;
+    });
     Ok(address)
 }
 
@@ -60,7 +62,7 @@ fn start_constant(runtime: &Runtime, body: String) -> Result<SocketAddr> {
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
     let address = listener.local_addr()?;
     timing::spawn(runtime, async {
-        axum::serve(listener, router).await.expect("a listener that was bound serves")
+        axum::serve(listener, router).await.expect("a listener that was bound serves");
     });
     Ok(address)
 }

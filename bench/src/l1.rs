@@ -61,7 +61,7 @@ where
     let sync = moka::sync::Cache::new(CAPACITY as u64);
     let future = moka::future::Cache::new(CAPACITY as u64);
     let ours =
-        terrace::Cache::builder().l1(L1::entries(CAPACITY)).default_ttl(Duration::from_secs(3600)).build()?;
+        terrace::Cache::builder().l1(L1::entries(CAPACITY)).default_ttl(Duration::from_hours(1)).build()?;
     let ours = ours.keyspace::<K, Vec<u8>>("bench").build()?;
     for key in keys {
         bare.insert(key.clone(), value());
@@ -102,7 +102,7 @@ fn amalgam<'a>(keys: &'a [String], handle: &'a Handle) -> Result<Vec<(&'static s
     let builder = || {
         amalgam::Cache::builder()
             .max_capacity(CAPACITY as u64)
-            .default_options(amalgam::EntryOptions::new(Duration::from_secs(3600)))
+            .default_options(amalgam::EntryOptions::new(Duration::from_hours(1)))
     };
     let future = builder().try_build()?;
     let blocking = amalgam::BlockingCache::from_builder(builder())?;

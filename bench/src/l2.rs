@@ -54,7 +54,7 @@ async fn fill(url: &str) -> Result<Keyspace<u64, Vec<u8>>> {
     let cache = Cache::builder()
         .no_l1()
         .l2(Redis::url(url)?.build()?)
-        .default_ttl(Duration::from_secs(24 * 3600))
+        .default_ttl(Duration::from_hours(24))
         .build()?;
     let keyspace = cache.keyspace::<u64, Vec<u8>>("bench").codec(Raw).build()?;
     for key in 0..ENTRIES as u64 {

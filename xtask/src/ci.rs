@@ -114,7 +114,7 @@ fn advisories(stop: &Stop) -> Result<Outcome> {
         stop.check()?;
         return Ok(Outcome::Skipped(format!("the advisory database cannot be fetched here ({error:#})")));
     }
-    passed(cargo_deny().args(["check", "advisories"]), stop)
+    passed(cargo_deny().args(["--offline", "check", "--hide-inclusion-graph", "advisories"]), stop)
 }
 
 fn fetch_advisories(stop: &Stop) -> Result<()> {

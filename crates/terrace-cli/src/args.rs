@@ -83,6 +83,10 @@ pub(crate) struct DemoArgs {
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
     pub(crate) rows: u32,
 
+    /// Address and port of the service; without it, 127.0.0.1:4000, or a free port if that is taken
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<std::net::SocketAddr>,
+
     /// How much slower than it is the origin pretends to be
     #[arg(long, default_value = "20ms", value_parser = duration)]
     pub(crate) delay: Duration,

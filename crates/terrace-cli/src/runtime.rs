@@ -57,6 +57,14 @@ impl StopHandle {
     pub(crate) fn stop(&self) {
         self.0.send_replace(true);
     }
+
+    /// Asks it after a while.
+    pub(crate) fn stop_after(self, while_: Duration) {
+        spawn(async move {
+            sleep(while_).await;
+            self.stop();
+        });
+    }
 }
 
 impl Stop {
@@ -66,8 +74,8 @@ impl Stop {
         (StopHandle(sender), Self(receiver))
     }
 
-    /// A stop that SIGINT and SIGTERM trigger, and `after` if given. A second signal ends the process.
-    pub(crate) fn on_signals(after: Option<Duration>) -> anyhow::Result<Self> {
+    /// A stop that SIGINT and SIGTERM trigger. A second signal ends the process.
+    pub(crate) fn on_signals() -> anyhow::Result<(StopHandle, Self)> {
         let (handle, stop) = Self::new();
         let on_signal = handle.clone();
         let signals = Signals::listen()?;
@@ -75,13 +83,7 @@ impl Stop {
             signals.first().await;
             on_signal.stop();
         });
-        if let Some(after) = after {
-            spawn(async move {
-                sleep(after).await;
-                handle.stop();
-            });
-        }
-        Ok(stop)
+        Ok((handle, stop))
     }
 
     /// Whether it is time to stop.

@@ -46,6 +46,10 @@ impl Trace {
     }
 
     fn read_keys(path: &Path, limit: Option<usize>) -> anyhow::Result<Self> {
+        ensure!(
+            !file_name(path).contains(".s32"),
+            "these are the sizes of a trace; name its .k64 file instead"
+        );
         let mut content = open(path)?;
         let limit = limit.unwrap_or(usize::MAX);
         let (requests, distinct) = if is_binary(path, content.fill_buf()?) {
@@ -251,6 +255,7 @@ mod tests {
         assert_eq!((limited.requests, limited.sizes), (vec![0, 1], Some(vec![10, 20])));
         std::fs::write(folder.path().join("click.s32.zst"), zstd(&sizes[..8])).unwrap();
         assert!(Trace::read(&path, None).is_err());
+        assert!(Trace::read(&folder.path().join("click.s32.zst"), None).is_err());
     }
 
     #[test]

@@ -102,8 +102,9 @@ impl RemoteError {
 pub struct Stored {
     /// The envelope, as [`crate::envelope::Envelope::open`] reads it. Bytes of a stranger until it has.
     pub bytes: Bytes,
-    /// How much longer L2 keeps it, measured not later than the value was read. `None`: it is not known, so the
-    /// TTL in the envelope, counted from when the request was sent, is the bound.
+    /// How much longer L2 keeps the key, measured not later than the value was read: it may still be that of an older
+    /// value with a longer TTL, so the TTL in the envelope, counted from when the request was sent, is a bound too.
+    /// `None`: it is not known, and that bound stands alone.
     pub remaining: Option<Ttl>,
 }
 

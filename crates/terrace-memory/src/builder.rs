@@ -48,7 +48,8 @@ impl ConfigError {
 /// # Examples
 /// ```
 /// use terrace_memory::{Memory, Policy};
-/// let memory: Memory<u64, String> = Memory::builder().entries_max(1_000).bytes_max(1 << 20).policy(Policy::Lru).build()?;
+/// let settings = Memory::<u64, String>::builder().entries_max(1_000).bytes_max(1 << 20);
+/// let memory = settings.policy(Policy::Lru).build()?;
 /// # Ok::<(), terrace_memory::ConfigError>(())
 /// ```
 #[must_use = "a builder does nothing until `build`"]

@@ -26,7 +26,8 @@
 //! 5. **The caller's code.** The removal listener and destructors run outside all locks. A panic of the caller's code
 //!    (`Hash`, `Eq`, `Clone`, `Drop`, listener, closures) leaves the cache consistent and usable.
 //! 6. **Cost.** A hit allocates nothing, takes one lock, and looks the key up by reference: any `Q` that is
-//!    [`Equivalent`](equivalent::Equivalent) to the key will do.
+//!    [`Equivalent`](equivalent::Equivalent) to the key will do. An entry takes about 150 bytes besides its key and
+//!    value.
 //!
 //! Deliberately absent: loading, tiers, serialisation, an async runtime, background threads, `unsafe`. Time comes
 //! from a [`terrace_core::Clock`]. What is inside ([quick_cache](https://crates.io/crates/quick_cache) for the default

@@ -38,16 +38,15 @@ where
     /// evicted.
     ///
     /// `weight_bytes` is what the entry counts for the bytes bound; 0 is allowed. A deadline that has passed makes this
-    /// a removal. A value heavier than the cache is not stored, and nothing but the key's old value leaves for it.
-    /// The same holds, under [`Policy::Default`](crate::Policy::Default), for one heavier than 97 % of its shard's share of the
-    /// bytes bound (there are as many shards as have 16 MiB each, at most four per core), under [`Policy::Lru`](crate::Policy::Lru) for
-    /// one heavier than the share.
+    /// a removal. A value heavier than its shard's share of the bytes bound is not stored, and nothing but the key's
+    /// old value leaves for it; under [`Policy::Default`](crate::Policy::Default) the limit is 97 % of the share. A
+    /// share is the whole bound up to 32 MiB, and never less than 16 MiB above that.
     ///
     /// # Cost
     /// One lock of the key's shard for itself alone, three lookups and, if the entry has a deadline, an update of the
-    /// expiry index (logarithmic in the number of distinct deadlines, in steps of 67 ms). When the shard is full:
-    /// as many expired entries leave as there are, and then live ones, until there is room. Expired ones are
-    /// overlooked only within 67 ms of their deadline.
+    /// expiry index: logarithmic in the number of distinct deadlines, in steps of 67 ms. When the shard is full,
+    /// first expired entries leave and then live ones, until there is room. An expired entry may be overlooked
+    /// within 67 ms of its deadline, not longer.
     ///
     /// # Examples
     /// ```
@@ -84,8 +83,11 @@ where
     /// use terrace_core::Moment;
     /// use terrace_memory::{Insertion, Memory};
     /// let memory = Memory::<&str, u32>::builder().build()?;
-    /// let newer = |value| memory.insert_if("version", value, 4, Moment::NEVER, |old| old.is_none_or(|old| *old < value));
-    /// assert_eq!((newer(2), newer(1)), (Insertion::Stored, Insertion::Declined));
+    /// let insert_newer = |version: u32| {
+    ///     let is_newer = |old: Option<&u32>| old.is_none_or(|old| *old < version);
+    ///     memory.insert_if("key", version, 4, Moment::NEVER, is_newer)
+    /// };
+    /// assert_eq!((insert_newer(2), insert_newer(1)), (Insertion::Stored, Insertion::Declined));
     /// # Ok::<(), terrace_memory::ConfigError>(())
     /// ```
     pub fn insert_if(

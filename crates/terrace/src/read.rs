@@ -210,7 +210,7 @@ impl View {
 
     /// An entry read from L2 by a request that was sent at `sent`: it ends here no later than there.
     pub(crate) fn found(value: Erased, envelope: &Envelope, stored: &Stored, sent: Moment) -> Found {
-        let left = stored.remaining.unwrap_or(envelope.ttl);
+        let left = stored.remaining.map_or(envelope.ttl, |left| left.min(envelope.ttl));
         let tags: Vec<Tag> = envelope.tags.iter().map(|stamp| stamp.tag.clone()).collect();
         let resident = Resident {
             value,

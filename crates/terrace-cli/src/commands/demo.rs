@@ -21,7 +21,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 use terrace_server::Server;
-use terrace_server::config::{Address, Config, Sources};
+use terrace_server::config::{Address, Sources};
 
 /// The port that the documentation names; another one is taken if it is not free.
 const USUAL_ADDRESS: &str = "127.0.0.1:4000";
@@ -39,6 +39,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Shows it.
 pub(crate) async fn demo(args: DemoArgs, talk: Talk) -> anyhow::Result<Exit> {
+    let (stop_handle, stop) = Stop::on_signals()?;
     let rows = args.rows;
     let origin = runtime::blocking(move || DemoOrigin::create(rows)).await?;
     let server = start(&args, &origin.file()).await?;
@@ -55,7 +56,10 @@ pub(crate) async fn demo(args: DemoArgs, talk: Talk) -> anyhow::Result<Exit> {
     let client = Client::new(&url)?;
     forget(&client).await?;
     output::line(&introduction(&args, &url))?;
-    let total = show(&args, &url).await?;
+    if let Some(duration) = args.duration {
+        stop_handle.stop_after(duration);
+    }
+    let total = show(&args, &url, &stop).await?;
     output::line(&format!("\n{}", table(&total)))?;
     for example in &total.examples {
         talk.say(format!("failed: {example}"));
@@ -70,12 +74,14 @@ pub(crate) async fn demo(args: DemoArgs, talk: Talk) -> anyhow::Result<Exit> {
 }
 
 async fn start(args: &DemoArgs, file: &Path) -> anyhow::Result<Server> {
-    let usual = super::serve::load(&Sources::text(toml(args, file, USUAL_ADDRESS)?))?;
-    if let Ok(server) = Server::bind(&usual).await {
-        return Ok(server);
+    let config = |listen: &str| super::serve::load(&Sources::text(toml(args, file, listen)?));
+    if let Some(address) = args.listen {
+        return super::serve::bind(&config(&address.to_string())?).await;
     }
-    let free: Config = super::serve::load(&Sources::text(toml(args, file, FREE_ADDRESS)?))?;
-    super::serve::bind(&free).await
+    match Server::bind(&config(USUAL_ADDRESS)?).await {
+        Ok(server) => Ok(server),
+        Err(_) => super::serve::bind(&config(FREE_ADDRESS)?).await,
+    }
 }
 
 /// The configuration of the service.
@@ -135,12 +141,11 @@ fn introduction(args: &DemoArgs, url: &str) -> String {
 }
 
 /// Runs the load and shows it, until a signal or the end of its time.
-async fn show(args: &DemoArgs, url: &str) -> anyhow::Result<Tally> {
-    let stop = Stop::on_signals(args.duration)?;
+async fn show(args: &DemoArgs, url: &str, stop: &Stop) -> anyhow::Result<Tally> {
     let service = Service::parse(url)?;
     let keys = args.rows.saturating_sub(ROWS_LEFT_ALONE).max(1);
     let settings = LoadSettings { rate: args.rate, keys, prefix: "user:" };
-    let mut load = Load::start(&settings, || RemoteAsker::new(service.clone(), ""), &stop);
+    let mut load = Load::start(&settings, || RemoteAsker::new(service.clone(), ""), stop);
     let mut screen = Screen::default();
     let mut total = Tally::default();
     let start = runtime::now();
@@ -168,6 +173,7 @@ mod tests {
     use super::*;
     use crate::args::{Cli, Verb};
     use clap::Parser as _;
+    use terrace_server::config::Config;
 
     #[test]
     fn the_configuration_is_one_that_a_service_takes() {

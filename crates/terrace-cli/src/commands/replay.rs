@@ -36,9 +36,9 @@ pub(crate) async fn replay(args: ReplayArgs, talk: Talk) -> anyhow::Result<Exit>
     if args.instead.print_config {
         return print_config(&args, &place).await;
     }
+    let (_handle, stop) = Stop::on_signals()?;
     let rows = Arc::new(Rows::open(&place).await?);
-    let replay = Replay { args, rows, talk, stop: Stop::on_signals(None)? };
-    replay.run().await
+    Replay { args, rows, talk, stop }.run().await
 }
 
 async fn read_trace(path: &Path, limit: Option<usize>) -> anyhow::Result<Trace> {
@@ -61,12 +61,17 @@ fn l1_entries(args: &ReplayArgs, trace: &Trace) -> u32 {
 }
 
 async fn print_config(args: &ReplayArgs, place: &OriginPlace) -> anyhow::Result<Exit> {
-    let [path] = &args.traces[..] else {
-        return Err(Failure::usage("a configuration is made for one trace").next("name one trace").into());
+    let l1_entries = match (args.l1_entries, &args.traces[..]) {
+        (Some(entries), _) => entries,
+        (None, [path]) => l1_entries(args, &read_trace(path, args.limit).await?),
+        (None, _) => {
+            return Err(Failure::usage("a share of several traces is no number")
+                .next("name one trace, or give --l1-entries")
+                .into());
+        }
     };
-    let trace = read_trace(path, args.limit).await?;
     let settings = config::Settings {
-        l1_entries: l1_entries(args, &trace),
+        l1_entries,
         policy: args.policy,
         ttl: args.ttl,
         redis: args.redis.as_deref(),

@@ -14,7 +14,7 @@ const PATH: &str = "/api/cache/metrics";
 pub(crate) async fn stats(args: StatsArgs) -> anyhow::Result<Exit> {
     let client = Client::new(&args.service.url)?;
     let watch = match args.watch {
-        Some(interval) => Some((interval, Stop::on_signals(None)?)),
+        Some(interval) => Some((interval, Stop::on_signals()?.1)),
         None => None,
     };
     let mut before: Option<Value> = None;

@@ -14,6 +14,8 @@ use tokio::task::JoinHandle;
 
 /// Requests per second of one worker: slow enough that most of its time is waiting for its next turn.
 const RATE_PER_WORKER: u32 = 50;
+/// Tallies that the workers share, so that they seldom wait for each other.
+const TALLIES: usize = 16;
 /// Workers at most.
 const WORKERS_MAX: u32 = 1024;
 /// How skewed the load is: the most popular key is asked for twice as often as the second.
@@ -43,20 +45,19 @@ impl Load {
         let count = settings.rate.div_ceil(RATE_PER_WORKER).clamp(1, WORKERS_MAX);
         let interval = Duration::from_secs(1) * count / settings.rate.max(1);
         let zipf = Arc::new(Zipf::new(settings.keys, EXPONENT));
-        let mut load = Self { tallies: Vec::new(), workers: Vec::new() };
-        for number in 0..count {
-            let tally = Arc::new(Mutex::new(Tally::default()));
+        let tallies = (0..TALLIES).map(|_| Arc::default()).collect();
+        let mut load = Self { tallies, workers: Vec::new() };
+        for (number, tally) in (0..count).zip(load.tallies.iter().cycle()) {
             let worker = Worker {
                 asker: asker(),
                 zipf: Arc::clone(&zipf),
                 random: Random::seeded(u64::from(number)),
                 prefix: settings.prefix,
-                tally: Arc::clone(&tally),
+                tally: Arc::clone(tally),
                 stop: stop.clone(),
             };
             let first = interval * number / count;
             load.workers.push(runtime::spawn(worker.run(first, interval)));
-            load.tallies.push(tally);
         }
         load
     }

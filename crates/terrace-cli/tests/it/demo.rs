@@ -6,7 +6,7 @@ use terrace_testkit::server::RedisServer;
 
 fn start(extra: &[&str]) -> Running {
     let mut command = terrace();
-    command.args(["demo", "--duration", "3s", "--rate", "1000", "--rows", "100000"]).args(extra);
+    command.args(["demo", "--listen", "127.0.0.1:0", "--duration", "3s", "--rate", "1000"]).args(extra);
     Running::start(&mut command)
 }
 

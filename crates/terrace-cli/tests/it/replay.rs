@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// Requests and keys of the traces made here.
-pub(crate) const REQUESTS: u64 = 20_000;
-pub(crate) const KEYS: u64 = 2_000;
+pub(crate) const REQUESTS: u64 = 8_000;
+pub(crate) const KEYS: u64 = 800;
 
 /// A trace that asks for some keys more often than for others.
 pub(crate) fn trace(folder: &Path, name: &str, requests: u64) -> PathBuf {
@@ -68,7 +68,7 @@ fn in_process_every_request_is_answered_rightly() {
     assert_eq!((count(&report, "/requests"), count(&report, "/distinct_keys")), (REQUESTS, KEYS));
     assert_eq!(
         (count(&report, "/failed"), count(&report, "/wrong"), count(&report, "/l1_entries")),
-        (0, 0, 200)
+        (0, 0, 80)
     );
     let (l1, origin) = (count(&report, "/l1/answers"), count(&report, "/origin/answers"));
     assert_eq!(l1 + origin, REQUESTS);
@@ -85,7 +85,7 @@ fn several_traces_make_one_table_and_do_not_mix() {
     let second = write(folder.path(), "second.k64", &keys);
     let run =
         run(["replay", &first.to_string_lossy(), &second.to_string_lossy(), "--policy", "lru"]).expect(0);
-    for row in ["| first  |   20,000 |", "| second |    5,000 |", "| first  | l1 ", "| second | all "] {
+    for row in ["| first  |    8,000 |", "| second |    5,000 |", "| first  | l1 ", "| second | all "] {
         assert!(run.stdout.contains(row), "{row} is missing in\n{}", run.stdout);
     }
 }

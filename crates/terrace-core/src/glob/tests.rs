@@ -1,3 +1,5 @@
+//! Patterns, one detail of Redis at a time, and against a plain reference.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -115,7 +115,8 @@ pub(crate) trait Probe<K>: Hash + Equivalent<Stored<K>> {
     fn code(&self) -> u64;
 }
 
-/// Finds an entry by the caller's key.
+/// Finds an entry by the caller's key. The index has compared a part of the hash, so keys differ seldom: comparing
+/// the whole hash too would cost a hit more than it saves.
 pub(crate) struct ByKey<'a, Q: ?Sized> {
     pub(crate) hash: u64,
     pub(crate) key: &'a Q,

@@ -252,6 +252,20 @@ fn resizing_holds_the_new_bounds_at_once() {
 }
 
 #[test]
+fn keys_spread_over_all_shards() {
+    for policy in POLICIES {
+        let memory = numbers(policy, 10_000, &Clock::manual());
+        (0..10_000).for_each(|key| {
+            memory.insert(key, key, 1, Moment::NEVER);
+        });
+        memory.validate();
+        assert!(memory.len() > 9_400, "{} of 10,000 in {} shards", memory.len(), memory.shards.len());
+        let share = 10_000 / memory.shards.len();
+        assert!(memory.shards.iter().all(|shard| shard.0.read().len() > share * 8 / 10), "an even spread");
+    }
+}
+
+#[test]
 fn a_cache_of_several_shards_refuses_fewer_entries_than_shards() {
     let memory: Memory<u64, u64> = Memory::builder().entries_max(10_000).build().unwrap();
     let shards = memory.shards.len();

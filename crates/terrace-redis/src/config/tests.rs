@@ -1,3 +1,5 @@
+//! Which settings are taken, which are refused, and what is never shown.
+
 use super::*;
 
 const SECRET: &str = "s3cret";

@@ -1,6 +1,6 @@
 //! The adapter keeps the contract, and does what the fake does.
 
-use crate::support::{RedisRig, Shared, adapter, namespace, raw};
+use crate::support::{RedisRig, Shared, adapter, namespace, patient, raw};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -44,7 +44,7 @@ async fn pairs(server: &RedisServer) -> Vec<(RedisRig, FakeRig)> {
     let mut pairs = Vec::new();
     for partitions in [1, 3] {
         let prefix = format!("p{partitions}:");
-        let builder = adapter(server).partitions(partitions).key_prefix(&prefix);
+        let builder = patient(adapter(server)).partitions(partitions).key_prefix(&prefix);
         let redis = builder.build().expect("valid settings");
         let real = RedisRig { redis, raw: raw(&server.url()).await, prefix, partitions };
         pairs.push((real, FakeRig(FakeRemote::with_partitions(Clock::system(), partitions))));

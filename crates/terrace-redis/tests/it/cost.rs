@@ -10,7 +10,8 @@ use terrace_testkit::server::{Proxy, RedisServer};
 
 const CALLS: u64 = 40;
 
-/// Runs a call some times and asserts how many round trips each took. Heartbeats pass on the same road, a few of them.
+/// Runs a call some times and asserts how many round trips each took. A few heartbeats pass on the same road; one adds
+/// a round trip, or takes one away that it shares with a call.
 async fn assert_round_trips(proxy: &Proxy, what: &str, expected: u64, mut call: impl AsyncFnMut(u64)) {
     let before = proxy.round_trips();
     for index in 0..CALLS {
@@ -18,7 +19,10 @@ async fn assert_round_trips(proxy: &Proxy, what: &str, expected: u64, mut call: 
     }
     let counted = proxy.round_trips() - before;
     let whole = expected * CALLS;
-    assert!((whole..whole + CALLS / 2).contains(&counted), "{what}: {counted} round trips in {CALLS} calls");
+    assert!(
+        (whole - CALLS / 4..whole + CALLS / 2).contains(&counted),
+        "{what}: {counted} round trips in {CALLS} calls"
+    );
 }
 
 #[tokio::test]

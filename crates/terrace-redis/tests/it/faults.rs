@@ -93,7 +93,7 @@ async fn it_starts_without_a_server_and_finds_it_later() {
 async fn a_hanging_server_is_noticed_and_calls_end() {
     let Some(server) = RedisServer::start().await else { return };
     let deadline = Duration::from_secs(10);
-    let redis = adapter(&server).read_timeout(deadline).build().expect("valid settings");
+    let redis = adapter(&server).connections(1).read_timeout(deadline).build().expect("valid settings");
     redis.health().await.expect("it is well");
     server.stop();
     let (error, took) = failure(&redis).await;
@@ -113,11 +113,11 @@ async fn a_hanging_server_is_noticed_and_calls_end() {
 async fn a_deadline_holds_against_a_half_open_server() {
     let Some(server) = RedisServer::start().await else { return };
     let proxy = Proxy::start(server.port()).await;
-    let deadline = Duration::from_millis(60);
+    let deadline = Duration::from_millis(200);
     let redis = Redis::address(&proxy.address()).read_timeout(deadline).write_timeout(deadline * 2).build();
     let redis = redis.expect("valid settings");
     let namespace = namespace("users");
-    redis.open(&namespace).await.expect("it opens");
+    until_served(&redis).await;
     proxy.block();
     let (error, took) = failure(&redis).await;
     assert!(matches!(error, RemoteError::Timeout { after } if after == deadline), "{error}");
@@ -153,7 +153,10 @@ async fn a_replica_is_refused_and_a_primary_that_becomes_one_is_left() {
     redis.open(&namespace).await.expect("it opens");
     server.cli(&["replicaof", "127.0.0.1", "1"]).await;
     let value = samples::sealed(&namespace, &key("key"), "value", LONG);
-    let refused = async || redis.set(&namespace, &key("key"), value.clone(), LONG).await.err();
+    let refused = async || {
+        let answer = redis.set(&namespace, &key("key"), value.clone(), LONG).await;
+        answer.err().filter(|error| matches!(error, RemoteError::Refused { .. }))
+    };
     let error = wait::until_some("the write to be refused", refused).await;
     let is_clear = |reason: &str| reason.contains("READONLY") || reason.contains("is a replica");
     assert!(matches!(&error, RemoteError::Refused { reason } if is_clear(reason)), "{error}");
@@ -170,11 +173,12 @@ async fn connections_are_replaced_at_the_end_of_their_lifetime_and_no_call_fails
     let proxy = Proxy::start(server.port()).await;
     let builder = Redis::address(&proxy.address()).connections(1).max_lifetime(Duration::from_secs(1));
     let redis = builder.build().expect("valid settings");
-    let replaced = async || {
-        redis.health().await.expect("no call fails");
-        (proxy.connections() >= 3).then_some(())
+    let calling = async {
+        while proxy.connections() < 3 {
+            redis.health().await.expect("no call fails");
+        }
     };
-    wait::until_some("two replacements", replaced).await;
+    wait::within("two replacements", wait::DEADLINE, calling).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Who we are to the server, who it is to us, and what must not be seen.
 
-use crate::support::{Shared, adapter, key, namespace, read, set};
+use crate::support::{Shared, adapter, key, namespace, patient, read, set};
 use terrace_core::remote::{Remote, RemoteError};
 use terrace_redis::{Redis, RedisBuilder};
 use terrace_testkit::server::RedisServer;
@@ -56,7 +56,7 @@ async fn an_acl_user_needs_what_the_documentation_says() {
                       +hsetnx +hdel +hexists +hlen +xadd +scan +evalsha +script|load +publish +time +ping";
     let narrow = documented.replace("~terrace:*", "~other:*").replace("app", "narrow");
     let Some(server) = RedisServer::builder().acl(documented).acl(&narrow).start().await else { return };
-    let redis = build(adapter(&server).username("app").password(SECRET).partitions(2));
+    let redis = build(patient(adapter(&server)).username("app").password(SECRET).partitions(2));
     terrace_testkit::conformance::remote::check(&redis, "acl").await;
 
     let redis = build(adapter(&server).username("narrow").password(SECRET));

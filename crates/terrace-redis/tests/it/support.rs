@@ -38,7 +38,7 @@ impl Shared {
     }
 
     pub(crate) fn builder(&self) -> RedisBuilder {
-        Redis::url(&self.url).expect("a valid URL").key_prefix(&self.prefix)
+        patient(Redis::url(&self.url).expect("a valid URL")).key_prefix(&self.prefix)
     }
 
     pub(crate) fn redis(&self) -> Redis {
@@ -48,6 +48,11 @@ impl Shared {
     pub(crate) async fn raw(&self) -> MultiplexedConnection {
         raw(&self.url).await
     }
+}
+
+/// With deadlines that a loaded machine keeps, for tests that are not about them.
+pub(crate) fn patient(builder: RedisBuilder) -> RedisBuilder {
+    builder.read_timeout(wait::DEADLINE).write_timeout(wait::DEADLINE)
 }
 
 /// The adapter on a server of the test's own.

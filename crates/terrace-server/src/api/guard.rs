@@ -54,8 +54,12 @@ const UPLOAD_SHARE: usize = 4;
 impl Guard {
     pub(crate) fn new(app: Arc<App>) -> Self {
         let limits = app.limits;
+        Self::over(super::router(app), limits)
+    }
+
+    fn over(router: Router, limits: Limits) -> Self {
         Self {
-            router: super::router(app),
+            router,
             limits,
             at_work: Arc::new(Semaphore::new(limits.requests_max)),
             uploads: Arc::new(Semaphore::new((limits.requests_max / UPLOAD_SHARE).max(1))),
@@ -145,4 +149,50 @@ async fn read<B: HttpBody<Data = Bytes>>(body: B, bytes_max: usize) -> Result<By
 
 fn overloaded() -> Problem {
     Problem::new(Code::Overloaded, "too many requests are at work; try again in a second")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use std::time::Duration;
+
+    async fn panics() -> StatusCode {
+        panic!("a handler that breaks");
+    }
+
+    async fn hangs() -> StatusCode {
+        std::future::pending().await
+    }
+
+    async fn answer(path: &str) -> (u16, serde_json::Value) {
+        let limits = Limits {
+            key_bytes_max: 16,
+            body_bytes_max: 16,
+            value_bytes_max: 16,
+            request_timeout: Duration::from_secs(1),
+            requests_max: 2,
+        };
+        let router = Router::new().route("/api/panics", get(panics)).route("/api/hangs", get(hangs));
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        let response = Guard::over(router, limits).answer(request).await;
+        let status = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
+        (status, serde_json::from_slice(&body).expect("JSON"))
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_does_not_say_what_broke() {
+        let (status, body) = answer("/api/panics").await;
+        assert_eq!((status, body["code"].as_str()), (500, Some("internal")));
+        assert!(!body.to_string().contains("breaks"), "{body}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_hangs_is_given_up() {
+        let (status, body) = answer("/api/hangs").await;
+        assert_eq!((status, body["code"].as_str()), (504, Some("timeout")));
+        assert_eq!(body["instance"], "/api/hangs");
+    }
 }

@@ -123,7 +123,7 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH;
         assert_eq!(written(now, Ttl::Never), br#"{"success":true,"expires_at":null}"#);
         assert_eq!(
-            written(now, Ttl::After(Duration::from_secs(60))),
+            written(now, Ttl::After(Duration::from_mins(1))),
             br#"{"success":true,"expires_at":"1970-01-01T00:01:00.000Z"}"#
         );
         assert_eq!(deleted(true), br#"{"success":true,"deleted":true}"#);

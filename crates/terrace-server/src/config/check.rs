@@ -4,7 +4,7 @@
 //! 2. Nothing is clamped or repaired.
 
 use super::report::{ConfigError, Document, Refusal, nearest};
-use super::units::{ByteSize, Count, Period, TtlSetting};
+use super::units::{ByteSize, Count, Flag, Period, TtlSetting};
 use super::{
     CompressionAlgorithm, CompressionConfig, Config, Defaults, EvictionPolicy, L1Config, L2Config,
     L2Timeouts, L2Tls, MetricsConfig, ServerConfig, ShutdownConfig, WriteBehindConfig, file, keyspaces,
@@ -16,6 +16,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 use terrace::{Key, L1, Ttl};
 use toml::Spanned;
+
+/// Most entries that L1 can count.
+const ENTRIES_MAX: u64 = 1 << 31;
 
 /// Collects what is wrong.
 pub(super) struct Checker<'d> {
@@ -86,7 +89,7 @@ pub(super) fn check(document: &Document, file: file::File) -> Result<Config, Con
     let l1 = checker.l1(file.l1, l2.is_some());
     let defaults = checker.defaults(file.defaults);
     let origins = origins::check(&mut checker, file.origin);
-    let keyspaces = keyspaces::check(&mut checker, file.keyspace, &origins, &defaults, &l1);
+    let keyspaces = keyspaces::check(&mut checker, file.keyspace, &origins, &defaults, l2.is_some());
     let config = Config {
         server: checker.server(file.server),
         metrics: MetricsConfig {
@@ -146,7 +149,7 @@ impl Checker<'_> {
         const POLICIES: [(&str, EvictionPolicy); 2] =
             [("default", EvictionPolicy::Default), ("lru", EvictionPolicy::Lru)];
         let ttl_default = if has_l2 { Ttl::After(L1::TTL_DEFAULT) } else { Ttl::Never };
-        let enabled = l1.enabled.is_none_or(|flag| flag.0);
+        let enabled = self.l1_enabled(l1.enabled.as_ref(), has_l2);
         let is_bounded = l1.max_bytes.is_some() || !enabled;
         let positive_ttl = "it must be more than zero; `enabled = false` switches L1 off";
         L1Config {
@@ -155,17 +158,28 @@ impl Checker<'_> {
                 .ranged(
                     l1.max_entries,
                     Count(L1::ENTRIES_MAX_DEFAULT as u64),
-                    |count| count.0 > 0 || is_bounded,
-                    "0 entries are bounded by bytes only, and `max_bytes` is not set",
+                    |count| count.0 <= ENTRIES_MAX && (count.0 > 0 || is_bounded),
+                    "it is at most 2147483648, and 0 entries are bounded by bytes only, so `max_bytes` has to be set",
                 )
                 .0,
             max_bytes: l1.max_bytes.map(|size| {
-                self.ranged(Some(size), ByteSize(1), |size| size.0 > 0, "it must be at least one byte")
+                self.size(Some(size), ByteSize(1), ByteSize(1 << 60))
             }),
             ttl: self.ranged(l1.ttl, TtlSetting(ttl_default), |ttl| !ttl.0.is_zero(), positive_ttl),
             policy: self.word(l1.policy, "policy", &POLICIES, EvictionPolicy::Default),
             cleanup_interval: self.positive(l1.cleanup_interval, Period::seconds(60)),
         }
+    }
+
+    /// Whether L1 is on; it cannot be off where it is the only tier.
+    pub(super) fn l1_enabled(&mut self, given: Option<&Spanned<Flag>>, has_l2: bool) -> bool {
+        let Some(flag) = given.filter(|flag| !flag.get_ref().0) else { return true };
+        if !has_l2 {
+            let refusal =
+                Refusal::new(flag.span(), "without L1 and without L2 there is nothing to keep values in");
+            self.refuse(&refusal.help("leave L1 on, or set `l2.url`"));
+        }
+        false
     }
 
     fn l2(&mut self, l2: file::L2) -> Option<L2Config> {

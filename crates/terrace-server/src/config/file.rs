@@ -49,7 +49,7 @@ pub(super) struct Shutdown {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct L1 {
-    pub(super) enabled: Option<Flag>,
+    pub(super) enabled: Option<Spanned<Flag>>,
     pub(super) max_entries: Option<Spanned<Count>>,
     pub(super) max_bytes: Option<Spanned<ByteSize>>,
     pub(super) ttl: Option<Spanned<TtlSetting>>,
@@ -132,7 +132,7 @@ pub(super) struct Keyspace {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct KeyspaceL1 {
-    pub(super) enabled: Option<Flag>,
+    pub(super) enabled: Option<Spanned<Flag>>,
     pub(super) ttl: Option<TtlSetting>,
 }
 

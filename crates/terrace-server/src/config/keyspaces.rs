@@ -3,7 +3,7 @@
 use super::check::Checker;
 use super::origins::Origins;
 use super::report::{Refusal, nearest};
-use super::{Defaults, KeyspaceConfig, KeyspaceL1, L1Config, SourceConfig, Strategy, TtlSetting, file};
+use super::{Defaults, KeyspaceConfig, KeyspaceL1, SourceConfig, Strategy, TtlSetting, file};
 use crate::origin::sql::Statement;
 use crate::template::{Captures, Template};
 use std::collections::BTreeMap;
@@ -34,13 +34,14 @@ pub(super) fn check(
     keyspaces: BTreeMap<Spanned<String>, Spanned<file::Keyspace>>,
     origins: &Origins,
     defaults: &Defaults,
-    l1: &L1Config,
+    has_l2: bool,
 ) -> BTreeMap<String, KeyspaceConfig> {
     let mut checked: Vec<(String, Range<usize>, KeyspaceConfig)> = Vec::new();
     for (name, keyspace) in keyspaces {
         checker.keyspace_name(&name);
         let pattern_at = keyspace.get_ref().pattern.as_ref().map_or(name.span(), Spanned::span);
-        if let Some(config) = checker.keyspace(&name.span(), keyspace.into_inner(), origins, defaults, l1) {
+        if let Some(config) = checker.keyspace(&name.span(), keyspace.into_inner(), origins, defaults, has_l2)
+        {
             checker.overlap(&config.pattern, &pattern_at, &checked);
             checked.push((name.into_inner(), pattern_at, config));
         }
@@ -66,7 +67,7 @@ impl Checker<'_> {
         keyspace: file::Keyspace,
         origins: &Origins,
         defaults: &Defaults,
-        l1: &L1Config,
+        has_l2: bool,
     ) -> Option<KeyspaceConfig> {
         let Some(text) = keyspace.pattern else {
             let refusal = Refusal::new(at.clone(), "this keyspace has no pattern");
@@ -90,7 +91,7 @@ impl Checker<'_> {
             strategy,
             ttl: keyspace.ttl.unwrap_or(defaults.ttl),
             l1: KeyspaceL1 {
-                enabled: keyspace.l1.enabled.map_or(l1.enabled, |flag| flag.0 && l1.enabled),
+                enabled: self.l1_enabled(keyspace.l1.enabled.as_ref(), has_l2),
                 ttl: keyspace.l1.ttl.unwrap_or(TtlSetting(Ttl::Never)),
             },
             source,

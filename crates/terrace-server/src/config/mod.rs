@@ -4,8 +4,8 @@
 //! 2. Nothing is repaired silently: an unknown key, a value that cannot be, or settings that contradict each other
 //!    are refused, with the line and a caret, or with the variable's name.
 //! 3. A [`Config`] that exists is consistent: every origin and capture it names is there, every number is in range.
-//!    Whether servers answer and SQL compiles is not known before [`crate::Server::check`].
-//! 4. Secrets are never shown: see [`secret`].
+//!    Whether servers answer and SQL compiles is not known before [`crate::check()`] asks.
+//! 4. Secrets are never shown: see [`Secret`] and [`Address`].
 //!
 //! | stage | module |
 //! |---|---|

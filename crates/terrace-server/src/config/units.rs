@@ -303,7 +303,7 @@ mod tests {
             let period = Period(Duration::from_millis(millis));
             assert_eq!(period.to_string().parse(), Ok(period), "{period}");
         }
-        for ttl in [Ttl::Never, Ttl::After(Duration::from_secs(3600))] {
+        for ttl in [Ttl::Never, Ttl::After(Duration::from_hours(1))] {
             assert_eq!(TtlSetting(ttl).to_string().parse(), Ok(TtlSetting(ttl)));
         }
     }

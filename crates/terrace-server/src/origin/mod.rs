@@ -2,11 +2,11 @@
 //!
 //! 1. An origin is named in the configuration and shared by the keyspaces that name it. It connects when first asked,
 //!    so one that is down keeps nothing from starting.
-//! 2. A [`Loader`] is what one keyspace asks: a key in, a JSON document, nothing or an [`OriginError`] out.
+//! 2. A loader is what one keyspace asks: a key in, a JSON document, nothing or an [`OriginError`] out.
 //! 3. Every answer comes within the origin's own deadlines.
 //!
 //! Deliberately absent: retries, and any memory of failures. What a failure means for a request, the library and
-//! [`crate::api`] decide.
+//! the API decide.
 
 mod error;
 mod postgres;

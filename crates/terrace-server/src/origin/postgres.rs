@@ -73,11 +73,12 @@ impl Postgres {
 
     async fn rows(&self, client: Object, sql: &str, values: &[String]) -> Result<Vec<Row>, OriginError> {
         let ran = runtime::within(self.statement_timeout + PATIENCE, run(&client, sql, values)).await;
+        let is_silent = ran.is_none();
         let result = match ran {
             Some(rows) => rows.map_err(|error| self.explain(&error)),
             None => Err(self.timeout(self.statement_timeout)),
         };
-        if ran_away(&result) {
+        if is_silent || matches!(result, Err(OriginError::Unavailable { .. })) {
             drop(Object::take(client));
         }
         result
@@ -148,11 +149,6 @@ impl Postgres {
     fn timeout(&self, after: Duration) -> OriginError {
         OriginError::Timeout { origin: Arc::clone(&self.name), after }
     }
-}
-
-/// Whether a connection is no longer good for anything: it is dead, or still busy with what nobody waits for.
-fn ran_away<T>(result: &Result<T, OriginError>) -> bool {
-    matches!(result, Err(OriginError::Unavailable { .. } | OriginError::Timeout { .. }))
 }
 
 /// States that say that a value cannot be read as the type it is compared with: out of range, no such text, no such

@@ -178,7 +178,7 @@ async fn a_body_of_100_mb_that_does_not_say_so_is_cut_off() {
     stream.write_all(head).await.expect("the head is read");
     let (mut reader, mut writer) = stream.into_split();
     let sending = beside(async move {
-        let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
+        let chunk = [b"10000\r\n".as_slice(), &vec![b' '; 0x10000], b"\r\n"].concat();
         let mut sent = 0_u64;
         while sent < 100 << 20 && writer.write_all(&chunk).await.is_ok() {
             sent += 0x10000;
@@ -212,6 +212,7 @@ async fn routes_and_methods_that_are_not_there() {
     for (method, path, allow) in [
         ("POST", "/api/cache/a", "get,head,put,delete"),
         ("PATCH", "/api/cache/a", "get,head,put,delete"),
+        ("OPTIONS", "/api/cache/a", "get,head,put,delete"),
         ("BREW", "/api/cache/a", "get,head,put,delete"),
         ("GET", "/api/cache/invalidate", "post"),
         ("PUT", "/api/cache/metrics", "get,head"),
@@ -226,6 +227,22 @@ async fn routes_and_methods_that_are_not_there() {
         expected.sort_unstable();
         assert_eq!(allowed, expected, "{method} {path}");
     }
+}
+
+#[tokio::test]
+async fn targets_that_are_no_paths() {
+    let service = memory().await;
+    for (method, target) in [("OPTIONS", "*"), ("GET", "*"), ("CONNECT", "example.org:80"), ("GET", "?key=a")]
+    {
+        let answer = service.send(method, target, "").await;
+        assert!((400..500).contains(&answer.status), "{method} {target}: {answer:?}");
+    }
+    service.put("/api/cache/a", r#"{"value":1}"#).await;
+    assert_eq!(
+        service.get("http://elsewhere/api/cache/a").await.status,
+        200,
+        "the absolute form is a path, too"
+    );
 }
 
 #[tokio::test]

@@ -107,7 +107,7 @@ fn values_out_of_range_are_refused_never_clamped() {
     assert_refused(
         "[l1]\nmax_entries = 0\n",
         r"
-error: this cannot be: 0 entries are bounded by bytes only, and `max_bytes` is not set
+error: this cannot be: it is at most 2147483648, and 0 entries are bounded by bytes only, so `max_bytes` has to be set
  --> configuration:2:15
   |
 2 | max_entries = 0
@@ -121,6 +121,9 @@ error: this cannot be: 0 entries are bounded by bytes only, and `max_bytes` is n
         "server.listen = 'nowhere'",
         "server.listen = ':4000'",
         "l1.ttl = 0",
+        "l1.enabled = false",
+        "l1.max_entries = 99999999999",
+        "keyspace.a = { pattern = 'a', l1.enabled = false }",
         "l1.max_bytes = 0",
         "l1.policy = 'fifo'",
         "l1.cleanup_interval = 0",

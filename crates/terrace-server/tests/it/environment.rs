@@ -1,7 +1,7 @@
 //! The environment: the well-known variables, one for every key, and who wins.
 
 use std::time::Duration;
-use terrace_server::config::{Config, Sources};
+use terrace_server::config::{Config, Secret, Sources};
 
 fn load(toml: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -42,7 +42,7 @@ fn every_well_known_variable_works() {
     );
     let l2 = config.l2.expect("an L2");
     assert_eq!(l2.url.reveal(), "redis://cache:6379");
-    assert_eq!(l2.password.as_ref().map(|password| password.reveal()), Some("pw"));
+    assert_eq!(l2.password.as_ref().map(Secret::reveal), Some("pw"));
     assert_eq!((l2.database, l2.pool_size, l2.min_idle), (Some(3), 50, 5));
 }
 

@@ -1,8 +1,8 @@
 //! A secret is in no error, no `Debug`, no printed configuration, and no answer.
 
-use crate::support::start;
+use crate::support::{Log, start};
 use std::fmt::Write;
-use terrace_server::config::{Config, Sources};
+use terrace_server::config::{Config, Secret, Sources};
 
 const SECRET: &str = "hunter2";
 
@@ -59,7 +59,7 @@ fn a_configuration_shows_its_shape_and_not_its_secrets() {
     let sources = Sources::text(toml).variables([("REDIS_PASSWORD".to_owned(), String::new())]);
     let config = Config::load(&sources).unwrap_or_else(|error| panic!("{error}"));
     let l2 = config.l2.as_ref().expect("an L2");
-    assert_eq!(l2.password.as_ref().map(|password| password.reveal()), Some(SECRET));
+    assert_eq!(l2.password.as_ref().map(Secret::reveal), Some(SECRET));
     let shown = format!("{config:?}\n{config:#?}\n{}\n{sources:?}", config.effective_toml());
     assert!(!shown.contains(SECRET), "{shown}");
     assert!(shown.contains("redis://***@cache:6379") && shown.contains("postgres://***@db/d"), "{shown}");
@@ -82,7 +82,8 @@ fn a_password_is_given_once() {
 }
 
 #[tokio::test]
-async fn answers_do_not_repeat_secrets() {
+async fn answers_and_logs_do_not_repeat_secrets() {
+    let log = Log::of_this_thread();
     let service = start(
         "origin.a = { type = 'postgres', url = 'postgres://u:hunter2@127.0.0.1:1/d' }\n\
          l2 = { url = 'redis://u:hunter2@127.0.0.1:1', timeouts.connect = '100ms' }\n\
@@ -95,4 +96,7 @@ async fn answers_do_not_repeat_secrets() {
         let answer = service.get(target).await;
         assert!(!format!("{answer:?}").contains(SECRET), "{answer:?}");
     }
+    let lines = log.text();
+    assert!(lines.contains("a load failed") && lines.contains("listening"), "{lines}");
+    assert!(!lines.contains(SECRET), "{lines}");
 }

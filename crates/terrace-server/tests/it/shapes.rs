@@ -1,6 +1,6 @@
 //! The shapes that programs rely on, byte for byte.
 
-use crate::support::{Running, start};
+use crate::support::{Log, Running, start};
 use terrace_server::Stop;
 
 async fn memory() -> Running {
@@ -218,4 +218,17 @@ async fn it_stops_cleanly() {
     service.put("/api/cache/a", r#"{"value":1}"#).await;
     let ended = service.stop(Stop::Now).await;
     assert!(ended.is_clean(), "{ended:?}");
+}
+
+#[tokio::test]
+async fn the_log_says_memory_alone_and_then_the_counters() {
+    let log = Log::of_this_thread();
+    let service = start("metrics.interval = '20ms'").await;
+    assert!(log.text().contains("on memory alone: neither REDIS_URL nor REDIS_ADDR nor `l2.url` is set"));
+    service.put("/api/cache/a", r#"{"value":1}"#).await;
+    service.get("/api/cache/a").await;
+    terrace_testkit::wait::until("a line with the counters", || {
+        log.text().lines().any(|line| line.contains("counters hits=1 misses=0 hit_rate=1.0 sets=1 "))
+    })
+    .await;
 }

@@ -1,3 +1,5 @@
+//! The switches of the fake do what they say, and the fake keeps the contract.
+
 use super::*;
 use crate::conformance::samples;
 

@@ -186,7 +186,7 @@ impl Counted {
     pub(crate) fn loader(
         &self,
         value: &str,
-    ) -> impl FnOnce() -> BoxFuture<'static, Result<String, Infallible>> + Send {
+    ) -> impl FnOnce() -> BoxFuture<'static, Result<String, Infallible>> + Send + use<> {
         let (runs, value) = (Arc::clone(&self.0), value.to_owned());
         move || {
             Box::pin(async move {

@@ -129,7 +129,7 @@ async fn a_load_may_load_other_keys() {
 /// An origin that has nothing, once a test lets it say so.
 struct Empty(tokio::sync::Semaphore);
 
-impl Origin<String, String> for std::sync::Arc<Empty> {
+impl Origin<String, String> for Empty {
     type Error = Infallible;
 
     async fn load(&self, _: &String) -> Result<Option<String>, Infallible> {

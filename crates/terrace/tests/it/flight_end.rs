@@ -73,6 +73,7 @@ async fn a_weigher_or_tagger_that_panics_is_no_different() {
 }
 
 /// A codec that cannot stand values that begin with `!`.
+#[derive(Debug)]
 struct Nervous;
 
 impl Codec<String> for Nervous {
