@@ -14,31 +14,57 @@ mod rounds;
 mod table;
 mod timing;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use std::process::ExitCode;
 
-const USAGE: &str = "usage: terrace-bench l1 | l2 | http | all [rounds]";
+/// One part of the report: measures so many rounds and prints its tables.
+type Part = fn(usize) -> Result<()>;
 
-fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    let Some(what) = arguments.next() else { bail!(USAGE) };
-    let rounds = match arguments.next() {
-        Some(text) => text.parse()?,
-        None => rounds::DEFAULT,
+fn main() -> Result<ExitCode> {
+    let Some((parts, rounds)) = parse(std::env::args().skip(1)) else {
+        eprintln!("usage: terrace-bench l1 | l2 | http | all [rounds]");
+        return Ok(ExitCode::from(2));
     };
     println!(
         "# Results\n\nOn {}. {rounds} rounds. What is measured, and how: README.md.\n",
         machine::describe()
     );
-    match what.as_str() {
-        "l1" => l1::run(rounds)?,
-        "l2" => l2::run(rounds)?,
-        "http" => http::run(rounds)?,
-        "all" => {
-            l1::run(rounds)?;
-            l2::run(rounds)?;
-            http::run(rounds)?;
-        }
-        _ => bail!(USAGE),
+    for part in parts {
+        part(rounds)?;
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parse(mut arguments: impl Iterator<Item = String>) -> Option<(Vec<Part>, usize)> {
+    let parts: Vec<Part> = match arguments.next()?.as_str() {
+        "l1" => vec![l1::run],
+        "l2" => vec![l2::run],
+        "http" => vec![http::run],
+        "all" => vec![l1::run, l2::run, http::run],
+        _ => return None,
+    };
+    let rounds = match arguments.next() {
+        None => rounds::DEFAULT,
+        Some(text) => text.parse().ok().filter(|&rounds| rounds > 0)?,
+    };
+    arguments.next().is_none().then_some((parts, rounds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Option<(usize, usize)> {
+        let parsed = parse(arguments.iter().map(|&argument| argument.to_owned()));
+        parsed.map(|(parts, rounds)| (parts.len(), rounds))
+    }
+
+    #[test]
+    fn one_part_or_all_of_them_in_so_many_rounds() {
+        assert_eq!(parsed(&["l1"]), Some((1, rounds::DEFAULT)));
+        assert_eq!(parsed(&["all", "3"]), Some((3, 3)));
+        for wrong in [&[][..], &["l3"], &["l1", "0"], &["l1", "many"], &["l1", "3", "4"]] {
+            assert_eq!(parsed(wrong), None, "{wrong:?}");
+        }
+    }
 }

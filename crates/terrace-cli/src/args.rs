@@ -6,6 +6,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
+use terrace_server::config::{Period, TtlSetting};
 
 const EXAMPLES: &str = "Examples:
   terrace demo                                 watch a cache work in front of a database; needs nothing else
@@ -72,8 +73,8 @@ pub(crate) struct ServeArgs {
 #[derive(Args, Debug)]
 pub(crate) struct DemoArgs {
     /// Stop after this long; without it, on Ctrl-C
-    #[arg(long, value_parser = duration)]
-    pub(crate) duration: Option<Duration>,
+    #[arg(long)]
+    pub(crate) duration: Option<Period>,
 
     /// Requests per second of the load
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -88,8 +89,8 @@ pub(crate) struct DemoArgs {
     pub(crate) listen: Option<std::net::SocketAddr>,
 
     /// How much slower than it is the origin pretends to be
-    #[arg(long, default_value = "20ms", value_parser = duration)]
-    pub(crate) delay: Duration,
+    #[arg(long, default_value = "20ms")]
+    pub(crate) delay: Period,
 
     /// A second tier
     #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true)]
@@ -128,9 +129,9 @@ pub(crate) struct SetArgs {
     /// JSON, or a text if it is not JSON; `-` or nothing reads stdin
     pub(crate) value: Option<String>,
 
-    /// How long the value is fresh: `5m`, `1h 30m`, or seconds
-    #[arg(long, value_parser = duration)]
-    pub(crate) ttl: Option<Duration>,
+    /// How long the value is fresh: `5m`, `1h 30m`, seconds, or `never` for no end
+    #[arg(long)]
+    pub(crate) ttl: Option<TtlSetting>,
 
     /// A tag to invalidate it by; may be repeated
     #[arg(long = "tag", value_name = "TAG")]
@@ -225,9 +226,9 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_enum, default_value_t = PolicyArg::Default)]
     pub(crate) policy: PolicyArg,
 
-    /// How long a value is fresh: `5m`, `1h 30m`, or seconds
-    #[arg(long, value_parser = duration, default_value = "1d")]
-    pub(crate) ttl: Duration,
+    /// How long a value is fresh: `5m`, `1h 30m`, seconds, or `never` for no end
+    #[arg(long, default_value = "never")]
+    pub(crate) ttl: TtlSetting,
 
     /// Requests at the same time
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
@@ -270,18 +271,10 @@ pub(crate) enum PolicyArg {
     Lru,
 }
 
-/// `5m`, `1h 30m`, `250ms`; bare digits are seconds.
-fn duration(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 5m, 1h 30m or 250ms"))
-}
-
 /// A duration that makes sense between two refreshes.
 fn interval(text: &str) -> Result<Duration, String> {
     const SHORTEST: Duration = Duration::from_millis(100);
-    let interval = duration(text)?;
+    let Period(interval) = text.parse()?;
     if interval < SHORTEST { Err("at least 100ms".to_owned()) } else { Ok(interval) }
 }
 
@@ -303,11 +296,10 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_words_or_seconds() {
-        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("1h 30m"), Ok(Duration::from_mins(90)));
-        assert!(duration("soon").is_err());
+    fn intervals_are_neither_odd_nor_too_short() {
+        assert_eq!(interval("500ms"), Ok(Duration::from_millis(500)));
         assert!(interval("1ms").is_err());
+        assert!(interval("soon").is_err());
     }
 
     #[test]

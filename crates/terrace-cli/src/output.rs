@@ -61,6 +61,11 @@ pub(crate) fn is_watched() -> bool {
     std::io::stdout().is_terminal()
 }
 
+/// Whether what was written to stdout can be written over.
+pub(crate) fn can_redraw() -> bool {
+    is_watched() && std::env::var_os("TERM").is_some_and(|terminal| terminal != "dumb")
+}
+
 /// Whether a person sees stderr.
 pub(crate) fn is_talk_watched() -> bool {
     std::io::stderr().is_terminal()

@@ -65,5 +65,5 @@ pub use terrace_core::{
 };
 pub use terrace_memory::Policy;
 #[cfg(feature = "redis")]
-pub use terrace_redis::{Redis, RedisBuilder, RedisError};
+pub use terrace_redis::{ConfigError as RedisError, Redis, RedisBuilder};
 pub use write::{Effect, Removed, Written};

@@ -83,8 +83,7 @@ fn body(text: &str, args: &SetArgs) -> anyhow::Result<String> {
     let value = if is_json { text.trim().to_owned() } else { serde_json::to_string(text)? };
     let mut body = format!("{{\"value\":{value}");
     if let Some(ttl) = args.ttl {
-        let words = Value::from(humantime::format_duration(ttl).to_string());
-        write!(body, ",\"ttl\":{words}")?;
+        write!(body, ",\"ttl\":\"{ttl}\"")?;
     }
     if !args.tags.is_empty() {
         write!(body, ",\"tags\":{}", Value::from(args.tags.clone()))?;
@@ -154,5 +153,6 @@ mod tests {
     fn a_ttl_is_said_in_words() {
         assert_eq!(body_of(&["--ttl", "90"], "1"), "{\"value\":1,\"ttl\":\"1m 30s\"}");
         assert_eq!(body_of(&["--ttl", "250ms"], "1"), "{\"value\":1,\"ttl\":\"250ms\"}");
+        assert_eq!(body_of(&["--ttl", "never"], "1"), "{\"value\":1,\"ttl\":\"never\"}");
     }
 }

@@ -1,7 +1,7 @@
 //! `demo`: a cache at work in front of a database, all in this process.
 //!
-//! 1. Nothing is needed and nothing is left: the database is a temporary file, and what a second tier was given is
-//!    removed from it at the end.
+//! 1. Nothing is needed, and no value is left: the database is a temporary file, and what was stored in a second tier
+//!    is removed from it at the end.
 //! 2. The load asks the service over HTTP, as a client would, so its latencies are what a client sees.
 //! 3. The rows that the curl lines name are left alone by the load, so the first line is always cold.
 
@@ -57,7 +57,7 @@ pub(crate) async fn demo(args: DemoArgs, talk: Talk) -> anyhow::Result<Exit> {
     forget(&client).await?;
     output::line(&introduction(&args, &url))?;
     if let Some(duration) = args.duration {
-        stop_handle.stop_after(duration);
+        stop_handle.stop_after(duration.0);
     }
     let total = show(&args, &url, &stop).await?;
     output::line(&format!("\n{}", table(&total)))?;
@@ -87,7 +87,7 @@ async fn start(args: &DemoArgs, file: &Path) -> anyhow::Result<Server> {
 /// The configuration of the service.
 fn toml(args: &DemoArgs, file: &Path, listen: &str) -> anyhow::Result<String> {
     let file = serde_json::to_string(&file.to_string_lossy())?;
-    let delay = humantime::format_duration(args.delay);
+    let delay = args.delay;
     let l1_ttl = if args.redis.is_some() { L1_TTL_BEFORE_L2 } else { TTL };
     let mut toml = format!(
         "[server]\nlisten = \"{listen}\"\n\n\
@@ -134,9 +134,9 @@ fn introduction(args: &DemoArgs, url: &str) -> String {
            curl -s -X POST {json} -d '{{\"keys\":[\"user:{key}\"]}}' {url}/api/cache/invalidate\n      \
              an invalidation: the next GET asks the origin again\n",
         words::count(args.rows.into()),
-        words::time(args.delay),
+        words::time(args.delay.0),
         words::count(args.rate.into()),
-        words::time(args.delay),
+        words::time(args.delay.0),
     )
 }
 

@@ -149,7 +149,7 @@ impl Replay {
         let settings = LocalSettings {
             l1_entries: entries as usize,
             policy: policy(self.args.policy),
-            ttl: self.args.ttl,
+            ttl: self.args.ttl.0,
             redis: self.args.redis.clone(),
         };
         let cache = LocalCache::new(&settings, Arc::clone(&self.rows)).await?;

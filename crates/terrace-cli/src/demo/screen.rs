@@ -4,6 +4,7 @@ use crate::output;
 use crate::tally::{TIERS, Tally, quantile};
 use crate::words;
 use std::time::Duration;
+use terrace::Tier;
 
 /// Draws one picture over the last.
 #[derive(Debug, Default)]
@@ -20,10 +21,13 @@ impl Screen {
         now: &Tally,
     ) -> anyhow::Result<()> {
         let summary = summary(since_start, interval, now);
-        if !output::is_watched() {
-            return output::line(&summary);
+        if !output::can_redraw() {
+            let latencies = answered(now).map(|tier| format!("{tier} {}", latency(now, tier)));
+            let latencies = latencies.collect::<Vec<_>>().join(", ");
+            return output::line(&format!("{summary}  p50 / p99: {latencies}"));
         }
-        let picture: Vec<String> = std::iter::once(summary).chain(TIERS.map(|tier| bar(now, tier))).collect();
+        let mut picture = vec![summary];
+        picture.extend(TIERS.map(|tier| bar(now, tier)));
         let back =
             if self.lines_drawn == 0 { String::new() } else { format!("\x1b[{}F\x1b[J", self.lines_drawn) };
         self.lines_drawn = picture.len();
@@ -31,44 +35,40 @@ impl Screen {
     }
 }
 
+fn answered(now: &Tally) -> impl Iterator<Item = Tier> {
+    TIERS.into_iter().filter(|tier| now.served(*tier) > 0)
+}
+
 fn summary(since_start: Duration, interval: Duration, now: &Tally) -> String {
-    let quantiles = TIERS.into_iter().filter(|tier| now.served(*tier) > 0).map(|tier| {
-        let latency = &now.tier(tier).latency;
-        let [p50, p99] = [0.5, 0.99].map(|share| words::time(quantile(latency, share)));
-        format!("{tier} {p50} / {p99}")
-    });
+    let failed = now.failed + now.wrong;
     format!(
-        "{:>4} s  {:>7} req/s  hit rate {:>7}  p50 / p99: {}{}",
+        "{:>4} s  {:>7} req/s  hit rate {:>7}{}",
         since_start.as_secs(),
         words::count(words::rate(now.requests(), interval)),
         words::percent(now.hit_ratio()),
-        quantiles.collect::<Vec<_>>().join(", "),
-        if now.failed + now.wrong > 0 {
-            format!("  FAILED {}", now.failed + now.wrong)
-        } else {
-            String::new()
-        },
+        if failed > 0 { format!("  FAILED {}", words::count(failed)) } else { String::new() },
     )
 }
 
-/// How much of the load a tier carries.
-fn bar(now: &Tally, tier: terrace::Tier) -> String {
-    const WIDTH: usize = 50;
+fn latency(now: &Tally, tier: Tier) -> String {
+    let [p50, p99] = [0.5, 0.99].map(|share| words::time(quantile(&now.tier(tier).latency, share)));
+    format!("{p50} / {p99}")
+}
+
+/// How much of the load a tier carries, and how fast it is; less than 80 columns.
+fn bar(now: &Tally, tier: Tier) -> String {
+    const WIDTH: usize = 30;
     let ratio = now.ratio(tier);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a ratio is between 0 and 1")]
     let filled = ((ratio * WIDTH as f64).round() as usize).min(WIDTH);
-    format!(
-        "  {:6} {:>8} {}{}",
-        tier.as_str(),
-        words::percent(ratio),
-        "█".repeat(filled),
-        "·".repeat(WIDTH - filled)
-    )
+    let bar = "█".repeat(filled) + &"·".repeat(WIDTH - filled);
+    let latency = if now.served(tier) > 0 { latency(now, tier) } else { "-".to_owned() };
+    format!("  {:6} {bar} {:>8}  p50 / p99: {latency}", tier.as_str(), words::percent(ratio))
 }
 
 /// What all of it came to.
 pub(crate) fn table(total: &Tally) -> String {
-    let rows = TIERS.into_iter().filter(|tier| total.served(*tier) > 0).map(|tier| {
+    let rows = answered(total).map(|tier| {
         let mut row =
             vec![tier.to_string(), words::count(total.served(tier)), words::percent(total.ratio(tier))];
         row.extend([0.5, 0.99, 0.999].map(|share| words::time(quantile(&total.tier(tier).latency, share))));
@@ -80,7 +80,6 @@ pub(crate) fn table(total: &Tally) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use terrace::Tier;
 
     fn tally() -> Tally {
         let mut tally = Tally::default();
@@ -92,20 +91,20 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_rate_ratio_and_latencies() {
+    fn the_summary_says_rate_ratio_and_failures() {
         let line = summary(Duration::from_secs(7), Duration::from_millis(500), &tally());
-        assert_eq!(
-            line,
-            "   7 s        8 req/s  hit rate 75.00 %  p50 / p99: l1 2.0 µs / 2.0 µs, origin 21 ms / 21 ms"
-        );
+        assert_eq!(line, "   7 s        8 req/s  hit rate 75.00 %");
         let mut failed = tally();
         failed.fail(String::new);
         assert!(summary(Duration::ZERO, Duration::from_secs(1), &failed).ends_with("FAILED 1"));
     }
 
     #[test]
-    fn bars_are_as_long_as_the_ratio() {
-        assert_eq!(bar(&tally(), Tier::L1).matches('█').count(), 38);
+    fn bars_are_as_long_as_the_ratio_and_fit_a_terminal() {
+        let l1 = bar(&tally(), Tier::L1);
+        assert_eq!(l1.matches('█').count(), 23);
+        assert!(l1.ends_with("75.00 %  p50 / p99: 2.0 µs / 2.0 µs"), "{l1}");
+        assert!(l1.chars().count() < 80);
         assert_eq!(bar(&tally(), Tier::L2).matches('█').count(), 0);
     }
 

@@ -4,7 +4,7 @@ use super::remote::KEY_PREFIX;
 use super::rows::{OriginPlace, TABLE};
 use crate::args::PolicyArg;
 use std::fmt::Write as _;
-use std::time::Duration;
+use terrace_server::config::TtlSetting;
 
 /// What the service is to be like.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(crate) struct Settings<'a> {
     /// Who is evicted from it.
     pub(crate) policy: PolicyArg,
     /// How long a value is fresh, in every tier.
-    pub(crate) ttl: Duration,
+    pub(crate) ttl: TtlSetting,
     /// The second tier.
     pub(crate) redis: Option<&'a str>,
     /// Where the rows are.
@@ -24,7 +24,7 @@ pub(crate) struct Settings<'a> {
 impl Settings<'_> {
     /// The file's text.
     pub(crate) fn to_toml(&self) -> anyhow::Result<String> {
-        let ttl = text(&humantime::format_duration(self.ttl).to_string())?;
+        let ttl = text(&self.ttl.to_string())?;
         let policy = match self.policy {
             PolicyArg::Default => "default",
             PolicyArg::Lru => "lru",
@@ -69,7 +69,7 @@ mod tests {
         let settings = Settings {
             l1_entries: 1869,
             policy: PolicyArg::Lru,
-            ttl: Duration::from_hours(1),
+            ttl: "1h".parse().unwrap(),
             redis: Some("redis://127.0.0.1"),
             place: &place,
         };

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use std::sync::Arc;
 use std::time::Duration;
 use terrace::codec::{JsonText, RawJson};
-use terrace::{Cache, Figures, Keyspace, L1, Origin, Policy, Redis};
+use terrace::{Cache, Figures, Keyspace, L1, Origin, Policy, Redis, Ttl};
 
 /// The namespace of a replay in L2: not that of a service, which may use the same Redis.
 const NAMESPACE: &str = "replay-local";
@@ -22,7 +22,7 @@ pub(crate) struct LocalSettings {
     /// Who is evicted from it.
     pub(crate) policy: Policy,
     /// How long a value is fresh, in every tier: this is the only node.
-    pub(crate) ttl: Duration,
+    pub(crate) ttl: Ttl,
     /// The second tier.
     pub(crate) redis: Option<String>,
 }

@@ -6,7 +6,7 @@ use terrace_testkit::server::RedisServer;
 
 fn start(extra: &[&str]) -> Running {
     let mut command = terrace();
-    command.args(["demo", "--listen", "127.0.0.1:0", "--duration", "3s", "--rate", "1000"]).args(extra);
+    command.args(["demo", "--listen", "127.0.0.1:0", "--rate", "1000"]).args(extra);
     Running::start(&mut command)
 }
 
@@ -32,7 +32,7 @@ fn end(mut demo: Running, tier: &str) -> u64 {
 
 #[test]
 fn it_shows_a_hit_rate_and_its_curl_lines_work() {
-    let mut demo = start(&[]);
+    let mut demo = start(&["--duration", "3s"]);
     let replies = paste(&mut demo);
     assert_eq!((source(&replies[0]), source(&replies[1])), ("origin", "l1"));
     assert_eq!(replies[0].body["value"], replies[1].body["value"]);
@@ -57,12 +57,15 @@ fn the_fourth_line_takes_back_the_third() {
     let loaded = curl(&lines[0]);
     assert_eq!(source(&loaded), "origin");
     assert_ne!(loaded.body["value"]["name"], "You");
+    demo.signal("INT");
+    demo.stdout.find("| answered by");
+    assert_eq!(demo.wait(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_redis_it_runs_two_tiers_and_leaves_nothing() {
     let Some(redis) = RedisServer::start().await else { return };
-    let mut demo = start(&["--redis", &redis.url()]);
+    let mut demo = start(&["--duration", "3s", "--redis", &redis.url()]);
     assert!(demo.stdout.find("tiers").contains("Redis"));
     let replies = paste(&mut demo);
     assert_eq!((source(&replies[0]), source(&replies[1])), ("origin", "l1"));

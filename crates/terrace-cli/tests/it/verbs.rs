@@ -19,6 +19,10 @@ fn what_is_set_can_be_got_and_deleted() {
         (&1.1.into(), &true.into(), &"l1".into())
     );
 
+    service.run(&["set", "user:3", "3", "--ttl", "never"]).expect(0);
+    let got = service.run(&["get", "user:3", "-v"]).expect(0);
+    assert!(got.stderr.contains("fresh until it is removed"), "{}", got.stderr);
+
     assert!(service.run(&["del", "user:1", "user:2"]).expect(0).stderr.contains("removed \"user:1\""));
     let missing = service.run(&["get", "user:1"]).expect(3);
     assert_eq!((missing.stdout.as_str(), missing.stderr.as_str()), ("", ""));

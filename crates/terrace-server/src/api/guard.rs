@@ -51,6 +51,9 @@ pub(crate) struct Guard {
 /// bodies take.
 const UPLOAD_SHARE: usize = 4;
 
+/// Room made at once for a body that says how long it is; the rest is made as it arrives.
+const BODY_BYTES_AT_ONCE: usize = 64 << 10;
+
 impl Guard {
     pub(crate) fn new(app: Arc<App>) -> Self {
         let limits = app.limits;
@@ -135,7 +138,7 @@ async fn read<B: HttpBody<Data = Bytes>>(body: B, bytes_max: usize) -> Result<By
         return Err(too_large());
     }
     let mut body = pin!(body);
-    let mut bytes = BytesMut::with_capacity(claimed);
+    let mut bytes = BytesMut::with_capacity(claimed.min(BODY_BYTES_AT_ONCE));
     while let Some(frame) = poll_fn(|context| body.as_mut().poll_frame(context)).await {
         let frame = frame.map_err(|_| Problem::new(Code::BodyMalformed, "the body broke off"))?;
         let Ok(data) = frame.into_data() else { continue };

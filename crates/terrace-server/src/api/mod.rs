@@ -12,6 +12,7 @@
 //! 1. Every request passes [`guard`]: body limit, time limit, concurrency limit, panics. There are no other layers.
 //! 2. Every error is made in [`error`].
 //! 3. Handlers decide nothing about tiers: each is one call of the library.
+//! 4. A change that L2 could not be told yet is acknowledged like any other, with the header `terrace-effect: queued`.
 
 mod entry;
 pub(crate) mod error;

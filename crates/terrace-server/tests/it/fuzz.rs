@@ -95,7 +95,8 @@ async fn check(service: &Running, request: &Request) -> Result<(), TestCaseError
 fn no_request_breaks_the_service() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let service = runtime.block_on(start("keyspace.users.pattern = 'user:{id}'\nserver.max_body = '1KiB'"));
-    let mut runner = TestRunner::new(Config { cases: 3000, failure_persistence: None, ..Config::default() });
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(3000);
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let outcome = runner.run(&request(), |request| runtime.block_on(check(&service, &request)));
     if let Err(failure) = outcome {
         panic!("{failure}");

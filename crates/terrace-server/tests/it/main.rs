@@ -6,6 +6,7 @@ mod connections;
 mod environment;
 mod fuzz;
 mod l2;
+mod log;
 mod postgres;
 mod secrets;
 mod shapes;

@@ -1,6 +1,7 @@
 //! A secret is in no error, no `Debug`, no printed configuration, and no answer.
 
-use crate::support::{Log, start};
+use crate::log::Log;
+use crate::support::start;
 use std::fmt::Write;
 use terrace_server::config::{Config, Secret, Sources};
 

@@ -1,6 +1,7 @@
 //! The shapes that programs rely on, byte for byte.
 
-use crate::support::{Log, Running, start};
+use crate::log::Log;
+use crate::support::{Running, start};
 use terrace_server::Stop;
 
 async fn memory() -> Running {

@@ -1,8 +1,6 @@
 //! A running service, and a client that shows every byte.
 
-use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use terrace_server::config::{Config, Sources};
 use terrace_server::{Ended, Server, Stop};
@@ -146,41 +144,5 @@ impl Answer {
         assert_eq!(body["type"], format!("/problems/{code}"), "{self:?}");
         assert!(body["title"].is_string(), "{self:?}");
         body["detail"].as_str().expect("a detail").to_owned()
-    }
-}
-
-/// What the service logs while a test runs on one thread, at every level.
-pub(crate) struct Log {
-    lines: Lines,
-    _until_dropped: tracing::subscriber::DefaultGuard,
-}
-
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("no panic while it was held").write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    pub(crate) fn of_this_thread() -> Self {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        Self { lines, _until_dropped: tracing::subscriber::set_default(subscriber) }
-    }
-
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.lines.0.lock().expect("no panic while it was held")).into_owned()
     }
 }

@@ -101,6 +101,13 @@ async fn writes_hold_on_this_node_and_reach_l2_when_it_is_back() {
     }
 }
 
+/// Makes every way to remove fail like this.
+fn set_on(node: &Node, fault: Option<Fault>) {
+    for operation in [Operation::Invalidate, Operation::BumpTags, Operation::Sweep] {
+        node.remote.set_fault_on(operation, fault);
+    }
+}
+
 /// A removal, by one of the ways that name `k`.
 async fn remove(node: &Node, how: &str) -> Result<Effect, Error> {
     let named = node.texts.invalidate();
@@ -126,8 +133,7 @@ async fn removals_hold_on_this_node_and_reach_l2_when_it_is_back() {
                 let other = node.another_without_l1().await;
                 let tagged = EntryOptions::default().tag("t").unwrap();
                 node.texts.put_with("k", "old".to_owned(), tagged).await.unwrap();
-                let changes = [Operation::Invalidate, Operation::BumpTags, Operation::Sweep];
-                changes.iter().for_each(|&operation| node.remote.set_fault_on(operation, Some(fault)));
+                set_on(&node, Some(fault));
                 let result = remove(&node, how).await;
                 let context = format!("{how} {fault:?} {has_l1}");
                 assert_eq!(result.is_ok(), is_queued(fault), "{context}");
@@ -135,7 +141,7 @@ async fn removals_hold_on_this_node_and_reach_l2_when_it_is_back() {
                 assert_eq!(node.get("k").await, None, "{context}");
                 assert_eq!(node.texts.get_many(&["k".to_owned()]).await.unwrap(), [None], "{context}");
                 assert_eq!(node.load("k", "loaded").await, "loaded", "{context}");
-                changes.iter().for_each(|&operation| node.remote.set_fault_on(operation, None));
+                set_on(&node, None);
                 drained(&node).await;
                 assert_ne!(node.get("k").await.as_deref(), Some("old"), "{context}");
                 assert_ne!(other.get("k").await.as_deref(), Some("old"), "{context}");

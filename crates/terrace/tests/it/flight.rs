@@ -9,12 +9,13 @@ use terrace_testkit::fake::{FakeRemote, Operation, Point};
 const CALLERS: u64 = 1_000;
 
 async fn all_get_one_value(cache: Cache) {
-    let texts = cache.keyspace::<String, String>("texts").build().unwrap();
+    let texts = cache.keyspace::<String, String>("texts").build().expect("a new keyspace");
     let counted = Counted::default();
     let mut callers = tokio::task::JoinSet::new();
     for _ in 0..CALLERS {
         let (texts, loader) = (texts.clone(), counted.loader("v"));
-        callers.spawn(async move { (*texts.get_or_load("k", loader).await.unwrap()).clone() });
+        callers
+            .spawn(async move { (*texts.get_or_load("k", loader).await.expect("it does not fail")).clone() });
     }
     let values = within("the callers", callers.join_all()).await;
     assert!(values.iter().all(|value| value == "v"));

@@ -123,7 +123,7 @@ impl Fleet {
 
 impl Watched {
     fn new(remote: FakeRemote, clock: &Clock, truth: &Arc<Truth>, has_l1: bool, seed: u64) -> Self {
-        let jittery = Jittery { remote: remote.clone(), dice: Dice::new(seed) };
+        let jittery = Jittery { remote: remote.clone(), around: Dice::new(seed) };
         let builder = Cache::builder().clock(clock.clone()).l2(jittery);
         let cache = if has_l1 { builder } else { builder.no_l1() }.build().expect("valid settings");
         let tagger = |key: &u64, _: &Value| vec![tag(key % GROUPS)];
@@ -169,7 +169,9 @@ impl Watched {
         match dice.below(5) {
             0 => {
                 let found = self.plain.get(&key).await.expect("a valid key");
-                found.into_iter().for_each(|found| self.check(key, *found, oldest));
+                if let Some(found) = found {
+                    self.check(key, *found, oldest);
+                }
             }
             1 => {
                 let found = self.through.get(&key).await.expect("the origin does not fail");
@@ -181,7 +183,9 @@ impl Watched {
                 let keyspace = if dice.below(2) == 0 { &self.plain } else { &self.through };
                 let found = keyspace.get_many(&keys).await.expect("valid keys");
                 for ((key, oldest), found) in keys.into_iter().zip(oldest).zip(found) {
-                    found.into_iter().for_each(|found| self.check(key, *found, oldest));
+                    if let Some(found) = found {
+                        self.check(key, *found, oldest);
+                    }
                 }
             }
             _ => {
@@ -215,7 +219,9 @@ impl Watched {
         let _changing = self.truth.change(&keys).await;
         let values = keys.map(|key| (key, (key, self.truth.number(key))));
         done(self.plain.put_many(values).await);
-        values.into_iter().for_each(|(key, (_, number))| self.acknowledge(key, number));
+        for (key, (_, number)) in values {
+            self.acknowledge(key, number);
+        }
     }
 
     async fn remove(&self, key: u64) {

@@ -48,7 +48,7 @@ async fn a_hit_hands_out_the_very_value_that_is_kept() {
 #[tokio::test]
 async fn an_entry_says_what_is_known_about_it() {
     let (clock, _, texts) = texts();
-    let options = EntryOptions::default().ttl(Duration::from_secs(60)).tag("t").unwrap();
+    let options = EntryOptions::default().ttl(Duration::from_mins(1)).tag("t").unwrap();
     let written = texts.put_with("k", "v".to_owned(), options).await.unwrap();
     let created = clock.wall();
     clock.advance(Duration::from_secs(20));

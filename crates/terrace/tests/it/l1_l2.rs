@@ -5,6 +5,10 @@ use std::time::Duration;
 use terrace::{Effect, EntryOptions, Tier, Ttl};
 use terrace_testkit::fake::{Operation, Point};
 
+fn before(end: Duration, by: Duration) -> Duration {
+    end.checked_sub(by).expect("it is shorter")
+}
+
 #[tokio::test]
 async fn the_nearest_tier_answers() {
     let node = Node::first().await;
@@ -24,14 +28,14 @@ async fn the_nearest_tier_answers() {
 async fn a_copy_is_read_again_from_l2_after_its_l1_ttl() {
     let node = Node::first().await;
     node.put("k", "v").await;
-    node.clock.advance(L1_TTL - Duration::from_secs(1));
+    node.clock.advance(before(L1_TTL, Duration::from_secs(1)));
     assert_eq!(node.source("k").await.unwrap().0, Tier::L1);
     node.clock.advance(Duration::from_secs(1));
     assert_eq!(node.source("k").await.unwrap().0, Tier::L2);
     let entry = node.entry("k").await.unwrap();
     assert_eq!(
         (entry.tier, entry.ttl),
-        (Tier::L1, Ttl::After(HOUR - L1_TTL)),
+        (Tier::L1, Ttl::After(before(HOUR, L1_TTL))),
         "the entry's TTL, not the copy's"
     );
     assert_eq!(entry.age, L1_TTL);
@@ -92,7 +96,7 @@ async fn the_copy_of_a_write_ends_no_later_than_the_entry_in_l2() {
     gate.open();
     assert_eq!(ended(putting).await.unwrap().effect, Effect::Applied);
     let (here, there) = (node.entry("k").await.unwrap(), other.entry("k").await.unwrap());
-    assert_eq!((here.tier, here.ttl), (Tier::L1, Ttl::After(HOUR - Duration::from_secs(10))));
+    assert_eq!((here.tier, here.ttl), (Tier::L1, Ttl::After(before(HOUR, Duration::from_secs(10)))));
     assert_eq!(there.ttl, Ttl::After(HOUR));
 }
 

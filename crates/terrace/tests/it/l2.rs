@@ -1,14 +1,11 @@
 //! Redis only: what each operation asks of L2, and how often.
 
 use crate::fixture::{HOUR, Node, ended, key, let_others_run, loader, namespace, spawn, within};
+use crate::wrapped::{Around, Wrapped};
 use std::time::Duration;
 use terrace::{Cache, Clock, Effect, EntryOptions, Error, Keyspace, RemoteError, Tier, Ttl};
-use terrace_core::envelope::Sealed;
-use terrace_core::remote::{
-    BoxFuture, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Remote, RemoteHealth,
-    RemoteResult, Stored, SweepRule,
-};
-use terrace_core::{Key, Namespace, Tag, Version};
+use terrace_core::Tag;
+use terrace_core::remote::RemoteResult;
 use terrace_testkit::fake::{FakeRemote, Fault, Operation};
 
 async fn cost<T>(node: &Node, call: impl Future<Output = T>) -> (T, u64) {
@@ -184,52 +181,28 @@ async fn nodes_that_disagree_about_settings_do_not_share_anything() {
     assert_eq!(node.get("k").await.as_deref(), Some("v"));
 }
 
-/// An adapter that loses the last of many answers.
+/// Loses the last of many answers.
 #[derive(Debug)]
-struct Forgetful(FakeRemote);
+struct Forgetful;
 
-fn shorter<'a, T: Send + 'a>(call: RemoteResult<'a, Vec<T>>) -> RemoteResult<'a, Vec<T>> {
-    Box::pin(async move {
-        let mut answers = call.await?;
-        answers.pop();
-        Ok(answers)
-    })
-}
+impl Around for Forgetful {
+    fn one<'a, T: Send + 'a>(&'a self, call: RemoteResult<'a, T>) -> RemoteResult<'a, T> {
+        call
+    }
 
-#[rustfmt::skip]
-impl Remote for Forgetful {
-    fn open<'a>(&'a self, n: &'a Namespace) -> RemoteResult<'a, ()> { self.0.open(n) }
-    fn get<'a>(&'a self, n: &'a Namespace, k: &'a Key) -> RemoteResult<'a, Option<Stored>> { self.0.get(n, k) }
-    fn get_many<'a>(&'a self, n: &'a Namespace, k: &'a [Key]) -> RemoteResult<'a, Vec<Option<Stored>>> {
-        shorter(self.0.get_many(n, k))
+    fn many<'a, T: Send + 'a>(&'a self, call: RemoteResult<'a, Vec<T>>) -> RemoteResult<'a, Vec<T>> {
+        Box::pin(async move {
+            let mut answers = call.await?;
+            answers.pop();
+            Ok(answers)
+        })
     }
-    fn lease<'a>(&'a self, n: &'a Namespace, k: &'a Key, t: LeaseToken, d: Duration, dead: Option<Version>) -> RemoteResult<'a, LeaseOutcome> {
-        self.0.lease(n, k, t, d, dead)
-    }
-    fn release<'a>(&'a self, n: &'a Namespace, k: &'a Key, l: &'a Lease) -> RemoteResult<'a, ()> { self.0.release(n, k, l) }
-    fn fill<'a>(&'a self, n: &'a Namespace, k: &'a Key, l: &'a Lease, v: Sealed, t: Ttl) -> RemoteResult<'a, FillOutcome> {
-        self.0.fill(n, k, l, v, t)
-    }
-    fn set<'a>(&'a self, n: &'a Namespace, k: &'a Key, v: Sealed, t: Ttl) -> RemoteResult<'a, Version> { self.0.set(n, k, v, t) }
-    fn set_many<'a>(&'a self, n: &'a Namespace, e: Vec<(Key, Sealed, Ttl)>) -> RemoteResult<'a, Vec<Version>> {
-        shorter(self.0.set_many(n, e))
-    }
-    fn invalidate<'a>(&'a self, n: &'a Namespace, k: &'a [Key]) -> RemoteResult<'a, Vec<Invalidated>> {
-        shorter(self.0.invalidate(n, k))
-    }
-    fn sweep<'a>(&'a self, n: &'a Namespace, r: &'a SweepRule) -> RemoteResult<'a, u64> { self.0.sweep(n, r) }
-    fn bump_tags<'a>(&'a self, n: &'a Namespace, t: &'a [Tag]) -> RemoteResult<'a, ()> { self.0.bump_tags(n, t) }
-    fn generations<'a>(&'a self, n: &'a Namespace, t: &'a [Tag]) -> RemoteResult<'a, Vec<Generation>> {
-        shorter(self.0.generations(n, t))
-    }
-    fn health(&self) -> RemoteResult<'_, RemoteHealth> { self.0.health() }
-    fn close(&self) -> BoxFuture<'_, ()> { self.0.close() }
 }
 
 #[tokio::test]
 async fn an_adapter_that_answers_too_little_is_not_believed() {
     let node = Node::first().await;
-    let forgetful = Forgetful(node.remote.another_node());
+    let forgetful = Wrapped { remote: node.remote.another_node(), around: Forgetful };
     let cache = Cache::builder().clock(node.clock.clone()).l2(forgetful).build().unwrap();
     let texts: Keyspace<String, String> = cache.keyspace("texts").build().unwrap();
     let is_protocol = |error: Error| matches!(error, Error::Remote(RemoteError::Protocol { .. }));

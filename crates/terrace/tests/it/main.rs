@@ -16,8 +16,10 @@ mod l1_limits;
 mod l2;
 mod model;
 mod race;
+#[cfg(feature = "redis")]
 mod redis;
 mod shutdown;
 mod stats;
 mod stress;
 mod tags;
+mod wrapped;

@@ -1,0 +1,126 @@
+//! A [`FakeRemote`] with something around each call.
+
+use std::fmt;
+use std::time::Duration;
+use terrace::Ttl;
+use terrace_core::envelope::Sealed;
+use terrace_core::remote::{
+    BoxFuture, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Remote, RemoteHealth,
+    RemoteResult, Stored, SweepRule,
+};
+use terrace_core::{Key, Namespace, Tag, Version};
+use terrace_testkit::fake::FakeRemote;
+
+/// What is done around a call.
+pub(crate) trait Around: fmt::Debug + Send + Sync + 'static {
+    /// Around a call with one answer.
+    fn one<'a, T: Send + 'a>(&'a self, call: RemoteResult<'a, T>) -> RemoteResult<'a, T>;
+
+    /// Around a call with an answer for each of many.
+    fn many<'a, T: Send + 'a>(&'a self, call: RemoteResult<'a, Vec<T>>) -> RemoteResult<'a, Vec<T>>;
+}
+
+#[derive(Debug)]
+pub(crate) struct Wrapped<A> {
+    pub(crate) remote: FakeRemote,
+    pub(crate) around: A,
+}
+
+impl<A: Around> Remote for Wrapped<A> {
+    fn open<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, ()> {
+        self.around.one(self.remote.open(namespace))
+    }
+
+    fn get<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> RemoteResult<'a, Option<Stored>> {
+        self.around.one(self.remote.get(namespace, key))
+    }
+
+    fn get_many<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        keys: &'a [Key],
+    ) -> RemoteResult<'a, Vec<Option<Stored>>> {
+        self.around.many(self.remote.get_many(namespace, keys))
+    }
+
+    fn lease<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        token: LeaseToken,
+        duration: Duration,
+        dead: Option<Version>,
+    ) -> RemoteResult<'a, LeaseOutcome> {
+        self.around.one(self.remote.lease(namespace, key, token, duration, dead))
+    }
+
+    fn release<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        lease: &'a Lease,
+    ) -> RemoteResult<'a, ()> {
+        self.around.one(self.remote.release(namespace, key, lease))
+    }
+
+    fn fill<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        lease: &'a Lease,
+        value: Sealed,
+        ttl: Ttl,
+    ) -> RemoteResult<'a, FillOutcome> {
+        self.around.one(self.remote.fill(namespace, key, lease, value, ttl))
+    }
+
+    fn set<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        value: Sealed,
+        ttl: Ttl,
+    ) -> RemoteResult<'a, Version> {
+        self.around.one(self.remote.set(namespace, key, value, ttl))
+    }
+
+    fn set_many<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        entries: Vec<(Key, Sealed, Ttl)>,
+    ) -> RemoteResult<'a, Vec<Version>> {
+        self.around.many(self.remote.set_many(namespace, entries))
+    }
+
+    fn invalidate<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        keys: &'a [Key],
+    ) -> RemoteResult<'a, Vec<Invalidated>> {
+        self.around.many(self.remote.invalidate(namespace, keys))
+    }
+
+    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, u64> {
+        self.around.one(self.remote.sweep(namespace, rule))
+    }
+
+    fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, ()> {
+        self.around.one(self.remote.bump_tags(namespace, tags))
+    }
+
+    fn generations<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        tags: &'a [Tag],
+    ) -> RemoteResult<'a, Vec<Generation>> {
+        self.around.many(self.remote.generations(namespace, tags))
+    }
+
+    fn health(&self) -> RemoteResult<'_, RemoteHealth> {
+        self.around.one(self.remote.health())
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.remote.close()
+    }
+}
