@@ -5,10 +5,10 @@
 //!
 //! Deliberately absent: anything that is checked here only. Each step can be typed by hand as shown.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Error, Result};
+use anyhow::{Context as _, Error, Result};
 use rustix::process::Signal;
 
 use crate::install::{self, DENY};
@@ -127,13 +127,18 @@ fn advisories(stop: &Stop) -> Result<Outcome> {
 
 fn fetch_advisories(stop: &Stop) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let log: PathBuf = folder.path().join("fetch.log");
+    let log = folder.path().join("fetch.log");
     let output = std::fs::File::create(&log)?;
     let mut command = cargo_deny();
     command.args(["fetch", "db"]).current_dir(crate::root()).stdout(output.try_clone()?).stderr(output);
     let mut fetch = Group::start(&mut command, Signal::TERM)?;
     let status = wait_for("the advisory database", ADVISORIES_WITHIN, stop, || fetch.ended())?;
-    process::success("cargo deny fetch", status)
+    process::success("cargo deny fetch", status).with_context(|| last_line(&log))
+}
+
+fn last_line(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned()
 }
 
 #[cfg(test)]

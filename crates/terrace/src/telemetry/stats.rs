@@ -16,6 +16,22 @@ use terrace_core::Namespace;
 /// What a cache did since it was built, or since its statistics were last reset.
 ///
 /// `total` is the sum over `keyspaces`. Numbers of entries and bytes are those of now, whenever the last reset was.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let cache = terrace::Cache::memory()?;
+/// let squares = cache.keyspace::<u64, u64>("squares").build()?;
+/// squares.put(&3, 9).await?;
+/// squares.get(&3).await?;
+/// squares.get(&4).await?;
+///
+/// let stats = cache.stats();
+/// assert_eq!((stats.total.hits, stats.total.misses, stats.total.sets), (1, 1, 1));
+/// assert_eq!(stats.keyspaces["squares"].hit_rate(), 0.5);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
