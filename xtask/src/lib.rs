@@ -44,6 +44,12 @@ enum Task {
     Tidy,
     /// Recorded requests through the service, in front of real servers, every value checked
     Replay(replay::Args),
+    /// terrace against its peers, in one run; see `bench/README.md`
+    Bench {
+        /// `l1`, `l2`, `http` or `all`, and how many rounds
+        #[arg(default_value = "all")]
+        arguments: Vec<String>,
+    },
     /// A command beside a fresh Redis and PostgreSQL, which end with it
     WithServers {
         /// The command; it finds the addresses in `TERRACE_TEST_REDIS_URL` and `TERRACE_TEST_POSTGRES_URL`
@@ -70,6 +76,11 @@ fn run(task: &Task, stop: &Stop) -> Result<()> {
         Task::Test { filter } => test::run(filter, stop),
         Task::Tidy => tidy::run(&root()),
         Task::Replay(args) => replay::run(args, stop),
+        Task::Bench { arguments } => {
+            let mut command = process::cargo();
+            command.args(["run", "--release", "-p", "terrace-bench", "--"]).args(arguments).current_dir(root());
+            process::run(&mut command, stop)
+        }
         Task::WithServers { command } => services::run_beside(command, stop),
     }
 }

@@ -47,7 +47,8 @@ pub enum Error {
     /// The keyspace's origin failed.
     #[error("the origin failed: {0}")]
     Load(LoadFailure),
-    /// The loader panicked. The key is free again: the next call loads.
+    /// The loader panicked, or what the keyspace does with its value: tagger, weigher or codec. The key is free again:
+    /// the next call loads.
     #[error("the loader panicked: {message}")]
     LoadPanicked {
         /// What it panicked with.

@@ -67,3 +67,9 @@ pub use terrace_memory::Policy;
 #[cfg(feature = "redis")]
 pub use terrace_redis::{ConfigError as RedisError, Redis, RedisBuilder};
 pub use write::{Effect, Removed, Written};
+
+/// The programs of the README, compiled and run as documentation tests.
+#[cfg(all(doctest, feature = "redis"))]
+#[doc = include_str!("../../../README.md")]
+#[derive(Debug)]
+pub struct Readme;

@@ -353,3 +353,12 @@ fn defaults_are_those_that_are_promised() {
     assert_eq!((l2.timeouts.read.0, l2.timeouts.write.0), (Duration::from_secs(3), Duration::from_secs(3)));
     assert_eq!(config.l1.ttl.0.duration(), Some(Duration::from_mins(1)));
 }
+
+#[test]
+fn the_file_in_the_documentation_is_accepted() {
+    let page = include_str!("../../../../docs/service.md");
+    let (_, rest) = page.split_once("```toml\n").expect("there is a file");
+    let (file, _) = rest.split_once("```").expect("it ends");
+    let config = Config::load(&Sources::text(file)).expect("a valid file");
+    assert_eq!(config.keyspaces.len(), 2);
+}

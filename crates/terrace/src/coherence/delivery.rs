@@ -38,9 +38,10 @@ impl View {
 
     /// Starts delivering what L2 has not seen, unless that is going on.
     pub(crate) fn deliver_soon(&self) {
-        if self.space.deliveries.are_taken() || !self.shared.runtime.is_available() {
+        if !self.shared.runtime.is_available() {
             return;
         }
+        // Taken outright, not looked at first: one who is about to give his turn up has to see that somebody came.
         if let Some(turn) = self.space.deliveries.take() {
             let view = self.clone();
             self.shared.runtime.spawn_until_closed(async move { view.deliver(turn).await });

@@ -199,6 +199,7 @@ where
     ///
     /// # Races
     /// A load that began before an invalidation of its key is given to the caller that started it, and kept nowhere.
+    /// A loader that asks for the very key it loads waits for itself, until `load_timeout` ends it.
     ///
     /// # Panics
     /// If called outside a tokio runtime and no tier has the value.

@@ -17,7 +17,7 @@ use prometheus_client::registry::Registry;
 use std::fmt;
 use terrace_core::Namespace;
 
-/// The media type of what [`encode`] writes.
+/// The media type of what [`Cache::metrics`](crate::Cache::metrics) writes.
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Writes all metrics.

@@ -211,7 +211,10 @@ async fn an_l2_that_answers_now_and_then_is_told_everything() {
     node.texts.remove_many(&keys).await.unwrap();
     node.remote.set_fault(None);
     let gate = node.remote.hold(Operation::Invalidate, Point::BeforeEffect);
-    for call in 0..2 * keys.len().div_ceil(512) - 1 {
+    gate.wait_until_held(1).await;
+    node.remote.reset_calls();
+    let calls = 2 * keys.len().div_ceil(512) - 1;
+    for call in 0..calls {
         gate.wait_until_held(1).await;
         if call % 2 == 0 {
             node.remote.fail_next(Operation::Invalidate, Fault::TimeoutBeforeEffect);
@@ -220,6 +223,7 @@ async fn an_l2_that_answers_now_and_then_is_told_everything() {
     }
     gate.open();
     drained(&node).await;
+    assert_eq!(node.calls(Operation::Invalidate), calls as u64 - 1, "every second one brought something");
 }
 
 #[tokio::test(start_paused = true)]
@@ -295,6 +299,21 @@ async fn of_two_writes_at_the_same_time_an_uncertain_one_does_not_hide_a_certain
         assert_eq!(ended(uncertain).await.unwrap().effect, Effect::Queued);
         assert_ne!(node.get("k").await.as_deref(), Some("uncertain"), "{fault:?}: it may be the older one");
     }
+}
+
+#[tokio::test]
+async fn a_write_that_cannot_reach_l2_replaces_what_was_read_from_it_meanwhile() {
+    let node = Node::first().await;
+    node.another().await.put("k", "old").await;
+    node.remote.fail_next(Operation::Set, Fault::TimeoutBeforeEffect);
+    node.remote.set_fault_on(Operation::Invalidate, Some(Fault::Unavailable));
+    let gate = node.remote.hold(Operation::Set, Point::BeforeEffect);
+    let putting = node.putting("k", "new");
+    gate.wait_until_held(1).await;
+    assert_eq!(node.source("k").await, Some((Tier::L2, "old".to_owned())));
+    gate.open();
+    assert_eq!(ended(putting).await.unwrap().effect, Effect::Queued);
+    assert_eq!(node.source("k").await, Some((Tier::L1, "new".to_owned())));
 }
 
 #[test]

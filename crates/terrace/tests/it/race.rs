@@ -265,6 +265,26 @@ async fn a_tag_bumped_while_its_entry_is_put_leaves_no_copy() {
 }
 
 #[tokio::test]
+async fn a_write_that_leaves_no_copy_leaves_no_room_for_an_older_one() {
+    let node = Node::first().await;
+    node.another().await.put("k", "old").await;
+    let shut = node.remote.hold(Operation::Set, Point::BeforeEffect);
+    let texts = node.texts.clone();
+    let brief = EntryOptions::default().ttl(std::time::Duration::from_nanos(1));
+    let putting = spawn(async move { texts.put_with("k", "brief".to_owned(), brief).await });
+    shut.wait_until_held(1).await;
+    let answer = node.remote.hold(Operation::Get, Point::AfterEffect);
+    let during = node.getting("k");
+    answer.wait_until_held(1).await;
+    node.clock.advance(std::time::Duration::from_millis(1));
+    shut.open();
+    ended(putting).await.unwrap();
+    answer.open();
+    assert_eq!(ended(during).await.as_deref(), Some("old"), "it began before the write ended");
+    assert_eq!(node.get("k").await, None);
+}
+
+#[tokio::test]
 async fn a_late_answer_never_replaces_a_newer_copy() {
     let node = Node::first().await;
     let other = node.another_without_l1().await;
