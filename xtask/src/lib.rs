@@ -78,7 +78,10 @@ fn run(task: &Task, stop: &Stop) -> Result<()> {
         Task::Replay(args) => replay::run(args, stop),
         Task::Bench { arguments } => {
             let mut command = process::cargo();
-            command.args(["run", "--release", "-p", "terrace-bench", "--"]).args(arguments).current_dir(root());
+            command
+                .args(["run", "--release", "-p", "terrace-bench", "--"])
+                .args(arguments)
+                .current_dir(root());
             process::run(&mut command, stop)
         }
         Task::WithServers { command } => services::run_beside(command, stop),

@@ -12,13 +12,16 @@ use crate::read::Look;
 use crate::space::View;
 use crate::telemetry::{Event, Op};
 use crate::write::{Effect, Removed, Writing, Written};
-use futures_util::future::join_all;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use std::any::Any;
 use std::borrow::Borrow;
 use std::sync::Arc;
 use terrace_core::envelope::{Envelope, TagStamp};
 use terrace_core::remote::Stored;
 use terrace_core::{CacheKey, Key, Moment};
+
+/// Keys of one batch that are loaded at the same time: an origin has only so many connections.
+const BATCH_READS_MAX: usize = 256;
 
 impl<K, V> Keyspace<K, V>
 where
@@ -28,11 +31,11 @@ where
     /// [`Keyspace::get`] for many keys, in their order.
     ///
     /// # Errors
-    /// As [`Keyspace::get`]; one key that fails fails the call.
+    /// As [`Keyspace::get`]; one key that fails fails the call. Loads that began go on.
     ///
     /// # Cost
     /// One round trip for all that L1 does not have, two if one of them has tags. With an origin, the rest is loaded
-    /// key by key, at the same time.
+    /// key by key, up to 256 at the same time.
     pub async fn get_many<Q>(&self, keys: &[Q]) -> Result<Vec<Option<Arc<V>>>, Error>
     where
         K: Borrow<Q>,
@@ -110,7 +113,7 @@ where
         let looks = self.view.look_for_many(&texts).await;
         let looks = looks.into_iter().zip(texts.iter().zip(keys));
         let finds = looks.map(|(look, (text, key))| self.find_after(look, text, || key.to_owned()));
-        let result = join_all(finds).await.into_iter().collect();
+        let result = stream::iter(finds).buffered(BATCH_READS_MAX).try_collect().await;
         let farthest = if self.origin.is_some() { Tier::Origin } else { self.farthest() };
         counters.observe(Op::Get, farthest, timer);
         result
