@@ -152,15 +152,15 @@ impl L1 {
         });
     }
 
-    /// Ends a write that began under `ticket`: keeps the new value if nobody else changed the key meanwhile, else
-    /// drops the copy once more. A value without a version replaces what a read has brought meanwhile.
-    pub(crate) fn settle(&self, space: u32, key: &Key, ticket: Ticket, copy: Option<Copy>) {
-        let is_kept = copy.is_some_and(|copy| {
+    /// Ends a write whose ticket was `renewed`: keeps the new value if nobody else has changed the key since the write
+    /// began, else drops the copy once more. A value without a version replaces what a read has brought meanwhile.
+    pub(crate) fn settle(&self, space: u32, key: &Key, renewed: Option<Ticket>, copy: Option<Copy>) {
+        let is_kept = renewed.zip(copy).is_some_and(|(renewed, copy)| {
             let version = copy.resident.version;
             self.insert_if(space, key, copy, |there| {
                 let is_newest =
                     version == Version::ZERO || there.is_none_or(|there| gives_way(there, version));
-                is_newest && self.tickets.void_alone(ticket)
+                is_newest && self.tickets.is_valid(renewed)
             })
         });
         if !is_kept {

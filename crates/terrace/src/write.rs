@@ -128,40 +128,58 @@ impl View {
     }
 
     async fn write_through(&self, prepared: Vec<Prepared>) -> Result<Vec<Written>, Error> {
+        for prepared in &prepared {
+            self.drop_l1(&prepared.key);
+        }
         let begun: Vec<Begun> = prepared.iter().map(|prepared| self.begin_write(prepared)).collect();
         match self.tell_set(prepared).await {
-            Ok(versions) => {
-                let ended = begun.into_iter().zip(versions);
-                Ok(ended
-                    .map(|(begun, version)| self.end_write(begun, Effect::Applied, version, true))
-                    .collect())
-            }
+            Ok(versions) => Ok(self.end_writes(begun, Effect::Applied, versions, true)),
             Err(error) => {
                 self.queue_keys(begun.iter().map(|begun| &begun.key));
                 let keep = error.is_retryable();
-                let ended =
-                    begun.into_iter().map(|begun| self.end_write(begun, Effect::Queued, Version::ZERO, keep));
-                let written = ended.collect();
+                let versions = vec![Version::ZERO; begun.len()];
+                let written = self.end_writes(begun, Effect::Queued, versions, keep);
                 if keep { Ok(written) } else { Err(error.into()) }
             }
         }
     }
 
+    /// A write whose L1 copy was dropped.
     fn begin_write(&self, prepared: &Prepared) -> Begun {
         let Prepared { key, value, ttl, tags, payload: _, weight_bytes } = prepared;
-        self.drop_l1(key);
         let ticket = self.shared.tickets.take(self.name(key.as_str()));
         let resident = self.entry(value.clone(), Version::ZERO, *ttl, tags);
         Begun { key: key.clone(), resident, ttl: *ttl, ticket, weight_bytes: *weight_bytes }
     }
 
-    fn end_write(&self, begun: Begun, effect: Effect, version: Version, keep: bool) -> Written {
-        let Begun { key, resident, ttl, ticket, weight_bytes } = begun;
+    fn end_writes(
+        &self,
+        begun: Vec<Begun>,
+        effect: Effect,
+        versions: Vec<Version>,
+        keep: bool,
+    ) -> Vec<Written> {
+        let renewed = self.shared.tickets.renew(begun.iter().map(|begun| begun.ticket));
+        let ended = begun.into_iter().zip(renewed).zip(versions);
+        ended
+            .map(|((begun, renewed), version)| self.end_write(begun, renewed, effect, version, keep))
+            .collect()
+    }
+
+    fn end_write(
+        &self,
+        begun: Begun,
+        renewed: Option<Ticket>,
+        effect: Effect,
+        version: Version,
+        keep: bool,
+    ) -> Written {
+        let Begun { key, resident, ttl, ticket: _, weight_bytes } = begun;
         if let Some(l1) = self.l1() {
             let is_anchored = effect == Effect::Applied;
             let copy = (keep && !ttl.is_zero())
                 .then(|| self.copy(Resident { version, ..resident }, weight_bytes, is_anchored));
-            l1.settle(self.space.id, &key, ticket, copy);
+            l1.settle(self.space.id, &key, renewed, copy);
         } else {
             self.drop_l1(&key);
         }

@@ -10,6 +10,7 @@
 //! 3. A hit in L1 takes no ticket.
 
 use crate::l1::KeyRef;
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const STRIPES: usize = 4096;
 
 /// The count of a stripe when a read began.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Ticket {
     stripe: usize,
     count: u64,
@@ -56,10 +57,18 @@ impl Tickets {
         self.stripes[self.stripe_of(key)].fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Voids the tickets of a stripe on behalf of a change that began under `ticket`, if nobody else has meanwhile.
-    pub(crate) fn void_alone(&self, ticket: Ticket) -> bool {
-        let stripe = &self.stripes[ticket.stripe];
-        stripe.compare_exchange(ticket.count, ticket.count + 1, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    /// Voids tickets on behalf of changes that began together under `tickets`, and gives each a new one; `None` if
+    /// somebody else has voided it meanwhile.
+    pub(crate) fn renew(&self, tickets: impl IntoIterator<Item = Ticket>) -> Vec<Option<Ticket>> {
+        let mut renewed = HashMap::new();
+        let renew = |ticket| *renewed.entry(ticket).or_insert_with(|| self.renew_one(ticket));
+        tickets.into_iter().map(renew).collect()
+    }
+
+    fn renew_one(&self, Ticket { stripe, count }: Ticket) -> Option<Ticket> {
+        let renewed =
+            self.stripes[stripe].compare_exchange(count, count + 1, Ordering::SeqCst, Ordering::SeqCst);
+        renewed.is_ok().then_some(Ticket { stripe, count: count + 1 })
     }
 
     /// Voids every ticket.
@@ -91,8 +100,10 @@ mod tests {
     fn a_change_knows_whether_it_was_alone() {
         let tickets = Tickets::new();
         let mine = tickets.take(key("a"));
-        assert!(tickets.void_alone(mine));
-        assert!(!tickets.void_alone(mine), "the first one counts as a change");
+        let renewed = tickets.renew([mine, mine]);
+        assert!(!tickets.is_valid(mine));
+        assert!(renewed.iter().all(|renewed| renewed.is_some_and(|renewed| tickets.is_valid(renewed))));
+        assert_eq!(tickets.renew([mine]), [None], "the first one counts as a change");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::read::Look;
 use crate::space::View;
 use crate::telemetry::{Event, Op};
 use crate::write::{Effect, Removed, Writing, Written};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use std::any::Any;
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ where
     /// [`Keyspace::get`] for many keys, in their order.
     ///
     /// # Errors
-    /// As [`Keyspace::get`]; one key that fails fails the call. Loads that began go on.
+    /// As [`Keyspace::get`]; one key that fails fails the call, after all keys were tried.
     ///
     /// # Cost
     /// One round trip for all that L1 does not have, two if one of them has tags. With an origin, the rest is loaded
@@ -112,8 +112,10 @@ where
         let texts = texts(keys)?;
         let looks = self.view.look_for_many(&texts).await;
         let looks = looks.into_iter().zip(texts.iter().zip(keys));
-        let finds = looks.map(|(look, (text, key))| self.find_after(look, text, || key.to_owned()));
-        let result = stream::iter(finds).buffered(BATCH_READS_MAX).try_collect().await;
+        let finds: Vec<_> =
+            looks.map(|(look, (text, key))| self.find_after(look, text, || key.to_owned())).collect();
+        let found: Vec<_> = stream::iter(finds).buffered(BATCH_READS_MAX).collect().await;
+        let result = found.into_iter().collect();
         let farthest = if self.origin.is_some() { Tier::Origin } else { self.farthest() };
         counters.observe(Op::Get, farthest, timer);
         result

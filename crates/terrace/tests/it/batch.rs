@@ -2,7 +2,9 @@
 
 use crate::fixture::{Node, Texts, ended, let_others_run, spawn, within};
 use parking_lot::Mutex;
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use terrace::{Effect, EntryOptions, Error, Origin, Tier};
 use terrace_testkit::fake::{Fault, Operation, Point};
 
@@ -35,6 +37,15 @@ async fn each_key_is_answered_by_the_nearest_tier() {
     assert_eq!(node.source("there").await.unwrap().0, Tier::L1);
     let stats = node.cache.stats().total;
     assert_eq!((stats.hits_l1, stats.hits_l2, stats.misses), (3, 3, 2));
+}
+
+#[tokio::test]
+async fn what_a_large_batch_put_stays_in_l1() {
+    let node = Node::first().await;
+    let entries = (0..5_000).map(|n| (n.to_string(), n.to_string()));
+    node.texts.put_many(entries).await.unwrap();
+    let kept = (0..5_000).filter(|n: &u64| node.texts.peek(&n.to_string()).is_some()).count();
+    assert_eq!(kept, 5_000, "keys of one batch do not stand in each other's way");
 }
 
 #[tokio::test]
@@ -93,6 +104,37 @@ async fn with_an_origin_one_round_trip_finds_what_is_there_and_the_rest_is_loade
         let_others_run().await;
         assert_eq!(node.get("d").await.as_deref(), Some("D"), "the others were loaded all the same");
     }
+}
+
+/// An origin that counts how many of its loads run at the same time.
+#[derive(Default)]
+struct Crowded {
+    running: AtomicU64,
+    most: AtomicU64,
+}
+
+impl Origin<String, String> for Crowded {
+    type Error = Infallible;
+
+    async fn load(&self, key: &String) -> Result<Option<String>, Infallible> {
+        let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(running, Ordering::SeqCst);
+        let_others_run().await;
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        Ok(Some(key.clone()))
+    }
+}
+
+#[tokio::test]
+async fn a_large_batch_does_not_crowd_the_origin() {
+    let node = Node::first().await;
+    let origin = Arc::new(Crowded::default());
+    let through = node.texts.clone().with_origin(Arc::clone(&origin));
+    let keys: Vec<String> = (0..1_000).map(|n| n.to_string()).collect();
+    let found = through.get_many(&keys).await.unwrap();
+    assert!(found.iter().zip(&keys).all(|(value, key)| value.as_deref() == Some(key)));
+    let most = origin.most.load(Ordering::SeqCst);
+    assert!((2..=256).contains(&most), "{most} at the same time");
 }
 
 #[tokio::test]

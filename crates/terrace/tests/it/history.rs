@@ -164,6 +164,15 @@ impl Watched {
         }
     }
 
+    /// Loads every key, and checks what comes.
+    pub(crate) async fn check_all(&self) {
+        for key in 0..KEYS {
+            let oldest = self.oldest(key);
+            let found = self.through.get(&key).await.expect("the origin does not fail");
+            self.check(key, *found.expect("the origin has every key"), oldest);
+        }
+    }
+
     async fn read(&self, key: u64, dice: &Dice) {
         let oldest = self.oldest(key);
         match dice.below(5) {

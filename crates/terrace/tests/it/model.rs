@@ -45,7 +45,7 @@ async fn one_after_the_other(seed: u64) {
 
 #[test]
 fn what_nodes_do_one_after_the_other_never_brings_back_what_they_invalidated() {
-    seeds(100).for_each(|seed| run(one_after_the_other(seed)));
+    seeds(60).for_each(|seed| run(one_after_the_other(seed)));
 }
 
 async fn client(node: Arc<Watched>, dice: Dice) {
@@ -80,7 +80,7 @@ async fn at_the_same_time(seed: u64) {
 
 #[test]
 fn what_nodes_do_at_the_same_time_never_brings_back_what_they_invalidated() {
-    seeds(150).for_each(|seed| run(at_the_same_time(seed)));
+    seeds(80).for_each(|seed| run(at_the_same_time(seed)));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::fixture::{Node, ended, key, let_others_run, loader, namespace, spawn, within};
 use terrace::{EntryOptions, Tier};
-use terrace_testkit::fake::{Operation, Point};
+use terrace_testkit::fake::{Fault, Operation, Point};
 
 const CHANGES: [&str; 6] = ["put", "put_many", "remove", "key", "pattern", "clear"];
 
@@ -282,6 +282,32 @@ async fn a_write_that_leaves_no_copy_leaves_no_room_for_an_older_one() {
     answer.open();
     assert_eq!(ended(during).await.as_deref(), Some("old"), "it began before the write ended");
     assert_eq!(node.get("k").await, None);
+}
+
+#[tokio::test]
+async fn who_comes_after_a_write_does_not_join_a_load_that_began_during_it() {
+    for has_l1 in [false, true] {
+        for is_disturbed in [false, true] {
+            let node = if has_l1 { Node::first().await } else { Node::first_without_l1().await };
+            let shut = node.remote.hold(Operation::Set, Point::BeforeEffect);
+            let putting = node.putting("k", "new");
+            shut.wait_until_held(1).await;
+            if is_disturbed {
+                node.texts.remove("k").await.unwrap();
+            }
+            node.remote.set_fault_on(Operation::Get, Some(Fault::TimeoutBeforeEffect));
+            let (mut held, leader) = node.loading("k");
+            held.started().await;
+            shut.open();
+            ended(putting).await.unwrap();
+            let late = node.loading_at_once("k", "own");
+            let_others_run().await;
+            held.bring("old");
+            assert_eq!(*ended(leader).await.unwrap(), "old");
+            assert_ne!(ended(late).await, "old", "{has_l1} {is_disturbed}");
+            assert_ne!(node.get("k").await.as_deref(), Some("old"), "{has_l1} {is_disturbed}");
+        }
+    }
 }
 
 #[tokio::test]

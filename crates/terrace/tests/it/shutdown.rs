@@ -1,6 +1,7 @@
 //! The end of a cache: what runs is waited for, nothing new begins, and nothing that was promised is lost silently.
 
 use crate::fixture::{Node, ended, let_others_run, loader, within};
+use crate::jitter::Dice;
 use std::time::Duration;
 use terrace::{Cache, Effect, Error, LoadError};
 use terrace_testkit::fake::{Fault, Operation, Point};
@@ -112,6 +113,32 @@ async fn a_write_is_either_refused_or_waited_for() {
         for writer in writers {
             ended(writer).await;
         }
+    }
+}
+
+#[test]
+fn a_runtime_may_go_down_at_any_moment() {
+    for seed in 0..60 {
+        let fleet = crate::history::Fleet::new(seed);
+        let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let doomed = threads.expect("a runtime can be made");
+        for client in 0..8_u64 {
+            let node = std::sync::Arc::clone(&fleet.nodes[usize::try_from(client % 3).expect("small")]);
+            doomed.spawn(async move {
+                let dice = Dice::new(seed * 100 + client);
+                loop {
+                    node.act(&dice).await;
+                }
+            });
+        }
+        doomed.block_on(Dice::new(seed).wait(seed * 40));
+        doomed.shutdown_timeout(LONG);
+        crate::fixture::runtime().block_on(within("every key to be free", async {
+            fleet.nodes.iter().for_each(|node| node.remote.lose_leases());
+            for node in &fleet.nodes {
+                node.check_all().await;
+            }
+        }));
     }
 }
 
