@@ -291,9 +291,9 @@ impl RedisBuilder {
         self
     }
 
-    /// How often the library may try a call again that failed for want of the network; 3 by default. The adapter
-    /// itself makes one attempt per call and never waits for a reconnect; it hands this number on
-    /// ([`Redis::max_retries`]).
+    /// How often a layer above may try a call again that failed for want of the network; 3 by default. The adapter
+    /// makes one attempt per call, never waits for a reconnect, and only hands this number on
+    /// ([`Redis::max_retries`]). The library does not try again yet.
     pub fn max_retries(mut self, max_retries: u32) -> Self {
         self.max_retries = max_retries;
         self

@@ -290,6 +290,9 @@ fn clamp(number: u64) -> usize {
 fn report_start(config: &Config, address: SocketAddr) {
     let keyspaces = config.keyspaces.len();
     let origins = config.origins.len();
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "listening beyond this machine, and there is no authentication: put something in front");
+    }
     if let Some(l2) = &config.l2 {
         tracing::info!(%address, l2 = %l2.url, keyspaces, origins, "listening");
         return;

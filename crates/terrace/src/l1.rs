@@ -137,19 +137,19 @@ impl L1 {
         self.memory.remove(&key).is_some()
     }
 
-    /// Replaces the key's copy, or drops it, in one step. For a write that no other tier orders: of two at the same
-    /// time the greater version stays.
-    pub(crate) fn replace(&self, space: u32, key: &Key, copy: Option<Copy>) {
+    /// Replaces the key's copy, or drops it, in one step. For a write that no other tier orders. Returns `false`, and
+    /// replaces nothing, if a greater version is there: the write is the later one and needs a version to match.
+    pub(crate) fn replace(&self, space: u32, key: &Key, copy: Option<Copy>) -> bool {
         let name = KeyRef { space, text: key.as_str() };
         let Some(copy) = copy else {
             self.drop_copy(name);
-            return;
+            return true;
         };
         let version = copy.resident.version;
         self.insert_if(space, key, copy, |there| {
             self.tickets.void(name);
             there.is_none_or(|there| gives_way(there, version))
-        });
+        })
     }
 
     /// Ends a write whose ticket was `renewed`: keeps the new value if nobody else has changed the key since the write
@@ -286,3 +286,64 @@ impl Residency {
 
 /// The longest that an L1 copy lives whose entry L2 does not have: no other node can correct it.
 pub(crate) const UNANCHORED_TTL_MAX: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn l1() -> L1 {
+        let tickets = Arc::new(Tickets::new());
+        L1::new(10, 0, Policy::Default, None, &tickets, &Clock::manual()).expect("a bound is set")
+    }
+
+    fn copy(version: u64) -> Copy {
+        let resident = Resident {
+            value: Arc::new(version),
+            version: version.into(),
+            created_ms: 0,
+            fresh_until: Moment::NEVER,
+            tags: None,
+            weight_bytes: 0,
+        };
+        Copy { resident, weight_bytes: 1, ttl: Ttl::Never }
+    }
+
+    const NAME: KeyRef<'static> = KeyRef { space: 0, text: "k" };
+
+    fn key() -> Key {
+        Key::new(NAME.text).expect("valid")
+    }
+
+    #[test]
+    fn a_write_that_was_overtaken_at_its_very_end_leaves_no_copy() {
+        let l1 = l1();
+        let renewed = l1.tickets.renew([l1.tickets.take(NAME)])[0];
+        assert!(renewed.is_some());
+        l1.tickets.void(NAME);
+        l1.settle(0, &key(), renewed, Some(copy(1)));
+        assert!(l1.peek(NAME).is_none());
+    }
+
+    #[test]
+    fn a_write_voids_the_reads_that_began_before_it_ended() {
+        let l1 = l1();
+        let before = l1.tickets.take(NAME);
+        l1.settle(0, &key(), None, Some(copy(2)));
+        assert!(!l1.keep(0, &key(), before, copy(1)));
+        let before = l1.tickets.take(NAME);
+        assert!(l1.replace(0, &key(), Some(copy(3))));
+        assert!(!l1.keep(0, &key(), before, copy(4)));
+        assert_eq!(l1.peek(NAME).map(|there| there.version), Some(3.into()));
+    }
+
+    #[test]
+    fn of_two_copies_the_greater_version_stays() {
+        let l1 = l1();
+        for version in [2, 1, 3, 2] {
+            l1.keep(0, &key(), l1.tickets.take(NAME), copy(version));
+        }
+        assert_eq!(l1.peek(NAME).map(|there| there.version), Some(3.into()));
+        assert!(!l1.replace(0, &key(), Some(copy(2))), "it has to try again with a greater one");
+        assert_eq!(l1.peek(NAME).map(|there| there.version), Some(3.into()));
+    }
+}

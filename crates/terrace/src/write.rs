@@ -111,13 +111,14 @@ impl View {
 
     fn write_here(&self, writing: Writing, weight_bytes: u64) -> Written {
         let Writing { key, value, ttl, tags } = writing;
-        let version = self.shared.versions.next();
-        if let Some(l1) = self.l1() {
+        loop {
+            let version = self.shared.versions.next();
             let copy = (!ttl.is_zero())
-                .then(|| self.copy(self.entry(value, version, ttl, &tags), weight_bytes, true));
-            l1.replace(self.space.id, &key, copy);
+                .then(|| self.copy(self.entry(value.clone(), version, ttl, &tags), weight_bytes, true));
+            if self.l1().is_none_or(|l1| l1.replace(self.space.id, &key, copy)) {
+                return Written { effect: Effect::Applied, version, ttl };
+            }
         }
-        Written { effect: Effect::Applied, version, ttl }
     }
 
     fn prepare(&self, writing: Writing) -> Result<Prepared, Error> {

@@ -228,7 +228,8 @@ pub struct L2Config {
     /// After how long a connection is replaced. Default never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_lifetime: Option<Period>,
-    /// How often a call is tried again that failed for want of the network. Default 3.
+    /// How often a call may be tried again that failed for want of the network. Default 3. Checked and kept: nothing
+    /// is tried again yet.
     pub max_retries: u64,
     /// Deadlines.
     pub timeouts: L2Timeouts,

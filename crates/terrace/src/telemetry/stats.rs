@@ -62,7 +62,7 @@ pub struct Figures {
     pub hits_l1: u64,
     /// Lookups answered by L2 with a fresh value, by their own question or by that of the flight they joined.
     pub hits_l2: u64,
-    /// Lookups answered with a value past its TTL and within grace.
+    /// Lookups answered with a value past its TTL and within grace. Zero until stale answers can be asked for.
     pub stale_hits: u64,
     /// Lookups that neither L1 nor L2 could answer, whatever the origin then did.
     pub misses: u64,

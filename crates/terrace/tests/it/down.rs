@@ -231,15 +231,17 @@ async fn what_l2_refuses_does_not_hold_up_the_rest() {
     let node = Node::first().await;
     node.put("k", "old").await;
     node.remote.set_fault(Some(Fault::Unavailable));
-    node.texts.invalidate().pattern("x*").unwrap().tag("t").unwrap().send().await.unwrap();
-    node.texts.remove("k").await.unwrap();
-    node.remote.set_fault_on(Operation::Sweep, Some(Fault::Refused));
-    node.remote.set_fault_on(Operation::BumpTags, Some(Fault::Refused));
+    node.texts.remove("other").await.unwrap();
+    node.texts.invalidate().pattern("k*").unwrap().tag("t").unwrap().send().await.unwrap();
+    for operation in [Operation::Invalidate, Operation::BumpTags] {
+        node.remote.set_fault_on(operation, Some(Fault::Refused));
+    }
     node.remote.set_fault(None);
-    until("the key to be delivered", || node.remote.keys(&namespace()).is_empty()).await;
-    assert_eq!(node.cache.stats().pending_invalidations, 2);
-    node.remote.set_fault_on(Operation::Sweep, None);
-    node.remote.set_fault_on(Operation::BumpTags, None);
+    until("the pattern to be delivered", || node.remote.keys(&namespace()).is_empty()).await;
+    until("it to be forgotten", || node.cache.stats().pending_invalidations == 2).await;
+    for operation in [Operation::Invalidate, Operation::BumpTags] {
+        node.remote.set_fault_on(operation, None);
+    }
     drained(&node).await;
 }
 

@@ -181,20 +181,71 @@ async fn absence_is_an_answer_for_everybody_who_reads_through() {
     assert_eq!(cache.stats().total.loads_absent, 1);
 }
 
+/// Nodes that see in L2 what others did: one without L1, one with an L1 that keeps nothing.
+async fn nodes_that_keep_nothing() -> [Node; 2] {
+    let (plain, mut brief) = (Node::first_without_l1().await, Node::first().await);
+    let nothing = brief.cache.keyspace("brief").l1_ttl(Duration::ZERO);
+    brief.texts = nothing.build().expect("a new keyspace");
+    [plain, brief]
+}
+
+/// The same keyspace on another node.
+async fn elsewhere(node: &Node) -> Keyspace<String, String> {
+    let other = node.another_without_l1().await;
+    if node.texts.name() == other.texts.name() {
+        return other.texts;
+    }
+    other.cache.keyspace(node.texts.name()).build().expect("a new keyspace")
+}
+
 #[tokio::test]
 async fn an_answer_of_l2_on_its_way_is_not_for_those_who_come_now() {
-    let node = Node::first_without_l1().await;
-    let elsewhere = node.another().await;
-    elsewhere.put("k", "old").await;
-    let gate = node.remote.hold(Operation::Get, Point::AfterEffect);
-    let early = node.loading_at_once("k", "never loaded");
-    gate.wait_until_held(1).await;
-    elsewhere.put("k", "new").await;
-    let late = node.loading_at_once("k", "never loaded");
-    gate.wait_until_held(2).await;
-    gate.open();
-    assert_eq!(ended(early).await, "old");
-    assert_eq!(ended(late).await, "new");
+    for node in nodes_that_keep_nothing().await {
+        let elsewhere = elsewhere(&node).await;
+        elsewhere.put("k", "old".to_owned()).await.unwrap();
+        let gate = node.remote.hold(Operation::Get, Point::AfterEffect);
+        let early = node.loading_at_once("k", "never loaded");
+        gate.wait_until_held(1).await;
+        elsewhere.put("k", "new".to_owned()).await.unwrap();
+        let late = node.loading_at_once("k", "never loaded");
+        let_others_run().await;
+        gate.open();
+        assert_eq!(ended(early).await, "old");
+        assert_eq!(ended(late).await, "new", "{}", node.texts.name());
+    }
+}
+
+#[tokio::test]
+async fn what_was_just_filled_is_not_for_those_who_come_now() {
+    for node in nodes_that_keep_nothing().await {
+        let elsewhere = elsewhere(&node).await;
+        let gate = node.remote.hold(Operation::Fill, Point::AfterEffect);
+        let early = node.loading_at_once("k", "old");
+        gate.wait_until_held(1).await;
+        elsewhere.put("k", "new".to_owned()).await.unwrap();
+        let late = node.loading_at_once("k", "never loaded");
+        let_others_run().await;
+        gate.open();
+        assert_eq!(ended(early).await, "old");
+        assert_eq!(ended(late).await, "new", "{}", node.texts.name());
+    }
+}
+
+#[tokio::test]
+async fn without_l2_an_overtaken_value_is_for_the_leader_alone_too() {
+    let cache = Cache::memory().unwrap();
+    let texts: Keyspace<String, String> = cache.keyspace("texts").build().unwrap();
+    let (mut held, load) = hold::<Infallible>();
+    let leading = texts.clone();
+    let leader = spawn(async move { leading.get_or_load("k", load).await });
+    held.started().await;
+    let following = texts.clone();
+    let follower = spawn(async move { following.get_or_load("k", loader("own")).await });
+    let_others_run().await;
+    texts.remove("k").await.unwrap();
+    held.bring("overtaken");
+    assert_eq!(*ended(leader).await.unwrap(), "overtaken");
+    assert_eq!(*ended(follower).await.unwrap(), "own");
 }
 
 #[tokio::test]

@@ -218,6 +218,29 @@ fn without_a_runtime_everything_but_loading_works() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_never_replaces_what_was_put_before_it_began() {
+    let cache = Cache::memory().unwrap();
+    let numbers = cache.keyspace::<u64, u64>("numbers").build().unwrap();
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..2 {
+        let numbers = numbers.clone();
+        readers.spawn(async move {
+            loop {
+                let default = async || Ok::<_, std::convert::Infallible>(0);
+                numbers.get_or_load(&1, default).await.expect("it does not fail");
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    for n in 1..30_000 {
+        numbers.remove(&1).await.unwrap();
+        numbers.put(&1, n).await.unwrap();
+        assert_eq!(numbers.get(&1).await.unwrap().as_deref(), Some(&n), "put, and nobody else puts");
+    }
+    readers.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_writes_at_the_same_time_the_greater_version_stays() {
     let cache = Cache::memory().unwrap();
     let numbers = cache.keyspace::<u64, u64>("numbers").build().unwrap();

@@ -94,6 +94,7 @@ async fn what_is_read_during_a_change_is_gone_after_it() {
     for how in CHANGES {
         let node = Node::first().await;
         node.another().await.put("k", "old").await;
+        assert_eq!(node.get("k").await.as_deref(), Some("old"));
         let gate = node.remote.hold(operation(how), Point::BeforeEffect);
         let changing = change(&node, how);
         tokio::pin!(changing);
@@ -102,7 +103,8 @@ async fn what_is_read_during_a_change_is_gone_after_it() {
             () = &mut changing => panic!("the gate is shut"),
             () = gate.wait_until_held(1) => {}
         }
-        assert_eq!(node.source("k").await.unwrap(), (Tier::L2, "old".to_owned()), "{how}: not changed yet");
+        let during = node.source("k").await.unwrap();
+        assert_eq!(during, (Tier::L2, "old".to_owned()), "{how}: L1 has dropped it, L2 not yet");
         assert_eq!(node.source("k").await.unwrap().0, Tier::L1, "{how}: kept for now");
         gate.open();
         within("the change", changing).await;
