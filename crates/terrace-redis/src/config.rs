@@ -140,6 +140,7 @@ pub struct RedisBuilder {
     connections: Option<u32>,
     pool_size: Option<u32>,
     min_idle: Option<u32>,
+    max_idle: Option<u32>,
     max_lifetime: Option<Duration>,
     max_retries: u32,
     connect_timeout: Duration,
@@ -183,6 +184,7 @@ impl RedisBuilder {
             connections: None,
             pool_size: None,
             min_idle: None,
+            max_idle: None,
             max_lifetime: None,
             max_retries: Self::MAX_RETRIES_DEFAULT,
             connect_timeout: Self::CONNECT_TIMEOUT_DEFAULT,
@@ -280,6 +282,13 @@ impl RedisBuilder {
     /// this only has to be at most the pool size.
     pub fn min_idle(mut self, min_idle: u32) -> Self {
         self.min_idle = Some(min_idle);
+        self
+    }
+
+    /// How many connections of the pool to keep open at most while they idle. All of the few that there are stay open,
+    /// so this too only has to be at most the pool size.
+    pub fn max_idle(mut self, max_idle: u32) -> Self {
+        self.max_idle = Some(max_idle);
         self
     }
 
@@ -389,6 +398,9 @@ impl RedisBuilder {
         check_range("pool_size", &pool_size, &(1..=u32::MAX), "1 or more")?;
         if let Some(min_idle) = self.min_idle.filter(|min_idle| *min_idle > pool_size) {
             return Err(ConfigError::new("min_idle", min_idle, "0 to the pool size"));
+        }
+        if let Some(max_idle) = self.max_idle.filter(|max_idle| *max_idle > pool_size) {
+            return Err(ConfigError::new("max_idle", max_idle, "0 to the pool size"));
         }
         let from_pool = self.pool_size.map(|pool_size| (pool_size / PER_CONNECTION).clamp(1, 4));
         let connections = self.connections.or(from_pool).unwrap_or(Self::CONNECTIONS_DEFAULT);

@@ -41,6 +41,9 @@ pub(crate) fn l2(config: &L2Config) -> Result<Redis, RedisError> {
         .connect_timeout(config.timeouts.connect.0)
         .read_timeout(config.timeouts.read.0)
         .write_timeout(config.timeouts.write.0);
+    if let Some(max_idle) = config.max_idle {
+        builder = builder.max_idle(number(max_idle));
+    }
     if let Some(username) = &config.username {
         builder = builder.username(username);
     }

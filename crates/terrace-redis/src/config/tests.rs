@@ -59,6 +59,7 @@ fn wrong_values_are_refused_with_what_and_what_else() {
         (address().connections(65), "`connections` is 65"),
         (address().pool_size(0), "`pool_size` is 0; allowed is 1 or more"),
         (address().pool_size(5).min_idle(6), "`min_idle` is 6; allowed is 0 to the pool size"),
+        (address().pool_size(5).max_idle(6), "`max_idle` is 6; allowed is 0 to the pool size"),
         (address().partitions(0), "`partitions` is 0; allowed is 1 to 4096"),
         (address().partitions(4097), "`partitions` is 4097"),
         (address().database(u32::MAX), "`database` is 4294967295"),

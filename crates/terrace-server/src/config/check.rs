@@ -204,6 +204,7 @@ impl Checker<'_> {
                     "it is more than `pool_size`",
                 )
                 .0,
+            max_idle: l2.max_idle.map(|count| self.count(Some(count), 0, pool_size)),
             connections: l2.connections.map(|count| self.count(Some(count), 1, 64)),
             max_lifetime: l2.max_lifetime.map(|period| self.positive(Some(period), Period::seconds(1))),
             max_retries: self.ranged(l2.max_retries, Count(3), |count| count.0 <= 100, "it is at most 100").0,

@@ -68,6 +68,7 @@ pub(super) struct L2 {
     pub(super) key_prefix: Option<Spanned<String>>,
     pub(super) pool_size: Option<Spanned<Count>>,
     pub(super) min_idle: Option<Spanned<Count>>,
+    pub(super) max_idle: Option<Spanned<Count>>,
     pub(super) connections: Option<Spanned<Count>>,
     pub(super) max_lifetime: Option<Spanned<Period>>,
     pub(super) max_retries: Option<Spanned<Count>>,

@@ -222,6 +222,9 @@ pub struct L2Config {
     /// Connections that a pool would keep open while they idle. Default 10, or the pool's size if that is less. Here all
     /// stay open, so it only has to be at most the pool's size.
     pub min_idle: u64,
+    /// Connections that a pool would keep open at most while they idle: at most the pool's size, and moot here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_idle: Option<u64>,
     /// How many connections there are, instead of what `pool_size` maps to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections: Option<u64>,

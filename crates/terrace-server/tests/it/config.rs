@@ -130,6 +130,7 @@ error: this cannot be: it is at most 2147483648, and 0 entries are bounded by by
         "l2 = { url = 'redis://h', database = 70000 }",
         "l2 = { url = 'http://h' }",
         "l2 = { url = 'redis://h', pool_size = 5, min_idle = 6 }",
+        "l2 = { url = 'redis://h', pool_size = 5, max_idle = 6 }",
         "l2 = { url = 'redis://h', key_prefix = '{x}' }",
         "defaults.max_key = 1025",
         "defaults.codec = 'xml'",
