@@ -67,7 +67,7 @@ async fn values_of_another_codec_or_type_are_a_miss_and_are_replaced() {
     for n in 0..2 {
         let name = format!("k{n}");
         if n == 0 {
-            plain.put("k0", "old".to_owned()).await.unwrap();
+            plain.put("k0", "\"JSON could read this\"".to_owned()).await.unwrap();
         } else {
             numbers.put("k1", 7).await.unwrap();
         }
