@@ -1,10 +1,7 @@
 //! How much may be kept, and what an entry costs of it.
 //!
 //! 1. Both bounds hold at once, in every shard and so in the whole: the shares of the shards add up to the bound.
-//! 2. The default policy knows one weight only. With both bounds set an entry costs the larger of its part of the
-//!    entries and its part of the bytes, so that the costs fit only if both bounds hold. The price: a cache that
-//!    mixes very light and very heavy entries may be full at half of either bound, never below.
-//! 3. No sum of costs can overflow: a cost is at most 2^62, and at most one cost is added to a full shard.
+//! 2. A bound by bytes alone bounds the number of entries too, by the same number: entries without weight are not free.
 //!
 //! Deliberately absent: measuring values. The caller says what an entry weighs.
 
@@ -57,6 +54,31 @@ impl Bounds {
         1 << most.ilog2()
     }
 
+    /// The bound that so many entries of so much weight together would break.
+    #[inline]
+    pub(crate) fn pressed(self, entries: usize, bytes: u128) -> Option<Bound> {
+        if self.bytes != 0 && bytes > u128::from(self.bytes) {
+            return Some(Bound::Bytes);
+        }
+        let entries_max = if self.entries == 0 { self.bytes } else { self.entries as u64 };
+        (entries as u64 > entries_max).then_some(Bound::Entries)
+    }
+
+    /// Whether an entry of this weight can be held at all.
+    pub(crate) const fn admit(self, bytes: u64) -> bool {
+        self.bytes == 0 || bytes <= self.bytes
+    }
+
+    /// Roughly how many entries fit, for what is sized by that.
+    pub(crate) fn entries_expected(self) -> usize {
+        const TYPICAL_ENTRY_BYTES: u64 = 1 << 10;
+        if self.entries == 0 {
+            usize::try_from(self.bytes / TYPICAL_ENTRY_BYTES).unwrap_or(usize::MAX).max(1)
+        } else {
+            self.entries
+        }
+    }
+
     /// The share of one of `shards` shards. The shares add up to the whole.
     pub(crate) fn share(self, shard: usize, shards: usize) -> Self {
         let entries = self.entries / shards + usize::from(shard < self.entries % shards);
@@ -66,74 +88,11 @@ impl Bounds {
     }
 }
 
-/// What an entry costs of a shard's capacity, for a policy that knows one weight only.
+/// Which bound is it?
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Pricing {
-    bounds: Bounds,
-    /// The least that an entry costs.
-    unit: u64,
-    /// Bytes are scaled by two to this, so that rounding the unit up loses nothing noticeable.
-    shift: u32,
-    capacity: u64,
-}
-
-impl Pricing {
-    /// Extra bits of precision of a cost; 16 bits keep the rounding of the unit below a hundredth of a percent.
-    const SHIFT_MAX: u32 = 16;
-
-    pub(crate) fn new(bounds: Bounds) -> Self {
-        let Bounds { entries, bytes } = bounds;
-        let (unit, shift, capacity) = match (entries, bytes) {
-            (entries, 0) => (1, 0, entries as u64),
-            (0, bytes) => (1, 0, bytes),
-            (entries, bytes) => {
-                let shift = (bytes.leading_zeros() - 1).min(Self::SHIFT_MAX);
-                let shift = if bytes << shift > BYTES_LIMIT { shift - 1 } else { shift };
-                let capacity = bytes << shift;
-                (capacity.div_ceil(entries as u64), shift, capacity)
-            }
-        };
-        Self { bounds, unit, shift, capacity }
-    }
-
-    /// What the entries of a shard may cost together.
-    pub(crate) const fn capacity(&self) -> u64 {
-        self.capacity
-    }
-
-    /// The least that an entry can cost.
-    pub(crate) const fn unit(&self) -> u64 {
-        self.unit
-    }
-
-    /// The cost of an entry that weighs `bytes`; `u64::MAX` if it can never fit.
-    #[inline]
-    pub(crate) fn cost(&self, bytes: u64) -> u64 {
-        if self.bounds.bytes == 0 {
-            self.unit
-        } else if bytes > self.bounds.bytes {
-            u64::MAX
-        } else {
-            (bytes << self.shift).max(self.unit)
-        }
-    }
-
-    /// Roughly how many entries fit: what a policy should remember about evicted ones.
-    pub(crate) fn entries_expected(&self) -> usize {
-        const TYPICAL_ENTRY_BYTES: u64 = 1 << 10;
-        if self.bounds.entries == 0 {
-            usize::try_from(self.bounds.bytes / TYPICAL_ENTRY_BYTES).unwrap_or(usize::MAX).max(1)
-        } else {
-            self.bounds.entries
-        }
-    }
-
-    /// Whether entries cost the same under `other`, so that only the capacity differs.
-    pub(crate) fn costs_as(&self, other: &Self) -> bool {
-        let kind = |pricing: &Self| (pricing.bounds.entries == 0, pricing.bounds.bytes == 0);
-        let mixed = self.bounds.entries != 0 && self.bounds.bytes != 0;
-        kind(self) == kind(other) && !mixed
-    }
+pub(crate) enum Bound {
+    Entries,
+    Bytes,
 }
 
 #[cfg(test)]
@@ -193,34 +152,6 @@ mod tests {
             let (sum_entries, sum_bytes) =
                 shares.fold((0, 0), |(e, b), share| (e + share.entries, b + share.bytes));
             prop_assert_eq!((sum_entries, sum_bytes), (entries, bytes));
-        }
-
-        #[test]
-        fn costs_that_fit_keep_both_bounds(
-            entries in 1..2_000_usize,
-            bytes in prop_oneof![1..64_u64, 1..=BYTES_LIMIT],
-            weights in prop_oneof![Just(vec![0]), prop::collection::vec(any::<u64>(), 1..50)],
-        ) {
-            let pricing = Pricing::new(Bounds { entries, bytes });
-            prop_assert!(pricing.capacity() <= BYTES_LIMIT);
-            let (mut cost, mut count, mut weight) = (0_u64, 0_usize, 0_u64);
-            for one in weights.iter().cycle().take(3_000).map(|w| w % bytes.saturating_mul(2)) {
-                let price = pricing.cost(one);
-                prop_assert_eq!(price == u64::MAX, one > bytes);
-                if price <= pricing.capacity() - cost {
-                    cost += price;
-                    count += 1;
-                    weight += one;
-                }
-            }
-            prop_assert!(count <= entries && weight <= bytes);
-        }
-
-        #[test]
-        fn light_entries_fill_the_entries_bound(entries in 1..100_000_usize, each in 1_000..1_000_000_u64) {
-            let pricing = Pricing::new(Bounds { entries, bytes: each * entries as u64 });
-            let fit = pricing.capacity() / pricing.cost(each / 2);
-            prop_assert!(fit * 10_000 >= entries as u64 * 9_998, "{} of {}", fit, entries);
         }
     }
 }

@@ -15,8 +15,8 @@ use terrace_core::Clock;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 #[non_exhaustive]
 pub enum Policy {
-    /// A policy in the manner of S3-FIFO: what is read again stays, one pass over many keys flushes nothing, and a hit
-    /// takes a shared lock. It finds more than LRU on nearly every workload.
+    /// S3-FIFO, tuning itself: what is read again stays, one pass over many keys flushes nothing, and a hit takes no lock.
+    /// It finds more than LRU on nearly every workload.
     #[default]
     Default,
     /// The least recently used entry leaves. Easy to predict, but a pass over many keys flushes the cache, and every
@@ -77,10 +77,8 @@ impl<K, V> Builder<K, V> {
 
     /// Weights of the entries add up to at most this; 0, the default, means "not bounded by bytes".
     ///
-    /// With [`Builder::entries_max`] set too, both bounds hold. Under [`Policy::Default`] an entry then costs the
-    /// larger of its part of the entries and its part of the bytes, so a mixture of very light and very heavy
-    /// entries may fill the cache at half of either bound. Alone, this bound counts an entry without weight as one
-    /// byte.
+    /// With [`Builder::entries_max`] set too, both bounds hold. Alone, this bound also allows no more entries than bytes, so
+    /// entries without weight are bounded too.
     pub fn bytes_max(mut self, bytes: u64) -> Self {
         self.bounds.bytes = bytes;
         self

@@ -1,8 +1,9 @@
-//! The cache as callers see it: shards behind locks, and reading.
+//! The cache as callers see it: shards, and reading.
 //!
 //! 1. A key belongs to one shard, chosen by bits of its hash that the index inside does not use.
-//! 2. A hit costs one hash, one lock, one copy of the value, one reading of the coarse clock if the entry has a
-//!    deadline, and one counter. Nothing is allocated.
+//! 2. A hit costs one hash, two cache lines (bucket and entry), one reading of the coarse clock if the entry has a deadline, a
+//!    count in the thread's own counter, and at most one store to the entry. No lock, no atomic read-modify-write, and
+//!    nothing is allocated. Only under [`Policy::Lru`] a hit takes its shard's lock.
 //! 3. An expired entry is never returned, however late background expiry is: the deadline is compared with the latest
 //!    that the time may be, the clock's reading and its resolution.
 //! 4. What leaves is counted, told and dropped after the lock is released, in this order.
@@ -10,57 +11,41 @@
 use crate::bounds::Bounds;
 use crate::builder::{Builder, Policy};
 use crate::counters::{Counter, Counters};
-use crate::engine::{ByKey, Departures, Probe, Slot};
+use crate::deadline::Deadline;
+use crate::dials::Sampler;
 use crate::listener::{Listener, RemovalCause};
-use crate::shard::Shard;
+use crate::raw::{Aftermath, Entry, Guard, enter};
+use crate::shard::{self, Locked, Shard};
 use crate::stats::MemoryStats;
 use equivalent::Equivalent;
 use foldhash::quality::RandomState;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::AtomicUsize;
 use terrace_core::{Clock, Moment};
 
-/// A shard behind its lock, on cache lines of its own.
-#[repr(align(128))]
-pub(crate) struct Locked<K, V>(pub(crate) RwLock<Shard<K, V>>);
-
 /// A bounded, concurrent, in-process cache with a deadline per entry. See the [crate](crate) for an example.
 ///
-/// Share it by reference or in an [`Arc`](std::sync::Arc). No operation waits for anything but a shard's lock, which
-/// is never held while the removal listener or a destructor runs.
+/// Share it by reference or in an [`Arc`](std::sync::Arc). Reads wait for nothing. Writes wait for nothing but a shard's
+/// lock, under which none of the caller's code runs but the comparison of keys, and what their docs say.
+///
+/// What is removed, replaced or evicted is dropped a little later: when every read that was under way at that time has ended,
+/// by one of the next writes or by [`Memory::expire`].
 pub struct Memory<K, V> {
-    pub(crate) shards: Box<[Locked<K, V>]>,
+    pub(crate) shards: Box<[Shard<K, V>]>,
     hasher: RandomState,
-    pub(crate) policy: Policy,
+    policy: Policy,
     clock: Clock,
     /// How far the clock may lag, in nanoseconds, read once.
     lag: u64,
     pub(crate) counters: Counters,
+    pub(crate) sampler: Sampler,
     pub(crate) listener: Listener<K, V>,
     /// The bounds of the whole. Held while they change.
     pub(crate) bounds: Mutex<Bounds>,
     /// The shard where the next background expiry starts.
     pub(crate) next_expiry: AtomicUsize,
-}
-
-/// What a lookup found.
-enum Found<R> {
-    Live(R),
-    Expired,
-    Absent,
-}
-
-impl<R> Found<R> {
-    #[inline]
-    fn read<V>(slot: Option<&Slot<V>>, latest: impl FnOnce() -> Moment, read: impl FnOnce(&V) -> R) -> Self {
-        match slot {
-            None => Self::Absent,
-            Some(slot) if slot.deadline != Moment::NEVER && slot.expired(latest()) => Self::Expired,
-            Some(slot) => Self::Live(read(&slot.value)),
-        }
-    }
 }
 
 impl<K, V> Memory<K, V>
@@ -88,7 +73,8 @@ where
         clock: Clock,
         listener: Listener<K, V>,
     ) -> Self {
-        let shard = |index| Locked(RwLock::new(Shard::new(policy, bounds.share(index, shards))));
+        let sampler = Sampler::new(bounds.entries_expected());
+        let shard = |index| shard::empty(policy, bounds.share(index, shards), sampler.dials());
         Self {
             shards: (0..shards).map(shard).collect(),
             hasher: RandomState::default(),
@@ -96,6 +82,7 @@ where
             lag: u64::try_from(clock.resolution().as_nanos()).unwrap_or(u64::MAX),
             clock,
             counters: Counters::new(),
+            sampler,
             listener,
             bounds: Mutex::new(bounds),
             next_expiry: AtomicUsize::new(0),
@@ -105,9 +92,8 @@ where
     /// The live value of a key, copied out.
     ///
     /// # Cost
-    /// One lookup under a shared lock of the key's shard (under [`Policy::Lru`]: a lock for itself alone) and one
-    /// `clone` of the value. Allocates nothing by itself. An entry found expired is removed at once, which takes the
-    /// lock again.
+    /// One lookup without a lock (under [`Policy::Lru`] with the lock of the key's shard) and one `clone` of the value.
+    /// Allocates nothing by itself. An entry found expired is removed at once, which takes the lock.
     ///
     /// # Examples
     /// ```
@@ -128,8 +114,8 @@ where
 
     /// The live value of a key, seen by `read` in place.
     ///
-    /// `read` runs under the shard's lock: it should be quick, and must not use this cache, which may deadlock. If it
-    /// panics, the lookup is not counted.
+    /// `read` holds no lock, and may use this cache. It should be quick: what leaves any cache of the process while it runs is
+    /// not freed before it ends. If it panics, the lookup is not counted.
     ///
     /// # Cost
     /// As [`Memory::get`], without the copy.
@@ -148,28 +134,59 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let probe = self.probe(key);
-        let shard = self.shard(probe.hash);
-        let found = match self.policy {
-            Policy::Default => Found::read(shard.read().get(&probe), || self.latest(), read),
-            Policy::Lru => Found::read(shard.write().touch(&probe), || self.latest(), read),
-        };
-        match found {
-            Found::Live(result) => {
-                self.counters.add(Counter::Hits, 1);
-                return Some(result);
-            }
-            Found::Expired => self.remove_expired(&probe),
-            Found::Absent => {}
+        let hash = self.hash(key);
+        let guard = enter();
+        if self.sampler.samples(hash) {
+            self.sampler.note(hash);
         }
-        self.counters.add(Counter::Misses, 1);
-        None
+        let Some(entry) = self.look_up(hash, key, &guard) else {
+            self.counters.add(guard.thread(), Counter::Misses, 1);
+            return None;
+        };
+        let result = read(entry.value());
+        self.counters.add(guard.thread(), Counter::Hits, 1);
+        Some(result)
+    }
+
+    /// Finds a live entry and counts the access for the policy.
+    #[inline]
+    fn look_up<'g, Q>(&'g self, hash: u64, key: &Q, guard: &'g Guard) -> Option<Entry<'g, K, V>>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let entry = self.shard(hash).find(hash as u32, guard, |found| key.equivalent(found))?;
+        if self.has_expired(entry) {
+            self.remove_expired(hash, key);
+            return None;
+        }
+        match self.policy {
+            Policy::Default => entry.hit(),
+            Policy::Lru => self.touch(hash, key, guard),
+        }
+        Some(entry)
+    }
+
+    #[inline]
+    fn has_expired(&self, entry: Entry<'_, K, V>) -> bool {
+        let deadline = entry.deadline();
+        deadline != Deadline::NEVER && deadline.has_passed(self.latest())
+    }
+
+    /// Notes in the order of use that an entry was used, unless it has left meanwhile.
+    fn touch<Q>(&self, hash: u64, key: &Q, guard: &Guard)
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let mut shard = self.lock(self.shard(hash), guard);
+        if let Some(id) = shard.find(hash as u32, |found| key.equivalent(found)) {
+            shard.touch(id);
+        }
     }
 
     /// The live value of a key, copied out, as if nobody had looked: not counted, and no reason to keep the entry.
     ///
     /// # Cost
-    /// As [`Memory::get`], always under a shared lock.
+    /// As [`Memory::get`], without a lock under any policy.
     ///
     /// # Examples
     /// ```
@@ -206,19 +223,18 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let probe = self.probe(key);
-        match Found::read(self.shard(probe.hash).read().peek(&probe), || self.latest(), read) {
-            Found::Live(result) => Some(result),
-            Found::Expired | Found::Absent => None,
-        }
+        let hash = self.hash(key);
+        let guard = enter();
+        let entry = self.shard(hash).find(hash as u32, &guard, |found| key.equivalent(found))?;
+        (!self.has_expired(entry)).then(|| read(entry.value()))
     }
 
     /// How many entries are held. Expired ones count until they leave.
     ///
     /// # Cost
-    /// Each shard's shared lock in turn, so under concurrent changes the sum is of no single moment.
+    /// Each shard's lock in turn, so under concurrent changes the sum is of no single moment.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.0.read().len()).sum()
+        self.sum(|shard| shard.len())
     }
 
     /// Whether no entry is held.
@@ -234,8 +250,7 @@ where
     /// # Cost
     /// As [`Memory::len`].
     pub fn weight_bytes(&self) -> u64 {
-        let bytes: u128 = self.shards.iter().map(|shard| shard.0.read().bytes()).sum();
-        u64::try_from(bytes).unwrap_or(u64::MAX)
+        u64::try_from(self.sum(|shard| shard.weight())).unwrap_or(u64::MAX)
     }
 
     /// What was counted since the beginning or the last reset, and what is held now.
@@ -243,7 +258,8 @@ where
     /// # Cost
     /// As [`Memory::len`]. Not for every request.
     pub fn stats(&self) -> MemoryStats {
-        MemoryStats::new(&self.counters, self.len() as u64, self.weight_bytes())
+        let held_back = self.sum(|shard| shard.held_back()) as u64;
+        MemoryStats::new(&self.counters, self.len() as u64, self.weight_bytes(), held_back)
     }
 
     /// Sets all counters to zero. What is held is not a counter.
@@ -253,24 +269,58 @@ where
         self.counters.reset();
     }
 
-    #[cold]
-    fn remove_expired<P: Probe<K>>(&self, probe: &P) {
-        let latest = self.latest();
-        let mut out = Departures::new();
-        {
-            let mut shard = self.shard(probe.code()).write();
-            if shard.peek(probe).is_some_and(|slot| slot.expired(latest)) {
-                out.extend(shard.take(probe, RemovalCause::Expired, latest));
-            }
-        }
-        self.see_off(&out);
+    fn sum<N: std::iter::Sum>(&self, of: impl Fn(&Locked<'_, K, V>) -> N) -> N {
+        let guard = enter();
+        self.shards.iter().map(|shard| of(&self.lock(shard, &guard))).sum()
     }
 
-    /// Counts what left and tells the listener; the caller then drops it. Never called under a lock.
-    pub(crate) fn see_off(&self, out: &Departures<K, V>) {
-        if !out.is_empty() {
-            self.listener.tell(out, &self.counters);
+    #[cold]
+    fn remove_expired<Q>(&self, hash: u64, key: &Q)
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.change(self.shard(hash), |shard| {
+            let found = shard.find(hash as u32, |found| key.equivalent(found));
+            if let Some(id) = found.filter(|id| shard.has_expired(*id)) {
+                shard.take(id, RemovalCause::Expired);
+            }
+        });
+    }
+
+    /// Changes a shard under its lock. Then counts what has left, tells the listener, and drops what can be dropped.
+    pub(crate) fn change<R>(
+        &self,
+        shard: &Shard<K, V>,
+        change: impl FnOnce(&mut Locked<'_, K, V>) -> R,
+    ) -> R {
+        let guard = enter();
+        let (result, aftermath) = self.change_within(shard, &guard, change);
+        drop(guard);
+        drop(aftermath);
+        result
+    }
+
+    /// [`Memory::change`] within a section of the caller's: what left can be read until it ends. Then the aftermath is to be
+    /// dropped.
+    pub(crate) fn change_within<'g, R>(
+        &self,
+        shard: &'g Shard<K, V>,
+        guard: &'g Guard,
+        change: impl FnOnce(&mut Locked<'g, K, V>) -> R,
+    ) -> (R, Aftermath<K, V>) {
+        let mut locked = self.lock(shard, guard);
+        let result = change(&mut locked);
+        let (departures, aftermath) = locked.unlock();
+        if !departures.is_empty() {
+            self.listener.tell(&departures, &self.counters, guard.thread());
+            self.sampler.wake();
         }
+        (result, aftermath)
+    }
+
+    #[inline]
+    pub(crate) fn lock<'g>(&self, shard: &'g Shard<K, V>, guard: &'g Guard) -> Locked<'g, K, V> {
+        Locked::new(shard, guard, self.latest())
     }
 
     /// The latest that the time may be now: what has a deadline up to here has expired.
@@ -280,17 +330,17 @@ where
     }
 
     #[inline]
-    pub(crate) fn probe<'a, Q>(&self, key: &'a Q) -> ByKey<'a, Q>
+    pub(crate) fn hash<Q>(&self, key: &Q) -> u64
     where
         Q: Hash + ?Sized,
     {
-        ByKey { hash: self.hasher.hash_one(key), key }
+        self.hasher.hash_one(key)
     }
 
     #[inline]
-    pub(crate) fn shard(&self, hash: u64) -> &RwLock<Shard<K, V>> {
+    pub(crate) fn shard(&self, hash: u64) -> &Shard<K, V> {
         let bits = (hash >> 32) as usize;
-        &self.shards[bits & (self.shards.len() - 1)].0
+        &self.shards[bits & (self.shards.len() - 1)]
     }
 }
 

@@ -1,16 +1,20 @@
 //! Counting without contention.
 //!
-//! 1. Each thread adds to one of [`BLOCKS`] blocks, each on cache lines of its own; a reading sums them.
-//! 2. Counters only grow, until they are reset. A reading taken while others count may miss their latest counts.
+//! 1. A thread has a number while it is in a section (see [`crate::raw`]). Each of the first [`BLOCKS`] numbers but the last
+//!    has a block of counters of its own, which only its thread writes: counting is a load and a store. All others
+//!    share the last block, and count by atomic additions. A reading sums the blocks.
+//! 2. Counters only grow. A reset notes the sums, and readings are from there on.
+//! 3. A reading taken while others count may miss their latest counts.
 //!
 //! Deliberately absent: what an event *means*; [`crate::stats`] has the rule of every counter.
 
 use std::array;
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Blocks of counters: enough that few threads share one.
-const BLOCKS: usize = 16;
+/// Blocks of counters.
+const BLOCKS: usize = 64;
+/// The block of all threads that have none of their own.
+const SHARED: usize = BLOCKS - 1;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +32,19 @@ pub(crate) enum Counter {
 }
 
 impl Counter {
-    const COUNT: usize = Self::ListenerSkips as usize + 1;
+    const ALL: [Self; 10] = [
+        Self::Hits,
+        Self::Misses,
+        Self::Inserts,
+        Self::Replacements,
+        Self::Evictions,
+        Self::Expirations,
+        Self::Rejections,
+        Self::Removals,
+        Self::ListenerPanics,
+        Self::ListenerSkips,
+    ];
+    const COUNT: usize = Self::ALL.len();
 }
 
 /// One thread's counters, alone on their cache lines (two lines, since processors fetch them in pairs).
@@ -38,44 +54,43 @@ struct Block([AtomicU64; Counter::COUNT]);
 
 /// The counters of one cache.
 #[derive(Debug)]
-pub(crate) struct Counters(Box<[Block; BLOCKS]>);
+pub(crate) struct Counters {
+    blocks: Box<[Block]>,
+    /// The sums at the last reset.
+    before: [AtomicU64; Counter::COUNT],
+}
 
 impl Counters {
     pub(crate) fn new() -> Self {
-        Self(Box::new(array::from_fn(|_| Block::default())))
+        let zero = |_| AtomicU64::new(0);
+        Self { blocks: (0..BLOCKS).map(|_| Block::default()).collect(), before: array::from_fn(zero) }
     }
 
+    /// Adds to a counter. `thread` is the thread's number, whose section is open.
     #[inline]
-    pub(crate) fn add(&self, counter: Counter, count: u64) {
-        self.0[slot()].0[counter as usize].fetch_add(count, Ordering::Relaxed);
+    pub(crate) fn add(&self, thread: usize, counter: Counter, count: u64) {
+        let cell = &self.blocks[thread.min(SHARED)].0[counter as usize];
+        if thread < SHARED {
+            cell.store(cell.load(Relaxed).wrapping_add(count), Relaxed);
+        } else {
+            cell.fetch_add(count, Relaxed);
+        }
     }
 
     pub(crate) fn sum(&self, counter: Counter) -> u64 {
-        let values = self.0.iter().map(|block| block.0[counter as usize].load(Ordering::Relaxed));
+        self.total(counter).wrapping_sub(self.before[counter as usize].load(Relaxed))
+    }
+
+    fn total(&self, counter: Counter) -> u64 {
+        let values = self.blocks.iter().map(|block| block.0[counter as usize].load(Relaxed));
         values.fold(0, u64::wrapping_add)
     }
 
     pub(crate) fn reset(&self) {
-        for cell in self.0.iter().flat_map(|block| &block.0) {
-            cell.store(0, Ordering::Relaxed);
+        for counter in Counter::ALL {
+            self.before[counter as usize].store(self.total(counter), Relaxed);
         }
     }
-}
-
-/// The block that this thread adds to.
-#[inline]
-fn slot() -> usize {
-    const UNKNOWN: usize = usize::MAX;
-    thread_local! {
-        static SLOT: Cell<usize> = const { Cell::new(UNKNOWN) };
-    }
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    SLOT.with(|slot| {
-        if slot.get() == UNKNOWN {
-            slot.set(NEXT.fetch_add(1, Ordering::Relaxed));
-        }
-        slot.get() % BLOCKS
-    })
 }
 
 #[cfg(test)]
@@ -84,16 +99,26 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn counts_of_all_threads_are_summed() {
+    fn counts_of_all_threads_are_summed_and_reset() {
         let counters = Counters::new();
         thread::scope(|scope| {
-            for _ in 0..40 {
-                scope.spawn(|| (0..100).for_each(|_| counters.add(Counter::Hits, 2)));
+            for thread in 0..2 * BLOCKS {
+                let counters = &counters;
+                scope.spawn(move || (0..100).for_each(|_| counters.add(thread, Counter::Hits, 2)));
             }
         });
-        assert_eq!(counters.sum(Counter::Hits), 8_000);
+        assert_eq!(counters.sum(Counter::Hits), 400 * BLOCKS as u64);
         assert_eq!(counters.sum(Counter::ListenerSkips), 0);
         counters.reset();
         assert_eq!(counters.sum(Counter::Hits), 0);
+        counters.add(0, Counter::Hits, 1);
+        assert_eq!(counters.sum(Counter::Hits), 1);
+    }
+
+    #[test]
+    fn every_counter_has_its_place() {
+        for (place, counter) in Counter::ALL.into_iter().enumerate() {
+            assert_eq!(counter as usize, place);
+        }
     }
 }

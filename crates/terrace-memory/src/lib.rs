@@ -37,14 +37,18 @@ mod bounds;
 mod builder;
 mod cache;
 mod counters;
-mod engine;
+mod deadline;
+mod dials;
 mod listener;
-mod roster;
+#[expect(unsafe_code, reason = "reads without locks; fenced, with a proof for each block")]
+mod raw;
 mod shard;
 mod stats;
 mod sweep;
+mod sync;
 #[cfg(test)]
 mod tests;
+mod text;
 #[cfg(any(test, feature = "validate"))]
 mod validate;
 mod write;
@@ -54,4 +58,5 @@ pub use cache::Memory;
 pub use listener::RemovalCause;
 pub use stats::MemoryStats;
 pub use sweep::Expired;
+pub use text::Text;
 pub use write::Insertion;

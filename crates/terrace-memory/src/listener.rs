@@ -8,7 +8,7 @@
 //!    are only counted: a listener that puts back whatever is evicted must come to an end.
 
 use crate::counters::{Counter, Counters};
-use crate::engine::Departure;
+use crate::shard::Departure;
 use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,19 +42,19 @@ impl<K, V> Listener<K, V> {
     }
 
     /// Counts the departures by cause, then tells the listener of each.
-    pub(crate) fn tell(&self, departures: &[Departure<K, V>], counters: &Counters) {
-        for cause in departures.iter().filter_map(|departure| departure.cause) {
-            counters.add(counter_of(cause), 1);
+    pub(crate) fn tell(&self, departures: &[Departure<'_, K, V>], counters: &Counters, thread: usize) {
+        for departure in departures {
+            counters.add(thread, counter_of(departure.cause), 1);
         }
         let Some(listener) = &self.0 else { return };
-        let told = departures.iter().filter_map(|departure| Some((departure, departure.cause?)));
         let Some(_level) = Level::enter() else {
-            counters.add(Counter::ListenerSkips, told.count() as u64);
+            counters.add(thread, Counter::ListenerSkips, departures.len() as u64);
             return;
         };
-        for (Departure { stored, slot, .. }, cause) in told {
-            if catch_unwind(AssertUnwindSafe(|| listener(&stored.key, &slot.value, cause))).is_err() {
-                counters.add(Counter::ListenerPanics, 1);
+        for Departure { entry, cause } in departures {
+            let tell = || listener(entry.key(), entry.value(), *cause);
+            if catch_unwind(AssertUnwindSafe(tell)).is_err() {
+                counters.add(thread, Counter::ListenerPanics, 1);
             }
         }
     }

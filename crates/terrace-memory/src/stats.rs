@@ -47,10 +47,12 @@ pub struct MemoryStats {
     pub entries: u64,
     /// Sum of the weights of the entries held now.
     pub bytes: u64,
+    /// Entries that have left and are not dropped yet, because a read was under way that may have met them.
+    pub held_back: u64,
 }
 
 impl MemoryStats {
-    pub(crate) fn new(counters: &Counters, entries: u64, bytes: u64) -> Self {
+    pub(crate) fn new(counters: &Counters, entries: u64, bytes: u64, held_back: u64) -> Self {
         Self {
             hits: counters.sum(Counter::Hits),
             misses: counters.sum(Counter::Misses),
@@ -64,6 +66,7 @@ impl MemoryStats {
             listener_skips: counters.sum(Counter::ListenerSkips),
             entries,
             bytes,
+            held_back,
         }
     }
 

@@ -1,22 +1,24 @@
 //! Operations on the whole cache: walks, clearing, background expiry, new bounds.
 //!
-//! 1. A walk goes through the seats of one shard after the other, and holds a shard's lock for at most [`STEP`] of
-//!    them at a time. Others read and write in between.
-//! 2. A walk meets every entry that is held from its beginning to its end exactly once; of one that is overwritten
-//!    meanwhile, either value. Entries that come or leave meanwhile it may meet or not.
-//! 3. Background expiry costs what it removes, and one shared lock per shard: it never scans live entries.
+//! 1. A walk goes through the slots of one shard after the other, [`STEP`] of them at a time. It collects their entries under
+//!    the lock, and shows them after releasing it: entries never change, and stay readable while the walk's section is
+//!    open. What is to be removed is removed under the lock again, if it has not left meanwhile. A slot that is
+//!    still live has still the same entry, since the section keeps it from being used again.
+//! 2. A walk meets every entry that is held from its beginning to its end exactly once. Entries that come or leave meanwhile
+//!    it may meet or not; of one that is overwritten, the old value, the new one, both or neither.
+//! 3. Background expiry costs what it removes, and one lock per shard: it never scans live entries.
+//! 4. No operation holds a lock for more than [`STEP`] entries.
 
 use crate::bounds::Bounds;
 use crate::builder::ConfigError;
-use crate::cache::{Locked, Memory};
-use crate::engine::Departures;
+use crate::cache::Memory;
 use crate::listener::RemovalCause;
-use parking_lot::RwLockUpgradableReadGuard;
+use crate::raw::{Entry, Guard, Id, enter};
+use crate::shard::Shard;
 use smallvec::SmallVec;
 use std::hash::Hash;
-use std::mem;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
-use terrace_core::Moment;
 
 /// Most entries that a walk or an expiry handles under one lock.
 pub(crate) const STEP: u32 = 128;
@@ -61,40 +63,49 @@ where
     /// # Ok::<(), terrace_memory::ConfigError>(())
     /// ```
     pub fn expire(&self, budget: usize) -> Expired {
-        let latest = self.latest();
         let count = self.shards.len();
         let start = self.next_expiry.load(Ordering::Relaxed);
         let mut removed = 0;
         for index in (0..count).map(|offset| (start + offset) % count) {
-            removed += self.expire_shard(&self.shards[index], budget - removed, latest);
+            removed += self.expire_shard(&self.shards[index], budget - removed);
             if removed == budget {
                 self.next_expiry.store(index, Ordering::Relaxed);
                 break;
             }
         }
-        let more = removed == budget && self.shards.iter().any(|shard| shard.0.read().is_due(latest));
+        let more = removed == budget && self.shards.iter().any(|shard| self.is_due(shard));
         Expired { removed, more }
     }
 
-    fn expire_shard(&self, shard: &Locked<K, V>, budget: usize, latest: Moment) -> usize {
+    /// Removes up to `budget` expired entries of a shard, and frees what has no readers any more.
+    fn expire_shard(&self, shard: &Shard<K, V>, budget: usize) -> usize {
         let mut removed = 0;
-        while removed < budget && shard.0.read().is_due(latest) {
-            let mut out = Departures::new();
-            shard.0.write().expire((budget - removed).min(STEP as usize), latest, &mut out);
-            removed += out.len();
-            self.see_off(&out);
+        loop {
+            let limit = (budget - removed).min(STEP as usize);
+            let step = self.change(shard, |shard| {
+                shard.reclaim(STEP as usize);
+                shard.expire(limit)
+            });
+            removed += step;
+            if step < limit || removed == budget {
+                return removed;
+            }
         }
-        removed
+    }
+
+    fn is_due(&self, shard: &Shard<K, V>) -> bool {
+        let guard = enter();
+        self.lock(shard, &guard).due().is_some()
     }
 
     /// Shows every live entry, in no order.
     ///
     /// Entries that are held throughout are shown exactly once. Entries inserted, overwritten or removed meanwhile may
-    /// be shown or not. `see` runs under a shard's lock: it should be quick, and must not use this cache, which may
-    /// deadlock.
+    /// be shown or not. `see` holds no lock, and may use this cache.
     ///
     /// # Cost
-    /// Linear in the number of entries. Each shard's shared lock is held for at most 128 of them.
+    /// Linear in the number of slots, which is the largest number of entries there ever was. Each shard's lock is held for at
+    /// most 128 of them.
     ///
     /// # Examples
     /// ```
@@ -109,28 +120,39 @@ where
     /// # Ok::<(), terrace_memory::ConfigError>(())
     /// ```
     pub fn for_each(&self, mut see: impl FnMut(&K, &V)) {
+        self.walk(|_, entries| {
+            for Met { entry, .. } in entries.into_iter().filter(|met| met.is_live) {
+                see(entry.key(), entry.value());
+            }
+        });
+    }
+
+    /// Shows the entries of each shard, step by step.
+    fn walk(&self, mut show: impl FnMut(&Shard<K, V>, Step<'_, K, V>)) {
         for shard in &self.shards {
-            let seats = shard.0.read().seats();
-            for range in steps(seats) {
-                let latest = self.latest();
-                shard.0.read().walk(range, |_, key, slot| {
-                    if !slot.expired(latest) {
-                        see(key, &slot.value);
-                    }
-                });
+            let end = self.lock(shard, &enter()).end();
+            for from in (0..end).step_by(STEP as usize) {
+                let guard = enter();
+                show(shard, self.step(shard, &guard, from..end.min(from + STEP)));
             }
         }
+    }
+
+    /// The entries in a range of slots.
+    fn step<'g>(&self, shard: &'g Shard<K, V>, guard: &'g Guard, range: Range<Id>) -> Step<'g, K, V> {
+        let locked = self.lock(shard, guard);
+        let held = range.filter(|id| locked.has(*id));
+        held.map(|id| Met { id, entry: locked.entry(id), is_live: !locked.has_expired(id) }).collect()
     }
 
     /// Removes the live entries for which `keep` says false. Returns how many.
     ///
     /// Entries that are held throughout are judged exactly once, and an entry is only removed with the value that was
-    /// judged. Entries inserted or overwritten meanwhile may be judged or not. `keep` runs under a shard's lock, beside
-    /// which others may read: it should be quick, and must not use this cache, which may deadlock. If it
-    /// panics, entries judged in earlier steps are gone, and all others held.
+    /// judged. Entries inserted or overwritten meanwhile may be judged or not. `keep` holds no lock, and may use this cache. If
+    /// it panics, entries judged in earlier steps are gone, and all others held.
     ///
     /// # Cost
-    /// Linear in the number of entries. Each shard's lock is held for at most 128 of them.
+    /// As [`Memory::for_each`].
     ///
     /// # Examples
     /// ```
@@ -144,39 +166,37 @@ where
     /// ```
     pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) -> usize {
         let mut removed = 0;
-        for shard in &self.shards {
-            let seats = shard.0.read().seats();
-            for range in steps(seats) {
-                let latest = self.latest();
-                let mut out = Departures::new();
-                {
-                    let judged = shard.0.upgradable_read();
-                    let mut doomed = SmallVec::<[u32; STEP as usize]>::new();
-                    judged.walk(range, |seat, key, slot| {
-                        if slot.expired(latest) || !keep(key, &slot.value) {
-                            doomed.push(seat);
-                        }
-                    });
-                    if !doomed.is_empty() {
-                        let mut judged = RwLockUpgradableReadGuard::upgrade(judged);
-                        let take = |seat| judged.take_seat(seat, RemovalCause::Explicit, latest);
-                        out.extend(doomed.into_iter().filter_map(take));
-                    }
-                }
-                removed += live(&out);
-                self.see_off(&out);
+        self.walk(|shard, entries| {
+            let is_doomed = |met: &Met<'_, K, V>| !met.is_live || !keep(met.entry.key(), met.entry.value());
+            let doomed: SmallVec<[Id; STEP as usize]> =
+                entries.into_iter().filter(is_doomed).map(|met| met.id).collect();
+            if !doomed.is_empty() {
+                removed += self.remove_all(shard, &doomed);
             }
-        }
+        });
         removed
+    }
+
+    /// Removes those of these entries that have not left. The caller's section was open when they were met.
+    fn remove_all(&self, shard: &Shard<K, V>, doomed: &[Id]) -> usize {
+        self.change(shard, |shard| {
+            let mut removed = 0;
+            for &id in doomed {
+                if shard.has(id) {
+                    removed += usize::from(!shard.has_expired(id));
+                    shard.take(id, RemovalCause::Explicit);
+                }
+            }
+            removed
+        })
     }
 
     /// Removes every entry that was held when the call began. Returns how many were live.
     ///
-    /// Entries inserted meanwhile may stay. Each shard is emptied at once.
+    /// Entries inserted or overwritten meanwhile may stay.
     ///
     /// # Cost
-    /// Each shard's lock in turn, for a swap that does not depend on the number of entries; then linear in it, outside
-    /// the locks.
+    /// As [`Memory::for_each`].
     ///
     /// # Examples
     /// ```
@@ -188,37 +208,20 @@ where
     /// # Ok::<(), terrace_memory::ConfigError>(())
     /// ```
     pub fn clear(&self) -> usize {
-        let latest = self.latest();
-        let old: Vec<_> = {
-            let bounds = self.bounds.lock();
-            let share = |index| bounds.share(index, self.shards.len());
-            let empty = |(index, shard): (usize, &Locked<K, V>)| {
-                shard.0.write().swap_for_empty(self.policy, share(index))
-            };
-            self.shards.iter().enumerate().map(empty).collect()
-        };
-        let mut out = Departures::new();
-        for shard in old {
-            shard.empty_into(RemovalCause::Explicit, latest, &mut out);
-        }
-        let removed = live(&out);
-        self.see_off(&out);
-        removed
+        self.retain(|_, _| false)
     }
 
     /// Changes the bounds; 0 means "not bounded by this". What no longer fits is evicted before the call returns.
     ///
     /// The number of shards stays as it was built: a cache that grows from a few entries to many has one lock, and one
-    /// that shrinks needs at least one entry and one byte per shard. If one of two bounds is all that changes, or
-    /// a bound is added or dropped, [`Policy::Default`](crate::Policy::Default) learns anew what is hot.
+    /// that shrinks needs at least one entry and one byte per shard. Memory for entries is kept for those to come.
     ///
     /// # Errors
     /// [`ConfigError`] as [`Builder::build`](crate::Builder::build), and if a bound is below the number of shards.
     /// Nothing has changed then.
     ///
     /// # Cost
-    /// Each shard's lock in turn for as long as it takes to evict what is too much, or to admit all its entries anew:
-    /// some hundred nanoseconds per entry. Not for a request's path.
+    /// What it takes to evict what is too much: some hundred nanoseconds per entry. Each shard's lock is held for at most 128.
     ///
     /// # Examples
     /// ```
@@ -233,27 +236,23 @@ where
     pub fn resize(&self, entries_max: usize, bytes_max: u64) -> Result<(), ConfigError> {
         let count = self.shards.len();
         let new = Bounds { entries: entries_max, bytes: bytes_max }.checked(count)?;
-        let latest = self.latest();
-        let mut out = Departures::new();
-        {
-            let mut bounds = self.bounds.lock();
-            if mem::replace(&mut *bounds, new) != new {
-                for (index, shard) in self.shards.iter().enumerate() {
-                    shard.0.write().resize(new.share(index, count), latest, &mut out);
-                }
-            }
+        let mut bounds = self.bounds.lock();
+        *bounds = new;
+        self.sampler.resize(new.entries_expected());
+        for (index, shard) in self.shards.iter().enumerate() {
+            self.change(shard, |shard| shard.set_bounds(new.share(index, count)));
+            while self.change(shard, |shard| shard.shrink(STEP as usize)) {}
         }
-        self.see_off(&out);
         Ok(())
     }
 }
 
-/// The seats up to `end`, in steps.
-fn steps(end: u32) -> impl Iterator<Item = std::ops::Range<u32>> {
-    (0..end).step_by(STEP as usize).map(move |from| from..end.min(from + STEP))
+/// An entry that a walk meets.
+struct Met<'g, K, V> {
+    id: Id,
+    entry: Entry<'g, K, V>,
+    is_live: bool,
 }
 
-/// How many of these had not expired.
-fn live<K, V>(out: &Departures<K, V>) -> usize {
-    out.iter().filter(|departure| departure.cause == Some(RemovalCause::Explicit)).count()
-}
+/// The entries that a walk meets in one step.
+type Step<'g, K, V> = SmallVec<[Met<'g, K, V>; STEP as usize]>;

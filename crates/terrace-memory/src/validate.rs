@@ -1,6 +1,7 @@
 //! Recounting the whole cache, for tests.
 
 use crate::cache::Memory;
+use crate::raw::enter;
 use std::hash::Hash;
 
 impl<K, V> Memory<K, V>
@@ -8,7 +9,7 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Recounts entries, weights, seats and the expiry index, and checks that they agree and that the bounds hold.
+    /// Recounts entries, weights, queues, index and timers, and checks that they agree and that the bounds hold.
     ///
     /// Only with the feature `validate`. Others may use the cache meanwhile.
     ///
@@ -21,7 +22,13 @@ where
         let bounds = self.bounds.lock();
         let count = self.shards.len();
         for (index, shard) in self.shards.iter().enumerate() {
-            shard.0.read().validate(bounds.share(index, count));
+            let guard = enter();
+            let locked = self.lock(shard, &guard);
+            locked.validate(bounds.share(index, count), |key| {
+                let hash = self.hash(key);
+                std::ptr::eq(self.shard(hash), shard)
+                    && shard.find(hash as u32, &guard, |found| std::ptr::eq(found, key)).is_some()
+            });
         }
     }
 }

@@ -5,11 +5,11 @@
 
 use crate::cache::Memory;
 use crate::counters::Counter;
-use crate::engine::{Departure, Departures, Slot};
+use crate::deadline::Deadline;
 use crate::listener::RemovalCause;
-use crate::shard::{Newcomer, Shard};
+use crate::raw::{Contents, enter};
+use crate::shard::{Locked, Newcomer};
 use equivalent::Equivalent;
-use parking_lot::RwLockWriteGuard;
 use std::hash::Hash;
 use terrace_core::Moment;
 
@@ -39,14 +39,13 @@ where
     ///
     /// `weight_bytes` is what the entry counts for the bytes bound; 0 is allowed. A deadline that has passed makes this
     /// a removal. A value heavier than its shard's share of the bytes bound is not stored, and nothing but the key's
-    /// old value leaves for it; under [`Policy::Default`](crate::Policy::Default) the limit is 97 % of the share. A
-    /// share is the whole bound up to 32 MiB, and never less than 16 MiB above that.
+    /// old value leaves for it. A share is the whole bound up to 32 MiB, and never less than 16 MiB above that.
     ///
     /// # Cost
-    /// One lock of the key's shard for itself alone, three lookups and, if the entry has a deadline, an update of the
-    /// expiry index: logarithmic in the number of distinct deadlines, in steps of 67 ms. When the shard is full,
-    /// first expired entries leave and then live ones, until there is room. An expired entry may be overlooked
-    /// within 67 ms of its deadline, not longer.
+    /// One lock of the key's shard, one lookup and, if the entry has a deadline, an update of the timers: logarithmic in
+    /// the number of distinct deadlines, in steps of 67 ms. When the shard is full, first expired entries leave and then
+    /// live ones, until there is room. An expired entry may be overlooked within 67 ms of its deadline, not longer.
+    /// Every few hundred evictions or overwrites a barrier on all processors is added, about a microsecond.
     ///
     /// # Examples
     /// ```
@@ -63,10 +62,7 @@ where
     /// # Ok::<(), terrace_memory::ConfigError>(())
     /// ```
     pub fn insert(&self, key: K, value: V, weight_bytes: u64, deadline: Moment) -> Insertion {
-        let hash = self.probe(&key).hash;
-        let new = Newcomer { hash, key, slot: Slot { deadline, bytes: weight_bytes, value } };
-        let shard = self.shard(hash).write();
-        self.insert_locked(new, shard)
+        self.insert_if(key, value, weight_bytes, deadline, |_| true)
     }
 
     /// [`Memory::insert`], if `condition` holds for the key's live value (or `None`) at that moment.
@@ -76,7 +72,7 @@ where
     /// has changed.
     ///
     /// # Cost
-    /// As [`Memory::insert`] and one more lookup.
+    /// As [`Memory::insert`].
     ///
     /// # Examples
     /// ```
@@ -98,47 +94,55 @@ where
         deadline: Moment,
         condition: impl FnOnce(Option<&V>) -> bool,
     ) -> Insertion {
-        let hash = self.probe(&key).hash;
-        let new = Newcomer { hash, key, slot: Slot { deadline, bytes: weight_bytes, value } };
-        let shard = self.shard(hash).write();
-        let latest = self.latest();
-        let old = shard.peek(&new.probe()).filter(|slot| !slot.expired(latest));
-        if condition(old.map(|slot| &slot.value)) {
-            self.insert_locked(new, shard)
-        } else {
-            drop(shard);
-            Insertion::Declined
-        }
-    }
-
-    /// Inserts under the lock that is handed over. (It is the last parameter, so a panic of the caller's `Eq` releases
-    /// it before the newcomer is dropped.)
-    fn insert_locked(&self, new: Newcomer<K, V>, mut shard: RwLockWriteGuard<'_, Shard<K, V>>) -> Insertion {
-        let latest = self.latest();
-        let mut out = Departures::new();
-        let insertion = if new.slot.expired(latest) {
-            out.extend(shard.take(&new.probe(), RemovalCause::Explicit, latest));
-            out.push(Departure::never_held(new.hash, new.key, new.slot));
-            Insertion::Expired
-        } else {
-            let present = shard.present(&new, latest);
-            let admitted = shard.insert(new, present, latest, &mut out);
-            if admitted { Insertion::Stored } else { Insertion::Rejected }
+        let hash = self.hash(&key);
+        let new = Newcomer {
+            hash: hash as u32,
+            weight: weight_bytes,
+            deadline: Deadline::of(deadline),
+            contents: Contents { key, value },
         };
-        drop(shard);
+        let guard = enter();
+        let insert = |shard: &mut Locked<'_, K, V>| self.settle(shard, new, condition);
+        let ((insertion, returned), aftermath) = self.change_within(self.shard(hash), &guard, insert);
         match insertion {
-            Insertion::Stored => self.counters.add(Counter::Inserts, 1),
-            Insertion::Rejected => self.counters.add(Counter::Rejections, 1),
+            Insertion::Stored => self.counters.add(guard.thread(), Counter::Inserts, 1),
+            Insertion::Rejected => self.counters.add(guard.thread(), Counter::Rejections, 1),
             Insertion::Expired | Insertion::Declined => {}
         }
-        self.see_off(&out);
+        drop(guard);
+        drop(aftermath);
+        drop(returned);
         insertion
+    }
+
+    /// Inserts into a locked shard. What is not stored comes back, to be dropped after the lock is released.
+    fn settle(
+        &self,
+        shard: &mut Locked<'_, K, V>,
+        new: Newcomer<K, V>,
+        condition: impl FnOnce(Option<&V>) -> bool,
+    ) -> (Insertion, Option<Contents<K, V>>) {
+        let present = shard.find(new.hash, |found| *found == new.contents.key);
+        let live = present.filter(|id| !shard.has_expired(*id));
+        if !condition(live.map(|id| shard.entry(id).value())) {
+            return (Insertion::Declined, Some(new.contents));
+        }
+        if new.deadline.has_passed(self.latest()) {
+            if let Some(id) = present {
+                shard.take(id, RemovalCause::Explicit);
+            }
+            return (Insertion::Expired, Some(new.contents));
+        }
+        match shard.insert(new, present, self.sampler.dials()) {
+            Ok(()) => (Insertion::Stored, None),
+            Err(contents) => (Insertion::Rejected, Some(contents)),
+        }
     }
 
     /// Removes a key. Returns its value, if it was live.
     ///
     /// # Cost
-    /// One lookup under a lock of the key's shard for itself alone.
+    /// One lookup under the lock of the key's shard, and one `clone` of the value.
     ///
     /// # Examples
     /// ```
@@ -163,7 +167,7 @@ where
     /// has changed.
     ///
     /// # Cost
-    /// Two lookups under a lock of the key's shard for itself alone.
+    /// One lookup under the lock of the key's shard, and one `clone` of the value.
     ///
     /// # Examples
     /// ```
@@ -179,19 +183,20 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let probe = self.probe(key);
-        let departure = {
-            let mut shard = self.shard(probe.hash).write();
-            let latest = self.latest();
-            let slot = shard.peek(&probe)?;
-            if !slot.expired(latest) && !condition(&slot.value) {
+        let hash = self.hash(key);
+        let guard = enter();
+        let (removed, aftermath) = self.change_within(self.shard(hash), &guard, |shard| {
+            let id = shard.find(hash as u32, |found| key.equivalent(found))?;
+            let (entry, is_live) = (shard.entry(id), !shard.has_expired(id));
+            if is_live && !condition(entry.value()) {
                 return None;
             }
-            shard.take(&probe, RemovalCause::Explicit, latest)?
-        };
-        self.listener.tell(std::slice::from_ref(&departure), &self.counters);
-        let Departure { stored, slot, cause } = departure;
-        drop(stored);
-        (cause != Some(RemovalCause::Expired)).then_some(slot.value)
+            shard.take(id, RemovalCause::Explicit);
+            is_live.then_some(entry)
+        });
+        let value = removed.map(|entry| entry.value().clone());
+        drop(guard);
+        drop(aftermath);
+        value
     }
 }

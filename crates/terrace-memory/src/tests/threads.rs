@@ -168,8 +168,8 @@ fn a_walk_meets_what_stays_exactly_once_while_others_come_and_go() {
                     let key = 1_000 + random.below(500);
                     memory.insert(key, key, 1, after(&clock, GRANULE));
                     memory.remove(&(1_000 + random.below(500)));
-                    let stays = random.below(1_000);
-                    memory.insert(stays, stays, 1, Moment::NEVER);
+                    let overwritten = 1_500 + random.below(500);
+                    memory.insert(overwritten, overwritten, 1, Moment::NEVER);
                 }
             });
             for _ in 0..50 {

@@ -1,0 +1,102 @@
+//! What was taken out and may still be read: a queue of slots, in batches that wait for a grace period each.
+//!
+//! 1. Slots leave in the order in which they came, each when its batch's grace period is over.
+//! 2. A batch is sealed when it is large enough, in slots or in weight: its ticket comes after all its slots were taken out.
+//!    So a ticket, and the barrier behind it, is paid for once per batch.
+//!
+//! The queue runs through the slots' own links.
+
+use super::domain::{Domain, Ticket};
+use super::slab::{Id, NONE, Slab};
+use std::collections::VecDeque;
+
+/// A batch is sealed at this weight: what is held back of big values is a few of them.
+const BATCH_WEIGHT: u64 = 256 << 10;
+/// While a sealed batch waits, the domain is asked to go on each time this many more slots have come.
+const ASK_EVERY: usize = 8;
+
+#[derive(Debug)]
+struct Batch {
+    ticket: Ticket,
+    slots: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Retired {
+    head: Id,
+    tail: Id,
+    slots: usize,
+    sealed: VecDeque<Batch>,
+    /// Slots, and their weight, after the last sealed batch.
+    open: usize,
+    open_weight: u64,
+    batch_slots: usize,
+}
+
+impl Retired {
+    pub(super) const fn new(batch_slots: usize) -> Self {
+        Self {
+            head: NONE,
+            tail: NONE,
+            slots: 0,
+            sealed: VecDeque::new(),
+            open: 0,
+            open_weight: 0,
+            batch_slots,
+        }
+    }
+
+    /// How many slots are held back.
+    pub(super) const fn len(&self) -> usize {
+        self.slots
+    }
+
+    /// Whether more is held back than one batch.
+    pub(super) const fn is_behind(&self) -> bool {
+        self.slots > self.batch_slots
+    }
+
+    /// Adds a slot that was taken out of the index. Returns whether the domain should go on.
+    pub(super) fn push<K, V>(&mut self, slab: &Slab<K, V>, id: Id, domain: &Domain) -> bool {
+        slab.slot(id).chain(NONE);
+        if self.tail == NONE {
+            self.head = id;
+        } else {
+            slab.slot(self.tail).chain(id);
+        }
+        self.tail = id;
+        self.slots += 1;
+        self.open += 1;
+        self.open_weight += u64::from(slab.slot(id).weight());
+        if self.open >= self.batch_slots || self.open_weight >= BATCH_WEIGHT {
+            self.seal(domain);
+            return true;
+        }
+        let waits = self.sealed.front().is_some_and(|batch| !domain.is_over(batch.ticket));
+        waits && self.open.is_multiple_of(ASK_EVERY)
+    }
+
+    /// Seals the open batch, if it is not empty.
+    pub(super) fn seal(&mut self, domain: &Domain) {
+        if self.open > 0 {
+            self.sealed.push_back(Batch { ticket: domain.ticket(), slots: self.open });
+            (self.open, self.open_weight) = (0, 0);
+        }
+    }
+
+    /// The oldest slot, if its grace period is over.
+    pub(super) fn pop<K, V>(&mut self, slab: &Slab<K, V>, domain: &Domain) -> Option<Id> {
+        let batch = self.sealed.front_mut().filter(|batch| domain.is_over(batch.ticket))?;
+        batch.slots -= 1;
+        if batch.slots == 0 {
+            self.sealed.pop_front();
+        }
+        let id = self.head;
+        self.head = slab.slot(id).next();
+        if self.head == NONE {
+            self.tail = NONE;
+        }
+        self.slots -= 1;
+        Some(id)
+    }
+}

@@ -1,0 +1,107 @@
+//! A list of entries through the links of their slots, with the sum of their weights.
+//!
+//! An entry is in one list at most; its slot's mark says in which.
+
+use crate::raw::{Id, NONE, Slots};
+
+/// A doubly linked list. The front is the oldest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct List {
+    front: Id,
+    back: Id,
+    len: usize,
+    weight: u128,
+}
+
+impl List {
+    pub(super) const fn new() -> Self {
+        Self { front: NONE, back: NONE, len: 0, weight: 0 }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) const fn weight(&self) -> u128 {
+        self.weight
+    }
+
+    /// The oldest entry.
+    pub(super) fn front(&self) -> Option<Id> {
+        (self.front != NONE).then_some(self.front)
+    }
+
+    pub(super) fn push_back<K, V>(&mut self, slots: Slots<'_, K, V>, id: Id, weight: u64) {
+        let slot = slots.at(id);
+        slot.set_previous(self.back);
+        slot.set_next(NONE);
+        if self.back == NONE {
+            self.front = id;
+        } else {
+            slots.at(self.back).set_next(id);
+        }
+        self.back = id;
+        self.len += 1;
+        self.weight += u128::from(weight);
+    }
+
+    pub(super) fn unlink<K, V>(&mut self, slots: Slots<'_, K, V>, id: Id, weight: u64) {
+        let slot = slots.at(id);
+        self.join(slots, slot.previous(), slot.next());
+        self.len -= 1;
+        self.weight -= u128::from(weight);
+    }
+
+    /// Puts `new` where `old` is.
+    pub(super) fn substitute<K, V>(
+        &mut self,
+        slots: Slots<'_, K, V>,
+        (old, old_weight): (Id, u64),
+        (new, new_weight): (Id, u64),
+    ) {
+        let (previous, next) = (slots.at(old).previous(), slots.at(old).next());
+        slots.at(new).set_previous(previous);
+        slots.at(new).set_next(next);
+        if previous == NONE {
+            self.front = new;
+        } else {
+            slots.at(previous).set_next(new);
+        }
+        if next == NONE {
+            self.back = new;
+        } else {
+            slots.at(next).set_previous(new);
+        }
+        self.weight = self.weight - u128::from(old_weight) + u128::from(new_weight);
+    }
+
+    fn join<K, V>(&mut self, slots: Slots<'_, K, V>, previous: Id, next: Id) {
+        if previous == NONE {
+            self.front = next;
+        } else {
+            slots.at(previous).set_next(next);
+        }
+        if next == NONE {
+            self.back = previous;
+        } else {
+            slots.at(next).set_previous(previous);
+        }
+    }
+}
+
+#[cfg(any(test, feature = "validate"))]
+impl List {
+    /// Walks the list both ways by its links, and checks that they, the count and the weight agree.
+    pub(super) fn validate<K, V>(&self, slots: Slots<'_, K, V>, mut see: impl FnMut(Id) -> u64) {
+        let (mut previous, mut at, mut count, mut weight) = (NONE, self.front, 0, 0_u128);
+        while at != NONE {
+            assert!(slots.is_live(at), "slot {at} is listed and has an entry");
+            assert_eq!(slots.at(at).previous(), previous, "slot {at} points back");
+            weight += u128::from(see(at));
+            count += 1;
+            assert!(count <= self.len, "the list ends");
+            (previous, at) = (at, slots.at(at).next());
+        }
+        assert_eq!((previous, count, weight), (self.back, self.len, self.weight), "back, length and weight");
+    }
+}

@@ -1,0 +1,310 @@
+//! One shard: entries, order, deadlines and weights that change together, under one lock.
+//!
+//! 1. Whenever the lock is free, each entry is in the index, in one list of the policy, in the timers if it has a deadline,
+//!    and in the sum of weights, once each.
+//! 2. Both bounds hold after every operation, and during it: room is made before an entry is added.
+//! 3. A live entry is not evicted while the shard knows of an expired one. Of entries that expired within the last
+//!    granule of [`timers`] it may overlook some.
+//! 4. Nothing of the caller's is dropped here, and none of the caller's code runs while a shard is half changed: what
+//!    leaves is handed out as [`Departures`].
+//!
+//! Deliberately absent: the clock, counters, the listener.
+
+mod ghost;
+mod list;
+mod lru;
+mod order;
+mod s3fifo;
+mod timers;
+mod weights;
+
+use crate::bounds::Bounds;
+use crate::builder::Policy;
+use crate::deadline::Deadline;
+use crate::dials::Dials;
+use crate::listener::RemovalCause;
+use crate::raw::{Aftermath, Contents, Entry, Guard, Id, Record, Shelf, Writer};
+use order::Order;
+use smallvec::SmallVec;
+use terrace_core::Moment;
+use timers::Timers;
+use weights::Weights;
+
+/// How many live entries an insert looks at while it searches for an expired one.
+const PATIENCE_INSERTING: usize = 8;
+/// How many live entries background expiry looks at while it searches for an expired one.
+const PATIENCE_EXPIRING: usize = 64;
+
+/// One shard: lock-free to read, locked to write.
+pub(crate) type Shard<K, V> = Shelf<K, V, State>;
+
+/// What a shard knows besides its entries.
+#[derive(Debug)]
+pub(crate) struct State {
+    bounds: Bounds,
+    order: Order,
+    timers: Timers,
+    weights: Weights,
+}
+
+/// An empty shard.
+pub(crate) fn empty<K, V>(policy: Policy, bounds: Bounds, dials: Dials) -> Shard<K, V> {
+    let order = Order::new(policy, dials);
+    Shelf::new(bounds.entries, State { bounds, order, timers: Timers::new(), weights: Weights::new() })
+}
+
+/// What is to be inserted.
+pub(crate) struct Newcomer<K, V> {
+    pub(crate) hash: u32,
+    pub(crate) weight: u64,
+    pub(crate) deadline: Deadline,
+    pub(crate) contents: Contents<K, V>,
+}
+
+/// An entry on its way out.
+pub(crate) struct Departure<'g, K, V> {
+    pub(crate) entry: Entry<'g, K, V>,
+    pub(crate) cause: RemovalCause,
+}
+
+/// What one operation takes out: mostly nothing, or one or two.
+pub(crate) type Departures<'g, K, V> = SmallVec<[Departure<'g, K, V>; 2]>;
+
+/// A locked shard, and what leaves it.
+pub(crate) struct Locked<'g, K, V> {
+    writer: Writer<'g, K, V, State>,
+    guard: &'g Guard,
+    latest: Moment,
+    out: Departures<'g, K, V>,
+}
+
+impl<'g, K, V> Locked<'g, K, V> {
+    /// Locks a shard. `latest` is the latest that the time may be.
+    pub(crate) fn new(shard: &'g Shard<K, V>, guard: &'g Guard, latest: Moment) -> Self {
+        Self { writer: shard.lock(), guard, latest, out: Departures::new() }
+    }
+
+    /// Unlocks, and hands out what left and what remains to be done.
+    pub(crate) fn unlock(self) -> (Departures<'g, K, V>, Aftermath<K, V>) {
+        let Self { writer, out, .. } = self;
+        (out, writer.unlock())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.writer.len()
+    }
+
+    pub(crate) fn weight(&self) -> u128 {
+        self.writer.policy().weights.total()
+    }
+
+    pub(crate) fn held_back(&self) -> usize {
+        self.writer.held_back()
+    }
+
+    /// Finds an entry, expired or not.
+    pub(crate) fn find(&self, hash: u32, is_it: impl FnMut(&K) -> bool) -> Option<Id> {
+        self.writer.find(hash, is_it)
+    }
+
+    pub(crate) fn entry(&self, id: Id) -> Entry<'g, K, V> {
+        self.writer.entry(id, self.guard)
+    }
+
+    pub(crate) fn has_expired(&self, id: Id) -> bool {
+        self.entry(id).deadline().has_passed(self.latest)
+    }
+
+    /// Notes that an entry was used, if the policy keeps an order of use.
+    pub(crate) fn touch(&mut self, id: Id) {
+        let (state, slots) = self.writer.parts();
+        state.order.touch(slots, id, state.weights.of(slots, id));
+    }
+
+    /// Stores a value in place of `present`. If it is not admitted, it comes back, and the key has no value now.
+    pub(crate) fn insert(
+        &mut self,
+        new: Newcomer<K, V>,
+        mut present: Option<Id>,
+        dials: Dials,
+    ) -> Result<(), Contents<K, V>> {
+        if !self.writer.policy().bounds.admit(new.weight) {
+            if let Some(old) = present {
+                self.take(old, RemovalCause::Replaced);
+            }
+            return Err(new.contents);
+        }
+        if let Some(old) = present.take_if(|old| self.has_expired(*old)) {
+            self.take(old, RemovalCause::Expired);
+        }
+        if let Some(old) = present {
+            if self.has_room_in_place_of(old, new.weight) {
+                return self.overwrite(old, new);
+            }
+            self.take(old, RemovalCause::Replaced);
+        }
+        self.make_room(new.weight, dials);
+        self.add(new)
+    }
+
+    fn add(&mut self, new: Newcomer<K, V>) -> Result<(), Contents<K, V>> {
+        let Newcomer { hash, weight, deadline, contents } = new;
+        let record = Record { hash, weight: Weights::recorded(weight), deadline };
+        let id = self.writer.insert(record, contents)?;
+        let (state, slots) = self.writer.parts();
+        state.weights.add(id, weight);
+        state.timers.set(id, deadline);
+        state.order.admit(slots, id, weight);
+        Ok(())
+    }
+
+    fn overwrite(&mut self, old: Id, new: Newcomer<K, V>) -> Result<(), Contents<K, V>> {
+        let Newcomer { hash, weight, deadline, contents } = new;
+        let record = Record { hash, weight: Weights::recorded(weight), deadline };
+        let (id, entry) = match self.writer.replace(old, record, contents, self.guard) {
+            Ok(replaced) => replaced,
+            Err(contents) => {
+                self.take(old, RemovalCause::Replaced);
+                return Err(contents);
+            }
+        };
+        let (state, slots) = self.writer.parts();
+        let old_weight = state.weights.remove(slots, old);
+        state.weights.add(id, weight);
+        state.timers.unset(old, entry.deadline());
+        state.timers.set(id, deadline);
+        state.order.substitute(slots, (old, old_weight), (id, weight));
+        self.writer.retire_replaced(old);
+        self.out.push(Departure { entry, cause: RemovalCause::Replaced });
+        Ok(())
+    }
+
+    fn has_room_in_place_of(&self, old: Id, weight: u64) -> bool {
+        let state = self.writer.policy();
+        let freed = u128::from(state.weights.of(self.writer.slots(), old));
+        state.bounds.pressed(0, state.weights.total() - freed + u128::from(weight)).is_none()
+    }
+
+    /// Lets expired entries leave, then live ones, until there is room for one more of this weight.
+    fn make_room(&mut self, weight: u64, dials: Dials) {
+        loop {
+            let len = self.writer.len();
+            let (state, slots) = self.writer.parts();
+            let Some(pressed) = state.bounds.pressed(len + 1, state.weights.total() + u128::from(weight))
+            else {
+                return;
+            };
+            let deadline_of = |id| slots.at(id).deadline();
+            if let Some(id) = state.timers.due(self.latest, PATIENCE_INSERTING, deadline_of) {
+                self.take(id, RemovalCause::Expired);
+                continue;
+            }
+            let State { bounds, order, weights, .. } = state;
+            order.set_dials(dials);
+            let weight_of = |id| weights.of(slots, id);
+            let Some(id) = order.evict(slots, *bounds, pressed, self.latest, weight_of) else { return };
+            self.part(id, RemovalCause::Capacity);
+        }
+    }
+
+    /// Takes an entry out. The cause is another if it has expired.
+    pub(crate) fn take(&mut self, id: Id, cause: RemovalCause) {
+        let (state, slots) = self.writer.parts();
+        state.order.release(slots, id, state.weights.of(slots, id));
+        self.part(id, cause);
+    }
+
+    /// Takes out an entry that the policy has let go of.
+    fn part(&mut self, id: Id, cause: RemovalCause) {
+        let (state, slots) = self.writer.parts();
+        state.weights.remove(slots, id);
+        state.timers.unset(id, slots.at(id).deadline());
+        let entry = self.writer.remove(id, self.guard);
+        let cause = if entry.deadline().has_passed(self.latest) { RemovalCause::Expired } else { cause };
+        self.out.push(Departure { entry, cause });
+    }
+
+    /// Whether background expiry has something to do here.
+    pub(crate) fn due(&self) -> Option<Id> {
+        let slots = self.writer.slots();
+        self.writer.policy().timers.due(self.latest, PATIENCE_EXPIRING, |id| slots.at(id).deadline())
+    }
+
+    /// Takes out up to `limit` expired entries. Returns how many.
+    pub(crate) fn expire(&mut self, limit: usize) -> usize {
+        let mut removed = 0;
+        while removed < limit
+            && let Some(id) = self.due()
+        {
+            self.take(id, RemovalCause::Expired);
+            removed += 1;
+        }
+        removed
+    }
+
+    /// Gives back what was taken out earlier and has no readers any more, up to `limit` entries.
+    pub(crate) fn reclaim(&mut self, limit: usize) {
+        self.writer.reclaim_all(limit);
+    }
+
+    /// One past the highest number of an entry: the end of a walk.
+    pub(crate) fn end(&self) -> Id {
+        self.writer.slots().end()
+    }
+
+    /// Whether a number is an entry's now.
+    pub(crate) fn has(&self, id: Id) -> bool {
+        self.writer.slots().is_live(id)
+    }
+
+    /// Sets other bounds. What no longer fits leaves in [`Locked::shrink`].
+    pub(crate) fn set_bounds(&mut self, bounds: Bounds) {
+        let (state, _) = self.writer.parts();
+        state.bounds = bounds;
+    }
+
+    /// Evicts up to `limit` entries that are too many for the bounds. Returns whether there may be more.
+    pub(crate) fn shrink(&mut self, limit: usize) -> bool {
+        for _ in 0..limit {
+            let len = self.writer.len();
+            let (State { bounds, order, weights, timers }, slots) = self.writer.parts();
+            let Some(pressed) = bounds.pressed(len, weights.total()) else { return false };
+            if let Some(id) = timers.due(self.latest, PATIENCE_INSERTING, |id| slots.at(id).deadline()) {
+                self.take(id, RemovalCause::Expired);
+                continue;
+            }
+            let weight_of = |id| weights.of(slots, id);
+            let Some(id) = order.evict(slots, *bounds, pressed, self.latest, weight_of) else { return false };
+            self.part(id, RemovalCause::Capacity);
+        }
+        true
+    }
+}
+
+#[cfg(any(test, feature = "validate"))]
+impl<K, V> Locked<'_, K, V> {
+    /// Recounts everything in this shard. `find` looks an entry up as a reader does.
+    pub(crate) fn validate(&self, bounds: Bounds, find: impl Fn(&K) -> bool) {
+        let state = self.writer.policy();
+        let slots = self.writer.slots();
+        assert_eq!(state.bounds, bounds, "the shard has its share of the bounds");
+        let (mut count, mut weight, mut timed) = (0, 0, 0);
+        state.order.validate(slots, |id| {
+            assert!(find(self.entry(id).key()), "entry {id} is in the index");
+            count += 1;
+            timed += usize::from(slots.at(id).deadline() != Deadline::NEVER);
+            let own = state.weights.of(slots, id);
+            weight += u128::from(own);
+            own
+        });
+        assert_eq!(count, self.len(), "every entry is in one list");
+        assert_eq!((0..self.end()).filter(|id| self.has(*id)).count(), count, "every live slot is an entry's");
+        assert_eq!(weight, state.weights.total(), "the weights add up");
+        let timers = state.timers.validate(|id| {
+            assert!(slots.is_live(id), "entry {id} is timed and live");
+            slots.at(id).deadline()
+        });
+        assert_eq!(timers, timed, "every deadline is listed once");
+        assert!(bounds.pressed(count, weight).is_none(), "the bounds hold");
+    }
+}
