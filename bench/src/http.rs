@@ -3,9 +3,7 @@
 //! `GET /api/cache/{key}`, answered from L1, against an axum handler that returns the same bytes and looks at nothing.
 //! Both run in this process on one runtime, in turn, under the same load from `wrk`, which shares the machine.
 
-use crate::rounds::{self, Contender};
-use crate::table;
-use crate::timing;
+use crate::tasks;
 use anyhow::{Context, Result, bail, ensure};
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
@@ -14,6 +12,8 @@ use std::future::pending;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use terrace_bench_harness::rounds::{self, Contender};
+use terrace_bench_harness::table;
 use terrace_server::config::{Config, Sources};
 use terrace_server::{Server, Stop};
 use tokio::net::TcpListener;
@@ -49,7 +49,7 @@ fn start_service(runtime: &Runtime) -> Result<SocketAddr> {
     let config = Config::load(&Sources::text("server.listen = '127.0.0.1:0'\nmetrics.interval = '1h'"))?;
     let server = runtime.block_on(Server::bind(&config))?;
     let address = server.local_addr();
-    timing::spawn(runtime, async {
+    tasks::spawn(runtime, async {
         server.run(pending::<Stop>()).await;
     });
     Ok(address)
@@ -61,7 +61,7 @@ fn start_constant(runtime: &Runtime, body: String) -> Result<SocketAddr> {
         Router::new().route(CONSTANT_PATH, get(async move || ([(CONTENT_TYPE, "application/json")], body)));
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
     let address = listener.local_addr()?;
-    timing::spawn(runtime, async {
+    tasks::spawn(runtime, async {
         axum::serve(listener, router).await.expect("a listener that was bound serves");
     });
     Ok(address)

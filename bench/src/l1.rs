@@ -4,14 +4,15 @@
 //! 256 bytes, handed out as a new reference. Peers keep entries without a TTL, which is the faster way for them;
 //! terrace always has one.
 
-use crate::rounds::{self, Contender};
-use crate::{table, timing};
 use anyhow::Result;
 use std::hash::Hash;
 use std::hint::black_box;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 use terrace::{CacheKey, L1};
+use terrace_bench_harness::keys::Random;
+use terrace_bench_harness::rounds::{self, Contender};
+use terrace_bench_harness::{table, timing};
 use tokio::runtime::{Builder, Handle};
 
 const ENTRIES: usize = 10_000;
@@ -147,16 +148,10 @@ fn each(order: &[usize], look_up: impl Fn(usize) -> Option<Value>) {
     }
 }
 
-/// Indices of entries in a random order, by the `SplitMix64` generator.
+/// Indices of entries in a random order.
 fn random_order() -> Vec<usize> {
-    let mut state: u64 = 42;
-    let mut next = || {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        usize::try_from((mixed ^ (mixed >> 31)) % ENTRIES as u64).expect("an index fits")
-    };
-    (0..LOOKUPS).map(|_| next()).collect()
+    let mut random = Random::new(42);
+    (0..LOOKUPS).map(|_| random.index(ENTRIES)).collect()
 }
 
 /// Nanoseconds per lookup and thread, when every thread looks up all of `order`, each from another point of it.

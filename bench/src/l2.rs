@@ -4,14 +4,15 @@
 //! stored, over one multiplexed connection; it neither checks nor decodes them. terrace has no L1 here, so every
 //! `get` is a round trip, with the check of the envelope, the decoding and the counting that belong to it.
 
-use crate::rounds::{self, Contender};
-use crate::table;
-use crate::timing::{self, Deadline};
+use crate::tasks;
 use anyhow::{Result, ensure};
 use redis::aio::MultiplexedConnection;
 use std::sync::Arc;
 use std::time::Duration;
 use terrace::{Cache, Keyspace, Redis, codec::Raw};
+use terrace_bench_harness::rounds::{self, Contender};
+use terrace_bench_harness::table;
+use terrace_bench_harness::timing::Deadline;
 use terrace_testkit::server::RedisServer;
 use tokio::runtime::Builder;
 
@@ -30,17 +31,17 @@ pub(crate) fn run(rounds: usize) -> Result<()> {
     let title = format!("{TASKS} tasks, {VALUE_BYTES}-byte values");
     let contenders = vec![
         Contender::new("`redis`: GET", || {
-            Ok(runtime.block_on(timing::throughput(TASKS, MEASURED_FOR, |task, deadline| {
+            Ok(runtime.block_on(tasks::throughput(TASKS, MEASURED_FOR, |task, deadline| {
                 bare(connection.clone(), Arc::clone(&names), task, deadline, get)
             })))
         }),
         Contender::new("`redis`: PTTL and GET in one pipeline", || {
-            Ok(runtime.block_on(timing::throughput(TASKS, MEASURED_FOR, |task, deadline| {
+            Ok(runtime.block_on(tasks::throughput(TASKS, MEASURED_FOR, |task, deadline| {
                 bare(connection.clone(), Arc::clone(&names), task, deadline, pttl_and_get)
             })))
         }),
         Contender::new("terrace, `get` without L1", || {
-            Ok(runtime.block_on(timing::throughput(TASKS, MEASURED_FOR, |task, deadline| {
+            Ok(runtime.block_on(tasks::throughput(TASKS, MEASURED_FOR, |task, deadline| {
                 cached(ours.clone(), task, deadline)
             })))
         }),

@@ -9,13 +9,11 @@
 mod http;
 mod l1;
 mod l2;
-mod machine;
-mod rounds;
-mod table;
-mod timing;
+mod tasks;
 
 use anyhow::Result;
 use std::process::ExitCode;
+use terrace_bench_harness::{machine, rounds};
 
 /// One part of the report: measures so many rounds and prints its tables.
 type Part = fn(usize) -> Result<()>;

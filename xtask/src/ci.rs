@@ -18,19 +18,22 @@ use crate::test::EVERYTHING;
 /// How long the advisory database may take to arrive.
 const ADVISORIES_WITHIN: Duration = Duration::from_secs(90);
 
-enum Outcome {
+/// What became of a step that did not fail.
+pub(crate) enum Outcome {
     Passed,
+    /// And why.
     Skipped(String),
 }
 
 type Step = (&'static str, fn(&Stop) -> Result<Outcome>);
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("fmt", fmt),
     ("tidy", tidy),
     ("clippy", clippy),
     ("docs", docs),
     ("test", test),
+    ("sanitize", sanitize),
     ("deny", deny),
     ("advisories", advisories),
 ];
@@ -40,14 +43,25 @@ const STEPS: [Step; 7] = [
 /// # Errors
 /// The error of the first step that failed, or [`Interrupted`].
 pub(crate) fn run(stop: &Stop) -> Result<()> {
+    run_with_summary(&STEPS, stop)
+}
+
+/// As [`run`], for steps of another task.
+pub(crate) fn run_with_summary<S>(steps: &[(&str, S)], stop: &Stop) -> Result<()>
+where
+    S: Fn(&Stop) -> Result<Outcome>,
+{
     let begin = now();
-    let (lines, first) = run_all(&STEPS, stop)?;
+    let (lines, first) = run_all(steps, stop)?;
     eprintln!("\n== summary\n{}\n{:>7.1} s  in all", lines.join("\n"), begin.elapsed().as_secs_f64());
     first.map_or(Ok(()), Err)
 }
 
 /// A line for each step, and the first error.
-fn run_all(steps: &[Step], stop: &Stop) -> Result<(Vec<String>, Option<Error>)> {
+fn run_all<S>(steps: &[(&str, S)], stop: &Stop) -> Result<(Vec<String>, Option<Error>)>
+where
+    S: Fn(&Stop) -> Result<Outcome>,
+{
     let mut lines = Vec::new();
     let mut first: Option<Error> = None;
     for (name, step) in steps {
@@ -55,7 +69,10 @@ fn run_all(steps: &[Step], stop: &Stop) -> Result<(Vec<String>, Option<Error>)> 
         let begin = now();
         let what = match step(stop) {
             Ok(Outcome::Passed) => "ok".to_owned(),
-            Ok(Outcome::Skipped(why)) => format!("SKIP: {why}"),
+            Ok(Outcome::Skipped(why)) => {
+                eprintln!("SKIP {name}: {why}");
+                format!("SKIP: {why}")
+            }
             Err(error) if error.is::<Interrupted>() => return Err(error),
             Err(error) => {
                 let what = format!("FAILED: {error:#}");
@@ -102,6 +119,11 @@ fn docs(stop: &Stop) -> Result<Outcome> {
 
 fn test(stop: &Stop) -> Result<Outcome> {
     crate::test::run(&[], stop).map(|()| Outcome::Passed)
+}
+
+/// The proofs of the memory engine that take a minute.
+fn sanitize(stop: &Stop) -> Result<Outcome> {
+    crate::sanitize::run_parts(&crate::sanitize::IN_CI, true, stop).map(|()| Outcome::Passed)
 }
 
 fn deny(stop: &Stop) -> Result<Outcome> {

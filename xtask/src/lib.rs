@@ -6,10 +6,13 @@
 //!
 //! Deliberately absent: a task that publishes or pushes anything.
 
+#![forbid(unsafe_code)]
+
 mod ci;
 mod install;
 pub mod process;
 mod replay;
+mod sanitize;
 pub mod services;
 mod test;
 pub mod tidy;
@@ -44,6 +47,8 @@ enum Task {
     Tidy,
     /// Recorded requests through the service, in front of real servers, every value checked
     Replay(replay::Args),
+    /// Proofs of the memory engine: model checkers, sanitizers, memcheck, fuzzing, a soak
+    Sanitize(sanitize::Args),
     /// terrace against its peers, in one run; see `bench/README.md`
     Bench {
         /// `l1`, `l2`, `http` or `all`, and how many rounds
@@ -75,6 +80,7 @@ fn run(task: &Task, stop: &Stop) -> Result<()> {
         Task::Ci => ci::run(stop),
         Task::Test { filter } => test::run(filter, stop),
         Task::Tidy => tidy::run(&root()),
+        Task::Sanitize(args) => sanitize::run(args, stop),
         Task::Replay(args) => replay::run(args, stop),
         Task::Bench { arguments } => {
             let mut command = process::cargo();

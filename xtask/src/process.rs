@@ -229,7 +229,7 @@ impl Drop for Group {
 /// [`Failed`] when it ends without success, [`Interrupted`] after a request to stop.
 pub fn run(command: &mut Command, stop: &Stop) -> Result<()> {
     stop.check()?;
-    eprintln!("$ {}", display(command));
+    eprintln!("$ {}", typed(command));
     let mut group = Group::start(command, Signal::TERM)?;
     let status = group.wait(stop)?;
     success(&group.name, status)
@@ -241,7 +241,7 @@ pub fn run(command: &mut Command, stop: &Stop) -> Result<()> {
 /// As [`run`].
 pub fn run_to_the_end(command: &mut Command, stop: &Stop) -> Result<()> {
     stop.check()?;
-    eprintln!("$ {}", display(command));
+    eprintln!("$ {}", typed(command));
     let mut group = Group::start(command, Signal::TERM)?;
     let status = group.wait(&Stop::default())?;
     stop.check()?;
@@ -335,8 +335,18 @@ pub fn cargo() -> Command {
     tied(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), "TERM", None)
 }
 
-/// The command as one would type it: the program without its folder, nor the wrapper that ties it to us.
-fn display(command: &Command) -> String {
+/// The command as one would type it, with the variables that it sets.
+fn typed(command: &Command) -> String {
+    let set = command.get_envs().filter_map(|(name, value)| Some((name, value?.to_string_lossy())));
+    let quoted = set.map(|(name, value)| {
+        let quote = if value.contains(|c: char| c.is_whitespace() || "&?*;".contains(c)) { "'" } else { "" };
+        format!("{}={quote}{value}{quote} ", name.to_string_lossy())
+    });
+    quoted.chain([display(command)]).collect()
+}
+
+/// The command alone: the program without its folder, nor the wrapper that ties it to us.
+pub(crate) fn display(command: &Command) -> String {
     let mut words = Vec::from([command.get_program()]);
     words.extend(command.get_args());
     let wrapped = setpriv().is_some_and(|setpriv| words[0] == setpriv.as_os_str());
@@ -428,6 +438,13 @@ mod tests {
         };
         assert_eq!(code("exit 100"), (100, "sh -c exit 100 failed (exit code 100)".to_owned()));
         assert_eq!(code("kill -9 $$"), (1, "sh -c kill -9 $$ was ended by signal 9".to_owned()));
+    }
+
+    #[test]
+    fn a_command_is_shown_as_it_would_be_typed() {
+        let mut command = tied("/bin/echo", "TERM", None);
+        command.arg("a").env("ONE", "1").env("TWO", "1 2").env_remove("PATH");
+        assert_eq!(typed(&command), "ONE=1 TWO='1 2' echo a");
     }
 
     #[test]

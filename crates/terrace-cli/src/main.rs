@@ -3,6 +3,8 @@
 //! Parsing and the exit code are here; each verb is a file in `commands`. What a verb prints, and where, is decided in
 //! `output`; how it ends, in `failure`.
 
+#![forbid(unsafe_code)]
+
 mod args;
 mod client;
 mod commands;

@@ -17,6 +17,8 @@
 //! Deliberately absent: I/O, an async runtime, `unsafe`, and any type of another crate in a public signature
 //! except [`bytes::Bytes`] and serde's traits.
 
+#![forbid(unsafe_code)]
+
 pub mod clock;
 pub mod codec;
 pub mod entry;

@@ -17,7 +17,7 @@ const SHARD_ENTRIES_MIN: usize = 1 << 10;
 /// A shard holds at least this many bytes, since no value may be larger than its shard.
 const SHARD_BYTES_MIN: u64 = 16 << 20;
 /// More shards than threads, so that two threads seldom meet.
-const SHARDS_PER_CORE: usize = 4;
+const SHARDS_PER_CORE: usize = 8;
 
 /// The bounds of a cache or of one shard. Zero means "not bounded by this".
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,9 +106,9 @@ mod tests {
             (1, 0, 2, 1),
             (2_047, 0, 2, 1),
             (10_000, 0, 2, 8),
-            (10_000, 0, 1, 4),
-            (1_000_000, 0, 3, 8),
-            (1_000_000, 0, 64, 256),
+            (10_000, 0, 1, 8),
+            (1_000_000, 0, 3, 16),
+            (1_000_000, 0, 64, 512),
             (0, 1, 2, 1),
             (0, 50 << 20, 8, 2),
             (0, 512 << 20, 16, 32),

@@ -11,19 +11,19 @@
 use crate::bounds::Bounds;
 use crate::builder::{Builder, Policy};
 use crate::counters::{Counter, Counters};
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, Timekeeper};
 use crate::dials::Sampler;
 use crate::listener::{Listener, RemovalCause};
 use crate::raw::{Aftermath, Entry, Guard, enter};
 use crate::shard::{self, Locked, Shard};
 use crate::stats::MemoryStats;
 use equivalent::Equivalent;
-use foldhash::quality::RandomState;
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::AtomicUsize;
-use terrace_core::{Clock, Moment};
+use terrace_core::Clock;
 
 /// A bounded, concurrent, in-process cache with a deadline per entry. See the [crate](crate) for an example.
 ///
@@ -36,9 +36,7 @@ pub struct Memory<K, V> {
     pub(crate) shards: Box<[Shard<K, V>]>,
     hasher: RandomState,
     policy: Policy,
-    clock: Clock,
-    /// How far the clock may lag, in nanoseconds, read once.
-    lag: u64,
+    pub(crate) timekeeper: Timekeeper,
     pub(crate) counters: Counters,
     pub(crate) sampler: Sampler,
     pub(crate) listener: Listener<K, V>,
@@ -79,8 +77,7 @@ where
             shards: (0..shards).map(shard).collect(),
             hasher: RandomState::default(),
             policy,
-            lag: u64::try_from(clock.resolution().as_nanos()).unwrap_or(u64::MAX),
-            clock,
+            timekeeper: Timekeeper::new(clock),
             counters: Counters::new(),
             sampler,
             listener,
@@ -149,7 +146,7 @@ where
     }
 
     /// Finds a live entry and counts the access for the policy.
-    #[inline]
+    #[inline(always)]
     fn look_up<'g, Q>(&'g self, hash: u64, key: &Q, guard: &'g Guard) -> Option<Entry<'g, K, V>>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -169,10 +166,11 @@ where
     #[inline]
     fn has_expired(&self, entry: Entry<'_, K, V>) -> bool {
         let deadline = entry.deadline();
-        deadline != Deadline::NEVER && deadline.has_passed(self.latest())
+        deadline != Deadline::NEVER && deadline.has_passed(self.timekeeper.latest())
     }
 
     /// Notes in the order of use that an entry was used, unless it has left meanwhile.
+    #[inline(never)]
     fn touch<Q>(&self, hash: u64, key: &Q, guard: &Guard)
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -303,7 +301,7 @@ where
     /// [`Memory::change`] within a section of the caller's: what left can be read until it ends. Then the aftermath is to be
     /// dropped.
     pub(crate) fn change_within<'g, R>(
-        &self,
+        &'g self,
         shard: &'g Shard<K, V>,
         guard: &'g Guard,
         change: impl FnOnce(&mut Locked<'g, K, V>) -> R,
@@ -319,14 +317,8 @@ where
     }
 
     #[inline]
-    pub(crate) fn lock<'g>(&self, shard: &'g Shard<K, V>, guard: &'g Guard) -> Locked<'g, K, V> {
-        Locked::new(shard, guard, self.latest())
-    }
-
-    /// The latest that the time may be now: what has a deadline up to here has expired.
-    #[inline]
-    pub(crate) fn latest(&self) -> Moment {
-        Moment::from_nanos(self.clock.now().as_nanos().saturating_add(self.lag))
+    pub(crate) fn lock<'g>(&'g self, shard: &'g Shard<K, V>, guard: &'g Guard) -> Locked<'g, K, V> {
+        Locked::new(shard, guard, &self.timekeeper)
     }
 
     #[inline]
@@ -349,7 +341,7 @@ impl<K, V> fmt::Debug for Memory<K, V> {
         f.debug_struct("Memory")
             .field("policy", &self.policy)
             .field("shards", &self.shards.len())
-            .field("clock", &self.clock)
+            .field("clock", self.timekeeper.clock())
             .field("listener", &self.listener)
             .finish_non_exhaustive()
     }

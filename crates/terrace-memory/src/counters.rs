@@ -55,7 +55,7 @@ struct Block([AtomicU64; Counter::COUNT]);
 /// The counters of one cache.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    blocks: Box<[Block]>,
+    blocks: Box<[Block; BLOCKS]>,
     /// The sums at the last reset.
     before: [AtomicU64; Counter::COUNT],
 }
@@ -63,7 +63,7 @@ pub(crate) struct Counters {
 impl Counters {
     pub(crate) fn new() -> Self {
         let zero = |_| AtomicU64::new(0);
-        Self { blocks: (0..BLOCKS).map(|_| Block::default()).collect(), before: array::from_fn(zero) }
+        Self { blocks: Box::new(array::from_fn(|_| Block::default())), before: array::from_fn(zero) }
     }
 
     /// Adds to a counter. `thread` is the thread's number, whose section is open.

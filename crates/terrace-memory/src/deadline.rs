@@ -1,9 +1,10 @@
-//! A deadline as an entry keeps it: 48 bits.
+//! A deadline as an entry keeps it, 48 bits, and the time that it is compared with.
 //!
 //! Counted in steps of 4,096 ns from the clock's start, rounded down: an entry is refused up to 4 µs early, never late. The
 //! farthest deadline is 36 years after the clock's start; farther ones are brought forward to it.
 
-use terrace_core::Moment;
+use std::cell::Cell;
+use terrace_core::{Clock, Moment};
 
 const STEP_BITS: u32 = 12;
 const NEVER: u64 = (1 << 48) - 1;
@@ -17,6 +18,7 @@ pub(crate) struct Deadline(u64);
 impl Deadline {
     pub(crate) const NEVER: Self = Self(NEVER);
 
+    #[inline]
     pub(crate) fn of(moment: Moment) -> Self {
         if moment == Moment::NEVER { Self::NEVER } else { Self((moment.as_nanos() >> STEP_BITS).min(NEVER - 1)) }
     }
@@ -26,6 +28,7 @@ impl Deadline {
         Self((high as u64) << 32 | low as u64)
     }
 
+    #[inline]
     pub(crate) const fn to_parts(self) -> (u32, u16) {
         (self.0 as u32, (self.0 >> 32) as u16)
     }
@@ -37,6 +40,7 @@ impl Deadline {
     }
 
     /// The span of background expiry that it lies in; `None` if it never comes.
+    #[inline]
     pub(crate) fn granule(self) -> Option<u64> {
         (self != Self::NEVER).then_some(self.0 >> GRANULE_BITS)
     }
@@ -44,6 +48,65 @@ impl Deadline {
     /// The span that a moment lies in.
     pub(crate) const fn granule_of(moment: Moment) -> u64 {
         moment.as_nanos() >> (STEP_BITS + GRANULE_BITS)
+    }
+}
+
+/// A clock, and how far it may lag.
+#[derive(Clone, Debug)]
+pub(crate) struct Timekeeper {
+    clock: Clock,
+    lag_nanos: u64,
+}
+
+impl Timekeeper {
+    pub(crate) fn new(clock: Clock) -> Self {
+        let lag_nanos = u64::try_from(clock.resolution().as_nanos()).unwrap_or(u64::MAX);
+        Self { clock, lag_nanos }
+    }
+
+    pub(crate) const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The latest that the time may be now: what has a deadline up to here has expired.
+    #[inline]
+    pub(crate) fn latest(&self) -> Moment {
+        Moment::from_nanos(self.clock.now().as_nanos().saturating_add(self.lag_nanos))
+    }
+}
+
+/// The time of one operation: read once, and only if something has a deadline.
+#[derive(Debug)]
+pub(crate) struct Watch<'a> {
+    timekeeper: Option<&'a Timekeeper>,
+    /// Never the moment that never comes.
+    read: Cell<Moment>,
+}
+
+impl<'a> Watch<'a> {
+    #[inline]
+    pub(crate) const fn new(timekeeper: &'a Timekeeper) -> Self {
+        Self { timekeeper: Some(timekeeper), read: Cell::new(Moment::NEVER) }
+    }
+
+    /// A watch that shows one moment.
+    #[cfg(test)]
+    pub(crate) const fn stopped(at: Moment) -> Self {
+        Self { timekeeper: None, read: Cell::new(at) }
+    }
+
+    /// The latest that the time may be.
+    pub(crate) fn latest(&self) -> Moment {
+        if let (Moment::NEVER, Some(timekeeper)) = (self.read.get(), self.timekeeper) {
+            self.read.set(timekeeper.latest());
+        }
+        self.read.get()
+    }
+
+    /// Whether a deadline has passed.
+    #[inline]
+    pub(crate) fn has_passed(&self, deadline: Deadline) -> bool {
+        deadline != Deadline::NEVER && deadline.has_passed(self.latest())
     }
 }
 

@@ -38,7 +38,8 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Removes up to `budget` expired entries, oldest deadlines first within a shard.
+    /// Removes up to `budget` expired entries, oldest deadlines first within a shard. Then drops what has left the cache
+    /// earlier, for whatever reason, and has no readers any more.
     ///
     /// Readers never see an expired entry, removed or not: this is about memory. If `more` is false, no entry is held
     /// whose deadline lay 67 ms or more before the call. Of those that expired within these 67 ms some may be left,
@@ -74,18 +75,26 @@ where
             }
         }
         let more = removed == budget && self.shards.iter().any(|shard| self.is_due(shard));
+        self.reclaim();
         Expired { removed, more }
     }
 
-    /// Removes up to `budget` expired entries of a shard, and frees what has no readers any more.
+    /// Drops what has left and has no readers any more. What still has, later writes will drop, or the next call.
+    fn reclaim(&self) {
+        for shard in &self.shards {
+            self.change(shard, |shard| shard.seal());
+        }
+        for shard in &self.shards {
+            while self.change(shard, |shard| shard.reclaim(STEP as usize)) {}
+        }
+    }
+
+    /// Removes up to `budget` expired entries of a shard.
     fn expire_shard(&self, shard: &Shard<K, V>, budget: usize) -> usize {
         let mut removed = 0;
         loop {
             let limit = (budget - removed).min(STEP as usize);
-            let step = self.change(shard, |shard| {
-                shard.reclaim(STEP as usize);
-                shard.expire(limit)
-            });
+            let step = self.change(shard, |shard| shard.expire(limit));
             removed += step;
             if step < limit || removed == budget {
                 return removed;
@@ -139,7 +148,7 @@ where
     }
 
     /// The entries in a range of slots.
-    fn step<'g>(&self, shard: &'g Shard<K, V>, guard: &'g Guard, range: Range<Id>) -> Step<'g, K, V> {
+    fn step<'g>(&'g self, shard: &'g Shard<K, V>, guard: &'g Guard, range: Range<Id>) -> Step<'g, K, V> {
         let locked = self.lock(shard, guard);
         let held = range.filter(|id| locked.has(*id));
         held.map(|id| Met { id, entry: locked.entry(id), is_live: !locked.has_expired(id) }).collect()
@@ -208,7 +217,9 @@ where
     /// # Ok::<(), terrace_memory::ConfigError>(())
     /// ```
     pub fn clear(&self) -> usize {
-        self.retain(|_, _| false)
+        let removed = self.retain(|_, _| false);
+        self.reclaim();
+        removed
     }
 
     /// Changes the bounds; 0 means "not bounded by this". What no longer fits is evicted before the call returns.
@@ -243,6 +254,7 @@ where
             self.change(shard, |shard| shard.set_bounds(new.share(index, count)));
             while self.change(shard, |shard| shard.shrink(STEP as usize)) {}
         }
+        self.reclaim();
         Ok(())
     }
 }

@@ -88,35 +88,25 @@ impl fmt::Display for Text {
     }
 }
 
-/// Compares bytes. From 8 to 32 bytes, where most keys lie, it takes a few words that overlap and no call.
+/// Compares bytes. From 8 to 32 bytes, where most keys lie, it takes four words that overlap, and no call.
 #[inline]
 fn is_same(a: &[u8], b: &[u8]) -> bool {
     let len = a.len();
     if len != b.len() {
         return false;
     }
-    match (a.first_chunk::<8>(), a.last_chunk::<8>(), b.first_chunk::<8>(), b.last_chunk::<8>()) {
-        (Some(a_first), Some(a_last), Some(b_first), Some(b_last)) if len <= 16 => {
-            (word(a_first) ^ word(b_first)) | (word(a_last) ^ word(b_last)) == 0
-        }
-        (Some(a_first), Some(a_last), Some(b_first), Some(b_last)) if len <= 32 => {
-            let ends = (word(a_first) ^ word(b_first)) | (word(a_last) ^ word(b_last));
-            let inner = |bytes: &[u8]| (word_at(bytes, 8), word_at(bytes, len - 16));
-            let ((a_left, a_right), (b_left, b_right)) = (inner(a), inner(b));
-            ends | (a_left ^ b_left) | (a_right ^ b_right) == 0
-        }
-        _ => a == b,
+    if len.wrapping_sub(8) > 24 {
+        return a == b;
     }
+    let differ = |at: usize| word(a, at) ^ word(b, at);
+    let last = len - 8;
+    differ(0) | differ(last) | differ(last.min(8)) | differ(last.saturating_sub(8)) == 0
 }
 
+/// Eight bytes of at least as many.
 #[inline]
-fn word(bytes: &[u8; 8]) -> u64 {
-    u64::from_ne_bytes(*bytes)
-}
-
-#[inline]
-fn word_at(bytes: &[u8], at: usize) -> u64 {
-    bytes[at..].first_chunk().map_or(0, word)
+fn word(bytes: &[u8], at: usize) -> u64 {
+    bytes[at..].first_chunk().map_or(0, |chunk| u64::from_ne_bytes(*chunk))
 }
 
 #[cfg(test)]

@@ -102,6 +102,7 @@ where
             contents: Contents { key, value },
         };
         let guard = enter();
+        self.shard(hash).prefetch(hash as u32, &guard);
         let insert = |shard: &mut Locked<'_, K, V>| self.settle(shard, new, condition);
         let ((insertion, returned), aftermath) = self.change_within(self.shard(hash), &guard, insert);
         match insertion {
@@ -122,12 +123,13 @@ where
         new: Newcomer<K, V>,
         condition: impl FnOnce(Option<&V>) -> bool,
     ) -> (Insertion, Option<Contents<K, V>>) {
+        shard.prefetch_eviction();
         let present = shard.find(new.hash, |found| *found == new.contents.key);
         let live = present.filter(|id| !shard.has_expired(*id));
         if !condition(live.map(|id| shard.entry(id).value())) {
             return (Insertion::Declined, Some(new.contents));
         }
-        if new.deadline.has_passed(self.latest()) {
+        if new.deadline != Deadline::NEVER && new.deadline.has_passed(self.timekeeper.latest()) {
             if let Some(id) = present {
                 shard.take(id, RemovalCause::Explicit);
             }

@@ -28,6 +28,8 @@
 //! or by name: `+get +pttl +set +unlink +hget +hmget +hset +hsetnx +hdel +hexists +hlen +xadd +scan +evalsha`
 //! `+script|load +publish +time +ping`.
 
+#![forbid(unsafe_code)]
+
 mod call;
 mod commands;
 mod config;

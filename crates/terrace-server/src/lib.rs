@@ -18,6 +18,8 @@
 //!
 //! Deliberately absent: any decision about tiers, which are the library's, and a command line, which is `terrace`'s.
 
+#![forbid(unsafe_code)]
+
 mod api;
 mod check;
 pub mod config;

@@ -14,6 +14,8 @@
 //! Deliberately absent: anything that the library itself would need, and a clock of its own (see
 //! [`terrace_core::Clock::manual`]).
 
+#![forbid(unsafe_code)]
+
 pub mod conformance;
 pub mod fake;
 pub mod server;

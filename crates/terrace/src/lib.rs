@@ -28,6 +28,8 @@
 //! Deliberately absent here: how the bytes of L2 look (`terrace-core`), who is evicted (`terrace-memory`), how Redis
 //! is spoken to (`terrace-redis`).
 
+#![forbid(unsafe_code)]
+
 mod builder;
 mod cache;
 mod coherence;

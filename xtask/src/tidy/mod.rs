@@ -9,6 +9,7 @@
 mod allow;
 mod comments;
 mod crates;
+mod fence;
 mod files;
 mod lengths;
 mod manifests;
@@ -81,6 +82,7 @@ pub fn check(root: &Path) -> Result<Vec<Finding>> {
                 Ok(source) => {
                     findings.extend(words::in_rust(&source));
                     findings.extend(comments::check(&source));
+                    findings.extend(fence::check(&source));
                     measures.extend(lengths::measure(&source));
                 }
                 Err(finding) => findings.push(finding),

@@ -48,10 +48,8 @@ pub(crate) struct Reader {
 #[derive(Debug)]
 pub(crate) struct Guard {
     reader: &'static Reader,
-    /// The counter as it was: even if this is the outermost section.
-    before: u64,
-    /// The thread is on its way out and could not keep its reader: the section gives it back.
-    is_borrowed: bool,
+    /// What the counter will be when the section has ended.
+    after: u64,
     /// Only the thread itself may write its counter.
     not_send: PhantomData<*const ()>,
 }
@@ -125,24 +123,23 @@ pub(crate) fn domain() -> &'static Domain {
 #[inline]
 pub(crate) fn enter() -> Guard {
     match READER.with(Cell::get) {
-        Some(reader) => reader.enter(false),
+        Some(reader) => reader.enter(),
         None => enter_first(),
     }
 }
 
+/// A thread that comes here once more while its own destructors run keeps its reader for ever: one reader is lost.
 #[cold]
 fn enter_first() -> Guard {
     let reader = domain().register();
-    let keeps = TENANCY.try_with(|tenancy| tenancy.0.set(Some(reader))).is_ok();
-    if keeps {
-        READER.with(|own| own.set(Some(reader)));
-    }
-    reader.enter(!keeps)
+    READER.with(|own| own.set(Some(reader)));
+    let _ = TENANCY.try_with(|tenancy| tenancy.0.set(Some(reader)));
+    reader.enter()
 }
 
 impl Reader {
     #[inline]
-    fn enter(&'static self, is_borrowed: bool) -> Guard {
+    fn enter(&'static self) -> Guard {
         let before = self.sections.load(Ordering::Relaxed);
         self.sections.store(before | 1, Ordering::Relaxed);
         if self.fences {
@@ -150,7 +147,8 @@ impl Reader {
         } else {
             std::sync::atomic::compiler_fence(Ordering::SeqCst);
         }
-        Guard { reader: self, before, is_borrowed, not_send: PhantomData }
+        let is_outermost = u64::from(before & 1 == 0);
+        Guard { reader: self, after: before.wrapping_add(is_outermost << 1), not_send: PhantomData }
     }
 }
 
@@ -165,12 +163,7 @@ impl Guard {
 impl Drop for Guard {
     #[inline]
     fn drop(&mut self) {
-        let is_outermost = self.before & 1 == 0;
-        let after = self.before + (u64::from(is_outermost) << 1);
-        self.reader.sections.store(after, Ordering::Release);
-        if self.is_borrowed {
-            self.reader.is_taken.store(false, Ordering::Release);
-        }
+        self.reader.sections.store(self.after, Ordering::Release);
     }
 }
 

@@ -19,16 +19,42 @@ mod table;
 
 pub(crate) use domain::{Guard, enter};
 pub(crate) use shelf::{Aftermath, Entry, Shelf, Slots, Writer};
-pub(crate) use slab::{Contents, Id, NONE, Record};
+pub(crate) use slab::{Contents, HITS_MAX, Id, NONE, Node, Record};
 
-/// Asks the processor to fetch a cache line. Any address will do.
-#[inline]
-fn prefetch(line: *const u8) {
-    #[cfg(all(target_arch = "x86_64", not(any(terrace_portable, terrace_loom, terrace_shuttle, miri))))]
-    // SAFETY: a prefetch is a hint. It reads nothing, faults on no address, and every x86-64 processor has it.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.cast());
+/// Fetching cache lines before they are needed. Hints only: any address will do.
+#[cfg(all(target_arch = "x86_64", not(any(terrace_portable, terrace_loom, terrace_shuttle, miri))))]
+mod prefetch {
+    use std::arch::asm;
+    use std::mem::{MaybeUninit, needs_drop};
+
+    /// Asks the processor to fetch the line at an address.
+    #[inline]
+    pub(super) fn line<T>(address: *const T) {
+        // SAFETY: a prefetch is a hint. It changes nothing, faults on no address, and every x86-64 processor has it.
+        unsafe { asm!("prefetcht0 [{}]", in(reg) address, options(nostack, preserves_flags, readonly)) };
     }
-    #[cfg(not(all(target_arch = "x86_64", not(any(terrace_portable, terrace_loom, terrace_shuttle, miri)))))]
-    let _ = line;
+
+    /// Asks the processor to fetch what the first word of a value points to, if it is a pointer: dropping the value will go
+    /// there.
+    ///
+    /// # Safety
+    /// The value can be read.
+    #[inline]
+    pub(super) unsafe fn pointee<V>(value: *const V) {
+        if needs_drop::<V>() && size_of::<V>() >= size_of::<usize>() && align_of::<V>() >= align_of::<usize>() {
+            // SAFETY: the value has a first word, aligned; whether it is initialised does not matter to `MaybeUninit`.
+            let word = unsafe { value.cast::<MaybeUninit<usize>>().read() };
+            // SAFETY: as in `line`.
+            unsafe { asm!("prefetcht0 [{}]", in(reg) word, options(nostack, preserves_flags, readonly)) };
+        }
+    }
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(any(terrace_portable, terrace_loom, terrace_shuttle, miri)))))]
+mod prefetch {
+    pub(super) const fn line<T>(_address: *const T) {}
+
+    /// # Safety
+    /// None needed here.
+    pub(super) const unsafe fn pointee<V>(_value: *const V) {}
 }

@@ -57,8 +57,10 @@ impl Retired {
     }
 
     /// Adds a slot that was taken out of the index. Returns whether the domain should go on.
+    #[inline]
     pub(super) fn push<K, V>(&mut self, slab: &Slab<K, V>, id: Id, domain: &Domain) -> bool {
-        slab.slot(id).chain(NONE);
+        let slot = slab.slot(id);
+        slot.chain(NONE);
         if self.tail == NONE {
             self.head = id;
         } else {
@@ -67,13 +69,18 @@ impl Retired {
         self.tail = id;
         self.slots += 1;
         self.open += 1;
-        self.open_weight += u64::from(slab.slot(id).weight());
+        self.open_weight += u64::from(slot.weight());
         if self.open >= self.batch_slots || self.open_weight >= BATCH_WEIGHT {
             self.seal(domain);
             return true;
         }
         let waits = self.sealed.front().is_some_and(|batch| !domain.is_over(batch.ticket));
         waits && self.open.is_multiple_of(ASK_EVERY)
+    }
+
+    /// The slot that is the next to leave.
+    pub(super) fn first(&self) -> Option<Id> {
+        (self.head != NONE).then_some(self.head)
     }
 
     /// Seals the open batch, if it is not empty.
@@ -85,6 +92,7 @@ impl Retired {
     }
 
     /// The oldest slot, if its grace period is over.
+    #[inline]
     pub(super) fn pop<K, V>(&mut self, slab: &Slab<K, V>, domain: &Domain) -> Option<Id> {
         let batch = self.sealed.front_mut().filter(|batch| domain.is_over(batch.ticket))?;
         batch.slots -= 1;

@@ -14,15 +14,18 @@
 //! The policy's state is kept beside the slots, under the same lock.
 
 use super::domain::{Domain, Guard, Ticket, domain};
+use super::prefetch;
 use super::retired::Retired;
-use super::slab::{Contents, Id, Record, Slab, Slot};
-use super::table::Table;
+use super::slab::{Contents, Id, NONE, Node, Record, Slab, Slot};
+use super::table::{Place, Table};
 use crate::deadline::Deadline;
 use crate::sync::atomic::{AtomicPtr, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use smallvec::SmallVec;
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::ptr;
 
 /// A batch of retired slots is this part of the entries expected...
 const BATCH_PART: usize = 32;
@@ -128,28 +131,25 @@ impl<K, V, P> Shelf<K, V, P> {
     }
 
     /// Finds an entry by hash and key.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find<'g>(
         &'g self,
         hash: u32,
         guard: &'g Guard,
         mut is_it: impl FnMut(&K) -> bool,
     ) -> Option<Entry<'g, K, V>> {
-        let table = self.table(guard);
-        let mut found = None;
-        table.find(hash, |slot| {
+        let (_, slot) = self.table(guard).search(hash, |slot| {
             // SAFETY: a pointer in the table is a live slot's (1). If it is taken out meanwhile, the guard keeps it (2).
-            let entry = Entry { slot: unsafe { &*slot } };
-            found = is_it(entry.key()).then_some(entry);
-            found.is_some()
-        });
-        found
+            is_it(unsafe { &(*(*slot).contents()).key })
+        })?;
+        // SAFETY: as above.
+        Some(Entry { slot: unsafe { &*slot } })
     }
 
     /// Begins to fetch what [`Shelf::find`] will read first.
     #[inline]
     pub(crate) fn prefetch(&self, hash: u32, guard: &Guard) {
-        super::prefetch(self.table(guard).first_line(hash));
+        prefetch::line(self.table(guard).first_line(hash));
     }
 
     #[inline]
@@ -161,7 +161,8 @@ impl<K, V, P> Shelf<K, V, P> {
     /// Takes the lock.
     pub(crate) fn lock(&self) -> Writer<'_, K, V, P> {
         let inner = self.inner.0.lock();
-        Writer { inner, table: &self.table, after: Aftermath { goes_on: false, garbage: SmallVec::new() } }
+        let after = Aftermath { goes_on: false, garbage: SmallVec::new() };
+        Writer { inner, table: &self.table, found: Cell::new(None), after }
     }
 }
 
@@ -187,7 +188,24 @@ pub(crate) struct Writer<'a, K, V, P> {
     /// Released first.
     inner: MutexGuard<'a, Inner<K, V, P>>,
     table: &'a AtomicPtr<Table<Slot<K, V>>>,
+    /// Where the entry is that was found last.
+    found: Cell<Option<Place>>,
     after: Aftermath<K, V>,
+}
+
+/// A slot that has left the table, and is to be retired.
+#[must_use]
+pub(crate) struct Replaced {
+    id: Id,
+    /// Numbers are a shelf's own, addresses are not.
+    address: *const (),
+}
+
+impl Replaced {
+    /// The slot's number.
+    pub(crate) const fn id(&self) -> Id {
+        self.id
+    }
 }
 
 /// What remains to be done after the lock is released, and at best after the section is closed: it is done when this is
@@ -222,6 +240,12 @@ impl<'a, K, V> Slots<'a, K, V> {
     #[inline]
     pub(crate) fn at(self, id: Id) -> &'a Slot<K, V> {
         self.0.slot(id)
+    }
+
+    /// A slot that was handed out, with its number.
+    #[inline]
+    pub(crate) fn node(self, id: Id) -> Node<'a, K, V> {
+        Node { id, slot: self.0.slot(id) }
     }
 
     /// One past the highest number in use.
@@ -267,13 +291,33 @@ impl<'a, K, V, P> Writer<'a, K, V, P> {
 
     /// Finds an entry by hash and key.
     pub(crate) fn find(&self, hash: u32, mut is_it: impl FnMut(&K) -> bool) -> Option<Id> {
-        let found = self.table().find(hash, |slot| {
+        let (place, slot) = self.table().search(hash, |slot| {
             // SAFETY: a pointer in the table is a live slot's (1), and the lock keeps it there.
             is_it(unsafe { &(*(*slot).contents()).key })
-        });
-        found.map(|slot| self.inner.slab.id_of(slot))
+        })?;
+        self.found.set(Some(place));
+        Some(self.inner.slab.id_of(slot))
     }
 
+    /// Begins to fetch what removing an entry will need, and the entry after it in its list. Its own slot should have come
+    /// by now.
+    #[inline]
+    pub(crate) fn prefetch_removal(&self, id: Id) {
+        let slot = self.inner.slab.slot(id);
+        prefetch::line(self.table().first_line(slot.hash()));
+        if slot.next() != NONE {
+            prefetch::line(self.inner.slab.address(slot.next()));
+        }
+    }
+
+    /// Where a live entry is in the table.
+    fn place_of(&self, slot: *mut Slot<K, V>, hash: u32) -> Place {
+        let table = self.table();
+        let known = self.found.take().filter(|place| ptr::eq(table.at(*place), slot));
+        known.or_else(|| table.place_of(hash, slot)).expect("a live entry is in the table")
+    }
+
+    #[inline]
     fn table(&self) -> &Table<Slot<K, V>> {
         // SAFETY: the pointer is always a table's, and only a writer replaces it.
         unsafe { &*self.table.load(Ordering::Relaxed) }
@@ -293,7 +337,7 @@ impl<'a, K, V, P> Writer<'a, K, V, P> {
 
     /// Adds an entry whose key is not there. Gives the contents back if there are too many.
     pub(crate) fn insert(&mut self, record: Record, contents: Contents<K, V>) -> Result<Id, Contents<K, V>> {
-        self.reclaim_some();
+        self.reclaim_for_one();
         if self.inner.len >= self.table().capacity() {
             self.grow();
         }
@@ -303,26 +347,26 @@ impl<'a, K, V, P> Writer<'a, K, V, P> {
         Ok(id)
     }
 
-    /// Puts an entry of the same key in the place of another, whose slot is left as it was, links included. Gives the
-    /// contents back if there are too many.
+    /// Puts an entry of the same key in the place of another, whose slot stays in its list until it is retired by
+    /// [`Writer::retire`]. Gives the contents back if there are too many.
     pub(crate) fn replace<'g>(
         &mut self,
         old: Id,
         record: Record,
         contents: Contents<K, V>,
         guard: &'g Guard,
-    ) -> Result<(Id, Entry<'g, K, V>), Contents<K, V>>
+    ) -> Result<(Id, Entry<'g, K, V>, Replaced), Contents<K, V>>
     where
         'a: 'g,
     {
         let entry = self.entry(old, guard);
         assert_eq!(entry.slot.hash(), record.hash, "the same key has the same hash");
-        self.reclaim_some();
+        self.reclaim_for_one();
         let id = self.inner.slab.fill(record, contents)?;
-        let place = self.table().place_of(record.hash, self.inner.slab.address(old));
-        let place = place.expect("a live entry is in the table");
+        let place = self.place_of(self.inner.slab.address(old), record.hash);
         self.table().replace(place, self.inner.slab.address(id));
-        Ok((id, entry))
+        let address = self.inner.slab.address(old).cast_const().cast();
+        Ok((id, entry, Replaced { id: old, address }))
     }
 
     /// Takes an entry out. Its slot must be in no list any more.
@@ -332,48 +376,49 @@ impl<'a, K, V, P> Writer<'a, K, V, P> {
     {
         let entry = self.entry(id, guard);
         let hash = entry.slot.hash();
-        let place = self.table().place_of(hash, self.inner.slab.address(id));
-        self.table().remove(hash, place.expect("a live entry is in the table"));
+        let slot = self.inner.slab.address(id);
+        let place = self.place_of(slot, hash);
+        self.table().remove(hash, place);
         self.inner.len -= 1;
-        self.retire(id);
+        self.retire(Replaced { id, address: slot.cast_const().cast() });
         entry
     }
 
-    /// Retires a slot that was replaced, once it is in no list any more.
-    pub(crate) fn retire_replaced(&mut self, id: Id) {
-        let is_in_table = self.table().place_of(self.inner.slab.slot(id).hash(), self.inner.slab.address(id));
-        assert!(is_in_table.is_none(), "slot {id} was replaced");
-        self.retire(id);
-    }
-
-    fn retire(&mut self, id: Id) {
+    /// Retires a slot that has left the table, once it is in no list any more.
+    pub(crate) fn retire(&mut self, Replaced { id, address }: Replaced) {
         let Inner { slab, retired, .. } = &mut *self.inner;
+        assert!(ptr::addr_eq(slab.address(id), address), "slot {id} is this shelf's");
         slab.retire(id);
         self.after.goes_on |= retired.push(slab, id, domain());
     }
 
     /// Makes a slot or two vacant whose readers have left, so that as many leave as come.
-    fn reclaim_some(&mut self) {
+    fn reclaim_for_one(&mut self) {
         self.reclaim();
         if self.inner.retired.is_behind() {
             self.reclaim();
         }
     }
 
-    /// Makes everything vacant whose readers have left, up to `limit` slots, and asks the domain to go on if there is more.
-    pub(crate) fn reclaim_all(&mut self, limit: usize) {
-        self.inner.retired.seal(domain());
-        for _ in 0..limit {
-            if !self.reclaim() {
-                break;
-            }
-        }
-        self.after.goes_on |= self.inner.retired.len() > 0;
+    /// Makes up to `limit` slots vacant whose readers have left. Returns how many.
+    pub(crate) fn reclaim_some(&mut self, limit: usize) -> usize {
+        (0..limit).take_while(|_| self.reclaim()).count()
     }
 
+    /// Lets all retired slots wait for their readers from now on, and asks the domain to go on, if there are any.
+    pub(crate) fn seal(&mut self) {
+        self.inner.retired.seal(domain());
+        self.after.goes_on |= self.inner.retired.len() > 0 || !self.inner.tables.is_empty();
+        self.free_tables(domain());
+    }
+
+    /// Makes the oldest retired slot vacant, if its readers have left.
     fn reclaim(&mut self) -> bool {
         let Inner { slab, retired, .. } = &mut *self.inner;
         let Some(id) = retired.pop(slab, domain()) else { return false };
+        if let Some(next) = retired.first() {
+            slab.prefetch_drop(next);
+        }
         // SAFETY: the slot was retired after it had left the table, and the grace period of a ticket taken later is over (2).
         let contents = unsafe { slab.vacate(id) };
         self.after.garbage.push(contents);

@@ -8,12 +8,14 @@
 //! 2. From live to retired to vacant, contents never change. So a reference to them stays good until the slot is vacant.
 //! 3. Only the owner of the slab changes a slot's state: it has `&mut` of it. Retired slots become vacant in
 //!    [`Slab::vacate`], which is the one unsafe operation: whoever calls it knows that no reader is left.
-//! 4. Slots are numbered. A chunk of memory is aligned to its size and begins with its own number, so a slot's number
-//!    follows from its address and back again. Number 0 of each chunk is that head.
+//! 4. Slots are numbered. A chunk of memory is aligned to its size, and its first slot, which is never used for an entry,
+//!    records the chunk's number: so a slot's number follows from its address, and back again.
+//! 5. All slots of a chunk are initialised, vacant, before the chunk is listed.
 //!
 //! Records are atomics because readers see some of them while the writer changes others; all accesses are relaxed, which
 //! costs no more than plain ones. What orders them is the index and the lock.
 
+use super::prefetch;
 use crate::deadline::Deadline;
 use crate::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -70,6 +72,20 @@ pub(crate) struct Slot<K, V> {
     contents: UnsafeCell<MaybeUninit<Contents<K, V>>>,
 }
 
+/// A slot with its number.
+pub(crate) struct Node<'a, K, V> {
+    pub(crate) id: Id,
+    pub(crate) slot: &'a Slot<K, V>,
+}
+
+impl<K, V> Clone for Node<'_, K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for Node<'_, K, V> {}
+
 /// What a new entry's slot is to record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record {
@@ -83,35 +99,42 @@ impl<K, V> Slot<K, V> {
         tag & STATE_MASK
     }
 
+    #[inline]
     pub(crate) fn hash(&self) -> u32 {
         self.hash.load(Relaxed)
     }
 
+    #[inline]
     pub(crate) fn weight(&self) -> u32 {
         self.weight.load(Relaxed)
     }
 
+    #[inline]
     pub(crate) fn previous(&self) -> Id {
         self.previous.load(Relaxed)
     }
 
+    #[inline]
     pub(crate) fn next(&self) -> Id {
         self.next.load(Relaxed)
     }
 
     /// Links a live slot.
+    #[inline]
     pub(crate) fn set_previous(&self, id: Id) {
         debug_assert!(self.is_live());
         self.previous.store(id, Relaxed);
     }
 
     /// Links a live slot. The links of others are this folder's.
+    #[inline]
     pub(crate) fn set_next(&self, id: Id) {
         assert!(self.is_live(), "only entries are linked");
         self.next.store(id, Relaxed);
     }
 
     /// Links a retired or vacant slot to the next.
+    #[inline]
     pub(super) fn chain(&self, id: Id) {
         self.next.store(id, Relaxed);
     }
@@ -122,10 +145,12 @@ impl<K, V> Slot<K, V> {
     }
 
     /// How often the entry was hit lately, at most [`HITS_MAX`].
+    #[inline]
     pub(crate) fn hits(&self) -> u8 {
         self.hits.load(Relaxed)
     }
 
+    #[inline]
     pub(crate) fn set_hits(&self, hits: u8) {
         self.hits.store(hits, Relaxed);
     }
@@ -140,25 +165,30 @@ impl<K, V> Slot<K, V> {
     }
 
     /// What the policy noted in [`Slot::set_mark`]; 0 for a new entry.
+    #[inline]
     pub(crate) fn mark(&self) -> u8 {
         self.tag.load(Relaxed) >> STATE_MASK.count_ones()
     }
 
     /// Notes a number up to 63.
+    #[inline]
     pub(crate) fn set_mark(&self, mark: u8) {
         let state = Self::state(self.tag.load(Relaxed));
         self.tag.store(mark << STATE_MASK.count_ones() | state, Relaxed);
     }
 
     /// Whether the slot has an entry that was not taken out.
+    #[inline]
     pub(crate) fn is_live(&self) -> bool {
         Self::state(self.tag.load(Relaxed)) == State::Live as u8
     }
 
+    #[inline]
     pub(super) fn is_vacant(&self) -> bool {
         Self::state(self.tag.load(Relaxed)) == State::Vacant as u8
     }
 
+    #[inline]
     fn set_state(&self, state: State) {
         let mark = self.tag.load(Relaxed) & !STATE_MASK;
         self.tag.store(mark | state as u8, Relaxed);
@@ -187,14 +217,15 @@ impl<K, V> Slot<K, V> {
 #[derive(Debug)]
 pub(super) struct Slab<K, V> {
     blocks: Vec<(NonNull<u8>, Layout)>,
-    chunks: Vec<NonNull<u8>>,
+    chunks: Vec<NonNull<Slot<K, V>>>,
+    /// How many chunks of the last block are not listed yet.
+    spare: usize,
     /// The first number that was never handed out.
     fresh: Id,
     /// The first vacant slot that was; each points to the next.
     vacant: Id,
     /// How many slots are likely to be needed.
     expected: usize,
-    owns: std::marker::PhantomData<Slot<K, V>>,
 }
 
 // SAFETY: the slab owns what its pointers point to: slots with their keys and values, which may go to another thread.
@@ -214,22 +245,14 @@ impl<K, V> Slab<K, V> {
     const PER_CHUNK: u32 = {
         assert!(align_of::<Slot<K, V>>() <= LINE, "keys and values are aligned to 64 bytes at most");
         assert!(Self::STRIDE.is_multiple_of(align_of::<Slot<K, V>>()));
-        assert!(Self::STRIDE >= size_of::<u32>());
         assert!(Self::CHUNK_BYTES / Self::STRIDE <= u32::MAX as usize);
         (Self::CHUNK_BYTES / Self::STRIDE) as u32
     };
-    /// Most slots: as many as numbers below [`NONE`] allow, in whole chunks.
-    const FRESH_MAX: u32 = (NONE / Self::PER_CHUNK) * Self::PER_CHUNK;
+    /// Most chunks: as many as numbers below [`NONE`] allow.
+    const CHUNKS_MAX: usize = (NONE / Self::PER_CHUNK) as usize;
 
     pub(super) const fn new(expected: usize) -> Self {
-        Self {
-            blocks: Vec::new(),
-            chunks: Vec::new(),
-            fresh: 0,
-            vacant: NONE,
-            expected,
-            owns: std::marker::PhantomData,
-        }
+        Self { blocks: Vec::new(), chunks: Vec::new(), spare: 0, fresh: 0, vacant: NONE, expected }
     }
 
     /// One past the highest number in use.
@@ -237,36 +260,39 @@ impl<K, V> Slab<K, V> {
         self.fresh
     }
 
-    /// Where a slot is. It is one that was handed out.
+    /// Where a slot is. Panics if there is none of this number.
     #[inline]
     pub(super) fn address(&self, id: Id) -> *mut Slot<K, V> {
-        assert!(id < self.fresh && !id.is_multiple_of(Self::PER_CHUNK), "{id} is the number of a slot");
         let chunk = self.chunks[(id / Self::PER_CHUNK) as usize];
-        let offset = (id % Self::PER_CHUNK) as usize * Self::STRIDE;
-        debug_assert!(offset + Self::STRIDE <= Self::CHUNK_BYTES);
-        chunk.as_ptr().wrapping_add(offset).cast()
+        Self::within(chunk, id % Self::PER_CHUNK)
     }
 
-    /// A slot that was handed out.
+    #[inline]
+    const fn within(chunk: NonNull<Slot<K, V>>, index: u32) -> *mut Slot<K, V> {
+        chunk.as_ptr().wrapping_byte_add(index as usize * Self::STRIDE)
+    }
+
+    /// A slot.
     #[inline]
     pub(super) fn slot(&self, id: Id) -> &Slot<K, V> {
-        // SAFETY: `address` gives only slots that were handed out, and `grow` has initialised them before. Their memory
-        // stays while the slab does, and all changes go through atomics or the cell.
+        // SAFETY: `address` gives only slots of listed chunks, which are initialised (5). Their memory stays while the slab
+        // does, and all changes go through atomics or the cell.
         unsafe { &*self.address(id) }
     }
 
-    /// Shows whether a number belongs to a slot that was handed out.
+    /// Whether a number may be an entry's.
     pub(super) const fn has(&self, id: Id) -> bool {
-        id < self.fresh && !id.is_multiple_of(Self::PER_CHUNK)
+        id < self.fresh
     }
 
     /// The number of a slot of this slab, by its address.
+    #[inline]
     pub(super) fn id_of(&self, slot: *mut Slot<K, V>) -> Id {
-        let head = slot.map_addr(|address| address & !(Self::CHUNK_BYTES - 1)).cast::<u32>();
+        let head = slot.map_addr(|address| address & !(Self::CHUNK_BYTES - 1));
         let offset = slot.addr() - head.addr();
-        // SAFETY: slots are in chunks that are aligned to their size, and addresses of slots come from `address`, which
-        // derives them from the chunk's, so the head may be reached from them. `new_chunk` has written it.
-        let number = unsafe { head.read() };
+        // SAFETY: addresses of slots come from `address`, which derives them from their chunk's, and chunks are aligned to their
+        // size: this is the chunk's first slot, which is initialised (5).
+        let number = unsafe { (*head).hash() };
         let id = number * Self::PER_CHUNK + (offset / Self::STRIDE) as u32;
         debug_assert!(ptr::eq(self.address(id), slot), "a slot of this slab");
         id
@@ -314,6 +340,17 @@ impl<K, V> Slab<K, V> {
         contents
     }
 
+    /// Begins to fetch what dropping a retired slot's value will need, and the slot retired after it.
+    pub(super) fn prefetch_drop(&self, id: Id) {
+        let slot = self.slot(id);
+        assert_eq!(Self::state_of(slot), State::Retired as u8, "slot {id} was retired");
+        // SAFETY: a retired slot's contents are initialised (1).
+        unsafe { prefetch::pointee(&raw const (*slot.contents()).value) };
+        if slot.next() != NONE {
+            prefetch::line(self.address(slot.next()));
+        }
+    }
+
     fn state_of(slot: &Slot<K, V>) -> u8 {
         Slot::<K, V>::state(slot.tag.load(Relaxed))
     }
@@ -326,48 +363,53 @@ impl<K, V> Slab<K, V> {
             return Some(id);
         }
         if self.fresh.is_multiple_of(Self::PER_CHUNK) {
-            if self.fresh == Self::FRESH_MAX {
+            if self.chunks.len() == Self::CHUNKS_MAX {
                 return None;
             }
-            if (self.fresh / Self::PER_CHUNK) as usize == self.chunks.len() {
-                self.add_block();
-            }
+            self.add_chunk();
             self.fresh += 1;
         }
-        let id = self.fresh;
         self.fresh += 1;
-        let address = self.address(id);
-        // SAFETY: the slot lies in its chunk (`address` checks), whose memory is this slab's alone, and it was not handed
-        // out before, so nobody refers to it.
-        unsafe { address.write(Slot::vacant()) };
-        Some(id)
+        Some(self.fresh - 1)
+    }
+
+    /// Lists one more chunk.
+    #[cold]
+    fn add_chunk(&mut self) {
+        if self.spare == 0 {
+            self.add_block();
+        }
+        let (block, layout) = *self.blocks.last().expect("a block was just added");
+        let offset = layout.size() - self.spare * Self::CHUNK_BYTES;
+        // SAFETY: as many chunks are left at the block's end.
+        let chunk = unsafe { block.add(offset) }.cast::<Slot<K, V>>();
+        for index in 0..Self::PER_CHUNK {
+            // SAFETY: that many slots fit into the chunk, which nobody else knows yet.
+            unsafe { Self::within(chunk, index).write(Slot::vacant()) };
+        }
+        // SAFETY: just written.
+        unsafe { chunk.as_ref() }.hash.store(self.chunks.len() as u32, Relaxed);
+        self.spare -= 1;
+        self.chunks.push(chunk);
     }
 
     /// Takes memory for some more chunks: a sixteenth of what there is, but not more than is expected to be needed.
     fn add_block(&mut self) {
         let have = self.chunks.len();
         let expected = self.expected.div_ceil(Self::PER_CHUNK as usize - 1).saturating_sub(have).max(1);
-        let count = (have / 16).clamp(1, CHUNKS_AT_ONCE_MAX).min(expected);
-        let layout = Layout::from_size_align(count * Self::CHUNK_BYTES, Self::CHUNK_BYTES)
+        self.spare = (have / 16).clamp(1, CHUNKS_AT_ONCE_MAX).min(expected);
+        let layout = Layout::from_size_align(self.spare * Self::CHUNK_BYTES, Self::CHUNK_BYTES)
             .expect("a few chunks fit into the address space");
         self.blocks.reserve(1);
-        self.chunks.reserve(count);
         // SAFETY: the layout's size is not zero.
         let Some(block) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
         self.blocks.push((block, layout));
-        for number in have..have + count {
-            // SAFETY: the offset is within the block just allocated.
-            let chunk = unsafe { block.add((number - have) * Self::CHUNK_BYTES) };
-            // SAFETY: a chunk is large enough for its number and aligned to more than that; it is this slab's alone.
-            unsafe { chunk.cast::<u32>().write(number as u32) };
-            self.chunks.push(chunk);
-        }
     }
 }
 
 impl<K, V> Drop for Slab<K, V> {
-    /// Drops all contents, then gives the memory back, also if a destructor panics. Nobody refers to a slot any more:
-    /// references to slots borrow what owns the slab.
+    /// Drops all contents, then gives the memory back. If a destructor panics, the memory is given back all the same, and the
+    /// contents that were left are forgotten. Nobody refers to a slot any more: who does borrows what owns the slab.
     fn drop(&mut self) {
         struct Memory<'a>(&'a mut Vec<(NonNull<u8>, Layout)>);
         impl Drop for Memory<'_> {
@@ -383,7 +425,7 @@ impl<K, V> Drop for Slab<K, V> {
         if !mem::needs_drop::<Contents<K, V>>() {
             return;
         }
-        for id in (0..self.fresh).filter(|id| !id.is_multiple_of(Self::PER_CHUNK)) {
+        for id in 0..self.fresh {
             let slot = self.slot(id);
             if !slot.is_vacant() {
                 slot.tag.store(State::Vacant as u8, Relaxed);

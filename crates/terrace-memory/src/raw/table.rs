@@ -112,18 +112,22 @@ impl<T> Table<T> {
 
     #[inline]
     fn home(&self, hash: u32) -> usize {
-        ((u64::from(hash) * self.buckets.len() as u64) >> 32) as usize
+        (u64::from(hash).wrapping_mul(self.buckets.len() as u64) >> 32) as usize
     }
 
     #[inline]
     fn after(&self, bucket: usize) -> usize {
-        let next = bucket + 1;
+        let next = bucket.wrapping_add(1);
         if next == self.buckets.len() { 0 } else { next }
     }
 
     /// Shows pointers of entries that may have this hash, until one `is_it`. For readers and writers.
-    #[inline]
-    pub(super) fn find(&self, hash: u32, mut is_it: impl FnMut(*mut T) -> bool) -> Option<*mut T> {
+    #[inline(always)]
+    pub(super) fn search(
+        &self,
+        hash: u32,
+        mut is_it: impl FnMut(*mut T) -> bool,
+    ) -> Option<(Place, *mut T)> {
         let tag = tag_of(hash);
         let home = self.home(hash);
         let mut at = home;
@@ -133,11 +137,14 @@ impl<T> Table<T> {
             for index in Matches::of(word, tag) {
                 let found = bucket.places[index].load(Ordering::Acquire);
                 if !found.is_null() && is_it(found) {
-                    return Some(found);
+                    return Some((Place { bucket: at, index }, found));
                 }
             }
+            if count_of(word) == 0 {
+                return None;
+            }
             at = self.after(at);
-            if count_of(word) == 0 || at == home {
+            if at == home {
                 return None;
             }
         }
@@ -145,27 +152,19 @@ impl<T> Table<T> {
 
     /// The line that a lookup of this hash reads first.
     #[inline]
-    pub(super) fn first_line(&self, hash: u32) -> *const u8 {
+    pub(super) fn first_line(&self, hash: u32) -> *const () {
         ptr::from_ref(&self.buckets[self.home(hash)]).cast()
     }
 
     /// Where a pointer is. For the writer.
     pub(super) fn place_of(&self, hash: u32, pointer: *mut T) -> Option<Place> {
-        let home = self.home(hash);
-        let mut at = home;
-        loop {
-            let bucket = &self.buckets[at];
-            let word = bucket.word.load(Ordering::Relaxed);
-            for index in Matches::of(word, tag_of(hash)) {
-                if bucket.places[index].load(Ordering::Relaxed) == pointer {
-                    return Some(Place { bucket: at, index });
-                }
-            }
-            at = self.after(at);
-            if at == home {
-                return None;
-            }
-        }
+        self.search(hash, |found| found == pointer).map(|(place, _)| place)
+    }
+
+    /// What is in a place. For the writer.
+    #[inline]
+    pub(super) fn at(&self, place: Place) -> *mut T {
+        self.buckets[place.bucket].places[place.index].load(Ordering::Relaxed)
     }
 
     /// Adds a pointer. For the writer; there must be an empty place.

@@ -24,6 +24,7 @@ impl Ghost {
     }
 
     /// Remembers a hash, in a cache that holds so many entries.
+    #[inline]
     pub(super) fn remember(&mut self, hash: u32, entries: usize) {
         self.fit(entries);
         let bucket = self.bucket(hash);
@@ -33,6 +34,7 @@ impl Ghost {
     }
 
     /// Whether a hash is remembered. It is forgotten then.
+    #[inline]
     pub(super) fn recall(&mut self, hash: u32) -> bool {
         if self.prints.is_empty() {
             return false;

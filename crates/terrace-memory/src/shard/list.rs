@@ -2,7 +2,7 @@
 //!
 //! An entry is in one list at most; its slot's mark says in which.
 
-use crate::raw::{Id, NONE, Slots};
+use crate::raw::{Id, NONE, Node, Slots};
 
 /// A doubly linked list. The front is the oldest.
 #[derive(Clone, Copy, Debug)]
@@ -31,60 +31,62 @@ impl List {
         (self.front != NONE).then_some(self.front)
     }
 
-    pub(super) fn push_back<K, V>(&mut self, slots: Slots<'_, K, V>, id: Id, weight: u64) {
-        let slot = slots.at(id);
-        slot.set_previous(self.back);
-        slot.set_next(NONE);
+    #[inline]
+    pub(super) fn push_back<K, V>(&mut self, slots: Slots<'_, K, V>, node: Node<'_, K, V>, weight: u64) {
+        node.slot.set_previous(self.back);
+        node.slot.set_next(NONE);
         if self.back == NONE {
-            self.front = id;
+            self.front = node.id;
         } else {
-            slots.at(self.back).set_next(id);
+            slots.at(self.back).set_next(node.id);
         }
-        self.back = id;
+        self.back = node.id;
         self.len += 1;
         self.weight += u128::from(weight);
     }
 
-    pub(super) fn unlink<K, V>(&mut self, slots: Slots<'_, K, V>, id: Id, weight: u64) {
-        let slot = slots.at(id);
-        self.join(slots, slot.previous(), slot.next());
+    #[inline]
+    pub(super) fn unlink<K, V>(&mut self, slots: Slots<'_, K, V>, node: Node<'_, K, V>, weight: u64) {
+        let (previous, next) = (node.slot.previous(), node.slot.next());
+        self.set_next_of(slots, previous, next);
+        self.set_previous_of(slots, next, previous);
         self.len -= 1;
         self.weight -= u128::from(weight);
     }
 
     /// Puts `new` where `old` is.
+    #[inline]
     pub(super) fn substitute<K, V>(
         &mut self,
         slots: Slots<'_, K, V>,
-        (old, old_weight): (Id, u64),
-        (new, new_weight): (Id, u64),
+        (old, old_weight): (Node<'_, K, V>, u64),
+        (new, new_weight): (Node<'_, K, V>, u64),
     ) {
-        let (previous, next) = (slots.at(old).previous(), slots.at(old).next());
-        slots.at(new).set_previous(previous);
-        slots.at(new).set_next(next);
-        if previous == NONE {
-            self.front = new;
-        } else {
-            slots.at(previous).set_next(new);
-        }
-        if next == NONE {
-            self.back = new;
-        } else {
-            slots.at(next).set_previous(new);
-        }
+        let (previous, next) = (old.slot.previous(), old.slot.next());
+        new.slot.set_previous(previous);
+        new.slot.set_next(next);
+        self.set_next_of(slots, previous, new.id);
+        self.set_previous_of(slots, next, new.id);
         self.weight = self.weight - u128::from(old_weight) + u128::from(new_weight);
     }
 
-    fn join<K, V>(&mut self, slots: Slots<'_, K, V>, previous: Id, next: Id) {
-        if previous == NONE {
+    /// Sets what follows an entry, or what is first.
+    #[inline]
+    fn set_next_of<K, V>(&mut self, slots: Slots<'_, K, V>, id: Id, next: Id) {
+        if id == NONE {
             self.front = next;
         } else {
-            slots.at(previous).set_next(next);
+            slots.at(id).set_next(next);
         }
-        if next == NONE {
+    }
+
+    /// Sets what precedes an entry, or what is last.
+    #[inline]
+    fn set_previous_of<K, V>(&mut self, slots: Slots<'_, K, V>, id: Id, previous: Id) {
+        if id == NONE {
             self.back = previous;
         } else {
-            slots.at(next).set_previous(previous);
+            slots.at(id).set_previous(previous);
         }
     }
 }

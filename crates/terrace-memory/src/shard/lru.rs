@@ -3,7 +3,8 @@
 //! Each hit moves its entry to the back, under the shard's lock.
 
 use super::list::List;
-use crate::raw::{Id, Slots};
+use super::weights::Weights;
+use crate::raw::{Id, Node, Slots};
 
 /// The order of one shard's entries, least recently used first.
 #[derive(Debug)]
@@ -17,36 +18,47 @@ impl Lru {
     }
 
     /// Takes in a new entry.
-    pub(super) fn admit<K, V>(&mut self, slots: Slots<'_, K, V>, id: Id, weight: u64) {
-        self.order.push_back(slots, id, weight);
+    pub(super) fn admit<K, V>(&mut self, slots: Slots<'_, K, V>, node: Node<'_, K, V>, weight: u64) {
+        self.order.push_back(slots, node, weight);
     }
 
     /// Notes that an entry was used.
-    pub(super) fn touch<K, V>(&mut self, slots: Slots<'_, K, V>, id: Id, weight: u64) {
-        self.order.unlink(slots, id, weight);
-        self.order.push_back(slots, id, weight);
+    pub(super) fn touch<K, V>(&mut self, slots: Slots<'_, K, V>, node: Node<'_, K, V>, weight: u64) {
+        self.order.unlink(slots, node, weight);
+        self.order.push_back(slots, node, weight);
     }
 
     /// Lets go of an entry.
-    pub(super) fn release<K, V>(&mut self, slots: Slots<'_, K, V>, id: Id, weight: u64) {
-        self.order.unlink(slots, id, weight);
+    pub(super) fn release<K, V>(&mut self, slots: Slots<'_, K, V>, node: Node<'_, K, V>, weight: u64) {
+        self.order.unlink(slots, node, weight);
     }
 
     /// Puts a new value's slot in the place of the old one's. To overwrite is to use.
-    pub(super) fn substitute<K, V>(&mut self, slots: Slots<'_, K, V>, old: (Id, u64), new: (Id, u64)) {
+    pub(super) fn substitute<K, V>(
+        &mut self,
+        slots: Slots<'_, K, V>,
+        old: (Node<'_, K, V>, u64),
+        new: (Node<'_, K, V>, u64),
+    ) {
         self.order.unlink(slots, old.0, old.1);
         self.order.push_back(slots, new.0, new.1);
     }
 
+    /// Who is likely to leave next.
+    pub(super) fn next_victim(&self) -> Option<Id> {
+        self.order.front()
+    }
+
     /// Chooses who leaves, and lets go of it.
-    pub(super) fn evict<K, V>(
+    pub(super) fn evict<'a, K, V>(
         &mut self,
-        slots: Slots<'_, K, V>,
-        weight_of: impl Fn(Id) -> u64,
-    ) -> Option<Id> {
-        let id = self.order.front()?;
-        self.order.unlink(slots, id, weight_of(id));
-        Some(id)
+        slots: Slots<'a, K, V>,
+        weights: &Weights,
+    ) -> Option<(Node<'a, K, V>, u64)> {
+        let node = slots.node(self.order.front()?);
+        let weight = weights.of(node);
+        self.order.unlink(slots, node, weight);
+        Some((node, weight))
     }
 }
 

@@ -20,13 +20,12 @@ mod weights;
 
 use crate::bounds::Bounds;
 use crate::builder::Policy;
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, Timekeeper, Watch};
 use crate::dials::Dials;
 use crate::listener::RemovalCause;
 use crate::raw::{Aftermath, Contents, Entry, Guard, Id, Record, Shelf, Writer};
 use order::Order;
 use smallvec::SmallVec;
-use terrace_core::Moment;
 use timers::Timers;
 use weights::Weights;
 
@@ -74,14 +73,15 @@ pub(crate) type Departures<'g, K, V> = SmallVec<[Departure<'g, K, V>; 2]>;
 pub(crate) struct Locked<'g, K, V> {
     writer: Writer<'g, K, V, State>,
     guard: &'g Guard,
-    latest: Moment,
+    watch: Watch<'g>,
     out: Departures<'g, K, V>,
 }
 
 impl<'g, K, V> Locked<'g, K, V> {
-    /// Locks a shard. `latest` is the latest that the time may be.
-    pub(crate) fn new(shard: &'g Shard<K, V>, guard: &'g Guard, latest: Moment) -> Self {
-        Self { writer: shard.lock(), guard, latest, out: Departures::new() }
+    /// Locks a shard.
+    pub(crate) fn new(shard: &'g Shard<K, V>, guard: &'g Guard, timekeeper: &'g Timekeeper) -> Self {
+        let watch = Watch::new(timekeeper);
+        Self { writer: shard.lock(), guard, watch, out: Departures::new() }
     }
 
     /// Unlocks, and hands out what left and what remains to be done.
@@ -112,13 +112,25 @@ impl<'g, K, V> Locked<'g, K, V> {
     }
 
     pub(crate) fn has_expired(&self, id: Id) -> bool {
-        self.entry(id).deadline().has_passed(self.latest)
+        self.watch.has_passed(self.entry(id).deadline())
     }
 
     /// Notes that an entry was used, if the policy keeps an order of use.
     pub(crate) fn touch(&mut self, id: Id) {
         let (state, slots) = self.writer.parts();
-        state.order.touch(slots, id, state.weights.of(slots, id));
+        let node = slots.node(id);
+        state.order.touch(slots, node, state.weights.of(node));
+    }
+
+    /// Begins to fetch what the next eviction will need.
+    #[inline]
+    pub(crate) fn prefetch_eviction(&self) {
+        let State { bounds, order, weights, .. } = self.writer.policy();
+        if bounds.pressed(self.writer.len() + 1, weights.total()).is_some()
+            && let Some(id) = order.next_victim()
+        {
+            self.writer.prefetch_removal(id);
+        }
     }
 
     /// Stores a value in place of `present`. If it is not admitted, it comes back, and the key has no value now.
@@ -154,14 +166,14 @@ impl<'g, K, V> Locked<'g, K, V> {
         let (state, slots) = self.writer.parts();
         state.weights.add(id, weight);
         state.timers.set(id, deadline);
-        state.order.admit(slots, id, weight);
+        state.order.admit(slots, slots.node(id), weight);
         Ok(())
     }
 
     fn overwrite(&mut self, old: Id, new: Newcomer<K, V>) -> Result<(), Contents<K, V>> {
         let Newcomer { hash, weight, deadline, contents } = new;
         let record = Record { hash, weight: Weights::recorded(weight), deadline };
-        let (id, entry) = match self.writer.replace(old, record, contents, self.guard) {
+        let (id, entry, replaced) = match self.writer.replace(old, record, contents, self.guard) {
             Ok(replaced) => replaced,
             Err(contents) => {
                 self.take(old, RemovalCause::Replaced);
@@ -169,19 +181,21 @@ impl<'g, K, V> Locked<'g, K, V> {
             }
         };
         let (state, slots) = self.writer.parts();
-        let old_weight = state.weights.remove(slots, old);
+        let (old, new) = (slots.node(replaced.id()), slots.node(id));
+        let old_weight = state.weights.of(old);
+        state.weights.remove(old, old_weight);
         state.weights.add(id, weight);
-        state.timers.unset(old, entry.deadline());
+        state.timers.unset(old.id, entry.deadline());
         state.timers.set(id, deadline);
-        state.order.substitute(slots, (old, old_weight), (id, weight));
-        self.writer.retire_replaced(old);
+        state.order.substitute(slots, (old, old_weight), (new, weight));
+        self.writer.retire(replaced);
         self.out.push(Departure { entry, cause: RemovalCause::Replaced });
         Ok(())
     }
 
     fn has_room_in_place_of(&self, old: Id, weight: u64) -> bool {
         let state = self.writer.policy();
-        let freed = u128::from(state.weights.of(self.writer.slots(), old));
+        let freed = u128::from(state.weights.of(self.writer.slots().node(old)));
         state.bounds.pressed(0, state.weights.total() - freed + u128::from(weight)).is_none()
     }
 
@@ -195,39 +209,44 @@ impl<'g, K, V> Locked<'g, K, V> {
                 return;
             };
             let deadline_of = |id| slots.at(id).deadline();
-            if let Some(id) = state.timers.due(self.latest, PATIENCE_INSERTING, deadline_of) {
+            if let Some(id) = state.timers.due(&self.watch, PATIENCE_INSERTING, deadline_of) {
                 self.take(id, RemovalCause::Expired);
                 continue;
             }
-            let State { bounds, order, weights, .. } = state;
+            let State { bounds, order, weights, timers } = state;
             order.set_dials(dials);
-            let weight_of = |id| weights.of(slots, id);
-            let Some(id) = order.evict(slots, *bounds, pressed, self.latest, weight_of) else { return };
+            let Some((node, weight)) = order.evict(slots, weights, *bounds, pressed, &self.watch) else {
+                return;
+            };
+            let id = node.id;
+            timers.unset(id, node.slot.deadline());
+            weights.remove(node, weight);
             self.part(id, RemovalCause::Capacity);
         }
     }
 
     /// Takes an entry out. The cause is another if it has expired.
     pub(crate) fn take(&mut self, id: Id, cause: RemovalCause) {
-        let (state, slots) = self.writer.parts();
-        state.order.release(slots, id, state.weights.of(slots, id));
+        let (State { order, weights, timers, .. }, slots) = self.writer.parts();
+        let node = slots.node(id);
+        let weight = weights.of(node);
+        order.release(slots, node, weight);
+        timers.unset(id, node.slot.deadline());
+        weights.remove(node, weight);
         self.part(id, cause);
     }
 
-    /// Takes out an entry that the policy has let go of.
+    /// Takes out an entry that everything else has let go of.
     fn part(&mut self, id: Id, cause: RemovalCause) {
-        let (state, slots) = self.writer.parts();
-        state.weights.remove(slots, id);
-        state.timers.unset(id, slots.at(id).deadline());
         let entry = self.writer.remove(id, self.guard);
-        let cause = if entry.deadline().has_passed(self.latest) { RemovalCause::Expired } else { cause };
+        let cause = if self.watch.has_passed(entry.deadline()) { RemovalCause::Expired } else { cause };
         self.out.push(Departure { entry, cause });
     }
 
     /// Whether background expiry has something to do here.
     pub(crate) fn due(&self) -> Option<Id> {
         let slots = self.writer.slots();
-        self.writer.policy().timers.due(self.latest, PATIENCE_EXPIRING, |id| slots.at(id).deadline())
+        self.writer.policy().timers.due(&self.watch, PATIENCE_EXPIRING, |id| slots.at(id).deadline())
     }
 
     /// Takes out up to `limit` expired entries. Returns how many.
@@ -242,9 +261,14 @@ impl<'g, K, V> Locked<'g, K, V> {
         removed
     }
 
-    /// Gives back what was taken out earlier and has no readers any more, up to `limit` entries.
-    pub(crate) fn reclaim(&mut self, limit: usize) {
-        self.writer.reclaim_all(limit);
+    /// Lets what was taken out wait for its readers from now on, however little it is.
+    pub(crate) fn seal(&mut self) {
+        self.writer.seal();
+    }
+
+    /// Drops up to `limit` entries that were taken out and have no readers any more. Returns whether there may be more.
+    pub(crate) fn reclaim(&mut self, limit: usize) -> bool {
+        self.writer.reclaim_some(limit) == limit
     }
 
     /// One past the highest number of an entry: the end of a walk.
@@ -269,12 +293,16 @@ impl<'g, K, V> Locked<'g, K, V> {
             let len = self.writer.len();
             let (State { bounds, order, weights, timers }, slots) = self.writer.parts();
             let Some(pressed) = bounds.pressed(len, weights.total()) else { return false };
-            if let Some(id) = timers.due(self.latest, PATIENCE_INSERTING, |id| slots.at(id).deadline()) {
+            if let Some(id) = timers.due(&self.watch, PATIENCE_INSERTING, |id| slots.at(id).deadline()) {
                 self.take(id, RemovalCause::Expired);
                 continue;
             }
-            let weight_of = |id| weights.of(slots, id);
-            let Some(id) = order.evict(slots, *bounds, pressed, self.latest, weight_of) else { return false };
+            let Some((node, weight)) = order.evict(slots, weights, *bounds, pressed, &self.watch) else {
+                return false;
+            };
+            let id = node.id;
+            timers.unset(id, node.slot.deadline());
+            weights.remove(node, weight);
             self.part(id, RemovalCause::Capacity);
         }
         true
@@ -293,7 +321,7 @@ impl<K, V> Locked<'_, K, V> {
             assert!(find(self.entry(id).key()), "entry {id} is in the index");
             count += 1;
             timed += usize::from(slots.at(id).deadline() != Deadline::NEVER);
-            let own = state.weights.of(slots, id);
+            let own = state.weights.of(slots.node(id));
             weight += u128::from(own);
             own
         });

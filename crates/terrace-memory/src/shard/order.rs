@@ -4,11 +4,12 @@
 
 use super::lru::Lru;
 use super::s3fifo::S3Fifo;
+use super::weights::Weights;
 use crate::bounds::{Bound, Bounds};
 use crate::builder::Policy;
 use crate::dials::Dials;
-use crate::raw::{Id, Slots};
-use terrace_core::Moment;
+use crate::raw::{Id, Node, Slots};
+use crate::deadline::Watch;
 
 /// The order of one shard's entries.
 #[derive(Debug)]
@@ -41,39 +42,51 @@ impl Order {
     }
 
     /// Takes in a new entry.
-    pub(super) fn admit<K, V>(&mut self, slots: Slots<'_, K, V>, id: Id, weight: u64) {
-        either!(self, order => order.admit(slots, id, weight));
+    pub(super) fn admit<K, V>(&mut self, slots: Slots<'_, K, V>, node: Node<'_, K, V>, weight: u64) {
+        either!(self, order => order.admit(slots, node, weight));
     }
 
     /// Notes that an entry was used, if that changes the order at once.
-    pub(super) fn touch<K, V>(&mut self, slots: Slots<'_, K, V>, id: Id, weight: u64) {
+    pub(super) fn touch<K, V>(&mut self, slots: Slots<'_, K, V>, node: Node<'_, K, V>, weight: u64) {
         if let Self::Lru(order) = self {
-            order.touch(slots, id, weight);
+            order.touch(slots, node, weight);
         }
     }
 
     /// Lets go of an entry that leaves for a reason of its own.
-    pub(super) fn release<K, V>(&mut self, slots: Slots<'_, K, V>, id: Id, weight: u64) {
-        either!(self, order => order.release(slots, id, weight));
+    pub(super) fn release<K, V>(&mut self, slots: Slots<'_, K, V>, node: Node<'_, K, V>, weight: u64) {
+        either!(self, order => order.release(slots, node, weight));
     }
 
-    /// Puts a new value's slot in the place of the old one's: number and weight of each.
-    pub(super) fn substitute<K, V>(&mut self, slots: Slots<'_, K, V>, old: (Id, u64), new: (Id, u64)) {
+    /// Puts a new value's slot in the place of the old one's: with the weight of each.
+    pub(super) fn substitute<K, V>(
+        &mut self,
+        slots: Slots<'_, K, V>,
+        old: (Node<'_, K, V>, u64),
+        new: (Node<'_, K, V>, u64),
+    ) {
         either!(self, order => order.substitute(slots, old, new));
     }
 
-    /// Chooses who leaves, and lets go of it.
-    pub(super) fn evict<K, V>(
+    /// Who is likely to leave next.
+    #[inline]
+    pub(super) fn next_victim(&self) -> Option<Id> {
+        either!(self, order => order.next_victim())
+    }
+
+    /// Chooses who leaves, and lets go of it. Returns it with its weight.
+    #[inline]
+    pub(super) fn evict<'a, K, V>(
         &mut self,
-        slots: Slots<'_, K, V>,
+        slots: Slots<'a, K, V>,
+        weights: &Weights,
         bounds: Bounds,
         pressed: Bound,
-        latest: Moment,
-        weight_of: impl Fn(Id) -> u64,
-    ) -> Option<Id> {
+        watch: &Watch<'_>,
+    ) -> Option<(Node<'a, K, V>, u64)> {
         match self {
-            Self::Default(order) => order.evict(slots, bounds, pressed, latest, weight_of),
-            Self::Lru(order) => order.evict(slots, weight_of),
+            Self::Default(order) => order.evict(slots, weights, bounds, pressed, watch),
+            Self::Lru(order) => order.evict(slots, weights),
         }
     }
 }

@@ -17,10 +17,11 @@
 
 use super::ghost::Ghost;
 use super::list::List;
+use super::weights::Weights;
 use crate::bounds::{Bound, Bounds};
 use crate::dials::Dials;
-use crate::raw::{Id, Slots};
-use terrace_core::Moment;
+use crate::raw::{HITS_MAX, Id, Node, Slots};
+use crate::deadline::Watch;
 
 /// Most second chances in one eviction.
 const PATIENCE: usize = 256;
@@ -54,54 +55,71 @@ impl S3Fifo {
     }
 
     /// Takes in a new entry.
-    pub(super) fn admit<K, V>(&mut self, slots: Slots<'_, K, V>, id: Id, weight: u64) {
-        let queue = if self.ghost.recall(slots.at(id).hash()) { MAIN } else { SMALL };
-        slots.at(id).set_mark(queue);
-        self.queue(queue).push_back(slots, id, weight);
+    pub(super) fn admit<K, V>(&mut self, slots: Slots<'_, K, V>, node: Node<'_, K, V>, weight: u64) {
+        let queue = if self.ghost.recall(node.slot.hash()) { MAIN } else { SMALL };
+        node.slot.set_mark(queue);
+        self.queue(queue).push_back(slots, node, weight);
     }
 
     /// Lets go of an entry that leaves for a reason of its own.
-    pub(super) fn release<K, V>(&mut self, slots: Slots<'_, K, V>, id: Id, weight: u64) {
-        self.queue(slots.at(id).mark()).unlink(slots, id, weight);
+    pub(super) fn release<K, V>(&mut self, slots: Slots<'_, K, V>, node: Node<'_, K, V>, weight: u64) {
+        self.queue(node.slot.mark()).unlink(slots, node, weight);
     }
 
     /// Puts a new value's slot in the place of the old one's. It inherits the hits.
-    pub(super) fn substitute<K, V>(&mut self, slots: Slots<'_, K, V>, old: (Id, u64), new: (Id, u64)) {
-        let queue = slots.at(old.0).mark();
-        slots.at(new.0).set_mark(queue);
-        slots.at(new.0).set_hits(slots.at(old.0).hits());
+    pub(super) fn substitute<K, V>(
+        &mut self,
+        slots: Slots<'_, K, V>,
+        old: (Node<'_, K, V>, u64),
+        new: (Node<'_, K, V>, u64),
+    ) {
+        let queue = old.0.slot.mark();
+        new.0.slot.set_mark(queue);
+        new.0.slot.set_hits(old.0.slot.hits());
         self.queue(queue).substitute(slots, old, new);
     }
 
-    /// Chooses who leaves, and lets go of it. `weight_of` gives an entry's weight.
-    pub(super) fn evict<K, V>(
+    /// Who is likely to leave next.
+    pub(super) fn next_victim(&self) -> Option<Id> {
+        self.small.front().or_else(|| self.main.front())
+    }
+
+    /// Chooses who leaves, and lets go of it.
+    pub(super) fn evict<'a, K, V>(
         &mut self,
-        slots: Slots<'_, K, V>,
+        slots: Slots<'a, K, V>,
+        weights: &Weights,
         bounds: Bounds,
         pressed: Bound,
-        latest: Moment,
-        weight_of: impl Fn(Id) -> u64,
-    ) -> Option<Id> {
+        watch: &Watch<'_>,
+    ) -> Option<(Node<'a, K, V>, u64)> {
         for chance in 0.. {
             let from_small = self.small_is_full(bounds, pressed);
-            let id = if from_small { self.small.front() } else { self.main.front() }?;
-            let (slot, weight) = (slots.at(id), weight_of(id));
-            let extra = self.extra_hits(bounds, weight);
-            let price = if from_small { self.dials.promote_hits } else { 1 } + extra;
-            let stays = slot.hits() >= price && chance < PATIENCE && !slot.deadline().has_passed(latest);
-            self.queue(slot.mark()).unlink(slots, id, weight);
-            if stays {
-                slot.set_hits(if from_small { 0 } else { slot.hits().saturating_sub(price) });
-                slot.set_mark(MAIN);
-                self.main.push_back(slots, id, weight);
+            let queue = if from_small { &mut self.small } else { &mut self.main };
+            let node = slots.node(queue.front()?);
+            let weight = weights.of(node);
+            queue.unlink(slots, node, weight);
+            let has_expired = watch.has_passed(node.slot.deadline());
+            let (hits, price) = (node.slot.hits(), self.price(from_small, bounds, weight));
+            if hits >= price && chance < PATIENCE && !has_expired {
+                node.slot.set_hits(if from_small { 0 } else { hits - price });
+                node.slot.set_mark(MAIN);
+                self.main.push_back(slots, node, weight);
                 continue;
             }
-            if from_small && !slot.deadline().has_passed(latest) {
-                self.ghost.remember(slot.hash(), self.small.len() + self.main.len());
+            if from_small && !has_expired {
+                self.ghost.remember(node.slot.hash(), self.small.len() + self.main.len());
             }
-            return Some(id);
+            return Some((node, weight));
         }
         None
+    }
+
+    /// How many hits it takes to stay, at the front of a queue.
+    #[inline]
+    fn price(&self, from_small: bool, bounds: Bounds, weight: u64) -> u8 {
+        let base = if from_small { self.dials.promote_hits } else { 1 };
+        if bounds.bytes == 0 { base } else { (base + self.extra_hits(weight)).min(HITS_MAX) }
     }
 
     /// Whether the next to leave comes from the small queue.
@@ -116,13 +134,11 @@ impl S3Fifo {
         }
     }
 
-    fn extra_hits(&self, bounds: Bounds, weight: u64) -> u8 {
-        if bounds.bytes == 0 {
-            return 0;
-        }
-        let len = (self.small.len() + self.main.len()).max(1) as u128;
-        let mean = ((self.small.weight() + self.main.weight()) / len).max(1);
-        let times = u128::from(weight) / mean;
+    /// How many hits an entry of this weight needs more than others. It was just unlinked.
+    fn extra_hits(&self, weight: u64) -> u8 {
+        let others = (self.small.weight() + self.main.weight(), self.small.len() + self.main.len());
+        let (total, count) = (others.0 + u128::from(weight), others.1 as u128 + 1);
+        let times = u128::from(weight) * count / total.max(1);
         times.checked_ilog2().map_or(0, |doublings| doublings.min(HEAVY_HITS_MAX) as u8)
     }
 

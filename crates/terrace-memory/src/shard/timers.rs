@@ -8,10 +8,9 @@
 //! The links are kept apart from the slots, in a table by slot number that grows with the first deadline: a cache without
 //! deadlines pays nothing, and entries of about the same age are neighbours in it.
 
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, Watch};
 use crate::raw::{Id, NONE};
 use std::collections::{BTreeMap, btree_map};
-use terrace_core::Moment;
 
 #[derive(Clone, Copy, Debug)]
 struct Link {
@@ -39,6 +38,7 @@ impl Timers {
     }
 
     /// Notes the deadline of an entry that has none noted.
+    #[inline]
     pub(super) fn set(&mut self, id: Id, deadline: Deadline) {
         let Some(granule) = deadline.granule() else { return };
         let at = id as usize;
@@ -59,6 +59,7 @@ impl Timers {
     }
 
     /// Forgets an entry whose deadline is noted.
+    #[inline]
     pub(super) fn unset(&mut self, id: Id, deadline: Deadline) {
         let Some(granule) = deadline.granule() else { return };
         let Link { previous, next } = self.links[id as usize];
@@ -78,27 +79,27 @@ impl Timers {
         }
     }
 
-    /// An entry that has expired at `latest`, of the oldest granule there is. Looks at no more than `patience` entries that
+    /// An entry that has expired, of the oldest granule there is. Looks at no more than `patience` entries that
     /// have not. `deadline_of` gives an entry's deadline.
     pub(super) fn due(
         &self,
-        latest: Moment,
+        watch: &Watch<'_>,
         patience: usize,
         deadline_of: impl Fn(Id) -> Deadline,
     ) -> Option<Id> {
         let (&granule, ends) = self.granules.first_key_value()?;
-        let now = Deadline::granule_of(latest);
+        let now = Deadline::granule_of(watch.latest());
         if granule != now {
             return (granule < now).then_some(ends.front);
         }
         let mut id = ends.front;
         for _ in 0..patience {
-            if id == NONE || deadline_of(id).has_passed(latest) {
+            if id == NONE || watch.has_passed(deadline_of(id)) {
                 break;
             }
             id = self.links[id as usize].next;
         }
-        (id != NONE && deadline_of(id).has_passed(latest)).then_some(id)
+        (id != NONE && watch.has_passed(deadline_of(id))).then_some(id)
     }
 
     fn ends(&mut self, granule: u64) -> &mut Ends {
@@ -132,6 +133,7 @@ impl Timers {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use terrace_core::Moment;
 
     const GRANULE: u64 = 1 << 26;
 
@@ -157,10 +159,10 @@ mod tests {
         let mut timers = Timers::new();
         let deadlines = |id: Id| if id < 10 { at(GRANULE * 3 / 2) } else { at(GRANULE) };
         (0..=10).for_each(|id| timers.set(id, deadlines(id)));
-        let now = Moment::from_nanos(GRANULE);
-        assert_eq!(timers.due(now, 9, deadlines), None);
-        assert_eq!(timers.due(now, 10, deadlines), Some(10));
-        assert!(timers.due(Moment::from_nanos(2 * GRANULE), 0, deadlines).is_some(), "a finished granule needs no look");
+        let now = Watch::stopped(Moment::from_nanos(GRANULE));
+        assert_eq!(timers.due(&now, 9, deadlines), None);
+        assert_eq!(timers.due(&now, 10, deadlines), Some(10));
+        assert!(timers.due(&Watch::stopped(Moment::from_nanos(2 * GRANULE)), 0, deadlines).is_some(), "a finished granule needs no look");
     }
 
     #[derive(Clone, Debug)]
@@ -201,7 +203,7 @@ mod tests {
                         let latest = Moment::from_nanos(nanos);
                         let of = |id: Id| deadlines[id as usize];
                         let mut drained = Vec::new();
-                        while let Some(id) = timers.due(latest, usize::MAX >> 1, of) {
+                        while let Some(id) = timers.due(&Watch::stopped(latest), usize::MAX >> 1, of) {
                             timers.unset(id, of(id));
                             drained.push(id);
                         }

@@ -2,7 +2,7 @@
 //!
 //! A slot has 32 bits for a weight. The few entries of 4 GiB and more have theirs in a table beside.
 
-use crate::raw::{Id, Slots};
+use crate::raw::{Id, Node};
 use std::collections::HashMap;
 
 /// The weights of one shard's entries.
@@ -25,10 +25,12 @@ impl Weights {
     }
 
     /// What the slot of an entry of this weight records.
+    #[inline]
     pub(super) fn recorded(weight: u64) -> u32 {
         u32::try_from(weight).unwrap_or(HEAVY)
     }
 
+    #[inline]
     pub(super) fn add(&mut self, id: Id, weight: u64) {
         self.total += u128::from(weight);
         if Self::recorded(weight) == HEAVY {
@@ -36,20 +38,20 @@ impl Weights {
         }
     }
 
-    pub(super) fn of<K, V>(&self, slots: Slots<'_, K, V>, id: Id) -> u64 {
-        match slots.at(id).weight() {
-            HEAVY => self.heavy[&id],
+    #[inline]
+    pub(super) fn of<K, V>(&self, node: Node<'_, K, V>) -> u64 {
+        match node.slot.weight() {
+            HEAVY => self.heavy[&node.id],
             weight => u64::from(weight),
         }
     }
 
-    /// Forgets an entry. Returns its weight.
-    pub(super) fn remove<K, V>(&mut self, slots: Slots<'_, K, V>, id: Id) -> u64 {
-        let weight = self.of(slots, id);
+    /// Forgets an entry.
+    #[inline]
+    pub(super) fn remove<K, V>(&mut self, node: Node<'_, K, V>, weight: u64) {
         self.total -= u128::from(weight);
-        if Self::recorded(weight) == HEAVY {
-            self.heavy.remove(&id);
+        if node.slot.weight() == HEAVY {
+            self.heavy.remove(&node.id);
         }
-        weight
     }
 }

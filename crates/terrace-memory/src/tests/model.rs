@@ -290,7 +290,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases * 3 / 8))]
 
     #[test]
     fn the_cache_is_a_map_that_forgets_with_a_reason(steps in prop::collection::vec(step(), 1..80)) {

@@ -3,7 +3,7 @@
 use std::fs;
 
 /// One line: processor, number of cores, load before the run.
-pub(crate) fn describe() -> String {
+pub fn describe() -> String {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let processor = fs::read_to_string("/proc/cpuinfo")
         .ok()

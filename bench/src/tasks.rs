@@ -1,33 +1,10 @@
-//! The owner of time and of spawning in this crate.
+//! The owner of spawning in this crate.
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use terrace_bench_harness::timing::Deadline;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
-
-/// How long `work` takes.
-#[expect(clippy::disallowed_methods, reason = "this module is the owner of time")]
-pub(crate) fn time<T>(work: impl FnOnce() -> T) -> (Duration, T) {
-    let start = Instant::now();
-    let result = work();
-    (start.elapsed(), result)
-}
-
-/// A point in time to stop at.
-#[derive(Clone, Copy)]
-pub(crate) struct Deadline(Instant);
-
-impl Deadline {
-    #[expect(clippy::disallowed_methods, reason = "this module is the owner of time")]
-    pub(crate) fn after(duration: Duration) -> Self {
-        Self(Instant::now() + duration)
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "this module is the owner of time")]
-    pub(crate) fn has_passed(self) -> bool {
-        Instant::now() >= self.0
-    }
-}
 
 /// Runs `tasks` copies of `body` at the same time, each until the deadline, and adds up what they did. Gives what was
 /// done per second.
