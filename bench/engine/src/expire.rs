@@ -6,7 +6,7 @@ use std::time::Duration;
 use terrace_bench_harness::keys::Keys;
 use terrace_bench_harness::ours::Key;
 use terrace_bench_harness::subject::{Value, value};
-use terrace_bench_harness::threads::nanos_per_operation;
+use terrace_bench_harness::threads::time;
 use terrace_core::Clock;
 use terrace_memory::{Memory, Policy};
 
@@ -28,16 +28,21 @@ pub(crate) fn nanos_per_entry(policy: Policy, entries: usize, threads: usize) ->
     let held = memory.len();
     clock.advance(Duration::from_secs(2 * SPREAD_SECS));
     let removed = AtomicUsize::new(0);
-    let per_call = nanos_per_operation(threads, 1, |_| {
-        loop {
-            let expired = memory.expire(BUDGET);
-            removed.fetch_add(expired.removed, Ordering::Relaxed);
-            if !expired.more {
-                break;
+    let per_call = time(
+        threads,
+        1,
+        |_| {},
+        |_| {
+            loop {
+                let expired = memory.expire(BUDGET);
+                removed.fetch_add(expired.removed, Ordering::Relaxed);
+                if !expired.more {
+                    break;
+                }
             }
-        }
-    });
+        },
+    );
     let removed = removed.into_inner();
     ensure!(removed == held && memory.is_empty(), "{removed} of {held} entries were removed");
-    Ok(per_call * threads as f64 / removed as f64)
+    Ok(per_call.nanos * threads as f64 / removed as f64)
 }

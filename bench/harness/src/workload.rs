@@ -3,15 +3,22 @@
 //! 1. A workload of hits checks that all were hits, one of misses that none was: a lookup that does not find its value
 //!    would be measured as a fast one.
 //! 2. A contender goes on in the stream where it stopped, so keys that are to be new are new.
-//! 3. Threads walk parts of the stream that lie far from each other.
+//! 3. A measurement during which other programs took the processor is repeated.
+//! 4. Before the time runs, a quarter of as much is done: others have just filled the processor's caches with theirs.
+//! 5. Threads walk parts of the stream that lie far from each other.
 
 use crate::keys::Keys;
 use crate::rounds::Contender;
 use crate::streams::{Operation, Stream, Streams};
-use crate::threads::nanos_per_operation;
+use crate::threads::{self, Timing};
 use anyhow::{Result, ensure};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A measurement in which every thread had its processor for this part of the time counts as undisturbed.
+const UNDISTURBED: f64 = 0.95;
+/// A disturbed measurement is repeated, so often at most in all: threads that wait for each other look the same.
+const ATTEMPTS_MAX: usize = 4;
 
 /// How big workloads are.
 #[derive(Clone, Copy, Debug)]
@@ -43,9 +50,16 @@ impl Scale {
         reads: 1 << 17,
         writes: 1 << 15,
     };
-    /// To see that everything runs.
-    pub const SMOKE: Self =
-        Self { small: 100, large: 400, cached: 100, asked: 1_000, stream: 1_600, reads: 200, writes: 200 };
+    /// To see that everything runs. Not smaller, or keys spread so unevenly over shards that one of them must evict.
+    pub const SMOKE: Self = Self {
+        small: 2_000,
+        large: 4_000,
+        cached: 100,
+        asked: 1_000,
+        stream: 1_600,
+        reads: 200,
+        writes: 200,
+    };
 }
 
 /// What reads must find.
@@ -211,19 +225,35 @@ impl Workload {
         Contender::new(prepared.name, move || self.measure(prepared, threads))
     }
 
-    /// Nanoseconds per operation.
+    /// Nanoseconds per operation, when nothing disturbed it; else the least disturbed of a few attempts.
     fn measure(&self, prepared: &Prepared<'_>, threads: usize) -> Result<f64> {
+        let mut best = self.attempt(prepared, threads)?;
+        for _ in 1..ATTEMPTS_MAX {
+            if best.share >= UNDISTURBED {
+                break;
+            }
+            let next = self.attempt(prepared, threads)?;
+            best = if next.share > best.share { next } else { best };
+        }
+        Ok(best.nanos)
+    }
+
+    fn attempt(&self, prepared: &Prepared<'_>, threads: usize) -> Result<Timing> {
         let subject = &*prepared.subject;
-        let mut count = self.count;
+        let (mut count, mut before) = (self.count, self.count / 4);
         if self.operation == Operation::Remove {
             self.fill(subject);
-            count = self.entries / threads;
+            (count, before) = (self.entries / threads, 0);
         }
-        let from = prepared.advance(count * threads);
+        let from = prepared.advance((before + count) * threads);
+        let start = |thread| self.start(from, thread, threads);
+        let run = |start, count| subject.run(self.operation, &self.stream, start, count);
+        let warm_up = |thread| {
+            run(start(thread), before);
+        };
         let all = AtomicUsize::new(0);
-        let nanos = nanos_per_operation(threads, count, |thread| {
-            let found = subject.run(self.operation, &self.stream, self.start(from, thread, threads), count);
-            all.fetch_add(found, Ordering::Relaxed);
+        let timing = threads::time(threads, count, warm_up, |thread| {
+            all.fetch_add(run(start(thread) + before, count), Ordering::Relaxed);
         });
         let (found, reads) = (all.into_inner(), count * threads);
         let is_expected = match self.expected {
@@ -232,7 +262,7 @@ impl Workload {
             Expected::Any => true,
         };
         ensure!(is_expected, "{}: {found} of {reads} reads found a value", prepared.name);
-        Ok(nanos)
+        Ok(timing)
     }
 
     /// The mixed stream on so many threads; every read of thread `n` is told to `took[n]`.

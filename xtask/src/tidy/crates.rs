@@ -14,7 +14,7 @@ use super::manifests::line_of;
 const TESTKIT: &str = "terrace-testkit";
 
 /// A crate, the crates of this workspace it may use, and whether its tests may use the testkit.
-const MAY_USE: [(&str, &[&str], bool); 9] = [
+const MAY_USE: [(&str, &[&str], bool); 13] = [
     ("terrace-core", &[], false),
     ("terrace-memory", &["terrace-core"], true),
     ("terrace-redis", &["terrace-core"], true),
@@ -31,10 +31,15 @@ const MAY_USE: [(&str, &[&str], bool); 9] = [
             "terrace-redis",
             "terrace-server",
             "terrace-cli",
+            "terrace-bench-harness",
             TESTKIT,
         ],
         true,
     ),
+    ("terrace-bench-harness", &["terrace-core", "terrace-memory"], false),
+    ("terrace-bench-engine", &["terrace-core", "terrace-memory", "terrace-bench-harness"], false),
+    ("terrace-bench-compare", &["terrace-core", "terrace-memory", "terrace-bench-harness"], false),
+    ("terrace-bench-traces", &["terrace-core", "terrace-memory", "terrace-bench-harness"], false),
     ("xtask", &[], false),
 ];
 

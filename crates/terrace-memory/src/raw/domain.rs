@@ -65,6 +65,8 @@ pub(crate) struct Domain {
     begun: AtomicU64,
     /// The newest grace period that is over.
     over: AtomicU64,
+    /// The newest grace period that somebody waits for.
+    wanted: AtomicU64,
     registry: Mutex<Registry>,
 }
 
@@ -170,12 +172,14 @@ impl Drop for Guard {
 impl Domain {
     #[cfg(not(any(terrace_loom, terrace_shuttle)))]
     const fn new() -> Self {
-        Self { begun: AtomicU64::new(1), over: AtomicU64::new(1), registry: Mutex::new(Registry::new()) }
+        let (begun, over, wanted) = (AtomicU64::new(1), AtomicU64::new(1), AtomicU64::new(1));
+        Self { begun, over, wanted, registry: Mutex::new(Registry::new()) }
     }
 
     #[cfg(any(terrace_loom, terrace_shuttle))]
     fn new() -> Self {
-        Self { begun: AtomicU64::new(1), over: AtomicU64::new(1), registry: Mutex::new(Registry::new()) }
+        let (begun, over, wanted) = (AtomicU64::new(1), AtomicU64::new(1), AtomicU64::new(1));
+        Self { begun, over, wanted, registry: Mutex::new(Registry::new()) }
     }
 
     /// A reader that no thread has.
@@ -207,7 +211,9 @@ impl Domain {
     #[inline]
     pub(crate) fn ticket(&self) -> Ticket {
         fence(Ordering::SeqCst);
-        Ticket(self.begun.load(Ordering::Relaxed) + 1)
+        let number = self.begun.load(Ordering::Relaxed) + 1;
+        self.wanted.fetch_max(number, Ordering::Relaxed);
+        Ticket(number)
     }
 
     /// Whether a grace period is over.
@@ -216,8 +222,8 @@ impl Domain {
         Ticket(self.over.load(Ordering::Acquire)) >= ticket
     }
 
-    /// Ends the grace period under way if it can end, then begins another, which may end at once. Waits for nobody: if
-    /// another thread is at it, it returns.
+    /// Ends the grace period under way if it can end, then begins another if somebody waits for it, which may end at once.
+    /// Waits for nobody: if another thread is at it, it returns.
     ///
     /// # Cost
     /// One barrier (about a microsecond where the kernel runs it) and a look at every thread's counter.
@@ -226,7 +232,7 @@ impl Domain {
         let Some(mut registry) = self.registry.try_lock() else { return };
         let mut number = self.begun.load(Ordering::Relaxed);
         if registry.is_noted {
-            if !self.try_end(&mut registry, number) {
+            if !self.try_end(&mut registry, number) || self.wanted.load(Ordering::Relaxed) <= number {
                 return;
             }
             number += 1;

@@ -1,18 +1,23 @@
 //! Where is the entry of this hash? An index that is read without locks.
 //!
-//! A bucket is one cache line: seven pointers, and a word with one byte of hash (a *tag*) for each of them and a count of
-//! entries that found the bucket full and went on to the next. A lookup reads the word, compares seven tags at
-//! once, and follows the pointers of those that match: one line for the bucket and one for the entry.
+//! A bucket is one cache line: seven pointers, and a word with one byte of hash (a *tag*) for each of them and two counts of
+//! entries that found the bucket full and went on. A lookup reads the word, compares seven tags at once, and follows the
+//! pointers of those that match: one line for the bucket and one for the entry.
+//!
+//! An entry that goes on takes strides of 1, 2, 4 … 128 buckets, by its hash, so that those of one crowded bucket spread. It is
+//! counted in one of the two counts, by its hash again, so that only every other stranger follows it. At seven tenths
+//! full, the search for a key that is not there looks at 1.6 buckets, against 3.4 with one count and strides of one.
 //!
 //! 1. One writer at a time; any number of readers, at any time.
 //! 2. An entry never moves within a table. Overwriting stores another pointer in its place: a reader finds the old entry or
 //!    the new one, never neither.
 //! 3. A pointer is stored before its tag, and a tag cleared before its pointer. A reader may find a tag with no pointer or
 //!    with another entry's: it compares the key, and goes on.
-//! 4. The counts of all buckets that an entry passed over are raised before its tag is stored. So a reader that finds a
-//!    count of zero, and has not found its key, need not look further.
-//! 5. A count that has reached 255 stays there: it then only costs lookups of absent keys one more bucket. A new table
+//! 4. The counts of all buckets that an entry passed over are raised before its tag is stored. So a reader that finds its
+//!    count zero, and has not found its key, need not look further.
+//! 5. A count that has reached 15 stays there: it then only costs lookups of absent keys one more bucket. A new table
 //!    counts anew.
+//! 6. The number of buckets is odd, so strides that are powers of two meet every bucket.
 //!
 //! Nothing here follows a pointer, so nothing here can be unsound: what is stored comes back, that is all.
 
@@ -21,11 +26,12 @@ use std::ptr;
 
 /// Pointers in a bucket.
 const SLOTS: usize = 7;
-/// Fill the table to this many entries per ten buckets: four fifths of its places.
-const PER_TEN_BUCKETS: usize = 56;
-/// Where the count begins in a bucket's word.
-const COUNT_SHIFT: u32 = 56;
-const COUNT_MAX: u64 = 255;
+/// Fill the table to this many entries per ten buckets: seven tenths of its places.
+const PER_TEN_BUCKETS: usize = 49;
+/// Where the counts begin in a bucket's word, of four bits each.
+const COUNTS_SHIFT: u32 = 56;
+const COUNT_BITS: u32 = 4;
+const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 /// The highest bit of each tag.
 const HIGH_BITS: u64 = 0x0080_8080_8080_8080;
 const LOW_BITS: u64 = 0x0101_0101_0101_0101;
@@ -33,7 +39,7 @@ const LOW_BITS: u64 = 0x0101_0101_0101_0101;
 #[repr(C, align(64))]
 #[derive(Debug)]
 struct Bucket<T> {
-    /// Bytes 0 to 6: tags, 0 for an empty place. Byte 7: how many entries went past.
+    /// Bytes 0 to 6: tags, 0 for an empty place. Byte 7: how many entries went on, in two counts.
     word: AtomicU64,
     places: [AtomicPtr<T>; SLOTS],
 }
@@ -80,8 +86,36 @@ fn tag_of(hash: u32) -> u8 {
     (hash as u8).max(1)
 }
 
-const fn count_of(word: u64) -> u64 {
-    word >> COUNT_SHIFT
+/// How the entries of a hash go on from a full bucket.
+#[derive(Clone, Copy)]
+struct Path {
+    stride: usize,
+    /// Where their count is in the word.
+    shift: u32,
+}
+
+impl Path {
+    #[inline]
+    const fn of(hash: u32) -> Self {
+        let stride = 1 << (hash >> 9 & 7);
+        Self { stride, shift: COUNTS_SHIFT + (hash >> 8 & 1) * COUNT_BITS }
+    }
+
+    /// How many of them went on.
+    #[inline]
+    const fn count(self, word: u64) -> u64 {
+        word >> self.shift & COUNT_MAX
+    }
+
+    /// The word when one more has gone on.
+    const fn raise(self, word: u64) -> u64 {
+        if self.count(word) < COUNT_MAX { word + (1 << self.shift) } else { word }
+    }
+
+    /// The word when one of them has left.
+    const fn lower(self, word: u64) -> u64 {
+        if self.count(word) < COUNT_MAX { word - (1 << self.shift) } else { word }
+    }
 }
 
 impl<T> Bucket<T> {
@@ -91,9 +125,9 @@ impl<T> Bucket<T> {
 }
 
 impl<T> Table<T> {
-    /// An empty table of this many buckets.
+    /// An empty table of this many buckets, or one more.
     pub(super) fn with_buckets(buckets: usize) -> Self {
-        Self { buckets: (0..buckets.max(1)).map(|_| Bucket::new()).collect() }
+        Self { buckets: (0..buckets | 1).map(|_| Bucket::new()).collect() }
     }
 
     /// How many buckets hold this many entries.
@@ -116,9 +150,9 @@ impl<T> Table<T> {
     }
 
     #[inline]
-    fn after(&self, bucket: usize) -> usize {
-        let next = bucket.wrapping_add(1);
-        if next == self.buckets.len() { 0 } else { next }
+    fn after(&self, bucket: usize, path: Path) -> usize {
+        let next = bucket.wrapping_add(path.stride);
+        if next < self.buckets.len() { next } else { next % self.buckets.len() }
     }
 
     /// Shows pointers of entries that may have this hash, until one `is_it`. For readers and writers.
@@ -140,10 +174,11 @@ impl<T> Table<T> {
                     return Some((Place { bucket: at, index }, found));
                 }
             }
-            if count_of(word) == 0 {
+            let path = Path::of(hash);
+            if path.count(word) == 0 {
                 return None;
             }
-            at = self.after(at);
+            at = self.after(at, path);
             if at == home {
                 return None;
             }
@@ -169,6 +204,7 @@ impl<T> Table<T> {
 
     /// Adds a pointer. For the writer; there must be an empty place.
     pub(super) fn add(&self, hash: u32, pointer: *mut T) {
+        let path = Path::of(hash);
         let mut at = self.home(hash);
         loop {
             let bucket = &self.buckets[at];
@@ -179,10 +215,8 @@ impl<T> Table<T> {
                 bucket.word.store(word | tag, Ordering::Release);
                 return;
             }
-            if count_of(word) < COUNT_MAX {
-                bucket.word.store(word + (1 << COUNT_SHIFT), Ordering::Release);
-            }
-            at = self.after(at);
+            bucket.word.store(path.raise(word), Ordering::Release);
+            at = self.after(at, path);
         }
     }
 
@@ -203,13 +237,12 @@ impl<T> Table<T> {
         let word = bucket.word.load(Ordering::Relaxed);
         bucket.word.store(word & !(0xff << (8 * place.index)), Ordering::Release);
         bucket.places[place.index].store(ptr::null_mut(), Ordering::Release);
+        let path = Path::of(hash);
         let mut at = self.home(hash);
         while at != place.bucket {
             let word = self.buckets[at].word.load(Ordering::Relaxed);
-            if count_of(word) < COUNT_MAX {
-                self.buckets[at].word.store(word - (1 << COUNT_SHIFT), Ordering::Release);
-            }
-            at = self.after(at);
+            self.buckets[at].word.store(path.lower(word), Ordering::Release);
+            at = self.after(at, path);
         }
     }
 }
