@@ -20,7 +20,11 @@ impl Deadline {
 
     #[inline]
     pub(crate) fn of(moment: Moment) -> Self {
-        if moment == Moment::NEVER { Self::NEVER } else { Self((moment.as_nanos() >> STEP_BITS).min(NEVER - 1)) }
+        if moment == Moment::NEVER {
+            Self::NEVER
+        } else {
+            Self((moment.as_nanos() >> STEP_BITS).min(NEVER - 1))
+        }
     }
 
     #[inline]
@@ -29,6 +33,7 @@ impl Deadline {
     }
 
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "it has 48 bits")]
     pub(crate) const fn to_parts(self) -> (u32, u16) {
         (self.0 as u32, (self.0 >> 32) as u16)
     }

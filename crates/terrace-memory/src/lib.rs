@@ -39,6 +39,7 @@ mod cache;
 mod counters;
 mod deadline;
 mod dials;
+mod hash;
 mod listener;
 #[expect(unsafe_code, reason = "reads without locks; fenced, with a proof for each block")]
 mod raw;
@@ -55,6 +56,7 @@ mod write;
 
 pub use builder::{Builder, ConfigError, Policy};
 pub use cache::Memory;
+pub use dials::CurvePoint;
 pub use listener::RemovalCause;
 pub use stats::MemoryStats;
 pub use sweep::Expired;

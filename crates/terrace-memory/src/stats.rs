@@ -51,8 +51,23 @@ pub struct MemoryStats {
     pub held_back: u64,
 }
 
+/// What a cache holds.
+#[derive(Default, Debug)]
+pub(crate) struct Tally {
+    pub(crate) entries: usize,
+    pub(crate) weight: u128,
+    pub(crate) held_back: usize,
+}
+
+impl Tally {
+    /// The weight, or the most that can be said.
+    pub(crate) fn bytes(&self) -> u64 {
+        u64::try_from(self.weight).unwrap_or(u64::MAX)
+    }
+}
+
 impl MemoryStats {
-    pub(crate) fn new(counters: &Counters, entries: u64, bytes: u64, held_back: u64) -> Self {
+    pub(crate) fn new(counters: &Counters, tally: &Tally) -> Self {
         Self {
             hits: counters.sum(Counter::Hits),
             misses: counters.sum(Counter::Misses),
@@ -64,10 +79,15 @@ impl MemoryStats {
             removals: counters.sum(Counter::Removals),
             listener_panics: counters.sum(Counter::ListenerPanics),
             listener_skips: counters.sum(Counter::ListenerSkips),
-            entries,
-            bytes,
-            held_back,
+            entries: tally.entries as u64,
+            bytes: tally.bytes(),
+            held_back: tally.held_back as u64,
         }
+    }
+
+    /// Misses as a part of all lookups, from 0 to 1; `None` before the first lookup.
+    pub fn miss_ratio(&self) -> Option<f64> {
+        self.hit_ratio().map(|hits| 1.0 - hits)
     }
 
     /// Hits as a part of all lookups, from 0 to 1; `None` before the first lookup.

@@ -82,7 +82,9 @@ where
     /// Drops what has left and has no readers any more. What still has, later writes will drop, or the next call.
     fn reclaim(&self) {
         for shard in &self.shards {
-            self.change(shard, |shard| shard.seal());
+            self.change(shard, |shard| {
+                shard.seal();
+            });
         }
         for shard in &self.shards {
             while self.change(shard, |shard| shard.reclaim(STEP as usize)) {}

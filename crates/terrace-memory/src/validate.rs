@@ -1,6 +1,7 @@
 //! Recounting the whole cache, for tests.
 
 use crate::cache::Memory;
+use crate::hash;
 use crate::raw::enter;
 use std::hash::Hash;
 
@@ -27,7 +28,7 @@ where
             locked.validate(bounds.share(index, count), |key| {
                 let hash = self.hash(key);
                 std::ptr::eq(self.shard(hash), shard)
-                    && shard.find(hash as u32, &guard, |found| std::ptr::eq(found, key)).is_some()
+                    && shard.find(hash::lower(hash), &guard, |found| std::ptr::eq(found, key)).is_some()
             });
         }
     }

@@ -6,6 +6,7 @@
 use crate::cache::Memory;
 use crate::counters::Counter;
 use crate::deadline::Deadline;
+use crate::hash;
 use crate::listener::RemovalCause;
 use crate::raw::{Contents, enter};
 use crate::shard::{Locked, Newcomer};
@@ -96,13 +97,13 @@ where
     ) -> Insertion {
         let hash = self.hash(&key);
         let new = Newcomer {
-            hash: hash as u32,
+            hash: hash::lower(hash),
             weight: weight_bytes,
             deadline: Deadline::of(deadline),
             contents: Contents { key, value },
         };
         let guard = enter();
-        self.shard(hash).prefetch(hash as u32, &guard);
+        self.shard(hash).prefetch(hash::lower(hash), &guard);
         let insert = |shard: &mut Locked<'_, K, V>| self.settle(shard, new, condition);
         let ((insertion, returned), aftermath) = self.change_within(self.shard(hash), &guard, insert);
         match insertion {
@@ -188,7 +189,7 @@ where
         let hash = self.hash(key);
         let guard = enter();
         let (removed, aftermath) = self.change_within(self.shard(hash), &guard, |shard| {
-            let id = shard.find(hash as u32, |found| key.equivalent(found))?;
+            let id = shard.find(hash::lower(hash), |found| key.equivalent(found))?;
             let (entry, is_live) = (shard.entry(id), !shard.has_expired(id));
             if is_live && !condition(entry.value()) {
                 return None;

@@ -22,12 +22,14 @@ const QUARTERS: [usize; 4] = [1, 2, 8, 16];
 /// Longest ghost of the simulations, to save memory: twice the capacity.
 const GHOST_WAYS_MAX: u8 = 4;
 
-/// A size of the cache and what it would miss.
+/// A size of the cache and what it would miss; see [`Memory::miss_ratio_curve`](crate::Memory::miss_ratio_curve).
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) struct CurvePoint {
-    pub(crate) entries: usize,
-    /// Misses per access.
-    pub(crate) miss_ratio: f64,
+#[non_exhaustive]
+pub struct CurvePoint {
+    /// How many entries such a cache holds.
+    pub entries: usize,
+    /// Misses per lookup, from 0 to 1.
+    pub miss_ratio: f64,
 }
 
 #[derive(Debug)]

@@ -32,7 +32,7 @@ mod simulation;
 #[cfg(all(test, not(any(miri, terrace_loom, terrace_shuttle))))]
 mod tests;
 
-pub(crate) use curve::CurvePoint;
+pub use curve::CurvePoint;
 pub(crate) use sampler::Sampler;
 
 /// The settings of the queues. Shares are of the capacity.

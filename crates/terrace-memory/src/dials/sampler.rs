@@ -10,6 +10,7 @@ use super::contest::{BATCH, Contest};
 use super::curve::{Curve, CurvePoint};
 use super::keys::Keys;
 use super::{CHOICES, Dials};
+use crate::hash;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -75,7 +76,7 @@ impl Sampler {
     /// A load if awake; else a lock and a few allocations.
     #[inline]
     pub(crate) fn wake(&self) {
-        if self.threshold.load(Ordering::Relaxed) == 0 {
+        if self.is_asleep() {
             self.begin();
         }
     }
@@ -93,6 +94,12 @@ impl Sampler {
         }
     }
 
+    /// Whether sampling has not begun.
+    #[inline]
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.threshold.load(Ordering::Relaxed) == 0
+    }
+
     /// Whether accesses of the key with this hash are to be noted.
     #[inline]
     pub(crate) fn samples(&self, hash: u64) -> bool {
@@ -107,7 +114,7 @@ impl Sampler {
     pub(crate) fn note(&self, hash: u64) {
         let Some(mut studied) = self.studied.0.try_lock() else { return };
         let Some(study) = studied.study.as_deref_mut() else { return };
-        if let Some(dials) = study.note(low_bits(hash)) {
+        if let Some(dials) = study.note(hash::lower(hash)) {
             self.dials.store(dials.to_bits(), Ordering::Relaxed);
         }
     }
@@ -174,12 +181,4 @@ impl Sample {
         let entries = SIMULATED.min(cache_entries / STRIDE_MIN).max(few);
         Self { entries, threshold: (u64::MAX / cache_entries as u64) * entries as u64 }
     }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the rest of the hash says only that it is in the sample"
-)]
-const fn low_bits(hash: u64) -> u32 {
-    hash as u32
 }

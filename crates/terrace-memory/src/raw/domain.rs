@@ -189,8 +189,7 @@ impl Domain {
             registry.barrier = if everywhere::register() { Barrier::Everywhere } else { Barrier::Own };
         }
         let free = |reader: &&&Reader| {
-            let swapped =
-                reader.is_taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
+            let swapped = reader.is_taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
             swapped.is_ok()
         };
         if let Some(reader) = registry.readers.iter().find(free) {

@@ -18,7 +18,7 @@ mod slab;
 mod table;
 
 pub(crate) use domain::{Guard, enter};
-pub(crate) use shelf::{Aftermath, Entry, Shelf, Slots, Writer};
+pub(crate) use shelf::{Aftermath, Entry, Replacement, Shelf, Slots, Writer};
 pub(crate) use slab::{Contents, HITS_MAX, Id, NONE, Node, Record};
 
 /// Fetching cache lines before they are needed. Hints only: any address will do.
@@ -41,7 +41,8 @@ mod prefetch {
     /// The value can be read.
     #[inline]
     pub(super) unsafe fn pointee<V>(value: *const V) {
-        if needs_drop::<V>() && size_of::<V>() >= size_of::<usize>() && align_of::<V>() >= align_of::<usize>() {
+        if needs_drop::<V>() && size_of::<V>() >= size_of::<usize>() && align_of::<V>() >= align_of::<usize>()
+        {
             // SAFETY: the value has a first word, aligned; whether it is initialised does not matter to `MaybeUninit`.
             let word = unsafe { value.cast::<MaybeUninit<usize>>().read() };
             // SAFETY: as in `line`.

@@ -37,11 +37,14 @@ const BATCH_MAX: usize = 256;
 /// One shard.
 #[repr(align(128))]
 pub(crate) struct Shelf<K, V, P> {
-    table: AtomicPtr<Table<Slot<K, V>>>,
+    table: Link<K, V>,
     inner: Apart<Mutex<Inner<K, V, P>>>,
     /// Readers on any thread share keys and values, and any thread may drop them.
     shares: PhantomData<*const (K, V)>,
 }
+
+/// Where a shard's table is.
+type Link<K, V> = AtomicPtr<Table<Slot<K, V>>>;
 
 /// On cache lines of its own: readers of the table are not disturbed by writers taking the lock.
 #[repr(align(128))]
@@ -50,7 +53,7 @@ struct Apart<T>(T);
 struct Inner<K, V, P> {
     slab: Slab<K, V>,
     retired: Retired,
-    tables: Vec<(Ticket, AtomicPtr<Table<Slot<K, V>>>)>,
+    tables: Vec<(Ticket, Link<K, V>)>,
     len: usize,
     /// How many buckets the table has once it is as large as expected.
     buckets_expected: usize,
@@ -131,6 +134,7 @@ impl<K, V, P> Shelf<K, V, P> {
     }
 
     /// Finds an entry by hash and key.
+    #[expect(clippy::inline_always, reason = "it is most of a hit")]
     #[inline(always)]
     pub(crate) fn find<'g>(
         &'g self,
@@ -187,7 +191,7 @@ impl<K, V, P> fmt::Debug for Shelf<K, V, P> {
 pub(crate) struct Writer<'a, K, V, P> {
     /// Released first.
     inner: MutexGuard<'a, Inner<K, V, P>>,
-    table: &'a AtomicPtr<Table<Slot<K, V>>>,
+    table: &'a Link<K, V>,
     /// Where the entry is that was found last.
     found: Cell<Option<Place>>,
     after: Aftermath<K, V>,
@@ -206,6 +210,16 @@ impl Replaced {
     pub(crate) const fn id(&self) -> Id {
         self.id
     }
+}
+
+/// What [`Writer::replace`] has done.
+pub(crate) struct Replacement<'g, K, V> {
+    /// The new entry.
+    pub(crate) id: Id,
+    /// The old entry, to read.
+    pub(crate) entry: Entry<'g, K, V>,
+    /// The old entry's slot, to retire.
+    pub(crate) replaced: Replaced,
 }
 
 /// What remains to be done after the lock is released, and at best after the section is closed: it is done when this is
@@ -355,7 +369,7 @@ impl<'a, K, V, P> Writer<'a, K, V, P> {
         record: Record,
         contents: Contents<K, V>,
         guard: &'g Guard,
-    ) -> Result<(Id, Entry<'g, K, V>, Replaced), Contents<K, V>>
+    ) -> Result<Replacement<'g, K, V>, Contents<K, V>>
     where
         'a: 'g,
     {
@@ -366,7 +380,7 @@ impl<'a, K, V, P> Writer<'a, K, V, P> {
         let place = self.place_of(self.inner.slab.address(old), record.hash);
         self.table().replace(place, self.inner.slab.address(id));
         let address = self.inner.slab.address(old).cast_const().cast();
-        Ok((id, entry, Replaced { id: old, address }))
+        Ok(Replacement { id, entry, replaced: Replaced { id: old, address } })
     }
 
     /// Takes an entry out. Its slot must be in no list any more.

@@ -242,6 +242,7 @@ impl<K, V> Slab<K, V> {
         let needed = (16 * Self::STRIDE).next_power_of_two();
         if needed > CHUNK_BYTES_MIN { needed } else { CHUNK_BYTES_MIN }
     };
+    #[expect(clippy::cast_possible_truncation, reason = "asserted before")]
     const PER_CHUNK: u32 = {
         assert!(align_of::<Slot<K, V>>() <= LINE, "keys and values are aligned to 64 bytes at most");
         assert!(Self::STRIDE.is_multiple_of(align_of::<Slot<K, V>>()));
@@ -293,6 +294,7 @@ impl<K, V> Slab<K, V> {
         // SAFETY: addresses of slots come from `address`, which derives them from their chunk's, and chunks are aligned to their
         // size: this is the chunk's first slot, which is initialised (5).
         let number = unsafe { (*head).hash() };
+        #[expect(clippy::cast_possible_truncation, reason = "a chunk has fewer slots")]
         let id = number * Self::PER_CHUNK + (offset / Self::STRIDE) as u32;
         debug_assert!(ptr::eq(self.address(id), slot), "a slot of this slab");
         id
@@ -387,8 +389,9 @@ impl<K, V> Slab<K, V> {
             // SAFETY: that many slots fit into the chunk, which nobody else knows yet.
             unsafe { Self::within(chunk, index).write(Slot::vacant()) };
         }
+        let number = u32::try_from(self.chunks.len()).expect("there are at most CHUNKS_MAX");
         // SAFETY: just written.
-        unsafe { chunk.as_ref() }.hash.store(self.chunks.len() as u32, Relaxed);
+        unsafe { chunk.as_ref() }.hash.store(number, Relaxed);
         self.spare -= 1;
         self.chunks.push(chunk);
     }

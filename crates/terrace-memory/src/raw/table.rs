@@ -58,7 +58,6 @@ pub(super) struct Place {
 }
 
 /// The places of a bucket whose tag is a given one. A place above one that really has it may be among them wrongly.
-#[derive(Clone, Copy)]
 struct Matches(u64);
 
 impl Matches {
@@ -83,7 +82,7 @@ impl Iterator for Matches {
 /// The tag of a hash: its lowest byte, which says nothing of its bucket, and never 0.
 #[inline]
 fn tag_of(hash: u32) -> u8 {
-    (hash as u8).max(1)
+    hash.to_le_bytes()[0].max(1)
 }
 
 /// How the entries of a hash go on from a full bucket.
@@ -156,33 +155,47 @@ impl<T> Table<T> {
     }
 
     /// Shows pointers of entries that may have this hash, until one `is_it`. For readers and writers.
+    #[expect(clippy::inline_always, reason = "it is most of a hit, and knows the key's type only there")]
     #[inline(always)]
-    pub(super) fn search(
+    pub(super) fn search(&self, hash: u32, mut is_it: impl FnMut(*mut T) -> bool) -> Option<(Place, *mut T)> {
+        let home = self.home(hash);
+        let bucket = &self.buckets[home];
+        let word = bucket.word.load(Ordering::Acquire);
+        for index in Matches::of(word, tag_of(hash)) {
+            let found = bucket.places[index].load(Ordering::Acquire);
+            if !found.is_null() && is_it(found) {
+                return Some((Place { bucket: home, index }, found));
+            }
+        }
+        let path = Path::of(hash);
+        if path.count(word) == 0 { None } else { self.search_on(hash, home, path, is_it) }
+    }
+
+    /// Goes on from a home that was full.
+    #[inline(never)]
+    fn search_on(
         &self,
         hash: u32,
+        home: usize,
+        path: Path,
         mut is_it: impl FnMut(*mut T) -> bool,
     ) -> Option<(Place, *mut T)> {
-        let tag = tag_of(hash);
-        let home = self.home(hash);
-        let mut at = home;
-        loop {
+        let mut at = self.after(home, path);
+        while at != home {
             let bucket = &self.buckets[at];
             let word = bucket.word.load(Ordering::Acquire);
-            for index in Matches::of(word, tag) {
+            for index in Matches::of(word, tag_of(hash)) {
                 let found = bucket.places[index].load(Ordering::Acquire);
                 if !found.is_null() && is_it(found) {
                     return Some((Place { bucket: at, index }, found));
                 }
             }
-            let path = Path::of(hash);
             if path.count(word) == 0 {
                 return None;
             }
             at = self.after(at, path);
-            if at == home {
-                return None;
-            }
         }
+        None
     }
 
     /// The line that a lookup of this hash reads first.

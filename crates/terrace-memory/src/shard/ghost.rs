@@ -80,12 +80,15 @@ impl Ghost {
 
 /// The lower half of a hash; the bucket follows from the upper half.
 fn print_of(hash: u32) -> u16 {
-    (hash as u16).max(NOBODY + 1)
+    let [first, second, ..] = hash.to_le_bytes();
+    u16::from_le_bytes([first, second]).max(NOBODY + 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash;
+    use std::hash::BuildHasher;
 
     /// Hashes of the first bucket.
     fn neighbours(count: u32) -> impl Iterator<Item = u32> {
@@ -116,8 +119,7 @@ mod tests {
     #[test]
     fn strangers_are_seldom_taken_for_acquaintances() {
         let mut ghost = Ghost::new(4);
-        let hash = |key: u32| foldhash::fast::FixedState::default().hash_one(key) as u32;
-        use std::hash::BuildHasher;
+        let hash = |key: u32| hash::lower(foldhash::fast::FixedState::default().hash_one(key));
         (0..20_000).for_each(|key| ghost.remember(hash(key), 10_000));
         let mistaken = (20_000..120_000).filter(|key| ghost.recall(hash(*key))).count();
         assert!(mistaken < 20, "{mistaken} of 100,000");

@@ -23,7 +23,7 @@ use crate::builder::Policy;
 use crate::deadline::{Deadline, Timekeeper, Watch};
 use crate::dials::Dials;
 use crate::listener::RemovalCause;
-use crate::raw::{Aftermath, Contents, Entry, Guard, Id, Record, Shelf, Writer};
+use crate::raw::{Aftermath, Contents, Entry, Guard, Id, Record, Replacement, Shelf, Writer};
 use order::Order;
 use smallvec::SmallVec;
 use timers::Timers;
@@ -173,7 +173,8 @@ impl<'g, K, V> Locked<'g, K, V> {
     fn overwrite(&mut self, old: Id, new: Newcomer<K, V>) -> Result<(), Contents<K, V>> {
         let Newcomer { hash, weight, deadline, contents } = new;
         let record = Record { hash, weight: Weights::recorded(weight), deadline };
-        let (id, entry, replaced) = match self.writer.replace(old, record, contents, self.guard) {
+        let Replacement { id, entry, replaced } = match self.writer.replace(old, record, contents, self.guard)
+        {
             Ok(replaced) => replaced,
             Err(contents) => {
                 self.take(old, RemovalCause::Replaced);
@@ -326,7 +327,11 @@ impl<K, V> Locked<'_, K, V> {
             own
         });
         assert_eq!(count, self.len(), "every entry is in one list");
-        assert_eq!((0..self.end()).filter(|id| self.has(*id)).count(), count, "every live slot is an entry's");
+        assert_eq!(
+            (0..self.end()).filter(|id| self.has(*id)).count(),
+            count,
+            "every live slot is an entry's"
+        );
         assert_eq!(weight, state.weights.total(), "the weights add up");
         let timers = state.timers.validate(|id| {
             assert!(slots.is_live(id), "entry {id} is timed and live");

@@ -7,9 +7,9 @@ use super::s3fifo::S3Fifo;
 use super::weights::Weights;
 use crate::bounds::{Bound, Bounds};
 use crate::builder::Policy;
+use crate::deadline::Watch;
 use crate::dials::Dials;
 use crate::raw::{Id, Node, Slots};
-use crate::deadline::Watch;
 
 /// The order of one shard's entries.
 #[derive(Debug)]

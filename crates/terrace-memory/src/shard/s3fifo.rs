@@ -19,9 +19,9 @@ use super::ghost::Ghost;
 use super::list::List;
 use super::weights::Weights;
 use crate::bounds::{Bound, Bounds};
+use crate::deadline::Watch;
 use crate::dials::Dials;
 use crate::raw::{HITS_MAX, Id, Node, Slots};
-use crate::deadline::Watch;
 
 /// Most second chances in one eviction.
 const PATIENCE: usize = 256;

@@ -162,7 +162,10 @@ mod tests {
         let now = Watch::stopped(Moment::from_nanos(GRANULE));
         assert_eq!(timers.due(&now, 9, deadlines), None);
         assert_eq!(timers.due(&now, 10, deadlines), Some(10));
-        assert!(timers.due(&Watch::stopped(Moment::from_nanos(2 * GRANULE)), 0, deadlines).is_some(), "a finished granule needs no look");
+        assert!(
+            timers.due(&Watch::stopped(Moment::from_nanos(2 * GRANULE)), 0, deadlines).is_some(),
+            "a finished granule needs no look"
+        );
     }
 
     #[derive(Clone, Debug)]
@@ -190,9 +193,10 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Set(nanos) => {
-                        live.push(deadlines.len() as Id);
+                        let id = Id::try_from(deadlines.len()).unwrap();
+                        live.push(id);
                         deadlines.push(at(nanos));
-                        timers.set(deadlines.len() as Id - 1, at(nanos));
+                        timers.set(id, at(nanos));
                     }
                     Step::Unset(pick) if !live.is_empty() => {
                         let id = live.swap_remove(pick % live.len());
