@@ -18,20 +18,22 @@
 //! 1. **Bounds.** Never more entries than the entries bound, never more weight than the bytes bound, whichever are
 //!    set. Each shard keeps its share, so a cache of several shards (from 2,048 entries on) starts to evict when
 //!    its first shard is full, a few percent below the bound.
-//! 2. **Expiry.** A read never returns an entry at or after its deadline, and may refuse it one clock resolution early.
-//!    An expired entry leaves when it is read, when room is needed, or by [`Memory::expire`], which the owner
-//!    calls from time to time: this crate has no threads. Expired entries leave before live ones are evicted.
+//! 2. **Expiry.** A read never returns an entry at or after its deadline, and may refuse it 4 µs and one clock resolution
+//!    early. An expired entry leaves when it is read, when room is needed, or by [`Memory::expire`], which the owner
+//!    calls from time to time: this crate has no threads. Expired entries leave before live ones are evicted. A deadline
+//!    more than 36 years after the clock's start is brought forward to then.
 //! 3. **Big values.** A value that does not fit is not stored; nothing but its key's old value leaves for it.
 //! 4. **Order.** A read after an insert or a removal has returned sees its effect.
-//! 5. **The caller's code.** The removal listener and destructors run outside all locks. A panic of the caller's code
-//!    (`Hash`, `Eq`, `Clone`, `Drop`, listener, closures) leaves the cache consistent and usable.
-//! 6. **Cost.** A hit allocates nothing, takes one lock, and looks the key up by reference: any `Q` that is
-//!    [`Equivalent`](equivalent::Equivalent) to the key will do. An entry takes about 150 bytes besides its key and
-//!    value.
+//! 5. **The caller's code.** The removal listener, destructors, and closures that read or judge run outside all locks. A panic of
+//!    the caller's code (`Hash`, `Eq`, `Clone`, `Drop`, listener, closures) leaves the cache consistent and usable.
+//! 6. **Cost.** A hit takes no lock, allocates nothing, and looks the key up by reference: any `Q` that is
+//!    [`Equivalent`](equivalent::Equivalent) to the key will do. An entry takes about 42 bytes besides its key and value, and
+//!    8 more if it has a deadline. Keys as [`Text`] are in place up to 24 bytes.
+//! 7. **Leaving.** What has left is dropped when the reads that were under way have ended, by one of the next writes or by
+//!    [`Memory::expire`]; [`MemoryStats::held_back`] counts what waits.
 //!
-//! Deliberately absent: loading, tiers, serialisation, an async runtime, background threads, `unsafe`. Time comes
-//! from a [`terrace_core::Clock`]. What is inside ([quick_cache](https://crates.io/crates/quick_cache) for the default
-//! policy) shows nowhere in the interface.
+//! How it works and why is in the page `docs/engine.md` of the project. Deliberately absent: loading, tiers, serialisation, an async
+//! runtime, background threads. Time comes from a [`terrace_core::Clock`]. Unsafe code is in the module `raw` alone.
 
 mod bounds;
 mod builder;

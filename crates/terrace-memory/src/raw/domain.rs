@@ -54,6 +54,9 @@ pub(crate) struct Guard {
     not_send: PhantomData<*const ()>,
 }
 
+/// How often a writer lets others run, at most, when readers hold too much back.
+const TURNS_GIVEN: usize = 8;
+
 /// The number of a grace period.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Ticket(u64);
@@ -240,6 +243,27 @@ impl Domain {
         }
         if registry.note() {
             self.try_end(&mut registry, number);
+        }
+    }
+
+    /// Gives readers some time to leave that were interrupted while they read, and hold back what others take out. Does
+    /// nothing within a section, and gives up soon: a reader may stay as long as it likes.
+    ///
+    /// # Cost
+    /// A few system calls, if readers are slow.
+    #[cold]
+    pub(crate) fn give_way(&self) {
+        let is_inside =
+            READER.with(Cell::get).is_some_and(|own| own.sections.load(Ordering::Relaxed) & 1 == 1);
+        if is_inside {
+            return;
+        }
+        for _ in 0..TURNS_GIVEN {
+            if self.over.load(Ordering::Relaxed) >= self.wanted.load(Ordering::Relaxed) {
+                return;
+            }
+            std::thread::yield_now();
+            self.advance();
         }
     }
 

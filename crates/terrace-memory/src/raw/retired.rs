@@ -15,6 +15,9 @@ const BATCH_WEIGHT: u64 = 256 << 10;
 /// While a sealed batch waits, the domain is asked to go on each time this many more slots have come.
 const ASK_EVERY: usize = 8;
 
+/// This many batches are too much to be held back, unless a reader stays for long.
+const FAR_BEHIND_BATCHES: usize = 4;
+
 #[derive(Debug)]
 struct Batch {
     ticket: Ticket,
@@ -54,6 +57,11 @@ impl Retired {
     /// Whether more is held back than one batch.
     pub(super) const fn is_behind(&self) -> bool {
         self.slots > self.batch_slots
+    }
+
+    /// Whether so much is held back that readers must be given time to leave.
+    pub(super) const fn is_far_behind(&self) -> bool {
+        self.slots > FAR_BEHIND_BATCHES * self.batch_slots
     }
 
     /// Adds a slot that was taken out of the index. Returns whether the domain should go on.

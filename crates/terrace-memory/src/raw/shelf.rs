@@ -165,7 +165,7 @@ impl<K, V, P> Shelf<K, V, P> {
     /// Takes the lock.
     pub(crate) fn lock(&self) -> Writer<'_, K, V, P> {
         let inner = self.inner.0.lock();
-        let after = Aftermath { goes_on: false, garbage: SmallVec::new() };
+        let after = Aftermath { goes_on: false, gives_way: false, garbage: SmallVec::new() };
         Writer { inner, table: &self.table, found: Cell::new(None), after }
     }
 }
@@ -227,6 +227,7 @@ pub(crate) struct Replacement<'g, K, V> {
 #[must_use]
 pub(crate) struct Aftermath<K, V> {
     goes_on: bool,
+    gives_way: bool,
     garbage: SmallVec<[Contents<K, V>; 2]>,
 }
 
@@ -234,6 +235,9 @@ impl<K, V> Drop for Aftermath<K, V> {
     fn drop(&mut self) {
         if self.goes_on {
             domain().advance();
+        }
+        if self.gives_way {
+            domain().give_way();
         }
     }
 }
@@ -404,6 +408,7 @@ impl<'a, K, V, P> Writer<'a, K, V, P> {
         assert!(ptr::addr_eq(slab.address(id), address), "slot {id} is this shelf's");
         slab.retire(id);
         self.after.goes_on |= retired.push(slab, id, domain());
+        self.after.gives_way = retired.is_far_behind();
     }
 
     /// Makes a slot or two vacant whose readers have left, so that as many leave as come.
