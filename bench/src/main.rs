@@ -6,6 +6,8 @@
 //!
 //! Deliberately absent: what is fast enough. This measures, and says what it measured.
 
+#![forbid(unsafe_code)]
+
 mod http;
 mod l1;
 mod l2;

@@ -7,6 +7,8 @@
 //!
 //! Deliberately absent: hit ratios on recorded requests, which are the business of `terrace-bench-traces`.
 
+#![forbid(unsafe_code)]
+
 pub mod contenders;
 pub mod counts;
 pub mod maps;

@@ -1,5 +1,7 @@
 //! The program that measures and reports; see the library.
 
+#![forbid(unsafe_code)]
+
 use anyhow::Result;
 use std::process::ExitCode;
 use terrace_bench_compare::contenders::{ALL, OURS};

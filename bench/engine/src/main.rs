@@ -8,6 +8,8 @@
 //!
 //! Deliberately absent: other caches. `terrace-bench-compare` has them.
 
+#![forbid(unsafe_code)]
+
 mod arguments;
 mod expire;
 mod saved;

@@ -6,6 +6,8 @@
 //!
 //! Deliberately absent: the contenders, except ours, and what is good enough.
 
+#![forbid(unsafe_code)]
+
 pub mod keys;
 pub mod machine;
 pub mod ours;

@@ -9,6 +9,8 @@
 //!
 //! Deliberately absent: the traces. They are other people's; README.md tells the format.
 
+#![forbid(unsafe_code)]
+
 mod engines;
 mod replay;
 mod simulations;

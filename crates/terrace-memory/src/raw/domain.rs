@@ -54,8 +54,8 @@ pub(crate) struct Guard {
     not_send: PhantomData<*const ()>,
 }
 
-/// How often a writer lets others run, at most, when readers hold too much back.
-const TURNS_GIVEN: usize = 8;
+/// How often one write lets others run, at most, when readers hold too much back.
+const TURNS_MAX: usize = 64;
 
 /// The number of a grace period.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -246,19 +246,20 @@ impl Domain {
         }
     }
 
-    /// Gives readers some time to leave that were interrupted while they read, and hold back what others take out. Does
-    /// nothing within a section, and gives up soon: a reader may stay as long as it likes.
+    /// Gives readers some turns to leave that were interrupted while they read, and hold back what others take out. So the
+    /// more is held back, the slower it grows. Does nothing within a section, and gives up soon: a reader may stay as
+    /// long as it likes.
     ///
     /// # Cost
     /// A few system calls, if readers are slow.
     #[cold]
-    pub(crate) fn give_way(&self) {
+    pub(crate) fn give_way(&self, turns: usize) {
         let is_inside =
             READER.with(Cell::get).is_some_and(|own| own.sections.load(Ordering::Relaxed) & 1 == 1);
         if is_inside {
             return;
         }
-        for _ in 0..TURNS_GIVEN {
+        for _ in 0..turns.min(TURNS_MAX) {
             if self.over.load(Ordering::Relaxed) >= self.wanted.load(Ordering::Relaxed) {
                 return;
             }

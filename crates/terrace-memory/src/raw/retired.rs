@@ -15,8 +15,10 @@ const BATCH_WEIGHT: u64 = 256 << 10;
 /// While a sealed batch waits, the domain is asked to go on each time this many more slots have come.
 const ASK_EVERY: usize = 8;
 
-/// This many batches are too much to be held back, unless a reader stays for long.
+/// This many batches are too much to be held back.
 const FAR_BEHIND_BATCHES: usize = 4;
+/// How many turns each of them is worth.
+const TURNS_PER_BATCH: usize = 2;
 
 #[derive(Debug)]
 struct Batch {
@@ -59,9 +61,10 @@ impl Retired {
         self.slots > self.batch_slots
     }
 
-    /// Whether so much is held back that readers must be given time to leave.
-    pub(super) const fn is_far_behind(&self) -> bool {
-        self.slots > FAR_BEHIND_BATCHES * self.batch_slots
+    /// How many turns readers should be given to leave: none, unless too much is held back.
+    pub(super) const fn turns_due(&self) -> usize {
+        let batches = self.slots / self.batch_slots;
+        if batches < FAR_BEHIND_BATCHES { 0 } else { TURNS_PER_BATCH * batches }
     }
 
     /// Adds a slot that was taken out of the index. Returns whether the domain should go on.

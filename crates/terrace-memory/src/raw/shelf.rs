@@ -165,7 +165,7 @@ impl<K, V, P> Shelf<K, V, P> {
     /// Takes the lock.
     pub(crate) fn lock(&self) -> Writer<'_, K, V, P> {
         let inner = self.inner.0.lock();
-        let after = Aftermath { goes_on: false, gives_way: false, garbage: SmallVec::new() };
+        let after = Aftermath { goes_on: false, turns_due: 0, garbage: SmallVec::new() };
         Writer { inner, table: &self.table, found: Cell::new(None), after }
     }
 }
@@ -227,7 +227,7 @@ pub(crate) struct Replacement<'g, K, V> {
 #[must_use]
 pub(crate) struct Aftermath<K, V> {
     goes_on: bool,
-    gives_way: bool,
+    turns_due: usize,
     garbage: SmallVec<[Contents<K, V>; 2]>,
 }
 
@@ -236,8 +236,8 @@ impl<K, V> Drop for Aftermath<K, V> {
         if self.goes_on {
             domain().advance();
         }
-        if self.gives_way {
-            domain().give_way();
+        if self.turns_due > 0 {
+            domain().give_way(self.turns_due);
         }
     }
 }
@@ -408,7 +408,7 @@ impl<'a, K, V, P> Writer<'a, K, V, P> {
         assert!(ptr::addr_eq(slab.address(id), address), "slot {id} is this shelf's");
         slab.retire(id);
         self.after.goes_on |= retired.push(slab, id, domain());
-        self.after.gives_way = retired.is_far_behind();
+        self.after.turns_due = retired.turns_due();
     }
 
     /// Makes a slot or two vacant whose readers have left, so that as many leave as come.
