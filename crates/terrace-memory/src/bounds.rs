@@ -88,6 +88,14 @@ impl Bounds {
     }
 }
 
+/// The bounds of a whole cache. None of the caller's code runs while they are locked.
+#[derive(Debug)]
+pub(crate) struct Overall {
+    pub(crate) of_all: Bounds,
+    /// How many calls are at evicting what no longer fits. Until they are done, a shard may have more.
+    pub(crate) shrinking: usize,
+}
+
 /// Which bound is it?
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Bound {

@@ -8,7 +8,7 @@
 //!    that the time may be, the clock's reading and its resolution.
 //! 4. What leaves is counted, told and dropped after the lock is released, in this order.
 
-use crate::bounds::Bounds;
+use crate::bounds::{Bounds, Overall};
 use crate::builder::{Builder, Policy};
 use crate::counters::{Counter, Counters};
 use crate::deadline::{Deadline, Timekeeper};
@@ -41,8 +41,7 @@ pub struct Memory<K, V> {
     pub(crate) counters: Counters,
     pub(crate) sampler: Sampler,
     pub(crate) listener: Listener<K, V>,
-    /// The bounds of the whole. Held while they change.
-    pub(crate) bounds: Mutex<Bounds>,
+    pub(crate) bounds: Mutex<Overall>,
     /// The shard where the next background expiry starts.
     pub(crate) next_expiry: AtomicUsize,
 }
@@ -82,7 +81,7 @@ where
             counters: Counters::new(),
             sampler,
             listener,
-            bounds: Mutex::new(bounds),
+            bounds: Mutex::new(Overall { of_all: bounds, shrinking: 0 }),
             next_expiry: AtomicUsize::new(0),
         }
     }

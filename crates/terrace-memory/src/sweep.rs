@@ -249,13 +249,19 @@ where
     pub fn resize(&self, entries_max: usize, bytes_max: u64) -> Result<(), ConfigError> {
         let count = self.shards.len();
         let new = Bounds { entries: entries_max, bytes: bytes_max }.checked(count)?;
-        let mut bounds = self.bounds.lock();
-        *bounds = new;
+        {
+            let mut bounds = self.bounds.lock();
+            bounds.of_all = new;
+            bounds.shrinking += 1;
+            for (index, shard) in self.shards.iter().enumerate() {
+                self.change(shard, |shard| shard.set_bounds(new.share(index, count)));
+            }
+        }
         self.sampler.resize(new.entries_expected());
-        for (index, shard) in self.shards.iter().enumerate() {
-            self.change(shard, |shard| shard.set_bounds(new.share(index, count)));
+        for shard in &self.shards {
             while self.change(shard, |shard| shard.shrink(STEP as usize)) {}
         }
+        self.bounds.lock().shrinking -= 1;
         self.reclaim();
         Ok(())
     }

@@ -25,7 +25,7 @@ where
         for (index, shard) in self.shards.iter().enumerate() {
             let guard = enter();
             let locked = self.lock(shard, &guard);
-            locked.validate(bounds.share(index, count), |key| {
+            locked.validate(bounds.of_all.share(index, count), bounds.shrinking == 0, |key| {
                 let hash = self.hash(key);
                 std::ptr::eq(self.shard(hash), shard)
                     && shard.find(hash::lower(hash), &guard, |found| std::ptr::eq(found, key)).is_some()

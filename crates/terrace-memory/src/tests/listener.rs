@@ -102,6 +102,25 @@ fn the_listener_may_use_the_cache() {
 }
 
 #[test]
+fn the_listener_may_resize_and_validate_while_a_resize_evicts() {
+    let clock = Clock::manual();
+    for policy in POLICIES {
+        let memory = reentrant(policy, &clock, |memory, key, _, cause| {
+            assert_eq!(cause, RemovalCause::Capacity);
+            memory.validate();
+            memory.resize(if key % 2 == 0 { 5 } else { 4 }, 0).unwrap();
+        });
+        (0..10).for_each(|key| {
+            memory.insert(key, key, 1, Moment::NEVER);
+        });
+        memory.resize(6, 0).unwrap();
+        memory.validate();
+        assert!(memory.len() <= 5);
+        assert_eq!(memory.stats().listener_panics, 0);
+    }
+}
+
+#[test]
 fn a_listener_that_puts_back_whatever_is_evicted_comes_to_an_end() {
     let clock = Clock::manual();
     for policy in POLICIES {
