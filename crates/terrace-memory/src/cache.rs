@@ -18,12 +18,11 @@ use crate::listener::{Listener, RemovalCause};
 use crate::raw::{Aftermath, Entry, Guard, enter};
 use crate::shard::{self, Locked, Shard};
 use crate::stats::{MemoryStats, Tally};
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::{Mutex, RandomState};
 use equivalent::Equivalent;
-use foldhash::fast::RandomState;
-use parking_lot::Mutex;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use std::sync::atomic::AtomicUsize;
 use terrace_core::Clock;
 
 /// A bounded, concurrent, in-process cache with a deadline per entry. See the [crate](crate) for an example.

@@ -46,10 +46,15 @@ mod listener;
 #[expect(unsafe_code, reason = "reads without locks; fenced, with a proof for each block")]
 mod raw;
 mod shard;
+#[cfg(test)]
+#[cfg(terrace_shuttle)]
+#[path = "tests/shuttle.rs"]
+mod shuttle_tests;
 mod stats;
 mod sweep;
 mod sync;
 #[cfg(test)]
+#[cfg(not(any(terrace_loom, terrace_shuttle)))]
 mod tests;
 mod text;
 #[cfg(any(test, feature = "validate"))]

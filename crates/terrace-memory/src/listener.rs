@@ -9,6 +9,7 @@
 
 use crate::counters::{Counter, Counters};
 use crate::shard::Departure;
+use crate::sync::per_thread;
 use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -78,8 +79,8 @@ const fn counter_of(cause: RemovalCause) -> Counter {
 /// One level of nesting on this thread, left when dropped.
 struct Level;
 
-thread_local! {
-    static DEPTH: Cell<u32> = const { Cell::new(0) };
+per_thread! {
+    static DEPTH: Cell<u32> = Cell::new(0);
 }
 
 impl Level {

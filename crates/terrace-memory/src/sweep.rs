@@ -15,10 +15,10 @@ use crate::cache::Memory;
 use crate::listener::RemovalCause;
 use crate::raw::{Entry, Guard, Id, enter};
 use crate::shard::Shard;
+use crate::sync::atomic::Ordering;
 use smallvec::SmallVec;
 use std::hash::Hash;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 
 /// Most entries that a walk or an expiry handles under one lock.
 pub(crate) const STEP: u32 = 128;

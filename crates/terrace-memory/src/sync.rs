@@ -1,12 +1,14 @@
-//! Locks, atomics and statics: the machine's own, or a model checker's.
+//! Locks, atomics, statics and chance: the machine's own, or a model checker's.
 //!
 //! `--cfg terrace_loom` and `--cfg terrace_shuttle` put in place of each what the checker of that name can steer. All
 //! concurrent code of this crate takes its primitives from here.
 
 #[cfg(not(any(terrace_loom, terrace_shuttle)))]
 mod machine {
+    pub(crate) use foldhash::fast::RandomState;
     pub(crate) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::sync::atomic;
+    pub(crate) use std::thread::yield_now;
 
     /// Declares values of each thread's own, without a destructor and without a check on access.
     macro_rules! per_thread {
@@ -30,6 +32,10 @@ mod checker {
     #[cfg(terrace_shuttle)]
     use shuttle as model;
 
+    use std::sync::{PoisonError, TryLockError};
+
+    /// Always the same, so that a schedule can be run again.
+    pub(crate) use foldhash::fast::FixedState as RandomState;
     pub(crate) use model::sync::MutexGuard;
     pub(crate) use model::sync::atomic;
 
@@ -43,11 +49,15 @@ mod checker {
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
         }
 
         pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-            self.0.try_lock().ok()
+            match self.0.try_lock() {
+                Ok(guard) => Some(guard),
+                Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => None,
+            }
         }
     }
 
@@ -64,6 +74,7 @@ mod checker {
     }
 
     pub(crate) use model::lazy_static as model_lazy_static;
+    pub(crate) use model::thread::yield_now;
     pub(crate) use model::thread_local as model_thread_local;
     pub(crate) use {global, per_thread};
 }
@@ -72,3 +83,40 @@ mod checker {
 pub(crate) use checker::*;
 #[cfg(not(any(terrace_loom, terrace_shuttle)))]
 pub(crate) use machine::*;
+
+/// Part of what is shared and freed some day: lets loom report whoever uses it after, or without an order to, its end.
+/// Elsewhere it is nothing.
+#[derive(Debug)]
+pub(crate) struct Lifetime(#[cfg(terrace_loom)] loom::cell::UnsafeCell<()>);
+
+#[cfg(not(terrace_loom))]
+impl Lifetime {
+    pub(crate) const fn new() -> Self {
+        Self()
+    }
+
+    #[inline]
+    #[expect(clippy::unused_self, reason = "nobody here wants to know")]
+    pub(crate) const fn in_use(&self) {}
+}
+
+#[cfg(terrace_loom)]
+impl Lifetime {
+    pub(crate) fn new() -> Self {
+        Self(loom::cell::UnsafeCell::new(()))
+    }
+
+    pub(crate) fn in_use(&self) {
+        self.0.with(|_| ());
+    }
+}
+
+#[cfg(terrace_loom)]
+impl Drop for Lifetime {
+    fn drop(&mut self) {
+        // A second panic would hide the first.
+        if !std::thread::panicking() {
+            self.0.with_mut(|_| ());
+        }
+    }
+}

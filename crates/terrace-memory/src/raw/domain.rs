@@ -4,15 +4,17 @@
 //! writer takes an entry out of the index, and may use its memory again once every section that was open at that time
 //! has ended. No reader waits for anybody, and writes to no cache line but its own thread's.
 //!
-//! 1. Each thread has a [`Reader`], whose counter is odd while it is in a section. Only its thread writes it.
+//! 1. Each thread has a [`Reader`], whose counter says how many sections it is in, one in the other, and how many times it
+//!    has left them all. Only its thread writes it.
 //! 2. Grace periods are numbered. Period `n` begins by storing `begun = n`, then takes a barrier, then notes which
-//!    counters are odd. It is over when each of these has changed.
+//!    readers are in a section. It is over when each of these has left once.
 //! 3. **What was taken out before [`Domain::ticket`] returned `n` is unreachable once period `n` is over.** The ticket
 //!    takes a barrier and then reads `begun = n - 1`, so its barrier comes before period `n`'s. A reader's barrier
-//!    stands between its counter and its first look. If it comes before the period's, the period sees an odd counter,
+//!    stands between its counter and its first look. If it comes before the period's, the period sees a section open,
 //!    and waits. If it comes after, it comes after the ticket's too, and the reader finds the entry gone.
 //! 4. A section that ends stores its counter with release, and whoever sees the period over does so with acquire: all
-//!    that the reader did comes before what is done to the memory afterwards.
+//!    that the reader did comes before what is done to the memory afterwards. A section that begins stores it with release
+//!    too: the period may see that one first, and learns by it that the one before has ended.
 //!
 //! The reader's barrier would cost more than the whole lookup. Where the kernel can run a barrier on all processors that
 //! run this process (Linux: `membarrier`), the period's barrier does it for everybody, and a reader only keeps
@@ -26,15 +28,19 @@
 //! barrier; `membarrier(2)`.
 
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use crate::sync::{Mutex, global, per_thread};
+use crate::sync::{Mutex, global, per_thread, yield_now};
 use std::cell::Cell;
 use std::marker::PhantomData;
+
+/// How many bits of a reader's counter count the sections that are open: more than can ever be leaked.
+const DEPTH_BITS: u32 = 32;
+const DEPTH: u64 = (1 << DEPTH_BITS) - 1;
 
 /// What every thread that reads has, on cache lines of its own (two, since processors fetch them in pairs).
 #[repr(align(128))]
 #[derive(Debug)]
 pub(crate) struct Reader {
-    /// Odd while the thread is in a section.
+    /// How many sections the thread is in, and above [`DEPTH_BITS`] how many times it has left them all.
     sections: AtomicU64,
     /// Whether the thread must take its barrier itself.
     fences: bool,
@@ -44,12 +50,10 @@ pub(crate) struct Reader {
     is_taken: AtomicBool,
 }
 
-/// A section of this thread, open until it is dropped. Sections nest.
+/// A section of this thread, open until it is dropped. Sections nest, and may end in any order.
 #[derive(Debug)]
 pub(crate) struct Guard {
     reader: &'static Reader,
-    /// What the counter will be when the section has ended.
-    after: u64,
     /// Only the thread itself may write its counter.
     not_send: PhantomData<*const ()>,
 }
@@ -77,7 +81,7 @@ pub(crate) struct Domain {
 struct Registry {
     barrier: Barrier,
     readers: Vec<&'static Reader>,
-    /// Sections that the newest period waits for.
+    /// Whom the newest period waits for, and how many times they had left when it began.
     awaited: Vec<(&'static Reader, u64)>,
     /// Whether the newest period has noted them.
     is_noted: bool,
@@ -145,15 +149,13 @@ fn enter_first() -> Guard {
 impl Reader {
     #[inline]
     fn enter(&'static self) -> Guard {
-        let before = self.sections.load(Ordering::Relaxed);
-        self.sections.store(before | 1, Ordering::Relaxed);
+        self.sections.store(self.sections.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
         if self.fences {
             fence(Ordering::SeqCst);
         } else {
             std::sync::atomic::compiler_fence(Ordering::SeqCst);
         }
-        let is_outermost = u64::from(before & 1 == 0);
-        Guard { reader: self, after: before.wrapping_add(is_outermost << 1), not_send: PhantomData }
+        Guard { reader: self, not_send: PhantomData }
     }
 }
 
@@ -168,7 +170,10 @@ impl Guard {
 impl Drop for Guard {
     #[inline]
     fn drop(&mut self) {
-        self.reader.sections.store(self.after, Ordering::Release);
+        let open = self.reader.sections.load(Ordering::Relaxed);
+        let is_last = u64::from(open & DEPTH == 1);
+        let after = open.wrapping_sub(1).wrapping_add(is_last << DEPTH_BITS);
+        self.reader.sections.store(after, Ordering::Release);
     }
 }
 
@@ -255,7 +260,7 @@ impl Domain {
     #[cold]
     pub(crate) fn give_way(&self, turns: usize) {
         let is_inside =
-            READER.with(Cell::get).is_some_and(|own| own.sections.load(Ordering::Relaxed) & 1 == 1);
+            READER.with(Cell::get).is_some_and(|own| own.sections.load(Ordering::Relaxed) & DEPTH != 0);
         if is_inside {
             return;
         }
@@ -263,14 +268,16 @@ impl Domain {
             if self.over.load(Ordering::Relaxed) >= self.wanted.load(Ordering::Relaxed) {
                 return;
             }
-            std::thread::yield_now();
+            yield_now();
             self.advance();
         }
     }
 
     /// Ends period `number` unless a section it waits for is still open.
     fn try_end(&self, registry: &mut Registry, number: u64) -> bool {
-        registry.awaited.retain(|(reader, section)| reader.sections.load(Ordering::Acquire) == *section);
+        registry
+            .awaited
+            .retain(|(reader, left)| reader.sections.load(Ordering::Acquire) >> DEPTH_BITS == *left);
         let ends = registry.awaited.is_empty();
         if ends {
             self.over.store(number, Ordering::Release);
@@ -294,7 +301,7 @@ impl Registry {
         let Self { readers, awaited, .. } = self;
         awaited.extend(readers.iter().filter_map(|reader| {
             let section = reader.sections.load(Ordering::Acquire);
-            (section & 1 == 1).then_some((*reader, section))
+            (section & DEPTH != 0).then_some((*reader, section >> DEPTH_BITS))
         }));
         self.is_noted = true;
         true

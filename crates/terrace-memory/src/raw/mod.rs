@@ -12,6 +12,9 @@
 //! used wrongly (then a cache forgets, or counts wrongly, or panics), but not unsoundly.
 
 mod domain;
+#[cfg(test)]
+#[cfg(terrace_loom)]
+mod loom_tests;
 mod retired;
 mod shelf;
 mod slab;

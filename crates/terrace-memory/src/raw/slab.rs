@@ -32,7 +32,7 @@ pub(crate) const NONE: Id = u32::MAX;
 pub(crate) const HITS_MAX: u8 = 3;
 
 /// A chunk has at least this many bytes, and room for 15 entries.
-const CHUNK_BYTES_MIN: usize = 16 << 10;
+const CHUNK_BYTES_MIN: usize = if cfg!(any(terrace_loom, terrace_shuttle)) { 1 << 10 } else { 16 << 10 };
 /// Most chunks that are asked for at once.
 const CHUNKS_AT_ONCE_MAX: usize = 64;
 const LINE: usize = 64;

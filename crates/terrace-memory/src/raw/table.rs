@@ -21,6 +21,7 @@
 //!
 //! Nothing here follows a pointer, so nothing here can be unsound: what is stored comes back, that is all.
 
+use crate::sync::Lifetime;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::ptr;
 
@@ -48,6 +49,7 @@ struct Bucket<T> {
 #[derive(Debug)]
 pub(super) struct Table<T> {
     buckets: Box<[Bucket<T>]>,
+    lifetime: Lifetime,
 }
 
 /// Where an entry is in its table.
@@ -126,7 +128,8 @@ impl<T> Bucket<T> {
 impl<T> Table<T> {
     /// An empty table of this many buckets, or one more.
     pub(super) fn with_buckets(buckets: usize) -> Self {
-        Self { buckets: (0..buckets | 1).map(|_| Bucket::new()).collect() }
+        let buckets = (0..buckets | 1).map(|_| Bucket::new()).collect();
+        Self { buckets, lifetime: Lifetime::new() }
     }
 
     /// How many buckets hold this many entries.
@@ -158,6 +161,7 @@ impl<T> Table<T> {
     #[expect(clippy::inline_always, reason = "it is most of a hit, and knows the key's type only there")]
     #[inline(always)]
     pub(super) fn search(&self, hash: u32, mut is_it: impl FnMut(*mut T) -> bool) -> Option<(Place, *mut T)> {
+        self.lifetime.in_use();
         let home = self.home(hash);
         let bucket = &self.buckets[home];
         let word = bucket.word.load(Ordering::Acquire);
