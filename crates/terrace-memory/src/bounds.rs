@@ -64,6 +64,20 @@ impl Bounds {
         (entries as u64 > entries_max).then_some(Bound::Entries)
     }
 
+    /// Whether so many entries of so much weight together use half of either bound.
+    pub(crate) fn are_half_used(self, entries: usize, bytes: u128) -> bool {
+        let of_entries = self.entries != 0 && entries >= self.entries / 2;
+        of_entries || (self.bytes != 0 && bytes >= u128::from(self.bytes / 2))
+    }
+
+    /// These bounds, or as much more as is held.
+    pub(crate) fn or_held(self, entries: usize, bytes: u128) -> Self {
+        Self {
+            entries: if self.entries == 0 { 0 } else { self.entries.max(entries) },
+            bytes: if self.bytes == 0 { 0 } else { self.bytes.max(u64::try_from(bytes).unwrap_or(u64::MAX)) },
+        }
+    }
+
     /// Whether an entry of this weight can be held at all.
     pub(crate) const fn admit(self, bytes: u64) -> bool {
         self.bytes == 0 || bytes <= self.bytes

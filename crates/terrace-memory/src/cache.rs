@@ -18,7 +18,7 @@ use crate::listener::{Listener, RemovalCause};
 use crate::raw::{Aftermath, Entry, Guard, enter};
 use crate::shard::{self, Locked, Shard};
 use crate::stats::{MemoryStats, Tally};
-use crate::sync::atomic::AtomicUsize;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, RandomState};
 use equivalent::Equivalent;
 use std::fmt;
@@ -41,6 +41,8 @@ pub struct Memory<K, V> {
     pub(crate) sampler: Sampler,
     pub(crate) listener: Listener<K, V>,
     pub(crate) bounds: Mutex<Overall>,
+    /// How often something was evicted before the sampler was awake.
+    evictions_asleep: AtomicUsize,
     /// The shard where the next background expiry starts.
     pub(crate) next_expiry: AtomicUsize,
 }
@@ -81,6 +83,7 @@ where
             sampler,
             listener,
             bounds: Mutex::new(Overall { of_all: bounds, shrinking: 0 }),
+            evictions_asleep: AtomicUsize::new(0),
             next_expiry: AtomicUsize::new(0),
         }
     }
@@ -227,6 +230,36 @@ where
         (!self.has_expired(entry)).then(|| read(entry.value()))
     }
 
+    /// [`Memory::peek`], after every write of the key that has begun to change something.
+    ///
+    /// Other reads take no lock, so while an [`Memory::insert_if`] is at work they may still find what was there before,
+    /// although its condition has run. Whoever acts on what a condition does needs this one: it waits for the write.
+    ///
+    /// # Cost
+    /// As [`Memory::peek`], and the lock of the key's shard.
+    ///
+    /// # Examples
+    /// ```
+    /// use terrace_core::Moment;
+    /// use terrace_memory::Memory;
+    /// let memory = Memory::<u64, u32>::builder().build()?;
+    /// memory.insert(1, 10, 4, Moment::NEVER);
+    /// assert_eq!(memory.peek_in_order(&1), Some(10));
+    /// # Ok::<(), terrace_memory::ConfigError>(())
+    /// ```
+    pub fn peek_in_order<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let hash = self.hash(key);
+        let guard = enter();
+        let shard = self.lock(self.shard(hash), &guard);
+        let found = shard.find(hash::lower(hash), |found| key.equivalent(found));
+        let entry = found.filter(|id| !shard.has_expired(*id)).map(|id| shard.entry(id))?;
+        drop(shard);
+        Some(entry.value().clone())
+    }
+
     /// How many entries are held. Expired ones count until they leave.
     ///
     /// # Cost
@@ -344,18 +377,24 @@ where
         if !departures.is_empty() {
             self.listener.tell(&departures, &self.counters, guard.thread());
             let evicts = departures.iter().any(|departure| departure.cause == RemovalCause::Capacity);
-            if evicts && self.sampler.is_asleep() {
+            if evicts && self.policy == Policy::Default && self.sampler.is_asleep() {
                 self.wake();
             }
         }
         (result, aftermath)
     }
 
-    /// The cache is full for the first time: begins to sample.
+    /// A shard is full: begins to sample, if the cache is. It is asked at the first, second, fourth, … eviction.
     #[cold]
     fn wake(&self) {
-        self.sampler.resize(self.len());
-        self.sampler.wake();
+        if (self.evictions_asleep.fetch_add(1, Ordering::Relaxed) + 1).is_power_of_two() {
+            let tally = self.tally();
+            let bounds = self.bounds.lock().of_all;
+            if bounds.are_half_used(tally.entries, tally.weight) {
+                self.sampler.resize(tally.entries);
+                self.sampler.wake();
+            }
+        }
     }
 
     #[inline]

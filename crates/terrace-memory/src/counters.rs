@@ -78,7 +78,9 @@ impl Counters {
     }
 
     pub(crate) fn sum(&self, counter: Counter) -> u64 {
-        self.total(counter).wrapping_sub(self.before[counter as usize].load(Relaxed))
+        let since = self.total(counter).wrapping_sub(self.before[counter as usize].load(Relaxed));
+        // A reset meanwhile may have noted more than this sum has seen.
+        if since.cast_signed() < 0 { 0 } else { since }
     }
 
     fn total(&self, counter: Counter) -> u64 {

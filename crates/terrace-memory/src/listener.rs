@@ -54,7 +54,9 @@ impl<K, V> Listener<K, V> {
         };
         for Departure { entry, cause } in departures {
             let tell = || listener(entry.key(), entry.value(), *cause);
-            if catch_unwind(AssertUnwindSafe(tell)).is_err() {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(tell)) {
+                // Even to drop what it panicked with is the caller's code.
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
                 counters.add(thread, Counter::ListenerPanics, 1);
             }
         }

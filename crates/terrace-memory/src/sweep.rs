@@ -9,12 +9,13 @@
 //! 3. Background expiry costs what it removes, and one lock per shard: it never scans live entries.
 //! 4. No operation holds a lock for more than [`STEP`] entries.
 
-use crate::bounds::Bounds;
+use crate::bounds::{Bounds, Overall};
 use crate::builder::ConfigError;
 use crate::cache::Memory;
 use crate::listener::RemovalCause;
 use crate::raw::{Entry, Guard, Id, enter};
 use crate::shard::Shard;
+use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
 use smallvec::SmallVec;
 use std::hash::Hash;
@@ -76,6 +77,9 @@ where
         }
         let more = removed == budget && self.shards.iter().any(|shard| self.is_due(shard));
         self.reclaim();
+        if !self.sampler.is_asleep() && self.bounds.lock().of_all.bytes != 0 {
+            self.sampler.resize(self.len());
+        }
         Expired { removed, more }
     }
 
@@ -144,7 +148,7 @@ where
             let end = self.lock(shard, &enter()).end();
             for from in (0..end).step_by(STEP as usize) {
                 let guard = enter();
-                show(shard, self.step(shard, &guard, from..end.min(from + STEP)));
+                show(shard, self.step(shard, &guard, from..end.min(from.saturating_add(STEP))));
             }
         }
     }
@@ -249,21 +253,41 @@ where
     pub fn resize(&self, entries_max: usize, bytes_max: u64) -> Result<(), ConfigError> {
         let count = self.shards.len();
         let new = Bounds { entries: entries_max, bytes: bytes_max }.checked(count)?;
-        {
-            let mut bounds = self.bounds.lock();
-            bounds.of_all = new;
-            bounds.shrinking += 1;
+        self.bounds.lock().of_all = new;
+        let _shrinking = Shrinking::new(&self.bounds);
+        let mut goal = new;
+        loop {
             for (index, shard) in self.shards.iter().enumerate() {
-                self.change(shard, |shard| shard.set_bounds(new.share(index, count)));
+                let share = goal.share(index, count);
+                while self.change(shard, |shard| shard.approach(share, STEP as usize, self.sampler.dials())) {
+                }
             }
+            // Of calls at the same time, the bounds of the last to begin are everybody's goal in the end.
+            let newest = self.bounds.lock().of_all;
+            if newest == goal {
+                break;
+            }
+            goal = newest;
         }
-        self.sampler.resize(new.entries_expected());
-        for shard in &self.shards {
-            while self.change(shard, |shard| shard.shrink(STEP as usize)) {}
-        }
-        self.bounds.lock().shrinking -= 1;
+        self.sampler.resize(if goal.bytes == 0 { goal.entries } else { self.len() });
         self.reclaim();
         Ok(())
+    }
+}
+
+/// A call that is at evicting what no longer fits.
+struct Shrinking<'a>(&'a Mutex<Overall>);
+
+impl<'a> Shrinking<'a> {
+    fn new(bounds: &'a Mutex<Overall>) -> Self {
+        bounds.lock().shrinking += 1;
+        Self(bounds)
+    }
+}
+
+impl Drop for Shrinking<'_> {
+    fn drop(&mut self) {
+        self.0.lock().shrinking -= 1;
     }
 }
 

@@ -96,15 +96,15 @@ where
         condition: impl FnOnce(Option<&V>) -> bool,
     ) -> Insertion {
         let hash = self.hash(&key);
-        let new = Newcomer {
+        let mut new = Some(Newcomer {
             hash: hash::lower(hash),
             weight: weight_bytes,
             deadline: Deadline::of(deadline),
             contents: Contents { key, value },
-        };
+        });
         let guard = enter();
         self.shard(hash).prefetch(hash::lower(hash), &guard);
-        let insert = |shard: &mut Locked<'_, K, V>| self.settle(shard, new, condition);
+        let insert = |shard: &mut Locked<'_, K, V>| self.settle(shard, &mut new, condition);
         let ((insertion, returned), aftermath) = self.change_within(self.shard(hash), &guard, insert);
         match insertion {
             Insertion::Stored => self.counters.add(guard.thread(), Counter::Inserts, 1),
@@ -113,29 +113,32 @@ where
         }
         drop(guard);
         drop(aftermath);
-        drop(returned);
+        drop((returned, new));
         insertion
     }
 
-    /// Inserts into a locked shard. What is not stored comes back, to be dropped after the lock is released.
+    /// Inserts into a locked shard. What is not stored comes back or stays where it is, also if the caller's code panics, to be
+    /// dropped after the lock is released.
     fn settle(
         &self,
         shard: &mut Locked<'_, K, V>,
-        new: Newcomer<K, V>,
+        newcomer: &mut Option<Newcomer<K, V>>,
         condition: impl FnOnce(Option<&V>) -> bool,
     ) -> (Insertion, Option<Contents<K, V>>) {
+        let Some(new) = newcomer else { return (Insertion::Declined, None) };
         shard.prefetch_eviction();
         let present = shard.find(new.hash, |found| *found == new.contents.key);
         let live = present.filter(|id| !shard.has_expired(*id));
         if !condition(live.map(|id| shard.entry(id).value())) {
-            return (Insertion::Declined, Some(new.contents));
+            return (Insertion::Declined, None);
         }
         if new.deadline != Deadline::NEVER && new.deadline.has_passed(self.timekeeper.latest()) {
             if let Some(id) = present {
                 shard.take(id, RemovalCause::Explicit);
             }
-            return (Insertion::Expired, Some(new.contents));
+            return (Insertion::Expired, None);
         }
+        let Some(new) = newcomer.take() else { return (Insertion::Declined, None) };
         match shard.insert(new, present, self.sampler.dials()) {
             Ok(()) => (Insertion::Stored, None),
             Err(contents) => (Insertion::Rejected, Some(contents)),

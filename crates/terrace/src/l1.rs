@@ -117,6 +117,13 @@ impl L1 {
         self.memory.get_with(&key, read)
     }
 
+    /// Reads a fresh copy, after every change of the key that has voided tickets. Who took a ticket looks once more in this way:
+    /// a change voids tickets and then replaces the copy, in one step under the engine's lock, and a look without the
+    /// lock might fall in between, find the old state, and load under a valid ticket.
+    pub(crate) fn peek_in_order(&self, key: KeyRef<'_>) -> Option<Resident> {
+        self.memory.peek_in_order(&key)
+    }
+
     /// Reads a fresh copy without counting the access.
     pub(crate) fn peek(&self, key: KeyRef<'_>) -> Option<Resident> {
         self.memory.peek(&key)
@@ -290,6 +297,8 @@ pub(crate) const UNANCHORED_TTL_MAX: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc;
+    use std::thread;
 
     fn l1() -> L1 {
         let tickets = Arc::new(Tickets::new());
@@ -345,5 +354,30 @@ mod tests {
         assert_eq!(l1.peek(NAME).map(|there| there.version), Some(3.into()));
         assert!(!l1.replace(0, &key(), Some(copy(2))), "it has to try again with a greater one");
         assert_eq!(l1.peek(NAME).map(|there| there.version), Some(3.into()));
+    }
+
+    #[test]
+    fn who_looks_in_order_waits_for_a_change_that_has_voided_tickets() {
+        let l1 = l1();
+        l1.keep(0, &key(), l1.tickets.take(NAME), copy(1));
+        let (voided, is_voided) = mpsc::channel();
+        let (go, may_go) = mpsc::channel();
+        thread::scope(|scope| {
+            let l1 = &l1;
+            scope.spawn(move || {
+                l1.insert_if(0, &key(), copy(2), |_| {
+                    l1.tickets.void(NAME);
+                    voided.send(()).expect("somebody waits");
+                    may_go.recv().is_ok()
+                })
+            });
+            is_voided.recv().expect("the change begins");
+            let ticket = l1.tickets.take(NAME);
+            assert_eq!(l1.peek(NAME).map(|there| there.version), Some(1.into()), "others do not wait");
+            let late = scope.spawn(move || l1.peek_in_order(NAME).map(|there| there.version));
+            go.send(()).expect("the change waits");
+            assert_eq!(late.join().expect("no panic"), Some(2.into()));
+            assert!(l1.tickets.is_valid(ticket), "so a load must not begin under it");
+        });
     }
 }

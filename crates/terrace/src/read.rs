@@ -149,7 +149,7 @@ impl View {
     /// A fresh copy that came between a caller's look and its ticket. A write without L2 has no other witness: a load
     /// that began then must not replace it.
     fn look_again(&self, text: &str) -> Option<Found> {
-        Some(Found { resident: self.l1()?.peek(self.name(text))?, tier: Tier::L1, encoded: None })
+        Some(Found { resident: self.l1()?.peek_in_order(self.name(text))?, tier: Tier::L1, encoded: None })
     }
 
     /// A fresh value in L2.

@@ -31,6 +31,7 @@ pub(super) struct Retired {
     head: Id,
     tail: Id,
     slots: usize,
+    weight: u64,
     sealed: VecDeque<Batch>,
     /// Slots, and their weight, after the last sealed batch.
     open: usize,
@@ -44,6 +45,7 @@ impl Retired {
             head: NONE,
             tail: NONE,
             slots: 0,
+            weight: 0,
             sealed: VecDeque::new(),
             open: 0,
             open_weight: 0,
@@ -58,13 +60,15 @@ impl Retired {
 
     /// Whether more is held back than one batch.
     pub(super) const fn is_behind(&self) -> bool {
-        self.slots > self.batch_slots
+        self.slots > self.batch_slots || self.weight > BATCH_WEIGHT
     }
 
-    /// How many turns readers should be given to leave: none, unless too much is held back.
-    pub(super) const fn turns_due(&self) -> usize {
-        let batches = self.slots / self.batch_slots;
-        if batches < FAR_BEHIND_BATCHES { 0 } else { TURNS_PER_BATCH * batches }
+    /// How many turns readers should be given to leave: none, unless they hold too much back.
+    pub(super) fn turns_due(&self, domain: &Domain) -> usize {
+        let by_weight = usize::try_from(self.weight / BATCH_WEIGHT).unwrap_or(usize::MAX);
+        let batches = (self.slots / self.batch_slots).max(by_weight);
+        let waits = || self.sealed.front().is_some_and(|batch| !domain.is_over(batch.ticket));
+        if batches < FAR_BEHIND_BATCHES || !waits() { 0 } else { batches.saturating_mul(TURNS_PER_BATCH) }
     }
 
     /// Adds a slot that was taken out of the index. Returns whether the domain should go on.
@@ -81,6 +85,7 @@ impl Retired {
         self.slots += 1;
         self.open += 1;
         self.open_weight += u64::from(slot.weight());
+        self.weight += u64::from(slot.weight());
         if self.open >= self.batch_slots || self.open_weight >= BATCH_WEIGHT {
             self.seal(domain);
             return true;
@@ -89,9 +94,9 @@ impl Retired {
         waits && self.open.is_multiple_of(ASK_EVERY)
     }
 
-    /// The slot that is the next to leave.
-    pub(super) fn first(&self) -> Option<Id> {
-        (self.head != NONE).then_some(self.head)
+    /// The slot that is the next to leave, if nobody can see it any more.
+    pub(super) fn first_unseen(&self, domain: &Domain) -> Option<Id> {
+        self.sealed.front().filter(|batch| domain.is_over(batch.ticket)).map(|_| self.head)
     }
 
     /// Seals the open batch, if it is not empty.
@@ -111,7 +116,9 @@ impl Retired {
             self.sealed.pop_front();
         }
         let id = self.head;
-        self.head = slab.slot(id).next();
+        let slot = slab.slot(id);
+        self.weight -= u64::from(slot.weight());
+        self.head = slot.next();
         if self.head == NONE {
             self.tail = NONE;
         }

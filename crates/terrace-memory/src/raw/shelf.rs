@@ -33,6 +33,8 @@ const BATCH_PART: usize = 32;
 const BATCH_MIN: usize = 8;
 /// and not more.
 const BATCH_MAX: usize = 256;
+/// How many slots a write makes vacant while more than a batch is held back.
+const CATCHING_UP: usize = 8;
 
 /// One shard.
 #[repr(align(128))]
@@ -110,14 +112,15 @@ impl<'g, K, V> Entry<'g, K, V> {
 }
 
 impl<K, V, P> Shelf<K, V, P> {
-    /// An empty shelf for about this many entries; 0 if nobody knows.
-    pub(crate) fn new(expected: usize, policy: P) -> Self {
+    /// An empty shelf for about this many entries. If they are `likely` only, nothing is sized by them that could be too large.
+    pub(crate) fn new(likely: usize, is_certain: bool, policy: P) -> Self {
+        let expected = if is_certain { likely } else { 0 };
         let buckets_expected = if expected == 0 { 1 } else { Table::<Slot<K, V>>::buckets_for(expected) };
         let mut buckets = buckets_expected;
         while buckets > 16 {
             buckets = buckets.div_ceil(2);
         }
-        let batch = (expected / BATCH_PART).clamp(BATCH_MIN, BATCH_MAX);
+        let batch = (likely / BATCH_PART).clamp(BATCH_MIN, BATCH_MAX);
         let inner = Inner {
             slab: Slab::new(expected + 2 * batch),
             retired: Retired::new(batch),
@@ -311,7 +314,9 @@ impl<'a, K, V, P> Writer<'a, K, V, P> {
     pub(crate) fn find(&self, hash: u32, mut is_it: impl FnMut(&K) -> bool) -> Option<Id> {
         let (place, slot) = self.table().search(hash, |slot| {
             // SAFETY: a pointer in the table is a live slot's (1), and the lock keeps it there.
-            is_it(unsafe { &(*(*slot).contents()).key })
+            let slot = unsafe { &*slot };
+            // SAFETY: as above, so its contents are there.
+            slot.hash() == hash && is_it(unsafe { &(*slot.contents()).key })
         })?;
         self.found.set(Some(place));
         Some(self.inner.slab.id_of(slot))
@@ -408,14 +413,17 @@ impl<'a, K, V, P> Writer<'a, K, V, P> {
         assert!(ptr::addr_eq(slab.address(id), address), "slot {id} is this shelf's");
         slab.retire(id);
         self.after.goes_on |= retired.push(slab, id, domain());
-        self.after.turns_due = retired.turns_due();
+        self.after.turns_due = retired.turns_due(domain());
     }
 
-    /// Makes a slot or two vacant whose readers have left, so that as many leave as come.
+    /// Makes a slot vacant whose readers have left, or a few more: so as many leave as come, and a backlog shrinks.
     fn reclaim_for_one(&mut self) {
         self.reclaim();
         if self.inner.retired.is_behind() {
-            self.reclaim();
+            self.reclaim_some(CATCHING_UP);
+        }
+        if !self.inner.tables.is_empty() {
+            self.free_tables(domain());
         }
     }
 
@@ -435,7 +443,7 @@ impl<'a, K, V, P> Writer<'a, K, V, P> {
     fn reclaim(&mut self) -> bool {
         let Inner { slab, retired, .. } = &mut *self.inner;
         let Some(id) = retired.pop(slab, domain()) else { return false };
-        if let Some(next) = retired.first() {
+        if let Some(next) = retired.first_unseen(domain()) {
             slab.prefetch_drop(next);
         }
         // SAFETY: the slot was retired after it had left the table, and the grace period of a ticket taken later is over (2).

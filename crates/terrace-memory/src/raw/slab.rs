@@ -342,7 +342,8 @@ impl<K, V> Slab<K, V> {
         contents
     }
 
-    /// Begins to fetch what dropping a retired slot's value will need, and the slot retired after it.
+    /// Begins to fetch what dropping a retired slot's value will need, and the slot retired after it. Nobody may see the slot any
+    /// more, else this would race with what its readers do to the value.
     pub(super) fn prefetch_drop(&self, id: Id) {
         let slot = self.slot(id);
         assert_eq!(Self::state_of(slot), State::Retired as u8, "slot {id} was retired");

@@ -18,7 +18,7 @@ mod s3fifo;
 mod timers;
 mod weights;
 
-use crate::bounds::Bounds;
+use crate::bounds::{Bound, Bounds};
 use crate::builder::Policy;
 use crate::deadline::{Deadline, Timekeeper, Watch};
 use crate::dials::Dials;
@@ -49,7 +49,11 @@ pub(crate) struct State {
 /// An empty shard.
 pub(crate) fn empty<K, V>(policy: Policy, bounds: Bounds, dials: Dials) -> Shard<K, V> {
     let order = Order::new(policy, dials);
-    Shelf::new(bounds.entries, State { bounds, order, timers: Timers::new(), weights: Weights::new() })
+    Shelf::new(
+        bounds.entries_expected(),
+        bounds.entries != 0,
+        State { bounds, order, timers: Timers::new(), weights: Weights::new() },
+    )
 }
 
 /// What is to be inserted.
@@ -149,11 +153,10 @@ impl<'g, K, V> Locked<'g, K, V> {
         if let Some(old) = present.take_if(|old| self.has_expired(*old)) {
             self.take(old, RemovalCause::Expired);
         }
-        if let Some(old) = present {
-            if self.has_room_in_place_of(old, new.weight) {
-                return self.overwrite(old, new);
-            }
-            self.take(old, RemovalCause::Replaced);
+        if let Some(old) = present
+            && self.make_room_in_place_of(old, new.weight, dials)
+        {
+            return self.overwrite(old, new);
         }
         self.make_room(new.weight, dials);
         self.add(new)
@@ -194,36 +197,56 @@ impl<'g, K, V> Locked<'g, K, V> {
         Ok(())
     }
 
-    fn has_room_in_place_of(&self, old: Id, weight: u64) -> bool {
-        let state = self.writer.policy();
-        let freed = u128::from(state.weights.of(self.writer.slots().node(old)));
-        state.bounds.pressed(0, state.weights.total() - freed + u128::from(weight)).is_none()
+    /// Lets others leave until a value of this weight fits in place of `old`. Returns whether `old` is still there: it may be
+    /// the one whose turn it is.
+    fn make_room_in_place_of(&mut self, old: Id, weight: u64, dials: Dials) -> bool {
+        loop {
+            let state = self.writer.policy();
+            let freed = u128::from(state.weights.of(self.writer.slots().node(old)));
+            let Some(pressed) = state.bounds.pressed(0, state.weights.total() - freed + u128::from(weight))
+            else {
+                return true;
+            };
+            match self.let_one_leave(pressed, dials, RemovalCause::Replaced, Some(old)) {
+                Some(id) if id != old => {}
+                _ => return false,
+            }
+        }
     }
 
     /// Lets expired entries leave, then live ones, until there is room for one more of this weight.
     fn make_room(&mut self, weight: u64, dials: Dials) {
         loop {
-            let len = self.writer.len();
-            let (state, slots) = self.writer.parts();
-            let Some(pressed) = state.bounds.pressed(len + 1, state.weights.total() + u128::from(weight))
-            else {
+            let state = self.writer.policy();
+            let total = state.weights.total() + u128::from(weight);
+            let Some(pressed) = state.bounds.pressed(self.writer.len() + 1, total) else { return };
+            if self.let_one_leave(pressed, dials, RemovalCause::Capacity, None).is_none() {
                 return;
-            };
-            let deadline_of = |id| slots.at(id).deadline();
-            if let Some(id) = state.timers.due(&self.watch, PATIENCE_INSERTING, deadline_of) {
-                self.take(id, RemovalCause::Expired);
-                continue;
             }
-            let State { bounds, order, weights, timers } = state;
-            order.set_dials(dials);
-            let Some((node, weight)) = order.evict(slots, weights, *bounds, pressed, &self.watch) else {
-                return;
-            };
-            let id = node.id;
-            timers.unset(id, node.slot.deadline());
-            weights.remove(node, weight);
-            self.part(id, RemovalCause::Capacity);
         }
+    }
+
+    /// Lets one entry leave: one that has expired, or whose turn it is. If that is `special`, it leaves for `its_cause`.
+    fn let_one_leave(
+        &mut self,
+        pressed: Bound,
+        dials: Dials,
+        its_cause: RemovalCause,
+        special: Option<Id>,
+    ) -> Option<Id> {
+        let (State { bounds, order, weights, timers }, slots) = self.writer.parts();
+        let deadline_of = |id| slots.at(id).deadline();
+        if let Some(id) = timers.due(&self.watch, PATIENCE_INSERTING, deadline_of) {
+            self.take(id, RemovalCause::Expired);
+            return Some(id);
+        }
+        order.set_dials(dials);
+        let (node, weight) = order.evict(slots, weights, *bounds, pressed, &self.watch)?;
+        let id = node.id;
+        timers.unset(id, node.slot.deadline());
+        weights.remove(node, weight);
+        self.part(id, if special == Some(id) { its_cause } else { RemovalCause::Capacity });
+        Some(id)
     }
 
     /// Takes an entry out. The cause is another if it has expired.
@@ -282,31 +305,20 @@ impl<'g, K, V> Locked<'g, K, V> {
         self.writer.slots().is_live(id)
     }
 
-    /// Sets other bounds. What no longer fits leaves in [`Locked::shrink`].
-    pub(crate) fn set_bounds(&mut self, bounds: Bounds) {
-        let (state, _) = self.writer.parts();
-        state.bounds = bounds;
-    }
-
-    /// Evicts up to `limit` entries that are too many for the bounds. Returns whether there may be more.
-    pub(crate) fn shrink(&mut self, limit: usize) -> bool {
+    /// Evicts up to `limit` entries that are too many for other bounds, and takes these over as far as they hold then. Returns
+    /// whether there may be more to evict.
+    pub(crate) fn approach(&mut self, bounds: Bounds, limit: usize, dials: Dials) -> bool {
+        let mut more = true;
         for _ in 0..limit {
-            let len = self.writer.len();
-            let (State { bounds, order, weights, timers }, slots) = self.writer.parts();
-            let Some(pressed) = bounds.pressed(len, weights.total()) else { return false };
-            if let Some(id) = timers.due(&self.watch, PATIENCE_INSERTING, |id| slots.at(id).deadline()) {
-                self.take(id, RemovalCause::Expired);
-                continue;
-            }
-            let Some((node, weight)) = order.evict(slots, weights, *bounds, pressed, &self.watch) else {
-                return false;
+            let Some(pressed) = bounds.pressed(self.writer.len(), self.weight()) else {
+                more = false;
+                break;
             };
-            let id = node.id;
-            timers.unset(id, node.slot.deadline());
-            weights.remove(node, weight);
-            self.part(id, RemovalCause::Capacity);
+            self.let_one_leave(pressed, dials, RemovalCause::Capacity, None);
         }
-        true
+        let held = bounds.or_held(self.writer.len(), self.weight());
+        self.writer.parts().0.bounds = held;
+        more
     }
 }
 
@@ -316,7 +328,7 @@ impl<K, V> Locked<'_, K, V> {
     pub(crate) fn validate(&self, bounds: Bounds, must_fit: bool, find: impl Fn(&K) -> bool) {
         let state = self.writer.policy();
         let slots = self.writer.slots();
-        assert_eq!(state.bounds, bounds, "the shard has its share of the bounds");
+        assert!(!must_fit || state.bounds == bounds, "the shard has its share of the bounds");
         let (mut count, mut weight, mut timed) = (0, 0, 0);
         state.order.validate(slots, |id| {
             assert!(find(self.entry(id).key()), "entry {id} is in the index");

@@ -129,7 +129,11 @@ impl S3Fifo {
         }
         let percent = u128::from(self.dials.small_percent);
         match pressed {
-            Bound::Entries => self.small.len() as u128 * 100 >= percent * bounds.entries as u128,
+            Bound::Entries => {
+                let most =
+                    if bounds.entries == 0 { u128::from(bounds.bytes) } else { bounds.entries as u128 };
+                self.small.len() as u128 * 100 >= percent * most
+            }
             Bound::Bytes => self.small.weight() * 100 >= percent * u128::from(bounds.bytes),
         }
     }

@@ -3,6 +3,9 @@
 use super::{GRANULE, POLICIES, Random, after, builder, numbers};
 use crate::{Insertion, Memory, Policy};
 use proptest::prelude::*;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread;
 use std::time::Duration;
 use terrace_core::{Clock, Moment};
 
@@ -178,4 +181,99 @@ proptest! {
             prop_assert_eq!(found, held);
         }
     }
+}
+
+#[test]
+fn a_value_that_grows_is_replaced_and_never_gone_in_between() {
+    let clock = Clock::manual();
+    for policy in POLICIES {
+        let memory: Memory<u64, u64> = builder(policy, &clock).entries_max(0).bytes_max(100).build().unwrap();
+        (0..10).for_each(|key| {
+            memory.insert(key, key, 10, Moment::NEVER);
+        });
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    assert!(memory.get(&9).is_some(), "it is always there: the others leave for it");
+                }
+            });
+            for round in 0..2_000 {
+                memory.insert(9, round, 10 + round % 2 * 30, Moment::NEVER);
+                (0..9).for_each(|key| {
+                    memory.peek(&key).is_none().then(|| memory.insert(key, key, 1, Moment::NEVER));
+                });
+                memory.validate();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    }
+}
+
+#[test]
+fn a_resize_to_far_less_evicts_in_steps_and_inserts_meanwhile_do_not_pay_for_it() {
+    let clock = Clock::manual();
+    for policy in POLICIES {
+        let own: Arc<OnceLock<Weak<Memory<u64, u64>>>> = Arc::default();
+        let (inside, most) = (Arc::clone(&own), Arc::new(AtomicU64::new(0)));
+        let seen = Arc::clone(&most);
+        let memory = builder(policy, &clock)
+            .entries_max(20_000)
+            .on_removal(move |key: &u64, _: &u64, _| {
+                let memory = inside.get().and_then(Weak::upgrade).unwrap();
+                if *key < 1_000_000 {
+                    let before = memory.len();
+                    memory.insert(1_000_000 + key, 0, 0, Moment::NEVER);
+                    seen.fetch_max((before + 1).saturating_sub(memory.len()) as u64, Ordering::Relaxed);
+                }
+            })
+            .build()
+            .unwrap();
+        let memory = Arc::new(memory);
+        own.set(Arc::downgrade(&memory)).unwrap();
+        (0..20_000).for_each(|key| {
+            memory.insert(key, key, 0, Moment::NEVER);
+        });
+        memory.resize(1_000, 0).unwrap();
+        assert!(memory.len() <= 1_000);
+        let most = most.load(Ordering::Relaxed);
+        assert!(most <= 2 * 128, "{most} entries left for one insert");
+        memory.validate();
+    }
+}
+
+#[test]
+fn only_a_full_cache_under_the_default_policy_has_a_curve() {
+    let clock = Clock::manual();
+    for policy in POLICIES {
+        let memory = numbers(policy, 100, &clock);
+        for key in (0..150).cycle().take(40_000) {
+            if memory.get(&key).is_none() {
+                memory.insert(key, key, 1, Moment::NEVER);
+            }
+        }
+        assert_eq!(memory.miss_ratio_curve().is_empty(), policy == Policy::Lru);
+    }
+    let memory = numbers(Policy::Default, 100, &clock);
+    for key in (0..90).cycle().take(40_000) {
+        memory.insert(key, key, 1, Moment::NEVER);
+        memory.get(&key);
+    }
+    assert!(memory.miss_ratio_curve().is_empty(), "it was never full");
+}
+
+#[test]
+fn one_crowded_shard_does_not_set_the_size_of_the_sample() {
+    let clock = Clock::manual();
+    let memory: Memory<u64, u64> =
+        builder(Policy::Default, &clock).entries_max(0).bytes_max(256 << 20).build().unwrap();
+    assert!(memory.shards.len() > 1, "it takes several");
+    let crowded: Vec<u64> = (0..)
+        .filter(|key| std::ptr::eq(memory.shard(memory.hash(key)), &raw const memory.shards[0]))
+        .take(4)
+        .collect();
+    for key in crowded {
+        memory.insert(key, key, 9 << 20, Moment::NEVER);
+    }
+    assert!(memory.stats().evictions > 0 && memory.sampler.is_asleep());
 }
