@@ -7,6 +7,7 @@
 //! 3. A [`Partition`] is a stable function of the key (rapidhash v3): the same on every node, release and machine.
 //! 4. All three are cheap to clone (one reference count).
 
+use crate::name::KeyName;
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
@@ -266,6 +267,13 @@ pub trait CacheKey {
     /// # Cost
     /// No allocation for strings, integers, and tuples whose text is at most 128 bytes.
     fn with_text<R>(&self, use_text: impl FnOnce(&str) -> R) -> R;
+
+    /// Calls `use_name` with [`KeyName::of`] the text of this key. Worth an implementation for a type that knows its
+    /// number without writing it out; the result must be the same.
+    #[inline]
+    fn with_name<R>(&self, use_name: impl FnOnce(KeyName<'_>) -> R) -> R {
+        self.with_text(|text| use_name(KeyName::of(text)))
+    }
 }
 
 impl CacheKey for str {
@@ -294,12 +302,22 @@ impl<T: CacheKey + ?Sized> CacheKey for &T {
     fn with_text<R>(&self, use_text: impl FnOnce(&str) -> R) -> R {
         (**self).with_text(use_text)
     }
+
+    #[inline]
+    fn with_name<R>(&self, use_name: impl FnOnce(KeyName<'_>) -> R) -> R {
+        (**self).with_name(use_name)
+    }
 }
 
 impl<T: CacheKey + ?Sized> CacheKey for Arc<T> {
     #[inline]
     fn with_text<R>(&self, use_text: impl FnOnce(&str) -> R) -> R {
         (**self).with_text(use_text)
+    }
+
+    #[inline]
+    fn with_name<R>(&self, use_name: impl FnOnce(KeyName<'_>) -> R) -> R {
+        (**self).with_name(use_name)
     }
 }
 
@@ -309,6 +327,14 @@ macro_rules! integer_keys {
             #[inline]
             fn with_text<R>(&self, use_text: impl FnOnce(&str) -> R) -> R {
                 use_text(itoa::Buffer::new().format(*self))
+            }
+
+            #[inline]
+            fn with_name<R>(&self, use_name: impl FnOnce(KeyName<'_>) -> R) -> R {
+                match u64::try_from(*self) {
+                    Ok(number) => use_name(KeyName::Number(number)),
+                    Err(_) => self.with_text(|text| use_name(KeyName::Text(text))),
+                }
             }
         }
     )*};

@@ -25,6 +25,7 @@ pub mod entry;
 pub mod envelope;
 pub mod glob;
 pub mod key;
+mod name;
 pub mod remote;
 pub mod version;
 
@@ -33,5 +34,6 @@ pub use codec::{Codec, CodecError};
 pub use entry::{Freshness, Lifetime, Ttl};
 pub use glob::Glob;
 pub use key::{CacheKey, Key, KeyError, Namespace, Partition, Tag};
+pub use name::KeyName;
 pub use remote::{Remote, RemoteError};
 pub use version::Version;

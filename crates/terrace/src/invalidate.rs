@@ -12,6 +12,7 @@
 use crate::Tier;
 use crate::entry::Resident;
 use crate::error::Error;
+use crate::l1::L1Key;
 use crate::space::View;
 use crate::telemetry::{Event, Op, Timer};
 use crate::write::{Effect, Removed};
@@ -181,9 +182,9 @@ impl View {
     }
 
     async fn sweep_through(&self, rule: &SweepRule) -> Result<Invalidated, Error> {
-        let is_swept = |key: &Key, _: &Resident| match rule {
+        let is_swept = |name: &L1Key, _: &Resident| match rule {
             SweepRule::All => true,
-            SweepRule::Matching(glob) => glob.matches(key.as_str()),
+            SweepRule::Matching(glob) => name.with_text(|text| glob.matches(text)),
         };
         let here = self.drop_where(is_swept);
         let Some(l2) = self.l2() else { return effect_of(Ok(here), here) };
@@ -196,7 +197,7 @@ impl View {
         effect_of(told, here)
     }
 
-    fn drop_where(&self, is_dead: impl Fn(&Key, &Resident) -> bool) -> u64 {
+    fn drop_where(&self, is_dead: impl Fn(&L1Key, &Resident) -> bool) -> u64 {
         if let Some(l1) = self.l1() {
             l1.drop_where(self.space.id, is_dead)
         } else {

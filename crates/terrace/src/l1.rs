@@ -15,26 +15,60 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-use terrace_core::{Clock, Key, Moment, Ttl, Version};
-use terrace_memory::{Insertion, Memory, Policy, RemovalCause};
+use terrace_core::{CacheKey, Clock, Key, KeyName, Moment, Ttl, Version};
+use terrace_memory::{Insertion, Memory, Policy, RemovalCause, Text};
 
 /// The name of an entry in L1: its namespace, as a number, and its key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct L1Key {
     space: u32,
-    key: Key,
+    name: Name,
+}
+
+/// [`KeyName`], owned. Short text lies within the entry: comparing it costs a hit no cache miss of its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Name {
+    Number(u64),
+    Text(Text),
 }
 
 /// [`L1Key`] by reference.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct KeyRef<'a> {
     pub(crate) space: u32,
-    pub(crate) text: &'a str,
+    pub(crate) name: KeyName<'a>,
 }
 
 impl L1Key {
-    pub(crate) fn as_ref(&self) -> KeyRef<'_> {
-        KeyRef { space: self.space, text: self.key.as_str() }
+    #[inline]
+    fn as_ref(&self) -> KeyRef<'_> {
+        let name = match &self.name {
+            Name::Number(number) => KeyName::Number(*number),
+            Name::Text(text) => KeyName::Text(text),
+        };
+        KeyRef { space: self.space, name }
+    }
+
+    /// Calls `use_text` with the key's text.
+    pub(crate) fn with_text<R>(&self, use_text: impl FnOnce(&str) -> R) -> R {
+        match &self.name {
+            Name::Number(number) => number.with_text(use_text),
+            Name::Text(text) => use_text(text),
+        }
+    }
+}
+
+impl<'a> KeyRef<'a> {
+    pub(crate) fn of(space: u32, text: &'a str) -> Self {
+        Self { space, name: KeyName::of(text) }
+    }
+
+    fn to_owned(self) -> L1Key {
+        let name = match self.name {
+            KeyName::Number(number) => Name::Number(number),
+            KeyName::Text(text) => Name::Text(text.into()),
+        };
+        L1Key { space: self.space, name }
     }
 }
 
@@ -44,10 +78,32 @@ impl Hash for L1Key {
     }
 }
 
+impl Hash for KeyRef<'_> {
+    /// No mark ends the text: the namespace has always the same length.
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self.name {
+            KeyName::Number(number) => {
+                state.write_u64(number);
+                state.write_u32(self.space);
+            }
+            KeyName::Text(text) => {
+                state.write(text.as_bytes());
+                state.write_u32(self.space);
+            }
+        }
+    }
+}
+
 impl Equivalent<L1Key> for KeyRef<'_> {
     #[inline]
     fn equivalent(&self, key: &L1Key) -> bool {
-        *self == key.as_ref()
+        self.space == key.space
+            && match (self.name, &key.name) {
+                (KeyName::Number(sought), Name::Number(number)) => sought == *number,
+                (KeyName::Text(sought), Name::Text(text)) => sought.equivalent(text),
+                _ => false,
+            }
     }
 }
 
@@ -124,9 +180,16 @@ impl L1 {
         self.memory.peek_in_order(&key)
     }
 
-    /// Reads a fresh copy without counting the access.
+    /// Reads a fresh copy through `read`, without counting the access.
+    #[inline]
+    pub(crate) fn peek_with<R>(&self, key: KeyRef<'_>, read: impl FnOnce(&Resident) -> R) -> Option<R> {
+        self.memory.peek_with(&key, read)
+    }
+
+    /// A fresh copy, without counting the access.
+    #[cfg(test)]
     pub(crate) fn peek(&self, key: KeyRef<'_>) -> Option<Resident> {
-        self.memory.peek(&key)
+        self.peek_with(key, Resident::clone)
     }
 
     /// Keeps a copy of what was read or loaded under `ticket`, unless the key was invalidated since, or a newer
@@ -147,7 +210,7 @@ impl L1 {
     /// Replaces the key's copy, or drops it, in one step. For a write that no other tier orders. Returns `false`, and
     /// replaces nothing, if a greater version is there: the write is the later one and needs a version to match.
     pub(crate) fn replace(&self, space: u32, key: &Key, copy: Option<Copy>) -> bool {
-        let name = KeyRef { space, text: key.as_str() };
+        let name = KeyRef::of(space, key.as_str());
         let Some(copy) = copy else {
             self.drop_copy(name);
             return true;
@@ -171,7 +234,7 @@ impl L1 {
             })
         });
         if !is_kept {
-            self.drop_copy(KeyRef { space, text: key.as_str() });
+            self.drop_copy(KeyRef::of(space, key.as_str()));
         }
     }
 
@@ -189,7 +252,7 @@ impl L1 {
         let deadline = resident.fresh_until.min(limit);
         let weight = weight_bytes.saturating_add(key.as_str().len() as u64 + OVERHEAD_BYTES);
         resident.weight_bytes = weight;
-        let name = L1Key { space, key: key.clone() };
+        let name = KeyRef::of(space, key.as_str()).to_owned();
         let insertion = self.memory.insert_if(name, resident, weight, deadline, condition);
         if insertion == Insertion::Stored {
             self.residencies.of(space, |residency| residency.enter(weight));
@@ -198,11 +261,11 @@ impl L1 {
     }
 
     /// Drops every copy of a namespace that `is_dead` names, voiding all reads that began before. Returns how many.
-    pub(crate) fn drop_where(&self, space: u32, is_dead: impl Fn(&Key, &Resident) -> bool) -> u64 {
+    pub(crate) fn drop_where(&self, space: u32, is_dead: impl Fn(&L1Key, &Resident) -> bool) -> u64 {
         self.tickets.void_all();
         let mut dropped = 0;
         self.memory.retain(|name, resident| {
-            let dead = name.space == space && is_dead(&name.key, resident);
+            let dead = name.space == space && is_dead(name, resident);
             dropped += u64::from(dead);
             !dead
         });
@@ -317,10 +380,10 @@ mod tests {
         Copy { resident, weight_bytes: 1, ttl: Ttl::Never }
     }
 
-    const NAME: KeyRef<'static> = KeyRef { space: 0, text: "k" };
+    const NAME: KeyRef<'static> = KeyRef { space: 0, name: KeyName::Text("k") };
 
     fn key() -> Key {
-        Key::new(NAME.text).expect("valid")
+        Key::new("k").expect("valid")
     }
 
     #[test]
@@ -331,6 +394,21 @@ mod tests {
         l1.tickets.void(NAME);
         l1.settle(0, &key(), renewed, Some(copy(1)));
         assert!(l1.peek(NAME).is_none());
+    }
+
+    #[test]
+    fn an_entry_is_found_by_number_and_by_text_and_in_its_own_namespace_only() {
+        let l1 = l1();
+        for (version, text) in [(1, "7"), (2, "07"), (3, "a text that is too long to lie within the entry")] {
+            assert!(l1.replace(0, &Key::new(text).expect("valid"), Some(copy(version))));
+            let there = l1.peek(KeyRef::of(0, text)).expect("there");
+            assert_eq!(there.version, version.into());
+            assert!(l1.peek(KeyRef::of(1, text)).is_none());
+        }
+        let by_number = l1.peek(KeyRef { space: 0, name: KeyName::Number(7) });
+        assert_eq!(by_number.map(|there| there.version), Some(1.into()));
+        assert_eq!(l1.drop_where(0, |name, _| name.with_text(|text| text.ends_with('7'))), 2);
+        assert_eq!(size_of::<L1Key>(), 32, "the number takes no room of its own");
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub use terrace_core::envelope::{Algorithm, Compression};
 pub use terrace_core::glob::GlobError;
 pub use terrace_core::remote::{Remote, RemoteError, RemoteHealth};
 pub use terrace_core::{
-    CacheKey, Clock, CodecError, Glob, Key, KeyError, Namespace, Tag, Ttl, Version, codec,
+    CacheKey, Clock, CodecError, Glob, Key, KeyError, KeyName, Namespace, Tag, Ttl, Version, codec,
 };
 pub use terrace_memory::Policy;
 #[cfg(feature = "redis")]

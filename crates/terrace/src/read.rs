@@ -69,7 +69,7 @@ impl View {
         if let Some(found) = self.look_in_l1(key.as_str()) {
             return Some(found);
         }
-        let ticket = self.shared.tickets.take(self.name(key.as_str()));
+        let ticket = self.shared.tickets.take(self.name_of(key.as_str()));
         let Look::Hit(found) = self.look_in_l2(key).await else { return None };
         self.promote(ticket, key, &found);
         Some(found)
@@ -108,7 +108,7 @@ impl View {
                 return Ok(Some(found));
             }
             let anew = vain_joins >= VAIN_JOINS_MAX;
-            match self.space.flights.board(key, self.name(key.as_str()), &self.shared.tickets, anew) {
+            match self.space.flights.board(key, self.name_of(key.as_str()), &self.shared.tickets, anew) {
                 Boarding::Lead(lead) => break (lead, look),
                 Boarding::Wait(flight) => flight.call_over().await,
                 Boarding::Join(flight) => match flight.joined().await {
@@ -142,14 +142,14 @@ impl View {
     /// A fresh copy in this process' memory.
     #[inline]
     pub(crate) fn look_in_l1(&self, text: &str) -> Option<Found> {
-        let resident = self.l1()?.get_with(self.name(text), Resident::clone)?;
+        let resident = self.l1()?.get_with(self.name_of(text), Resident::clone)?;
         Some(Found { resident, tier: Tier::L1, encoded: None })
     }
 
     /// A fresh copy that came between a caller's look and its ticket. A write without L2 has no other witness: a load
     /// that began then must not replace it.
     fn look_again(&self, text: &str) -> Option<Found> {
-        Some(Found { resident: self.l1()?.peek_in_order(self.name(text))?, tier: Tier::L1, encoded: None })
+        Some(Found { resident: self.l1()?.peek_in_order(self.name_of(text))?, tier: Tier::L1, encoded: None })
     }
 
     /// A fresh value in L2.

@@ -17,7 +17,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 use terrace_core::envelope::{Compression, Envelope, Limits, Sealed, TagStamp};
 use terrace_core::version::LocalVersions;
-use terrace_core::{Clock, Key, Namespace, Tag, Ttl, Version};
+use terrace_core::{Clock, Key, KeyName, Namespace, Tag, Ttl, Version};
 
 /// What all namespaces of a cache share.
 pub(crate) struct Shared {
@@ -79,8 +79,12 @@ impl View {
     }
 
     #[inline]
-    pub(crate) fn name<'a>(&self, text: &'a str) -> KeyRef<'a> {
-        KeyRef { space: self.space.id, text }
+    pub(crate) fn name<'a>(&self, name: KeyName<'a>) -> KeyRef<'a> {
+        KeyRef { space: self.space.id, name }
+    }
+
+    pub(crate) fn name_of<'a>(&self, text: &'a str) -> KeyRef<'a> {
+        KeyRef::of(self.space.id, text)
     }
 
     /// Leave to load or to change something, until the cache is closed. Sees to the background tasks.

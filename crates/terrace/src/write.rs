@@ -148,7 +148,7 @@ impl View {
     /// A write whose L1 copy was dropped.
     fn begin_write(&self, prepared: &Prepared) -> Begun {
         let Prepared { key, value, ttl, tags, payload: _, weight_bytes } = prepared;
-        let ticket = self.shared.tickets.take(self.name(key.as_str()));
+        let ticket = self.shared.tickets.take(self.name_of(key.as_str()));
         let resident = self.entry(value.clone(), Version::ZERO, *ttl, tags);
         Begun { key: key.clone(), resident, ttl: *ttl, ticket, weight_bytes: *weight_bytes }
     }
@@ -257,7 +257,7 @@ impl View {
 
     /// Drops this node's copy and voids the reads that began before. Returns whether there was a copy.
     pub(crate) fn drop_l1(&self, key: &Key) -> bool {
-        let name = self.name(key.as_str());
+        let name = self.name_of(key.as_str());
         if let Some(l1) = self.l1() {
             l1.drop_copy(name)
         } else {

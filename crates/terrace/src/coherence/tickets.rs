@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     fn key(text: &str) -> KeyRef<'_> {
-        KeyRef { space: 1, text }
+        KeyRef::of(1, text)
     }
 
     #[test]

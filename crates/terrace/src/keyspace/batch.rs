@@ -149,7 +149,7 @@ impl View {
             keys.iter().map(|key| self.look_in_l1(key.as_str()).map_or(Look::Unknown, Look::Hit)).collect();
         let missing: Vec<usize> = (0..keys.len()).filter(|&at| !matches!(looks[at], Look::Hit(_))).collect();
         let tickets: Vec<Ticket> =
-            missing.iter().map(|&at| self.shared.tickets.take(self.name(keys[at].as_str()))).collect();
+            missing.iter().map(|&at| self.shared.tickets.take(self.name_of(keys[at].as_str()))).collect();
         let asked: Vec<Key> = missing.iter().map(|&at| keys[at].clone()).collect();
         let answers = self.look_in_l2_for_many(&asked).await;
         for ((at, ticket), look) in missing.into_iter().zip(tickets).zip(answers) {

@@ -11,14 +11,14 @@ pub use builder::KeyspaceBuilder;
 pub use options::EntryOptions;
 
 use crate::Tier;
-use crate::entry::{Entry, Found, remaining};
+use crate::entry::{Entry, Found, Resident, remaining};
 use crate::erased::{Erased, typed};
 use crate::error::{Error, LoadError, LoadFailure};
 use crate::invalidate::{Invalidated, Invalidation};
 use crate::origin::Origin;
 use crate::read::{Loaded, Loading, Look, Wanted};
 use crate::space::View;
-use crate::telemetry::{Event, Op};
+use crate::telemetry::{Event, Op, is_sampled};
 use crate::write::{Effect, Removed, Writing, Written, check_tags};
 use std::any::Any;
 use std::borrow::Borrow;
@@ -134,12 +134,10 @@ where
         K: Borrow<Q>,
         Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
     {
-        let timer = self.view.space.counters.timer_sampled();
         if let Some(value) = self.hit(key) {
-            self.view.space.counters.observe(Op::Get, Tier::L1, timer);
             return Ok(Some(value));
         }
-        Ok(self.find(key).await?.map(Found::into_value))
+        Ok(Box::pin(self.find(key)).await?.map(Found::into_value))
     }
 
     /// As [`Keyspace::get`], with all that is known about the entry.
@@ -164,8 +162,8 @@ where
         Q: CacheKey + ?Sized,
     {
         let l1 = self.view.l1()?;
-        let resident = key.with_text(|text| l1.peek(self.view.name(text)))?;
-        Some(typed(resident.value))
+        let copied = |resident: &Resident| Arc::clone(&resident.value);
+        Some(typed(key.with_name(|name| l1.peek_with(self.view.name(name), copied))?))
     }
 
     /// Whether a tier has a fresh value of the key. The origin is not asked, and statistics do not count it as a lookup.
@@ -233,24 +231,10 @@ where
         F: Future<Output = Result<V, E>> + Send + 'static,
         E: fmt::Display + Send + Sync + 'static,
     {
-        let counters = &self.view.space.counters;
-        let timer = counters.timer_sampled();
-        if let Some(value) = self.hit(key) {
-            counters.observe(Op::Get, Tier::L1, timer);
-            return Ok(value);
+        match self.hit(key) {
+            Some(value) => Ok(value),
+            None => Box::pin(self.load(key, options, loader)).await,
         }
-        let timer = counters.timer_certain(timer);
-        let text = key.with_text(Key::new).map_err(Error::from)?;
-        let owned = key.to_owned();
-        let load = || {
-            let loading = loader();
-            self.loading(owned, options, async move {
-                loading.await.map(Some).map_err(|error| Error::Load(LoadFailure::new(error)))
-            })
-        };
-        let found = self.view.read_or_load(&text, None, Wanted::Value, load).await?;
-        counters.observe(Op::Get, found.as_ref().map_or(Tier::Origin, |found| found.tier), timer);
-        found.map(Found::into_value).ok_or(LoadError::Cache(Error::Closed))
     }
 
     /// Stores a value in every tier.
@@ -350,13 +334,32 @@ where
         result
     }
 
-    /// A fresh value in L1, without its record.
+    /// A fresh value in L1, without its record. Counted if it is there, and timed if it is this call's turn.
     #[inline]
     fn hit<Q: CacheKey + ?Sized>(&self, key: &Q) -> Option<Arc<V>> {
+        if is_sampled() { self.hit_timed(key) } else { self.hit_untimed(key) }
+    }
+
+    #[cold]
+    fn hit_timed<Q: CacheKey + ?Sized>(&self, key: &Q) -> Option<Arc<V>> {
+        let counters = &self.view.space.counters;
+        let timer = counters.timer_of_sample();
+        let value = self.hit_untimed(key)?;
+        counters.observe(Op::Get, Tier::L1, timer);
+        Some(value)
+    }
+
+    /// A function of its own: inlined into the state machine of a future it is slower. All bookkeeping comes before the value's
+    /// reference count is raised: what comes after waits for that, and the count is in another cache line than the entry.
+    #[inline(never)]
+    fn hit_untimed<Q: CacheKey + ?Sized>(&self, key: &Q) -> Option<Arc<V>> {
         let l1 = self.view.l1()?;
-        let value: Erased =
-            key.with_text(|text| l1.get_with(self.view.name(text), |resident| Arc::clone(&resident.value)))?;
-        self.view.space.counters.hit(Tier::L1);
+        let value: Erased = key.with_name(|name| {
+            l1.get_with(self.view.name(name), |resident| {
+                self.view.space.counters.hit(Tier::L1);
+                Arc::clone(&resident.value)
+            })
+        })?;
         Some(typed(value))
     }
 
@@ -394,6 +397,34 @@ where
             self.loading(key.clone(), EntryOptions::default(), origin(key))
         };
         self.view.read_or_load(text, known, Wanted::Answer, load).await
+    }
+
+    /// [`Keyspace::get_or_load_with`], when L1 does not have the value.
+    async fn load<Q, F, E>(
+        &self,
+        key: &Q,
+        options: EntryOptions,
+        loader: impl FnOnce() -> F,
+    ) -> Result<Arc<V>, LoadError<E>>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+        E: fmt::Display + Send + Sync + 'static,
+    {
+        let timer = self.view.space.counters.timer();
+        let text = key.with_text(Key::new).map_err(Error::from)?;
+        let owned = key.to_owned();
+        let load = || {
+            let loading = loader();
+            self.loading(owned, options, async move {
+                loading.await.map(Some).map_err(|error| Error::Load(LoadFailure::new(error)))
+            })
+        };
+        let found = self.view.read_or_load(&text, None, Wanted::Value, load).await?;
+        let farthest = found.as_ref().map_or(Tier::Origin, |found| found.tier);
+        self.view.space.counters.observe(Op::Get, farthest, timer);
+        found.map(Found::into_value).ok_or(LoadError::Cache(Error::Closed))
     }
 
     /// A load with its value made typeless, and tagged.
@@ -454,7 +485,8 @@ where
         Q: CacheKey + ?Sized,
     {
         let l1 = self.view.l1()?;
-        let resident = key.with_text(|text| l1.peek(self.view.name(text)))?;
-        Some(remaining(resident.fresh_until, &self.view.shared.clock))
+        let deadline = |resident: &Resident| resident.fresh_until;
+        let fresh_until = key.with_name(|name| l1.peek_with(self.view.name(name), deadline))?;
+        Some(remaining(fresh_until, &self.view.shared.clock))
     }
 }

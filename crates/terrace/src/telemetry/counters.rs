@@ -1,7 +1,7 @@
 //! How often did what happen?
 //!
-//! 1. One call of [`SpaceCounters::count`] is one relaxed add on a cache line that no other thread of the first
-//!    sixteen writes. No lock, no allocation, no clock.
+//! 1. One call of [`SpaceCounters::count`] is a load and a store on a cache line that only the calling thread writes,
+//!    or one relaxed add for threads beyond the first [`SOLE`] that live at a time. No lock, no allocation, no clock.
 //! 2. Each event has exactly one rule, written at its variant. A number that is the sum of others is never counted:
 //!    lookups are hits plus stale hits plus misses, so they agree in every snapshot.
 //! 3. Counters only ever grow. Starting again from zero is arithmetic in [`super::stats`].
@@ -12,7 +12,7 @@
 use super::histogram::{Histogram, HistogramSnapshot, SHARDS as HISTOGRAM_SHARDS};
 use crate::entry::Tier;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use terrace_core::{Clock, Moment, RemoteError};
 
 /// What can happen to the entries of a keyspace. A batch counts once per key.
@@ -158,27 +158,47 @@ struct Start {
 /// than an L1 hit. A prime, so that a program that asks its keyspaces in turn has them all timed.
 pub(crate) const SAMPLE_EVERY: u32 = 61;
 
-/// Blocks of counters per keyspace. More threads than this share blocks, and stay correct.
-const SHARDS: usize = 16;
+/// Blocks of counters that belong to one thread each, per keyspace. Only that thread writes them.
+const SOLE: usize = 32;
+/// Blocks, after those, that all other threads share.
+const SHARED: usize = 8;
 
 /// Two cache lines, because processors fetch them in pairs.
 #[repr(align(128))]
 #[derive(Debug)]
 struct Block([AtomicU64; Event::COUNT]);
 
-/// What one thread needs to count and to sample.
+/// What one thread needs to count and to sample. Without a destructor, so that access needs no check.
 struct Local {
+    /// Its block of counters, or [`NO_SLOT`].
     slot: Cell<usize>,
     until_sample: Cell<u32>,
 }
+
+/// A thread's hold on a block of its own, until the thread ends.
+struct Tenancy(Cell<Option<usize>>);
 
 const NO_SLOT: usize = usize::MAX;
 
 thread_local! {
     static LOCAL: Local = const { Local { slot: Cell::new(NO_SLOT), until_sample: Cell::new(0) } };
+    static TENANCY: Tenancy = const { Tenancy(Cell::new(None)) };
 }
 
-/// The number of the calling thread, given out in turn.
+/// Which blocks have an owner.
+static TAKEN: [AtomicBool; SOLE] = [const { AtomicBool::new(false) }; SOLE];
+
+impl Drop for Tenancy {
+    /// Destructors that count after this one do so in a shared block. The next owner sees all that this one counted.
+    fn drop(&mut self) {
+        if let Some(slot) = self.0.take() {
+            LOCAL.with(|local| local.slot.set(SOLE + slot % SHARED));
+            TAKEN[slot].store(false, Ordering::Release);
+        }
+    }
+}
+
+/// The block of the calling thread.
 #[inline]
 fn slot() -> usize {
     LOCAL.with(|local| match local.slot.get() {
@@ -187,17 +207,27 @@ fn slot() -> usize {
     })
 }
 
+/// A block that nobody has, or a shared one, in turn.
 #[cold]
 fn take_slot(local: &Local) -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let slot = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
+    let take = |taken: &AtomicBool| {
+        taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    };
+    let shared = || SOLE + NEXT.fetch_add(1, Ordering::Relaxed) % SHARED;
+    let slot = TENANCY.try_with(|tenancy| {
+        let slot = TAKEN.iter().position(take)?;
+        tenancy.0.set(Some(slot));
+        Some(slot)
+    });
+    let slot = slot.ok().flatten().unwrap_or_else(shared);
     local.slot.set(slot);
     slot
 }
 
 /// Whether this operation of the calling thread is the one in [`SAMPLE_EVERY`]. The first one is.
 #[inline]
-fn is_sampled() -> bool {
+pub(crate) fn is_sampled() -> bool {
     LOCAL.with(|local| {
         let left = local.until_sample.get();
         local.until_sample.set(left.checked_sub(1).unwrap_or(SAMPLE_EVERY - 1));
@@ -208,7 +238,7 @@ fn is_sampled() -> bool {
 /// The counters and durations of one keyspace, shared by all threads.
 #[derive(Debug)]
 pub(crate) struct SpaceCounters {
-    blocks: Box<[Block; SHARDS]>,
+    blocks: Box<[Block; SOLE + SHARED]>,
     durations: Box<[Histogram]>,
     clock: Clock,
 }
@@ -216,7 +246,7 @@ pub(crate) struct SpaceCounters {
 impl SpaceCounters {
     pub(super) fn new(clock: Clock) -> Self {
         Self {
-            blocks: Box::new([const { Block([const { AtomicU64::new(0) }; Event::COUNT]) }; SHARDS]),
+            blocks: Box::new([const { Block([const { AtomicU64::new(0) }; Event::COUNT]) }; SOLE + SHARED]),
             durations: (0..Op::ALL.len() * TIERS.len()).map(|_| Histogram::new()).collect(),
             clock,
         }
@@ -231,7 +261,13 @@ impl SpaceCounters {
     /// Counts an event `n` times, or `n` bytes.
     #[inline]
     pub(crate) fn add(&self, event: Event, n: u64) {
-        self.blocks[slot() % SHARDS].0[event as usize].fetch_add(n, Ordering::Relaxed);
+        let slot = slot();
+        let count = &self.blocks[slot].0[event as usize];
+        if slot < SOLE {
+            count.store(count.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+        } else {
+            count.fetch_add(n, Ordering::Relaxed);
+        }
     }
 
     /// Counts a lookup answered by a tier. By the origin means: a miss.
@@ -261,21 +297,17 @@ impl SpaceCounters {
     /// About 1 ns, and one reading of the clock in [`SAMPLE_EVERY`] calls.
     #[inline]
     pub(crate) fn timer_sampled(&self) -> Timer {
-        if is_sampled() { self.start(SAMPLE_EVERY) } else { Timer(None) }
+        if is_sampled() { self.timer_of_sample() } else { Timer(None) }
+    }
+
+    /// Starts timing an operation that [`is_sampled`] has chosen.
+    pub(crate) fn timer_of_sample(&self) -> Timer {
+        self.start(SAMPLE_EVERY)
     }
 
     /// Starts timing, for certain: for what asks L2 or the origin.
     pub(crate) fn timer(&self) -> Timer {
         self.start(1)
-    }
-
-    /// Makes a sampled timer one that counts for certain, when an operation turns out to need more than L1. An
-    /// earlier start is kept.
-    pub(crate) fn timer_certain(&self, sampled: Timer) -> Timer {
-        match sampled.0 {
-            Some(Start { at, .. }) => Timer(Some(Start { at, weight: 1 })),
-            None => self.timer(),
-        }
     }
 
     #[cold]

@@ -1,6 +1,6 @@
 //! What has the cache done so far?
 //!
-//! 1. Counting is cheap and never fails: one relaxed add per event ([`counters`]).
+//! 1. Counting is cheap and never fails: a load and a store per event ([`counters`]).
 //! 2. Everything else happens when somebody asks: sums, rates and the text for Prometheus are made from a snapshot.
 //! 3. Two readers see the same counters differently: [`Stats`] starts again from zero at a reset, Prometheus' counters
 //!    never go back.
@@ -25,7 +25,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use counters::{Event, Op, SpaceCounters, Timer};
+pub(crate) use counters::{Event, Op, SpaceCounters, Timer, is_sampled};
 pub use prometheus::METRICS_CONTENT_TYPE;
 pub use stats::{Figures, Latencies, Latency, Stats};
 

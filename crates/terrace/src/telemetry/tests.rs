@@ -3,6 +3,7 @@
 use super::names::{self, Kind, Metric};
 use super::*;
 use crate::entry::Tier;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::time::Duration;
@@ -70,6 +71,36 @@ fn no_count_is_lost_when_more_threads_than_shards_count() {
     assert_eq!(total.requests, THREADS * EACH);
     assert_eq!(total.l2_bytes_read, 3 * THREADS * EACH);
     assert_eq!(total.latency.get_l2.count, THREADS * EACH);
+}
+
+#[test]
+fn threads_that_end_leave_their_counts_and_their_place_to_others() {
+    const THREADS: u64 = 100;
+    /// Counts once more while its thread ends, before or after the thread has given up its block.
+    struct Late(Option<Arc<SpaceCounters>>);
+    impl Drop for Late {
+        fn drop(&mut self) {
+            self.0.iter().for_each(|space| space.miss());
+        }
+    }
+    thread_local! { static LATE: RefCell<Late> = const { RefCell::new(Late(None)) }; }
+    let (telemetry, _) = telemetry();
+    for thread in 0..THREADS {
+        let space = telemetry.space(&name("users"));
+        let counting = move || {
+            let is_first = thread % 2 == 0;
+            if is_first {
+                space.hit(Tier::L1);
+            }
+            LATE.with_borrow_mut(|late| late.0 = Some(Arc::clone(&space)));
+            if !is_first {
+                space.hit(Tier::L1);
+            }
+        };
+        std::thread::spawn(counting).join().unwrap();
+    }
+    let total = telemetry.stats(&Fixed::default()).total;
+    assert_eq!((total.hits_l1, total.misses), (THREADS, THREADS));
 }
 
 #[test]
@@ -202,9 +233,9 @@ fn a_sampled_call_that_went_further_counts_once() {
     let (telemetry, clock) = telemetry();
     let space = telemetry.space(&name("users"));
     for _ in 0..10 {
-        let timer = space.timer_sampled();
+        let _missed_in_l1 = space.timer_sampled();
         clock.advance(Duration::from_nanos(50));
-        let timer = space.timer_certain(timer);
+        let timer = space.timer();
         clock.advance(Duration::from_micros(1));
         space.observe(Op::Get, Tier::L2, timer);
     }
