@@ -13,6 +13,8 @@ use terrace::{CacheKey, L1};
 use terrace_bench_harness::keys::Random;
 use terrace_bench_harness::rounds::{self, Contender};
 use terrace_bench_harness::{table, timing};
+use terrace_core::Moment;
+use terrace_memory::{Memory, Text};
 use tokio::runtime::{Builder, Handle};
 
 const ENTRIES: usize = 10_000;
@@ -33,12 +35,17 @@ pub(crate) fn run(rounds: usize) -> Result<()> {
     let _inside = runtime.enter();
     let order = random_order();
     let texts: Vec<String> = (0..ENTRIES).map(|index| format!("user:{index:019}")).collect();
-    let mut by_text = common(&texts, runtime.handle())?;
+    let mut by_text = vec![bare_by_text(&texts)?];
+    by_text.extend(common(&texts, runtime.handle())?);
+    by_text.push(cachet(&texts, runtime.handle())?);
     by_text.extend(amalgam(&texts, runtime.handle())?);
     compare("24-byte string keys", rounds, &order, &by_text)?;
     drop(by_text);
     let numbers: Vec<u64> = (0..ENTRIES as u64).collect();
-    compare("u64 keys", rounds, &order, &common(&numbers, runtime.handle())?)
+    let mut by_number = vec![bare_by_number(&numbers)?];
+    by_number.extend(common(&numbers, runtime.handle())?);
+    by_number.push(cachet(&numbers, runtime.handle())?);
+    compare("u64 keys", rounds, &order, &by_number)
 }
 
 fn compare(keys: &str, rounds: usize, order: &[usize], ways: &[(&'static str, LookUp<'_>)]) -> Result<()> {
@@ -51,6 +58,46 @@ fn compare(keys: &str, rounds: usize, order: &[usize], ways: &[(&'static str, Lo
         table::print(&title, "ns per hit", 1, &rounds::measure(&title, rounds, contenders)?);
     }
     Ok(())
+}
+
+/// The engine of terrace by itself, its keys in place.
+fn bare_by_text(keys: &[String]) -> Result<(&'static str, LookUp<'_>)> {
+    let memory = Memory::<Text, Value>::builder().entries_max(CAPACITY).build()?;
+    for key in keys {
+        memory.insert(Text::from(key.as_str()), value(), 0, Moment::NEVER);
+    }
+    Ok(("terrace, bare engine", Box::new(move |order| each(order, |index| memory.get(keys[index].as_str())))))
+}
+
+fn bare_by_number(keys: &[u64]) -> Result<(&'static str, LookUp<'_>)> {
+    let memory = Memory::<u64, Value>::builder().entries_max(CAPACITY).build()?;
+    for key in keys {
+        memory.insert(*key, value(), 0, Moment::NEVER);
+    }
+    Ok(("terrace, bare engine", Box::new(move |order| each(order, |index| memory.get(&keys[index])))))
+}
+
+/// A cache of several tiers over moka.
+fn cachet<'a, K>(keys: &'a [K], handle: &'a Handle) -> Result<(&'static str, LookUp<'a>)>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    let cache: cachet::Cache<K, Value> = {
+        let _inside = handle.enter();
+        cachet::Cache::builder(tick::Clock::new_tokio()).memory().ttl(Duration::from_hours(1)).build()
+    };
+    for key in keys {
+        handle.block_on(cache.insert(key.clone(), cachet::CacheEntry::new(value())))?;
+    }
+    let look_up = move |order: &[usize]| {
+        handle.block_on(async {
+            for &index in order {
+                let entry = cache.get(&keys[index]).await.ok().flatten();
+                found(entry.map(|entry| Arc::clone(entry.value())));
+            }
+        });
+    };
+    Ok(("cachet", Box::new(look_up)))
 }
 
 /// The caches that take any type of key.
