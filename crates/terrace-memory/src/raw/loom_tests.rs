@@ -251,7 +251,7 @@ fn contents(key: u32, value: u32) -> Contents<Watched, Watched> {
 
 /// A shelf with these keys, whose values are ten times as much.
 fn shelf(keys: impl IntoIterator<Item = u32>) -> Rc<Numbers> {
-    let shelf = Rc::new(Shelf::new(0, ()));
+    let shelf = Rc::new(Shelf::new(0, true, ()));
     keys.into_iter().for_each(|key| {
         insert(&shelf, key, key);
     });
@@ -327,7 +327,7 @@ fn loom_a_key_that_is_overwritten_has_the_old_value_or_the_new_one() {
 #[test]
 fn loom_a_slot_that_is_used_again_shows_nobody_another_keys_value() {
     let seen = outcomes(|| {
-        let shelf = Rc::new(Shelf::new(0, ()));
+        let shelf = Rc::new(Shelf::new(0, true, ()));
         let old = insert(&shelf, 1, 1);
         let shared = Rc::clone(&shelf);
         let reader = thread::spawn(move || {
