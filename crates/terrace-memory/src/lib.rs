@@ -24,7 +24,8 @@
 //!    more than 36 years after the clock's start is brought forward to then.
 //! 3. **Big values.** A value that does not fit is not stored; nothing but its key's old value leaves for it.
 //! 4. **Order.** A read after an insert or a removal has returned sees its effect.
-//! 5. **The caller's code.** The removal listener, destructors, and closures that read or judge run outside all locks. A panic of
+//! 5. **The caller's code.** The removal listener, destructors, and closures that read, show or keep run outside all locks; only the
+//!    conditions of [`Memory::insert_if`] and [`Memory::remove_if`] and the comparison of keys run under one. A panic of
 //!    the caller's code (`Hash`, `Eq`, `Clone`, `Drop`, listener, closures) leaves the cache consistent and usable.
 //! 6. **Cost.** A hit takes no lock, allocates nothing, and looks the key up by reference: any `Q` that is
 //!    [`Equivalent`](equivalent::Equivalent) to the key will do. An entry takes about 42 bytes besides its key and value, and

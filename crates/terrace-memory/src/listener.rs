@@ -2,9 +2,10 @@
 //!
 //! 1. The listener runs outside all locks, on the thread whose call took the entry out, before that call returns.
 //!    So it may use the cache.
-//! 2. Every entry that was held is told of once, when it leaves. A value that was never held is not.
+//! 2. Every entry that was held is told of once, when it leaves, but for 4. A value that was never held is not.
 //! 3. A panic of the listener is caught and counted; the next removal is told as ever.
-//! 4. Removals that the listener causes itself are told of too, nested at most [`NESTING_MAX`] deep. Below that they
+//! 4. Removals that the listener causes itself are told of too, nested at most [`NESTING_MAX`] deep
+//!    over all caches of a thread. Below that they
 //!    are only counted: a listener that puts back whatever is evicted must come to an end.
 
 use crate::counters::{Counter, Counters};

@@ -35,7 +35,7 @@ pub struct MemoryStats {
     pub evictions: u64,
     /// Entries that had expired when they left, whatever took them out.
     pub expirations: u64,
-    /// Values that were not admitted: too big, or (where only a few fit) less wanted than what is held.
+    /// Values that were not admitted because they were too big.
     pub rejections: u64,
     /// Live entries taken out by `remove`, `remove_if`, `retain`, `clear`, or by an insert with a past deadline.
     pub removals: u64,

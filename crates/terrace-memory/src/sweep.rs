@@ -47,7 +47,7 @@ where
     /// if live ones with nearly the same deadline hide them.
     ///
     /// # Cost
-    /// Proportional to what is removed, and one shared lock per shard. Each lock is held for at most 128 removals.
+    /// Proportional to what is removed, and each shard's lock a few times, for at most 128 entries at a time.
     ///
     /// # Examples
     /// ```

@@ -20,9 +20,7 @@ use terrace_core::Moment;
 pub enum Insertion {
     /// It is held.
     Stored,
-    /// It was too big for the cache, or for what the policy lets one entry have. The key has no value now.
-    ///
-    /// Where only a few entries fit, [`Policy::Default`](crate::Policy::Default) may also prefer all of those it has.
+    /// It was too big for its shard's share of the bytes bound. The key has no value now.
     Rejected,
     /// Its deadline had passed already. The key has no value now.
     Expired,

@@ -360,7 +360,7 @@ pub(crate) const UNANCHORED_TTL_MAX: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
+    use std::sync::mpsc::{self, RecvTimeoutError};
     use std::thread;
 
     fn l1() -> L1 {
@@ -452,9 +452,12 @@ mod tests {
             is_voided.recv().expect("the change begins");
             let ticket = l1.tickets.take(NAME);
             assert_eq!(l1.peek(NAME).map(|there| there.version), Some(1.into()), "others do not wait");
-            let late = scope.spawn(move || l1.peek_in_order(NAME).map(|there| there.version));
+            let (seen, sees) = mpsc::channel();
+            scope.spawn(move || seen.send(l1.peek_in_order(NAME).map(|there| there.version)));
+            let early = sees.recv_timeout(Duration::from_millis(300));
             go.send(()).expect("the change waits");
-            assert_eq!(late.join().expect("no panic"), Some(2.into()));
+            assert_eq!(early, Err(RecvTimeoutError::Timeout), "it waits as long as the change lasts");
+            assert_eq!(sees.recv(), Ok(Some(2.into())));
             assert!(l1.tickets.is_valid(ticket), "so a load must not begin under it");
         });
     }

@@ -6,7 +6,8 @@
 //! | [`table`] | from hash to pointer | none: it never follows one |
 //! | [`slab`] | memory, and contents written, taken and dropped | yes |
 //! | [`retired`] | what waits for its readers | none |
-//! | [`shelf`] | the three together, with an interface that is safe | yes |
+//! | [`shelf`] | the four together, with an interface that is safe | yes |
+//! | `prefetch`, below | hints to the processor | yes |
 //!
 //! Outside see [`Shelf`], whose readers hold a [`Guard`] and get [`Entry`]s, and whose [`Writer`] has the lock. They can be
 //! used wrongly (then a cache forgets, or counts wrongly, or panics), but not unsoundly.

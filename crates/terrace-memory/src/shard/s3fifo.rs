@@ -6,8 +6,8 @@
 //!
 //! 1. A scan fills the small queue only, so it cannot flush what is in use.
 //! 2. What has expired is evicted when it comes to a front, whatever its hits, and leaves no ghost.
-//! 3. An eviction gives at most [`PATIENCE`] second chances; then the next entry leaves, hits or not. So the time under the
-//!    lock is bounded.
+//! 3. An eviction gives at most [`PATIENCE`] second chances; then the next entry leaves, hits or not. So the time
+//!    that one eviction takes is bounded.
 //! 4. Where weights bound the cache, a heavy entry needs more hits to stay: one more for each doubling over the mean, at
 //!    most two.
 //!

@@ -80,7 +80,6 @@ struct Held {
 type Events = Arc<Mutex<Vec<(String, u32, RemovalCause)>>>;
 
 struct Run {
-    policy: Policy,
     memory: Memory<String, u32>,
     clock: Clock,
     events: Events,
@@ -110,7 +109,7 @@ impl Run {
             .build()
             .unwrap();
         let (held, bounds) = (BTreeMap::new(), choices[0]);
-        Self { policy, memory, clock, events, held, choices, bounds, next_value: 0, hits: 0, lookups: 0 }
+        Self { memory, clock, events, held, choices, bounds, next_value: 0, hits: 0, lookups: 0 }
     }
 
     fn holds_everything(&self) -> bool {
@@ -196,12 +195,8 @@ impl Run {
                 self.note(&[RemovalCause::Expired, RemovalCause::Explicit]);
             }
             Insertion::Rejected => {
-                if self.bounds.bytes != 0 && weight > self.bounds.bytes {
-                    self.note(&[RemovalCause::Expired, RemovalCause::Replaced]);
-                } else {
-                    assert!(self.policy == Policy::Default && !self.holds_everything(), "{weight} fits");
-                    self.note(&[RemovalCause::Expired, RemovalCause::Replaced, RemovalCause::Capacity]);
-                }
+                assert!(self.bounds.bytes != 0 && weight > self.bounds.bytes, "{weight} fits");
+                self.note(&[RemovalCause::Expired, RemovalCause::Replaced]);
             }
             Insertion::Stored => {
                 self.note(&[RemovalCause::Expired, RemovalCause::Replaced, RemovalCause::Capacity]);
@@ -224,14 +219,8 @@ impl Run {
         assert!(!self.holds_everything(), "there was room");
         let others = before.iter().filter(|(name, _)| *name != key);
         let entries = others.clone().count() + 1;
-        let bytes = others.fold(weight.max(1), |sum, (_, held)| sum.saturating_add(held.weight.max(1)));
-        let Bounds { entries: entries_max, bytes: bytes_max } = self.bounds;
-        let half_full = |part: u64, bound: u64| bound != 0 && part.saturating_mul(2) >= bound;
-        let full = match (entries_max, bytes_max) {
-            (_, 0) => entries > entries_max,
-            (0, _) => bytes > bytes_max,
-            _ => half_full(entries as u64, entries_max as u64) || half_full(bytes, bytes_max),
-        };
+        let bytes = others.fold(u128::from(weight), |sum, (_, held)| sum + u128::from(held.weight));
+        let full = self.bounds.pressed(entries, bytes).is_some();
         assert!(full, "{entries} entries, {bytes} bytes fit {:?}", self.bounds);
         let long_expired = |held: &Held| held.deadline.plus(GRANULE) <= self.clock.now();
         assert!(!self.held.values().any(long_expired), "an expired entry outlives a live one");
