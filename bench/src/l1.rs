@@ -1,27 +1,32 @@
 //! What does a hit in memory cost?
 //!
 //! 10,000 entries, all of them there, looked up in one random order that is the same for everybody. Values are shared
-//! 256 bytes, handed out as a new reference. Peers keep entries without a TTL, which is the faster way for them;
-//! terrace always has one.
+//! 256 bytes, handed out as a new reference. A keyspace's entries have a TTL of an hour, and so have those of the engine
+//! that it is compared with. Peers keep entries without one, which is the faster way for them. Each contender is filled by
+//! itself: entries that lie between another's would cost lookups of pages that are not the contender's doing.
 
 use anyhow::Result;
-use std::hash::Hash;
+use equivalent::Equivalent;
+use std::hash::{Hash, Hasher};
 use std::hint::black_box;
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
 use std::time::Duration;
 use terrace::{CacheKey, L1};
 use terrace_bench_harness::keys::Random;
 use terrace_bench_harness::rounds::{self, Contender};
-use terrace_bench_harness::{table, timing};
-use terrace_core::Moment;
+use terrace_bench_harness::{table, threads};
+use terrace_core::{Clock, Moment};
 use terrace_memory::{Memory, Text};
 use tokio::runtime::{Builder, Handle};
 
 const ENTRIES: usize = 10_000;
 /// Room enough that nobody evicts, however unevenly keys fall into shards.
 const CAPACITY: usize = 4 * ENTRIES;
-const LOOKUPS: usize = 1 << 20;
+const LOOKUPS: usize = 1 << 18;
+/// So many are done before, untimed: others have just filled the processor's caches with theirs. Each entry is found a few times.
+const WARM_UP: usize = 8 * ENTRIES;
 const VALUE_BYTES: usize = 256;
+const TTL: Duration = Duration::from_hours(1);
 
 type Value = Arc<Vec<u8>>;
 
@@ -35,14 +40,14 @@ pub(crate) fn run(rounds: usize) -> Result<()> {
     let _inside = runtime.enter();
     let order = random_order();
     let texts: Vec<String> = (0..ENTRIES).map(|index| format!("user:{index:019}")).collect();
-    let mut by_text = vec![bare_by_text(&texts)?];
+    let mut by_text = bare(&texts, |text| Text::from(text.as_str()), String::as_str)?;
     by_text.extend(common(&texts, runtime.handle())?);
     by_text.push(cachet(&texts, runtime.handle())?);
     by_text.extend(amalgam(&texts, runtime.handle())?);
     compare("24-byte string keys", rounds, &order, &by_text)?;
     drop(by_text);
     let numbers: Vec<u64> = (0..ENTRIES as u64).collect();
-    let mut by_number = vec![bare_by_number(&numbers)?];
+    let mut by_number = bare(&numbers, |number| *number, |number| number)?;
     by_number.extend(common(&numbers, runtime.handle())?);
     by_number.push(cachet(&numbers, runtime.handle())?);
     compare("u64 keys", rounds, &order, &by_number)
@@ -53,28 +58,71 @@ fn compare(keys: &str, rounds: usize, order: &[usize], ways: &[(&'static str, Lo
         let title = format!("{keys}, {threads} thread{}", if threads == 1 { "" } else { "s" });
         let contenders = ways
             .iter()
-            .map(|(name, look_up)| Contender::new(name, move || Ok(per_lookup(threads, order, look_up))))
+            .map(|(name, look_up)| Contender::new(name, move || per_lookup(threads, order, look_up)))
             .collect();
         table::print(&title, "ns per hit", 1, &rounds::measure(&title, rounds, contenders)?);
     }
     Ok(())
 }
 
-/// The engine of terrace by itself, its keys in place.
-fn bare_by_text(keys: &[String]) -> Result<(&'static str, LookUp<'_>)> {
-    let memory = Memory::<Text, Value>::builder().entries_max(CAPACITY).build()?;
-    for key in keys {
-        memory.insert(Text::from(key.as_str()), value(), 0, Moment::NEVER);
+/// A key of the engine as the library has it: within a namespace, which has a number.
+#[derive(Clone, PartialEq, Eq)]
+struct Named<K>(K, u32);
+
+/// [`Named`] by reference.
+struct NamedRef<'a, Q: ?Sized>(&'a Q, u32);
+
+impl<K: Hash> Hash for Named<K> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        NamedRef(&self.0, self.1).hash(state);
     }
-    Ok(("terrace, bare engine", Box::new(move |order| each(order, |index| memory.get(keys[index].as_str())))))
 }
 
-fn bare_by_number(keys: &[u64]) -> Result<(&'static str, LookUp<'_>)> {
-    let memory = Memory::<u64, Value>::builder().entries_max(CAPACITY).build()?;
-    for key in keys {
-        memory.insert(*key, value(), 0, Moment::NEVER);
+impl<Q: Hash + ?Sized> Hash for NamedRef<'_, Q> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+        state.write_u32(self.1);
     }
-    Ok(("terrace, bare engine", Box::new(move |order| each(order, |index| memory.get(&keys[index])))))
+}
+
+impl<K, Q: Equivalent<K> + ?Sized> Equivalent<Named<K>> for NamedRef<'_, Q> {
+    fn equivalent(&self, key: &Named<K>) -> bool {
+        self.1 == key.1 && self.0.equivalent(&key.0)
+    }
+}
+
+/// The engine of terrace by itself, with the keys and the TTL that a keyspace's entries have, and with less.
+fn bare<'a, K: Sync, E, Q>(
+    keys: &'a [K],
+    owned: fn(&K) -> E,
+    borrowed: fn(&K) -> &Q,
+) -> Result<Vec<(&'static str, LookUp<'a>)>>
+where
+    E: Hash + Eq + Clone + Send + Sync + 'static,
+    Q: Hash + Equivalent<E> + ?Sized + 'static,
+{
+    let clock = Clock::system();
+    let space = black_box(1);
+    let named = Memory::<Named<E>, Value>::builder().entries_max(CAPACITY).clock(clock.clone()).build()?;
+    for key in keys {
+        named.insert(Named(owned(key), space), value(), 0, clock.now().plus(TTL));
+    }
+    let alone = Memory::<E, Value>::builder().entries_max(CAPACITY).build()?;
+    for key in keys {
+        alone.insert(owned(key), value(), 0, Moment::NEVER);
+    }
+    Ok(vec![
+        (
+            "terrace, bare engine",
+            Box::new(move |order| {
+                each(order, |index| named.get(&NamedRef(borrowed(&keys[index]), space)));
+            }),
+        ),
+        (
+            "terrace, bare engine, no namespace, no TTL",
+            Box::new(move |order| each(order, |index| alone.get(borrowed(&keys[index])))),
+        ),
+    ])
 }
 
 /// A cache of several tiers over moka.
@@ -84,7 +132,7 @@ where
 {
     let cache: cachet::Cache<K, Value> = {
         let _inside = handle.enter();
-        cachet::Cache::builder(tick::Clock::new_tokio()).memory().ttl(Duration::from_hours(1)).build()
+        cachet::Cache::builder(tick::Clock::new_tokio()).memory().ttl(TTL).build()
     };
     for key in keys {
         handle.block_on(cache.insert(key.clone(), cachet::CacheEntry::new(value())))?;
@@ -108,13 +156,12 @@ where
     let bare = quick_cache::sync::Cache::new(CAPACITY);
     let sync = moka::sync::Cache::new(CAPACITY as u64);
     let future = moka::future::Cache::new(CAPACITY as u64);
-    let ours =
-        terrace::Cache::builder().l1(L1::entries(CAPACITY)).default_ttl(Duration::from_hours(1)).build()?;
+    let ours = terrace::Cache::builder().l1(L1::entries(CAPACITY)).default_ttl(TTL).build()?;
     let ours = ours.keyspace::<K, Vec<u8>>("bench").build()?;
+    keys.iter().for_each(|key| bare.insert(key.clone(), value()));
+    keys.iter().for_each(|key| sync.insert(key.clone(), value()));
+    keys.iter().for_each(|key| handle.block_on(future.insert(key.clone(), value())));
     for key in keys {
-        bare.insert(key.clone(), value());
-        sync.insert(key.clone(), value());
-        handle.block_on(future.insert(key.clone(), value()));
         handle.block_on(ours.put(key, vec![7; VALUE_BYTES]))?;
     }
     let peeked = ours.clone();
@@ -150,12 +197,14 @@ fn amalgam<'a>(keys: &'a [String], handle: &'a Handle) -> Result<Vec<(&'static s
     let builder = || {
         amalgam::Cache::builder()
             .max_capacity(CAPACITY as u64)
-            .default_options(amalgam::EntryOptions::new(Duration::from_hours(1)))
+            .default_options(amalgam::EntryOptions::new(TTL))
     };
     let future = builder().try_build()?;
     let blocking = amalgam::BlockingCache::from_builder(builder())?;
     for key in keys {
         handle.block_on(async { future.set(key, value()).await })?;
+    }
+    for key in keys {
         blocking.set(key, value()).execute()?;
     }
     Ok(vec![
@@ -201,22 +250,15 @@ fn random_order() -> Vec<usize> {
     (0..LOOKUPS).map(|_| random.index(ENTRIES)).collect()
 }
 
-/// Nanoseconds per lookup and thread, when every thread looks up all of `order`, each from another point of it.
-fn per_lookup(threads: usize, order: &[usize], look_up: &LookUp<'_>) -> f64 {
-    let barrier = Barrier::new(threads);
-    let total: Duration = std::thread::scope(|scope| {
-        let started: Vec<_> = (0..threads)
-            .map(|thread| {
-                let barrier = &barrier;
-                scope.spawn(move || {
-                    let (before, after) = order.split_at(thread * LOOKUPS / threads);
-                    let own = [after, before].concat();
-                    barrier.wait();
-                    timing::time(|| look_up(&own)).0
-                })
-            })
-            .collect();
-        started.into_iter().map(|thread| thread.join().expect("a lookup does not panic")).sum()
-    });
-    total.as_nanos() as f64 / (threads * LOOKUPS) as f64
+/// Nanoseconds per lookup, when every thread looks up all of `order`, each from another point of it.
+fn per_lookup(threads: usize, order: &[usize], look_up: &LookUp<'_>) -> Result<f64> {
+    let parts = |thread: usize| order.split_at(thread * LOOKUPS / threads);
+    threads::undisturbed(|| {
+        let warm_up = |thread| look_up(&parts(thread).1[..WARM_UP]);
+        Ok(threads::time(threads, LOOKUPS, warm_up, |thread| {
+            let (before, after) = parts(thread);
+            look_up(after);
+            look_up(before);
+        }))
+    })
 }

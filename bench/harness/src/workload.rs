@@ -3,9 +3,8 @@
 //! 1. A workload of hits checks that all were hits, one of misses that none was: a lookup that does not find its value
 //!    would be measured as a fast one.
 //! 2. A contender goes on in the stream where it stopped, so keys that are to be new are new.
-//! 3. A measurement during which other programs took the processor is repeated.
-//! 4. Before the time runs, a quarter of as much is done: others have just filled the processor's caches with theirs.
-//! 5. Threads walk parts of the stream that lie far from each other.
+//! 3. Before the time runs, a quarter of as much is done: others have just filled the processor's caches with theirs.
+//! 4. Threads walk parts of the stream that lie far from each other.
 
 use crate::keys::Keys;
 use crate::rounds::Contender;
@@ -14,11 +13,6 @@ use crate::threads::{self, Timing};
 use anyhow::{Result, ensure};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// A measurement in which every thread had its processor for this part of the time counts as undisturbed.
-const UNDISTURBED: f64 = 0.95;
-/// A disturbed measurement is repeated, so often at most in all: threads that wait for each other look the same.
-const ATTEMPTS_MAX: usize = 4;
 
 /// How big workloads are.
 #[derive(Clone, Copy, Debug)]
@@ -222,20 +216,7 @@ impl Workload {
 
     /// This work with that contender, at so many threads.
     pub fn contender<'a>(&'a self, prepared: &'a Prepared<'_>, threads: usize) -> Contender<'a> {
-        Contender::new(prepared.name, move || self.measure(prepared, threads))
-    }
-
-    /// Nanoseconds per operation, when nothing disturbed it; else the least disturbed of a few attempts.
-    fn measure(&self, prepared: &Prepared<'_>, threads: usize) -> Result<f64> {
-        let mut best = self.attempt(prepared, threads)?;
-        for _ in 1..ATTEMPTS_MAX {
-            if best.share >= UNDISTURBED {
-                break;
-            }
-            let next = self.attempt(prepared, threads)?;
-            best = if next.share > best.share { next } else { best };
-        }
-        Ok(best.nanos)
+        Contender::new(prepared.name, move || threads::undisturbed(|| self.attempt(prepared, threads)))
     }
 
     fn attempt(&self, prepared: &Prepared<'_>, threads: usize) -> Result<Timing> {

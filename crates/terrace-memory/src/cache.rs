@@ -114,7 +114,7 @@ where
     /// The live value of a key, seen by `read` in place.
     ///
     /// `read` holds no lock, and may use this cache. It should be quick: what leaves any cache of the process while it runs is
-    /// not freed before it ends. If it panics, the lookup is not counted.
+    /// not freed before it ends.
     ///
     /// # Cost
     /// As [`Memory::get`], without the copy.
@@ -142,9 +142,8 @@ where
             self.counters.add(guard.thread(), Counter::Misses, 1);
             return None;
         };
-        let result = read(entry.value());
         self.counters.add(guard.thread(), Counter::Hits, 1);
-        Some(result)
+        Some(read(entry.value()))
     }
 
     /// Finds a live entry and counts the access for the policy.

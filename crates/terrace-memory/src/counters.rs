@@ -1,8 +1,8 @@
 //! Counting without contention.
 //!
-//! 1. A thread has a number while it is in a section (see [`crate::raw`]). Each of the first [`BLOCKS`] numbers but the last
-//!    has a block of counters of its own, which only its thread writes: counting is a load and a store. All others
-//!    share the last block, and count by atomic additions. A reading sums the blocks.
+//! 1. A thread has a number while it is in a section (see [`crate::raw`]). Each of the first [`SOLE`] numbers has a block of
+//!    counters of its own, which only its thread writes: counting is a load and a store. All others share a block, and
+//!    count by atomic additions. A reading sums the blocks.
 //! 2. Counters only grow. A reset notes the sums, and readings are from there on.
 //! 3. A reading taken while others count may miss their latest counts.
 //!
@@ -11,10 +11,8 @@
 use std::array;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Blocks of counters.
-const BLOCKS: usize = 64;
-/// The block of all threads that have none of their own.
-const SHARED: usize = BLOCKS - 1;
+/// Blocks of counters that only one thread writes.
+const SOLE: usize = 63;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug)]
@@ -52,10 +50,17 @@ impl Counter {
 #[derive(Default, Debug)]
 struct Block([AtomicU64; Counter::COUNT]);
 
+#[derive(Debug)]
+struct Blocks {
+    sole: [Block; SOLE],
+    /// That of all threads that have none of their own.
+    shared: Block,
+}
+
 /// The counters of one cache.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    blocks: Box<[Block; BLOCKS]>,
+    blocks: Box<Blocks>,
     /// The sums at the last reset.
     before: [AtomicU64; Counter::COUNT],
 }
@@ -63,17 +68,18 @@ pub(crate) struct Counters {
 impl Counters {
     pub(crate) fn new() -> Self {
         let zero = |_| AtomicU64::new(0);
-        Self { blocks: Box::new(array::from_fn(|_| Block::default())), before: array::from_fn(zero) }
+        let blocks = Blocks { sole: array::from_fn(|_| Block::default()), shared: Block::default() };
+        Self { blocks: Box::new(blocks), before: array::from_fn(zero) }
     }
 
     /// Adds to a counter. `thread` is the thread's number, whose section is open.
     #[inline]
     pub(crate) fn add(&self, thread: usize, counter: Counter, count: u64) {
-        let cell = &self.blocks[thread.min(SHARED)].0[counter as usize];
-        if thread < SHARED {
+        if let Some(Block(own)) = self.blocks.sole.get(thread) {
+            let cell = &own[counter as usize];
             cell.store(cell.load(Relaxed).wrapping_add(count), Relaxed);
         } else {
-            cell.fetch_add(count, Relaxed);
+            self.blocks.shared.0[counter as usize].fetch_add(count, Relaxed);
         }
     }
 
@@ -84,7 +90,8 @@ impl Counters {
     }
 
     fn total(&self, counter: Counter) -> u64 {
-        let values = self.blocks.iter().map(|block| block.0[counter as usize].load(Relaxed));
+        let blocks = self.blocks.sole.iter().chain([&self.blocks.shared]);
+        let values = blocks.map(|block| block.0[counter as usize].load(Relaxed));
         values.fold(0, u64::wrapping_add)
     }
 
@@ -104,12 +111,12 @@ mod tests {
     fn counts_of_all_threads_are_summed_and_reset() {
         let counters = Counters::new();
         thread::scope(|scope| {
-            for thread in 0..2 * BLOCKS {
+            for thread in 0..2 * SOLE {
                 let counters = &counters;
                 scope.spawn(move || (0..100).for_each(|_| counters.add(thread, Counter::Hits, 2)));
             }
         });
-        assert_eq!(counters.sum(Counter::Hits), 400 * BLOCKS as u64);
+        assert_eq!(counters.sum(Counter::Hits), 400 * SOLE as u64);
         assert_eq!(counters.sum(Counter::ListenerSkips), 0);
         counters.reset();
         assert_eq!(counters.sum(Counter::Hits), 0);

@@ -66,6 +66,7 @@ pub use builder::{Builder, ConfigError, Policy};
 pub use cache::Memory;
 pub use dials::CurvePoint;
 pub use listener::RemovalCause;
+pub use raw::downcast_clone;
 pub use stats::MemoryStats;
 pub use sweep::Expired;
 pub use text::Text;

@@ -5,7 +5,7 @@
 
 #[cfg(not(any(terrace_loom, terrace_shuttle)))]
 mod machine {
-    pub(crate) use foldhash::fast::RandomState;
+    pub(crate) use foldhash::quality::RandomState;
     pub(crate) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::sync::atomic;
     pub(crate) use std::thread::yield_now;
@@ -35,7 +35,7 @@ mod checker {
     use std::sync::{PoisonError, TryLockError};
 
     /// Always the same, so that a schedule can be run again.
-    pub(crate) use foldhash::fast::FixedState as RandomState;
+    pub(crate) use foldhash::quality::FixedState as RandomState;
     pub(crate) use model::sync::MutexGuard;
     pub(crate) use model::sync::atomic;
 

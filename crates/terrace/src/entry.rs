@@ -59,7 +59,9 @@ impl<V> fmt::Debug for Entry<V> {
     }
 }
 
-/// An entry with its type erased: what L1 keeps, and what the read path hands around.
+/// An entry with its type erased: what L1 keeps, and what the read path hands around. The value comes first: a hit reads
+/// nothing else of it, and finds it beside the key.
+#[repr(C)]
 #[derive(Clone)]
 pub(crate) struct Resident {
     pub(crate) value: Erased,

@@ -23,6 +23,13 @@ pub(crate) fn typed<V: Any + Send + Sync>(value: Erased) -> Arc<V> {
         .unwrap_or_else(|_| unreachable!("a namespace has one value type, checked when it is opened"))
 }
 
+/// One more reference to the value, with its type back.
+#[inline]
+pub(crate) fn typed_clone<V: Any + Send + Sync>(value: &Erased) -> Arc<V> {
+    terrace_memory::downcast_clone(value)
+        .unwrap_or_else(|| unreachable!("a namespace has one value type, checked when it is opened"))
+}
+
 /// How the values of one namespace become bytes, and how much they weigh.
 pub(crate) trait ValueFormat: Send + Sync {
     fn codec(&self) -> CodecId;

@@ -10,10 +10,27 @@ use std::sync::Arc;
 use std::time::Duration;
 use terrace_core::{CodecError, KeyError, RemoteError};
 
-/// Why an operation on a cache failed.
+/// Why an operation on a cache failed: a [`kind`](Error::kind) behind a pointer, so that the answer of a hit, which carries
+/// none, fits into two registers.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use terrace::ErrorKind;
+/// let texts = terrace::Cache::memory()?.keyspace::<String, String>("texts").build()?;
+/// let refused = texts.get("a\nb").await.unwrap_err();
+/// assert!(matches!(refused.kind(), ErrorKind::Key(_)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Error(Box<ErrorKind>);
+
+/// What there is to know about an [`Error`].
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum ErrorKind {
     /// The key cannot be a key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -66,11 +83,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// What went wrong.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0
+    }
+
+    /// What went wrong, to keep.
+    pub fn into_kind(self) -> ErrorKind {
+        *self.0
+    }
+
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Remote(error) => error.is_retryable(),
-            Self::Load(_) | Self::LoadPanicked { .. } | Self::LoadTimedOut { .. } => true,
+        match self.kind() {
+            ErrorKind::Remote(error) => error.is_retryable(),
+            ErrorKind::Load(_) | ErrorKind::LoadPanicked { .. } | ErrorKind::LoadTimedOut { .. } => true,
             _ => false,
         }
     }
@@ -78,23 +105,33 @@ impl Error {
     /// Whether a tier or the origin could not be reached.
     pub fn is_unavailable(&self) -> bool {
         matches!(
-            self,
-            Self::Remote(RemoteError::Unavailable { .. }) | Self::LoadTimedOut { .. } | Self::Closed
+            self.kind(),
+            ErrorKind::Remote(RemoteError::Unavailable { .. })
+                | ErrorKind::LoadTimedOut { .. }
+                | ErrorKind::Closed
         )
+    }
+}
+
+impl<K: Into<ErrorKind>> From<K> for Error {
+    fn from(kind: K) -> Self {
+        Self(Box::new(kind.into()))
     }
 }
 
 /// The error of a loader, shared by everyone who waited for it.
 #[derive(Clone)]
-pub struct LoadFailure {
+pub struct LoadFailure(Arc<Failure>);
+
+struct Failure {
     error: Arc<dyn Any + Send + Sync>,
-    message: Arc<str>,
+    message: String,
 }
 
 impl LoadFailure {
     pub(crate) fn new<E: fmt::Display + Send + Sync + 'static>(error: E) -> Self {
-        let message = error.to_string().into();
-        Self { error: Arc::new(error), message }
+        let message = error.to_string();
+        Self(Arc::new(Failure { error: Arc::new(error), message }))
     }
 
     /// The loader's own error, if it is of this type.
@@ -102,19 +139,19 @@ impl LoadFailure {
     /// # Examples
     /// See [`Keyspace::with_origin`](crate::Keyspace::with_origin).
     pub fn downcast<E: Any + Send + Sync>(&self) -> Option<Arc<E>> {
-        Arc::clone(&self.error).downcast().ok()
+        terrace_memory::downcast_clone(&self.0.error)
     }
 }
 
 impl fmt::Display for LoadFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.0.message)
     }
 }
 
 impl fmt::Debug for LoadFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LoadFailure({:?})", self.message)
+        write!(f, "LoadFailure({:?})", self.0.message)
     }
 }
 
@@ -133,6 +170,16 @@ pub enum LoadError<E> {
     Cache(Error),
 }
 
+impl<E> LoadError<E> {
+    /// What the cache could not do; `None` if it was a loader that failed.
+    pub fn cache(&self) -> Option<&ErrorKind> {
+        match self {
+            Self::Cache(error) => Some(error.kind()),
+            Self::Loader(_) | Self::Foreign(_) => None,
+        }
+    }
+}
+
 impl<E> Clone for LoadError<E> {
     fn clone(&self) -> Self {
         match self {
@@ -145,12 +192,12 @@ impl<E> Clone for LoadError<E> {
 
 impl<E: Any + Send + Sync> From<Error> for LoadError<E> {
     fn from(error: Error) -> Self {
-        match error {
-            Error::Load(failure) => match failure.downcast::<E>() {
+        match error.into_kind() {
+            ErrorKind::Load(failure) => match failure.downcast::<E>() {
                 Some(error) => Self::Loader(error),
                 None => Self::Foreign(failure),
             },
-            other => Self::Cache(other),
+            other => Self::Cache(other.into()),
         }
     }
 }

@@ -14,7 +14,7 @@
 
 use crate::coherence::tickets::{Ticket, Tickets};
 use crate::entry::Found;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::l1::KeyRef;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -112,7 +112,7 @@ impl Flight {
         let mut phase = self.phase.subscribe();
         match phase.wait_for(|phase| matches!(phase, Phase::Done(_))).await.as_deref() {
             Ok(Phase::Done(outcome)) => outcome.clone(),
-            _ => Outcome::Failed(Error::Closed),
+            _ => Outcome::Failed(ErrorKind::Closed.into()),
         }
     }
 }
@@ -163,7 +163,7 @@ impl Drop for Lead {
         self.flight.phase.send_if_modified(|phase| {
             let undone = !matches!(phase, Phase::Done(_));
             if undone {
-                *phase = Phase::Done(Outcome::Failed(Error::Closed));
+                *phase = Phase::Done(Outcome::Failed(ErrorKind::Closed.into()));
             }
             undone
         });

@@ -104,7 +104,7 @@ impl<K> Invalidation<K> {
     /// value.
     ///
     /// # Errors
-    /// [`Error::Key`] if a key cannot be one; then nothing was invalidated. [`Error::Remote`] if L2 refused a part of it;
+    /// [`ErrorKind::Key`] if a key cannot be one; then nothing was invalidated. [`ErrorKind::Remote`] if L2 refused a part of it;
     /// the other parts were invalidated, and this node keeps no copy of any.
     ///
     /// # Cost

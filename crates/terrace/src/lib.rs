@@ -54,7 +54,7 @@ pub use builder::{CacheBuilder, L1};
 pub use cache::{Cache, Health};
 pub use entry::{Entry, Tier};
 pub use erased::Opaque;
-pub use error::{ConfigError, Error, KeyspaceError, LoadError, LoadFailure, ShutdownError};
+pub use error::{ConfigError, Error, ErrorKind, KeyspaceError, LoadError, LoadFailure, ShutdownError};
 pub use invalidate::{InvalidateError, Invalidated, Invalidation};
 pub use keyspace::{EntryOptions, Keyspace, KeyspaceBuilder};
 pub use origin::Origin;

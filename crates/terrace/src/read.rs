@@ -12,7 +12,7 @@
 use crate::coherence::tickets::Ticket;
 use crate::entry::{Found, Resident, Tier};
 use crate::erased::Erased;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::flight::{Boarding, Lead, Outcome};
 use crate::lease::{Filled, Right};
 use crate::space::View;
@@ -275,14 +275,14 @@ impl View {
         let limit = self.space.rules.load_timeout;
         let ran = crate::runtime::within(limit, AssertUnwindSafe(loading).catch_unwind()).await;
         let result = match ran {
-            None => Err(Error::LoadTimedOut { after: limit }),
+            None => Err(ErrorKind::LoadTimedOut { after: limit }.into()),
             Some(Err(panic)) => Err(panicked(&*panic)),
             Some(Ok(result)) => result,
         };
-        self.space.counters.count(match &result {
+        self.space.counters.count(match result.as_ref().map_err(Error::kind) {
             Ok(Some(_)) => Event::LoadFound,
             Ok(None) => Event::LoadAbsent,
-            Err(Error::LoadPanicked { .. }) => Event::LoadPanicked,
+            Err(ErrorKind::LoadPanicked { .. }) => Event::LoadPanicked,
             Err(_) => Event::LoadFailed,
         });
         result
@@ -349,7 +349,7 @@ impl View {
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    Error::LoadPanicked { message: panic_message(panic).into() }
+    ErrorKind::LoadPanicked { message: panic_message(panic).into() }.into()
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {

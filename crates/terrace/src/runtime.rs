@@ -5,7 +5,7 @@
 //! 3. Tasks run on the runtime of whoever calls. A cache can be built outside a runtime, and outlive one: what a
 //!    runtime took down with it is started again by the next caller.
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,10 +29,10 @@ impl Runtime {
     /// Leave to start a task, until the cache is closed.
     ///
     /// # Errors
-    /// [`Error::Closed`] after that.
+    /// [`ErrorKind::Closed`] after that.
     pub(crate) fn enter(&self) -> Result<Leave, Error> {
         let leave = Leave(self.tasks.token());
-        if self.is_closed() { Err(Error::Closed) } else { Ok(leave) }
+        if self.is_closed() { Err(ErrorKind::Closed.into()) } else { Ok(leave) }
     }
 
     /// Runs a load to its end, whoever is waiting for it or not, unless a shutdown gives it up.
@@ -47,7 +47,7 @@ impl Runtime {
     /// A panic goes on in the caller.
     ///
     /// # Errors
-    /// [`Error::Closed`] if the runtime was shut down under it.
+    /// [`ErrorKind::Closed`] if the runtime was shut down under it.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         leave: Leave,
@@ -57,7 +57,7 @@ impl Runtime {
         drop(leave);
         running.await.map_err(|error| match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Error::Closed,
+            Err(_) => ErrorKind::Closed.into(),
         })
     }
 

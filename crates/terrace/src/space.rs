@@ -4,7 +4,7 @@ use crate::coherence::pending::Pending;
 use crate::coherence::tickets::Tickets;
 use crate::entry::Resident;
 use crate::erased::{Erased, ValueFormat};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::flight::Flights;
 use crate::l1::{Copy, KeyRef, L1, UNANCHORED_TTL_MAX};
 use crate::resilience::{Agreement, L2};
@@ -17,7 +17,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 use terrace_core::envelope::{Compression, Envelope, Limits, Sealed, TagStamp};
 use terrace_core::version::LocalVersions;
-use terrace_core::{Clock, Key, KeyName, Namespace, Tag, Ttl, Version};
+use terrace_core::{Clock, CodecError, Key, KeyName, Namespace, Tag, Ttl, Version};
 
 /// What all namespaces of a cache share.
 pub(crate) struct Shared {
@@ -143,11 +143,12 @@ impl View {
     pub(crate) fn check_size(&self, bytes: u64) -> Result<(), Error> {
         let bytes_max = self.space.rules.value_bytes_max;
         if bytes > bytes_max {
-            return Err(Error::ValueTooLarge {
+            return Err(ErrorKind::ValueTooLarge {
                 keyspace: self.space.namespace.to_string(),
                 bytes,
                 bytes_max,
-            });
+            }
+            .into());
         }
         Ok(())
     }
@@ -169,9 +170,7 @@ impl View {
             payload,
         };
         let sealed = envelope.seal(&self.space.namespace, key, self.space.rules.compression);
-        sealed.map_err(|error| {
-            Error::Codec(terrace_core::CodecError::Encode { codec: "envelope", reason: error.to_string() })
-        })
+        sealed.map_err(|error| CodecError::Encode { codec: "envelope", reason: error.to_string() }.into())
     }
 
     pub(crate) fn limits(&self) -> Limits {

@@ -14,7 +14,7 @@
 use crate::coherence::tickets::Ticket;
 use crate::entry::Resident;
 use crate::erased::Erased;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::space::View;
 use crate::telemetry::Event;
 use bytes::Bytes;
@@ -276,7 +276,7 @@ impl View {
 pub(crate) fn check_tags(tags: Vec<Tag>) -> Result<Vec<Tag>, Error> {
     let count = tags.len();
     if count > Tag::PER_ENTRY_MAX {
-        return Err(Error::TooManyTags { count, count_max: Tag::PER_ENTRY_MAX });
+        return Err(ErrorKind::TooManyTags { count, count_max: Tag::PER_ENTRY_MAX }.into());
     }
     Ok(tags)
 }

@@ -7,12 +7,14 @@
 //! | [`slab`] | memory, and contents written, taken and dropped | yes |
 //! | [`retired`] | what waits for its readers | none |
 //! | [`shelf`] | the four together, with an interface that is safe | yes |
+//! | [`downcast`] | a shared value's type back, for those who keep values without it | yes |
 //! | `prefetch`, below | hints to the processor | yes |
 //!
 //! Outside see [`Shelf`], whose readers hold a [`Guard`] and get [`Entry`]s, and whose [`Writer`] has the lock. They can be
 //! used wrongly (then a cache forgets, or counts wrongly, or panics), but not unsoundly.
 
 mod domain;
+mod downcast;
 #[cfg(test)]
 #[cfg(terrace_loom)]
 mod loom_tests;
@@ -22,6 +24,7 @@ mod slab;
 mod table;
 
 pub(crate) use domain::{Guard, enter};
+pub use downcast::downcast_clone;
 pub(crate) use shelf::{Aftermath, Entry, Replacement, Shelf, Slots, Writer};
 pub(crate) use slab::{Contents, HITS_MAX, Id, NONE, Node, Record};
 

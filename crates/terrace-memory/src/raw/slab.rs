@@ -39,7 +39,9 @@ const LINE: usize = 64;
 /// Padding a slot to whole lines may cost less than this.
 const PADDING_MAX: usize = 24;
 
-/// Key and value of an entry.
+/// Key and value of an entry. The key comes first: every look at the slot compares it, and reads no more of a large value
+/// than it needs.
+#[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Contents<K, V> {
     pub(crate) key: K,

@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use terrace::{Error, InvalidateError, KeyError};
+use terrace::{Error, ErrorKind, InvalidateError, KeyError};
 
 /// What went wrong, for programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -239,24 +239,24 @@ impl From<InvalidateError> for Problem {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        match error {
-            Error::Key(error) => error.into(),
-            Error::ValueTooLarge { .. } => Self::new(Code::ValueTooLarge, error.to_string()),
-            Error::TooManyTags { .. } => Self::new(Code::BodyInvalid, error.to_string()),
-            Error::Remote(error) => {
+        match error.kind() {
+            ErrorKind::Key(error) => error.clone().into(),
+            ErrorKind::ValueTooLarge { .. } => Self::new(Code::ValueTooLarge, error.to_string()),
+            ErrorKind::TooManyTags { .. } => Self::new(Code::BodyInvalid, error.to_string()),
+            ErrorKind::Remote(error) => {
                 tracing::warn!(%error, "a change was refused by L2");
                 let detail = "the shared cache refused the change; this node has dropped its copy";
                 Self::new(Code::L2Refused, detail)
             }
-            Error::Load(failure) => match failure.downcast::<OriginError>() {
+            ErrorKind::Load(failure) => match failure.downcast::<OriginError>() {
                 Some(error) => Self::from(&*error),
                 None => Self::internal("a load failed for an unknown reason", &failure),
             },
-            Error::LoadTimedOut { .. } => Self::new(Code::OriginTimeout, error.to_string()),
-            Error::Closed => {
+            ErrorKind::LoadTimedOut { .. } => Self::new(Code::OriginTimeout, error.to_string()),
+            ErrorKind::Closed => {
                 Self::new(Code::ShuttingDown, "the service is shutting down; ask another instance")
             }
-            other => Self::internal("the cache failed", &other),
+            _ => Self::internal("the cache failed", &error),
         }
     }
 }

@@ -5,20 +5,22 @@
 
 mod batch;
 mod builder;
+mod lookup;
 mod options;
+
+use lookup::Lookup;
 
 pub use builder::KeyspaceBuilder;
 pub use options::EntryOptions;
 
 use crate::Tier;
-use crate::entry::{Entry, Found, Resident, remaining};
-use crate::erased::{Erased, typed};
-use crate::error::{Error, LoadError, LoadFailure};
+use crate::entry::{Entry, Resident, remaining};
+use crate::erased::typed_clone;
+use crate::error::{Error, ErrorKind, LoadError, LoadFailure};
 use crate::invalidate::{Invalidated, Invalidation};
 use crate::origin::Origin;
-use crate::read::{Loaded, Loading, Look, Wanted};
 use crate::space::View;
-use crate::telemetry::{Event, Op, is_sampled};
+use crate::telemetry::{Event, Op};
 use crate::write::{Effect, Removed, Writing, Written, check_tags};
 use std::any::Any;
 use std::borrow::Borrow;
@@ -90,7 +92,7 @@ where
     /// # Examples
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-    /// use terrace::{Cache, Error, Origin};
+    /// use terrace::{Cache, ErrorKind, Origin};
     ///
     /// struct Broken;
     /// impl Origin<u64, String> for Broken {
@@ -101,7 +103,8 @@ where
     /// }
     ///
     /// let users = Cache::memory()?.keyspace::<u64, String>("users").build()?.with_origin(Broken);
-    /// let Err(Error::Load(failure)) = users.get(&1).await else { panic!("the origin is broken") };
+    /// let error = users.get(&1).await.unwrap_err();
+    /// let ErrorKind::Load(failure) = error.kind() else { panic!("the origin is broken") };
     /// assert_eq!(failure.downcast(), Some(std::io::ErrorKind::ConnectionRefused.into()));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # }).unwrap();
@@ -111,9 +114,9 @@ where
         let origin = Arc::new(origin);
         let bound = move |key: K| -> BoxFuture<'static, Result<Option<V>, Error>> {
             let origin = Arc::clone(&origin);
-            Box::pin(
-                async move { origin.load(&key).await.map_err(|error| Error::Load(LoadFailure::new(error))) },
-            )
+            Box::pin(async move {
+                origin.load(&key).await.map_err(|error| ErrorKind::Load(LoadFailure::new(error)).into())
+            })
         };
         Self { origin: Some(Arc::new(bound)), ..self }
     }
@@ -121,7 +124,7 @@ where
     /// The value of a key, from the nearest tier that has it fresh; from the origin if one is bound.
     ///
     /// # Errors
-    /// [`Error::Key`] if the key cannot be one. With an origin also what [`Keyspace::get_or_load`] fails with. L2 in
+    /// [`ErrorKind::Key`] if the key cannot be one. With an origin also what [`Keyspace::get_or_load`] fails with. L2 in
     /// trouble is a miss, not an error.
     ///
     /// # Cost
@@ -129,15 +132,12 @@ where
     ///
     /// # Cancel safety
     /// Safe. A load that began goes on.
-    pub async fn get<Q>(&self, key: &Q) -> Result<Option<Arc<V>>, Error>
+    pub fn get<'a, Q>(&'a self, key: &'a Q) -> impl Future<Output = Result<Option<Arc<V>>, Error>>
     where
         K: Borrow<Q>,
         Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
     {
-        if let Some(value) = self.hit(key) {
-            return Ok(Some(value));
-        }
-        Ok(Box::pin(self.find(key)).await?.map(Found::into_value))
+        Lookup::new(|| Some(Ok(Some(self.hit(key)?))), || self.find_beyond(key))
     }
 
     /// As [`Keyspace::get`], with all that is known about the entry.
@@ -162,14 +162,14 @@ where
         Q: CacheKey + ?Sized,
     {
         let l1 = self.view.l1()?;
-        let copied = |resident: &Resident| Arc::clone(&resident.value);
-        Some(typed(key.with_name(|name| l1.peek_with(self.view.name(name), copied))?))
+        let copied = |resident: &Resident| typed_clone(&resident.value);
+        key.with_name(|name| l1.peek_with(self.view.name(name), copied))
     }
 
     /// Whether a tier has a fresh value of the key. The origin is not asked, and statistics do not count it as a lookup.
     ///
     /// # Errors
-    /// [`Error::Key`] if the key cannot be one.
+    /// [`ErrorKind::Key`] if the key cannot be one.
     pub async fn contains<Q>(&self, key: &Q) -> Result<bool, Error>
     where
         K: Borrow<Q>,
@@ -201,46 +201,43 @@ where
     ///
     /// # Panics
     /// If called outside a tokio runtime and no tier has the value.
-    pub async fn get_or_load<Q, F, E>(
+    pub fn get_or_load<Q, F, E>(
         &self,
         key: &Q,
         loader: impl FnOnce() -> F,
-    ) -> Result<Arc<V>, LoadError<E>>
+    ) -> impl Future<Output = Result<Arc<V>, LoadError<E>>>
     where
         K: Borrow<Q>,
         Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
         F: Future<Output = Result<V, E>> + Send + 'static,
         E: fmt::Display + Send + Sync + 'static,
     {
-        self.get_or_load_with(key, EntryOptions::default(), loader).await
+        self.get_or_load_with(key, EntryOptions::default(), loader)
     }
 
     /// As [`Keyspace::get_or_load`], with options for the loaded entry.
     ///
     /// # Errors
     /// As [`Keyspace::get_or_load`].
-    pub async fn get_or_load_with<Q, F, E>(
+    pub fn get_or_load_with<Q, F, E>(
         &self,
         key: &Q,
         options: EntryOptions,
         loader: impl FnOnce() -> F,
-    ) -> Result<Arc<V>, LoadError<E>>
+    ) -> impl Future<Output = Result<Arc<V>, LoadError<E>>>
     where
         K: Borrow<Q>,
         Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
         F: Future<Output = Result<V, E>> + Send + 'static,
         E: fmt::Display + Send + Sync + 'static,
     {
-        match self.hit(key) {
-            Some(value) => Ok(value),
-            None => Box::pin(self.load(key, options, loader)).await,
-        }
+        Lookup::new(|| Some(Ok(self.hit(key)?)), move || self.load_beyond(key, options, loader))
     }
 
     /// Stores a value in every tier.
     ///
     /// # Errors
-    /// [`Error::Key`], [`Error::Codec`], [`Error::ValueTooLarge`]: nothing was changed. [`Error::Remote`]: L2 refused;
+    /// [`ErrorKind::Key`], [`ErrorKind::Codec`], [`ErrorKind::ValueTooLarge`]: nothing was changed. [`ErrorKind::Remote`]: L2 refused;
     /// this node has dropped its copy.
     ///
     /// # Cost
@@ -259,7 +256,7 @@ where
     /// As [`Keyspace::put`], with options for the entry.
     ///
     /// # Errors
-    /// As [`Keyspace::put`]; [`Error::TooManyTags`].
+    /// As [`Keyspace::put`]; [`ErrorKind::TooManyTags`].
     pub async fn put_with<Q>(&self, key: &Q, value: V, options: EntryOptions) -> Result<Written, Error>
     where
         K: Borrow<Q>,
@@ -283,7 +280,7 @@ where
     /// Removes a key from every tier.
     ///
     /// # Errors
-    /// [`Error::Key`] if the key cannot be one; [`Error::Remote`] if L2 refused.
+    /// [`ErrorKind::Key`] if the key cannot be one; [`ErrorKind::Remote`] if L2 refused.
     ///
     /// # Cost
     /// Without L2: no await. With L2: one round trip.
@@ -318,7 +315,7 @@ where
     /// Removes every entry of this namespace, and of no other.
     ///
     /// # Errors
-    /// [`Error::Remote`] if L2 refused.
+    /// [`ErrorKind::Remote`] if L2 refused.
     ///
     /// # Cost
     /// One pass over L1 and over the keys of the whole server, in steps.
@@ -332,117 +329,6 @@ where
         let result = self.view.sweep(SweepRule::All).await;
         self.view.count_invalidation(timer, &result);
         result
-    }
-
-    /// A fresh value in L1, without its record. Counted if it is there, and timed if it is this call's turn.
-    #[inline]
-    fn hit<Q: CacheKey + ?Sized>(&self, key: &Q) -> Option<Arc<V>> {
-        if is_sampled() { self.hit_timed(key) } else { self.hit_untimed(key) }
-    }
-
-    #[cold]
-    fn hit_timed<Q: CacheKey + ?Sized>(&self, key: &Q) -> Option<Arc<V>> {
-        let counters = &self.view.space.counters;
-        let timer = counters.timer_of_sample();
-        let value = self.hit_untimed(key)?;
-        counters.observe(Op::Get, Tier::L1, timer);
-        Some(value)
-    }
-
-    /// A function of its own: inlined into the state machine of a future it is slower. All bookkeeping comes before the value's
-    /// reference count is raised: what comes after waits for that, and the count is in another cache line than the entry.
-    #[inline(never)]
-    fn hit_untimed<Q: CacheKey + ?Sized>(&self, key: &Q) -> Option<Arc<V>> {
-        let l1 = self.view.l1()?;
-        let value: Erased = key.with_name(|name| {
-            l1.get_with(self.view.name(name), |resident| {
-                self.view.space.counters.hit(Tier::L1);
-                Arc::clone(&resident.value)
-            })
-        })?;
-        Some(typed(value))
-    }
-
-    /// The entry of a key, from the nearest tier that has it, or from the bound origin.
-    async fn find<Q>(&self, key: &Q) -> Result<Option<Found>, Error>
-    where
-        K: Borrow<Q>,
-        Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
-    {
-        let timer = self.view.space.counters.timer();
-        let text = key.with_text(Key::new)?;
-        let found = match &self.origin {
-            None => self.view.read(&text).await,
-            Some(origin) => self.find_through(&**origin, &text, None, || key.to_owned()).await?,
-        };
-        let farthest = match &found {
-            Some(found) => found.tier,
-            None if self.origin.is_some() => Tier::Origin,
-            None => self.farthest(),
-        };
-        self.view.space.counters.observe(Op::Get, farthest, timer);
-        Ok(found)
-    }
-
-    /// Reads a key through `origin`. `known` is what L2 said of it just now, if it was asked.
-    async fn find_through(
-        &self,
-        origin: &BoundOrigin<K, V>,
-        text: &Key,
-        known: Option<Look>,
-        owned: impl FnOnce() -> K,
-    ) -> Result<Option<Found>, Error> {
-        let load = || {
-            let key = owned();
-            self.loading(key.clone(), EntryOptions::default(), origin(key))
-        };
-        self.view.read_or_load(text, known, Wanted::Answer, load).await
-    }
-
-    /// [`Keyspace::get_or_load_with`], when L1 does not have the value.
-    async fn load<Q, F, E>(
-        &self,
-        key: &Q,
-        options: EntryOptions,
-        loader: impl FnOnce() -> F,
-    ) -> Result<Arc<V>, LoadError<E>>
-    where
-        K: Borrow<Q>,
-        Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
-        F: Future<Output = Result<V, E>> + Send + 'static,
-        E: fmt::Display + Send + Sync + 'static,
-    {
-        let timer = self.view.space.counters.timer();
-        let text = key.with_text(Key::new).map_err(Error::from)?;
-        let owned = key.to_owned();
-        let load = || {
-            let loading = loader();
-            self.loading(owned, options, async move {
-                loading.await.map(Some).map_err(|error| Error::Load(LoadFailure::new(error)))
-            })
-        };
-        let found = self.view.read_or_load(&text, None, Wanted::Value, load).await?;
-        let farthest = found.as_ref().map_or(Tier::Origin, |found| found.tier);
-        self.view.space.counters.observe(Op::Get, farthest, timer);
-        found.map(Found::into_value).ok_or(LoadError::Cache(Error::Closed))
-    }
-
-    /// A load with its value made typeless, and tagged.
-    fn loading(
-        &self,
-        key: K,
-        options: EntryOptions,
-        load: impl Future<Output = Result<Option<V>, Error>> + Send + 'static,
-    ) -> Loading {
-        let tagger = self.tagger.clone();
-        Box::pin(async move {
-            let Some(value) = load.await? else { return Ok(None) };
-            let EntryOptions { ttl, mut tags } = options;
-            if let Some(tagger) = tagger {
-                tags.extend(tagger(&key, &value));
-            }
-            Ok(Some(Loaded { value: Arc::new(value), tags: check_tags(tags)?, ttl }))
-        })
     }
 
     fn writing<Q>(&self, key: &Q, value: V, options: EntryOptions) -> Result<Writing, Error>

@@ -168,6 +168,24 @@ const SHARED: usize = 8;
 #[derive(Debug)]
 struct Block([AtomicU64; Event::COUNT]);
 
+impl Block {
+    #[expect(clippy::declare_interior_mutable_const, reason = "it is the value that new blocks are made of")]
+    const ZERO: Self = Self([const { AtomicU64::new(0) }; Event::COUNT]);
+
+    /// Counts for the one thread that writes here.
+    #[inline]
+    fn add(&self, event: Event, n: u64) {
+        let count = &self.0[event as usize];
+        count.store(count.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug)]
+struct Blocks {
+    sole: [Block; SOLE],
+    shared: [Block; SHARED],
+}
+
 /// What one thread needs to count and to sample. Without a destructor, so that access needs no check.
 struct Local {
     /// Its block of counters, or [`NO_SLOT`].
@@ -198,9 +216,14 @@ impl Drop for Tenancy {
     }
 }
 
-/// The block of the calling thread.
+/// The number of the calling thread's block, which may not have been taken yet.
 #[inline]
 fn slot() -> usize {
+    LOCAL.with(|local| local.slot.get())
+}
+
+/// The number of the calling thread's block: taken now, if it was not before.
+fn settled_slot() -> usize {
     LOCAL.with(|local| match local.slot.get() {
         NO_SLOT => take_slot(local),
         slot => slot,
@@ -229,16 +252,16 @@ fn take_slot(local: &Local) -> usize {
 #[inline]
 pub(crate) fn is_sampled() -> bool {
     LOCAL.with(|local| {
-        let left = local.until_sample.get();
-        local.until_sample.set(left.checked_sub(1).unwrap_or(SAMPLE_EVERY - 1));
-        left == 0
+        let left = local.until_sample.get().checked_sub(1);
+        local.until_sample.set(left.unwrap_or(SAMPLE_EVERY - 1));
+        left.is_none()
     })
 }
 
 /// The counters and durations of one keyspace, shared by all threads.
 #[derive(Debug)]
 pub(crate) struct SpaceCounters {
-    blocks: Box<[Block; SOLE + SHARED]>,
+    blocks: Box<Blocks>,
     durations: Box<[Histogram]>,
     clock: Clock,
 }
@@ -246,7 +269,7 @@ pub(crate) struct SpaceCounters {
 impl SpaceCounters {
     pub(super) fn new(clock: Clock) -> Self {
         Self {
-            blocks: Box::new([const { Block([const { AtomicU64::new(0) }; Event::COUNT]) }; SOLE + SHARED]),
+            blocks: Box::new(Blocks { sole: [Block::ZERO; SOLE], shared: [Block::ZERO; SHARED] }),
             durations: (0..Op::ALL.len() * TIERS.len()).map(|_| Histogram::new()).collect(),
             clock,
         }
@@ -261,12 +284,22 @@ impl SpaceCounters {
     /// Counts an event `n` times, or `n` bytes.
     #[inline]
     pub(crate) fn add(&self, event: Event, n: u64) {
-        let slot = slot();
-        let count = &self.blocks[slot].0[event as usize];
-        if slot < SOLE {
-            count.store(count.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+        if let Some(own) = self.blocks.sole.get(slot()) {
+            own.add(event, n);
         } else {
-            count.fetch_add(n, Ordering::Relaxed);
+            self.add_otherwise(event, n);
+        }
+    }
+
+    /// [`SpaceCounters::add`] for a thread that has no block yet, or none of its own.
+    #[cold]
+    fn add_otherwise(&self, event: Event, n: u64) {
+        let slot = settled_slot();
+        match self.blocks.sole.get(slot) {
+            Some(own) => own.add(event, n),
+            None => {
+                self.blocks.shared[slot % SHARED].0[event as usize].fetch_add(n, Ordering::Relaxed);
+            }
         }
     }
 
@@ -326,7 +359,7 @@ impl SpaceCounters {
     #[cold]
     fn record(&self, op: Op, farthest: Tier, start: Start) {
         let took = self.clock.precise().since(start.at);
-        let shard = slot() % HISTOGRAM_SHARDS;
+        let shard = settled_slot() % HISTOGRAM_SHARDS;
         self.durations[series(op, farthest)].record(shard, took, u64::from(start.weight));
     }
 
@@ -334,7 +367,8 @@ impl SpaceCounters {
     pub(super) fn snapshot(&self) -> CounterSnapshot {
         CounterSnapshot {
             counts: std::array::from_fn(|event| {
-                self.blocks.iter().map(|block| block.0[event].load(Ordering::Relaxed)).sum()
+                let blocks = self.blocks.sole.iter().chain(&self.blocks.shared);
+                blocks.map(|block| block.0[event].load(Ordering::Relaxed)).sum()
             }),
             durations: self.durations.iter().map(Histogram::snapshot).collect(),
         }

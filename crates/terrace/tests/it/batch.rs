@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use terrace::{Effect, EntryOptions, Error, Origin, Tier};
+use terrace::{Effect, EntryOptions, ErrorKind, Origin, Tier};
 use terrace_testkit::fake::{Fault, Operation, Point};
 
 fn names(names: &[&str]) -> Vec<String> {
@@ -53,10 +53,10 @@ async fn puts_are_all_checked_before_the_first_is_stored() {
     let node = Node::first().await;
     let entry = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let refused = node.texts.put_many([entry("a", "1"), entry("bad\n", "2")]).await.unwrap_err();
-    assert!(matches!(refused, Error::Key(_)));
+    assert!(matches!(refused.kind(), ErrorKind::Key(_)));
     let small: Texts = node.cache.keyspace("small").value_bytes_max(10).build().unwrap();
     let refused = small.put_many([entry("a", "1"), entry("b", "longer than that")]).await.unwrap_err();
-    assert!(matches!(refused, Error::ValueTooLarge { .. }));
+    assert!(matches!(refused.kind(), ErrorKind::ValueTooLarge { .. }));
     assert_eq!((values(&node.texts, &["a"]).await, values(&small, &["a"]).await), (vec![None], vec![None]));
     let written = node.texts.put_many([entry("a", "1"), entry("a", "2")]).await.unwrap();
     assert!(written[1].version.supersedes(written[0].version));

@@ -3,7 +3,7 @@
 use crate::fixture::{Counted, HOUR, Node, ended, hold, let_others_run, loader, spawn, within};
 use std::convert::Infallible;
 use std::time::Duration;
-use terrace::{Cache, CacheBuilder, Clock, Error, Keyspace, LoadError, Origin};
+use terrace::{Cache, CacheBuilder, Clock, ErrorKind, Keyspace, LoadError, Origin};
 use terrace_testkit::fake::{FakeRemote, Operation, Point};
 
 const CALLERS: u64 = 1_000;
@@ -113,7 +113,7 @@ async fn a_load_that_waits_for_itself_times_out() {
         inner.map(|value| (*value).clone())
     };
     let outer = within("the load", texts.get_or_load("k", again)).await;
-    assert!(matches!(outer, Err(LoadError::Cache(Error::LoadTimedOut { after })) if after == limit));
+    assert!(matches!(outer.unwrap_err().cache(), Some(ErrorKind::LoadTimedOut { after }) if *after == limit));
     assert_eq!(*texts.get_or_load("k", loader("v")).await.unwrap(), "v");
 }
 

@@ -4,15 +4,16 @@ use crate::fixture::{HOUR, Loads, Node, Texts, ended, hold, let_others_run, load
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use terrace::{Cache, Error, Keyspace, LoadError};
+use terrace::{Cache, ErrorKind, Keyspace, LoadError};
 use terrace_core::codec::CodecId;
 use terrace_core::{Codec, CodecError};
 use terrace_testkit::fake::Operation;
 
 fn message<T: std::fmt::Debug>(result: Loads<T>) -> String {
-    match result {
-        Err(LoadError::Cache(Error::LoadPanicked { message })) => message.to_string(),
-        other => panic!("the loader panicked: {other:?}"),
+    let error = result.expect_err("the loader panicked");
+    match error.cache() {
+        Some(ErrorKind::LoadPanicked { message }) => message.to_string(),
+        _ => panic!("the loader panicked: {error:?}"),
     }
 }
 
@@ -155,7 +156,9 @@ async fn a_load_that_hangs_is_dropped() {
     let results = (leader.await.unwrap(), follower.await.unwrap());
     for result in [results.0, results.1] {
         let Err(LoadError::Cache(error)) = result else { panic!("{result:?}") };
-        assert!(matches!(error, Error::LoadTimedOut { after } if after == Duration::from_secs(30)));
+        assert!(
+            matches!(error.kind(), ErrorKind::LoadTimedOut { after } if *after == Duration::from_secs(30))
+        );
         assert!(error.is_retryable() && error.is_unavailable());
     }
     assert!(!held.is_alive());
@@ -263,7 +266,7 @@ fn a_runtime_that_goes_down_with_a_load_answers_those_who_wait_elsewhere() {
         let follower = spawn(async move { following.get_or_load("k", loader("never loaded")).await });
         let_others_run().await;
         doomed.shutdown_background();
-        assert!(matches!(ended(follower).await, Err(LoadError::Cache(Error::Closed))));
+        assert!(matches!(ended(follower).await.unwrap_err().cache(), Some(ErrorKind::Closed)));
         assert_eq!(*texts.get_or_load("k", loader("v")).await.unwrap(), "v", "the key is free");
     });
 }

@@ -206,7 +206,7 @@ async fn values_larger_than_allowed_are_refused_by_put_and_not_kept_by_a_load() 
     let texts = cache.keyspace::<u64, String>("texts").value_bytes_max(100).build().unwrap();
     texts.put(&1, "old".to_owned()).await.unwrap();
     let too_large = texts.put(&1, "v".repeat(200)).await.unwrap_err();
-    assert!(matches!(too_large, terrace::Error::ValueTooLarge { bytes: 202, bytes_max: 100, .. }));
+    assert!(matches!(too_large.kind(), terrace::ErrorKind::ValueTooLarge { bytes: 202, bytes_max: 100, .. }));
     assert_eq!(*texts.get(&1).await.unwrap().unwrap(), "old", "nothing was changed");
     let large = "v".repeat(200);
     assert_eq!(*texts.get_or_load(&2, loader(&large)).await.unwrap(), large);

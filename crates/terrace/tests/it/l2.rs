@@ -3,7 +3,7 @@
 use crate::fixture::{HOUR, Node, ended, key, let_others_run, loader, namespace, spawn, within};
 use crate::wrapped::{Around, Wrapped};
 use std::time::Duration;
-use terrace::{Cache, Clock, Effect, EntryOptions, Error, Keyspace, RemoteError, Tier, Ttl};
+use terrace::{Cache, Clock, Effect, EntryOptions, Error, ErrorKind, Keyspace, RemoteError, Tier, Ttl};
 use terrace_core::Tag;
 use terrace_core::remote::RemoteResult;
 use terrace_testkit::fake::{FakeRemote, Fault, Operation};
@@ -176,7 +176,7 @@ async fn nodes_that_disagree_about_settings_do_not_share_anything() {
     let texts: Keyspace<String, String> = cache.keyspace("texts").build().unwrap();
     assert_eq!(texts.get("k").await.unwrap(), None);
     let refused = texts.put("k", "w".to_owned()).await.unwrap_err();
-    assert!(matches!(refused, Error::Remote(RemoteError::Mismatch { .. })), "{refused}");
+    assert!(matches!(refused.kind(), ErrorKind::Remote(RemoteError::Mismatch { .. })), "{refused}");
     assert_eq!(*texts.get_or_load("k", loader("own")).await.unwrap(), "own", "reads go on");
     assert_eq!(node.get("k").await.as_deref(), Some("v"));
 }
@@ -205,7 +205,7 @@ async fn an_adapter_that_answers_too_little_is_not_believed() {
     let forgetful = Wrapped { remote: node.remote.another_node(), around: Forgetful };
     let cache = Cache::builder().clock(node.clock.clone()).l2(forgetful).build().unwrap();
     let texts: Keyspace<String, String> = cache.keyspace("texts").build().unwrap();
-    let is_protocol = |error: Error| matches!(error, Error::Remote(RemoteError::Protocol { .. }));
+    let is_protocol = |error: Error| matches!(error.kind(), ErrorKind::Remote(RemoteError::Protocol { .. }));
     node.put("k", "old").await;
     assert_eq!(texts.get_many(&["k".to_owned()]).await.unwrap(), [None]);
     let pair = ["k", "l"].map(|key| (key.to_owned(), "new".to_owned()));

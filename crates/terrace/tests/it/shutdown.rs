@@ -3,7 +3,7 @@
 use crate::fixture::{Node, ended, let_others_run, loader, within};
 use crate::jitter::Dice;
 use std::time::Duration;
-use terrace::{Cache, Effect, Error, LoadError};
+use terrace::{Cache, Effect, ErrorKind};
 use terrace_testkit::fake::{Fault, Operation, Point};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -47,9 +47,9 @@ async fn nothing_begins_afterwards_and_l1_still_answers() {
                 texts.invalidate().keys(["k"]).send().await.unwrap_err(),
                 texts.clear().await.unwrap_err(),
             ];
-            assert!(refused.iter().all(|error| matches!(error, Error::Closed)), "{refused:?}");
+            assert!(refused.iter().all(|error| matches!(error.kind(), ErrorKind::Closed)), "{refused:?}");
             let refused = texts.get_or_load("none", loader("v")).await.unwrap_err();
-            assert!(matches!(refused, LoadError::Cache(Error::Closed)), "{refused:?}");
+            assert!(matches!(refused.cache(), Some(ErrorKind::Closed)), "{refused:?}");
             cache.shutdown(LONG).await.unwrap();
         }
     }
@@ -85,7 +85,7 @@ async fn a_load_that_does_not_end_in_time_is_told_to_stop() {
     let limit = Duration::from_secs(1);
     let left = node.cache.shutdown(limit).await.unwrap_err();
     assert_eq!((left.after, left.loads, left.invalidations), (limit, 1, 0));
-    assert!(matches!(ended(loading).await, Err(LoadError::Cache(Error::Closed))));
+    assert!(matches!(ended(loading).await.unwrap_err().cache(), Some(ErrorKind::Closed)));
     assert!(!held.is_alive());
 }
 
@@ -100,7 +100,9 @@ async fn a_write_is_either_refused_or_waited_for() {
                     for n in 0.. {
                         match texts.put(&format!("{writer}-{n}"), "v".to_owned()).await {
                             Ok(written) => assert_eq!(written.effect, Effect::Applied, "it began in time"),
-                            Err(error) => return assert!(matches!(error, Error::Closed), "{error}"),
+                            Err(error) => {
+                                return assert!(matches!(error.kind(), ErrorKind::Closed), "{error}");
+                            }
                         }
                     }
                 })

@@ -1,7 +1,7 @@
 //! Entries with tags: alive until one of their tags is bumped.
 
 use crate::fixture::{Counted, Node, Texts, loader};
-use terrace::{EntryOptions, Error, LoadError, Tag, Tier};
+use terrace::{EntryOptions, ErrorKind, Tag, Tier};
 use terrace_testkit::fake::Operation;
 
 fn tagged(tags: &[&str]) -> EntryOptions {
@@ -144,10 +144,10 @@ async fn an_entry_has_a_bounded_number_of_tags() {
     node.texts.put_with("k", "v".to_owned(), most).await.unwrap();
     assert_eq!(node.another().await.entry("k").await.unwrap().tags.len(), Tag::PER_ENTRY_MAX);
     let refused = node.texts.put_with("k", "w".to_owned(), too_many.clone()).await.unwrap_err();
-    assert!(matches!(refused, Error::TooManyTags { count: 33, count_max: 32 }), "{refused}");
+    assert!(matches!(refused.kind(), ErrorKind::TooManyTags { count: 33, count_max: 32 }), "{refused}");
     assert_eq!(node.get("k").await.as_deref(), Some("v"), "nothing was changed");
     let refused = node.texts.get_or_load_with("l", too_many, loader("v")).await.unwrap_err();
-    assert!(matches!(refused, LoadError::Cache(Error::TooManyTags { .. })), "{refused}");
+    assert!(matches!(refused.cache(), Some(ErrorKind::TooManyTags { .. })), "{refused}");
     assert_eq!(node.load("l", "v").await, "v", "the key is free");
 }
 

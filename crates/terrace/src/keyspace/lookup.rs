@@ -1,0 +1,218 @@
+//! How a keyspace answers a lookup: a hit in memory, or whatever takes longer.
+//!
+//! 1. A hit is decided before anything is made that can wait, and allocates nothing.
+//! 2. What takes longer is boxed and out of line. So the way of a hit is short enough to become part of its caller, and its
+//!    answer stays in registers: on its way there through memory it would wait for the value's reference count.
+
+use super::{BoundOrigin, EntryOptions, Keyspace};
+use crate::Tier;
+use crate::entry::Found;
+use crate::erased::typed_clone;
+use crate::error::{Error, ErrorKind, LoadError, LoadFailure};
+use crate::read::{Loaded, Loading, Look, Wanted};
+use crate::telemetry::{Op, is_sampled};
+use crate::write::check_tags;
+use std::any::Any;
+use std::borrow::Borrow;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use terrace_core::remote::BoxFuture;
+use terrace_core::{CacheKey, Key};
+
+/// A lookup under way: `hit` at the first poll, then what `beyond` begins.
+pub(super) struct Lookup<H, B, F: ?Sized> {
+    hit: H,
+    beyond: Option<B>,
+    waiting: Option<Pin<Box<F>>>,
+}
+
+impl<H, B, F> Lookup<H, B, F>
+where
+    H: FnMut() -> Option<F::Output>,
+    B: FnOnce() -> Pin<Box<F>>,
+    F: Future + ?Sized,
+{
+    #[inline]
+    pub(super) fn new(hit: H, beyond: B) -> Self {
+        Self { hit, beyond: Some(beyond), waiting: None }
+    }
+}
+
+/// Nothing in it is pinned: it is moved freely, and what waits is behind a pointer.
+impl<H, B, F: ?Sized> Unpin for Lookup<H, B, F> {}
+
+impl<H, B, F> Future for Lookup<H, B, F>
+where
+    H: FnMut() -> Option<F::Output>,
+    B: FnOnce() -> Pin<Box<F>>,
+    F: Future + ?Sized,
+{
+    type Output = F::Output;
+
+    #[expect(clippy::inline_always, reason = "a call would hand the answer back through memory")]
+    #[inline(always)]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let lookup = self.get_mut();
+        if lookup.waiting.is_none() {
+            if let Some(answer) = (lookup.hit)() {
+                return Poll::Ready(answer);
+            }
+            lookup.waiting = lookup.beyond.take().map(|beyond| beyond());
+        }
+        let waiting = lookup.waiting.as_mut().expect("what takes longer has begun");
+        poll_beyond(waiting.as_mut(), context)
+    }
+}
+
+/// Takes what waits, not the lookup: that one's fields can stay in registers if nobody else knows where it is.
+#[cold]
+#[inline(never)]
+fn poll_beyond<F: Future + ?Sized>(waiting: Pin<&mut F>, context: &mut Context<'_>) -> Poll<F::Output> {
+    waiting.poll(context)
+}
+
+impl<K, V> Keyspace<K, V>
+where
+    K: CacheKey + Clone + Send + Sync + 'static,
+    V: Any + Send + Sync,
+{
+    /// A fresh value in L1, without its record. Counted if it is there, and timed if it is this call's turn.
+    #[inline]
+    pub(super) fn hit<Q: CacheKey + ?Sized>(&self, key: &Q) -> Option<Arc<V>> {
+        if is_sampled() { self.hit_timed(key) } else { self.hit_untimed(key) }
+    }
+
+    #[cold]
+    fn hit_timed<Q: CacheKey + ?Sized>(&self, key: &Q) -> Option<Arc<V>> {
+        let counters = &self.view.space.counters;
+        let timer = counters.timer_of_sample();
+        let value = self.hit_untimed(key)?;
+        counters.observe(Op::Get, Tier::L1, timer);
+        Some(value)
+    }
+
+    /// A function of its own: inlined into the state machine of a future it is slower. All bookkeeping comes before the value's
+    /// reference count is raised: what comes after waits for that, and the count is in another cache line than the entry.
+    #[inline(never)]
+    fn hit_untimed<Q: CacheKey + ?Sized>(&self, key: &Q) -> Option<Arc<V>> {
+        let l1 = self.view.l1()?;
+        key.with_name(|name| {
+            l1.get_with(self.view.name(name), |resident| {
+                self.view.space.counters.hit(Tier::L1);
+                typed_clone(&resident.value)
+            })
+        })
+    }
+
+    /// [`Keyspace::get`], when L1 does not have the value.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn find_beyond<'a, Q>(&'a self, key: &'a Q) -> BoxFuture<'a, Result<Option<Arc<V>>, Error>>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
+    {
+        Box::pin(async move { Ok(self.find(key).await?.map(Found::into_value)) })
+    }
+
+    /// The entry of a key, from the nearest tier that has it, or from the bound origin.
+    pub(super) async fn find<Q>(&self, key: &Q) -> Result<Option<Found>, Error>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
+    {
+        let timer = self.view.space.counters.timer();
+        let text = key.with_text(Key::new)?;
+        let found = match &self.origin {
+            None => self.view.read(&text).await,
+            Some(origin) => self.find_through(&**origin, &text, None, || key.to_owned()).await?,
+        };
+        let farthest = match &found {
+            Some(found) => found.tier,
+            None if self.origin.is_some() => Tier::Origin,
+            None => self.farthest(),
+        };
+        self.view.space.counters.observe(Op::Get, farthest, timer);
+        Ok(found)
+    }
+
+    /// Reads a key through `origin`. `known` is what L2 said of it just now, if it was asked.
+    pub(super) async fn find_through(
+        &self,
+        origin: &BoundOrigin<K, V>,
+        text: &Key,
+        known: Option<Look>,
+        owned: impl FnOnce() -> K,
+    ) -> Result<Option<Found>, Error> {
+        let load = || {
+            let key = owned();
+            self.loading(key.clone(), EntryOptions::default(), origin(key))
+        };
+        self.view.read_or_load(text, known, Wanted::Answer, load).await
+    }
+
+    /// [`Keyspace::get_or_load_with`], when L1 does not have the value. See [`Keyspace::find_beyond`].
+    #[cold]
+    #[inline(never)]
+    pub(super) fn load_beyond<Q, F, E>(
+        &self,
+        key: &Q,
+        options: EntryOptions,
+        loader: impl FnOnce() -> F,
+    ) -> Pin<Box<impl Future<Output = Result<Arc<V>, LoadError<E>>>>>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+        E: fmt::Display + Send + Sync + 'static,
+    {
+        Box::pin(self.load(key, options, loader))
+    }
+
+    async fn load<Q, F, E>(
+        &self,
+        key: &Q,
+        options: EntryOptions,
+        loader: impl FnOnce() -> F,
+    ) -> Result<Arc<V>, LoadError<E>>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+        E: fmt::Display + Send + Sync + 'static,
+    {
+        let timer = self.view.space.counters.timer();
+        let text = key.with_text(Key::new).map_err(Error::from)?;
+        let owned = key.to_owned();
+        let load = || {
+            let loading = loader();
+            self.loading(owned, options, async move {
+                loading.await.map(Some).map_err(|error| ErrorKind::Load(LoadFailure::new(error)).into())
+            })
+        };
+        let found = self.view.read_or_load(&text, None, Wanted::Value, load).await?;
+        let farthest = found.as_ref().map_or(Tier::Origin, |found| found.tier);
+        self.view.space.counters.observe(Op::Get, farthest, timer);
+        found.map(Found::into_value).ok_or(LoadError::Cache(ErrorKind::Closed.into()))
+    }
+
+    /// A load with its value made typeless, and tagged.
+    pub(super) fn loading(
+        &self,
+        key: K,
+        options: EntryOptions,
+        load: impl Future<Output = Result<Option<V>, Error>> + Send + 'static,
+    ) -> Loading {
+        let tagger = self.tagger.clone();
+        Box::pin(async move {
+            let Some(value) = load.await? else { return Ok(None) };
+            let EntryOptions { ttl, mut tags } = options;
+            if let Some(tagger) = tagger {
+                tags.extend(tagger(&key, &value));
+            }
+            Ok(Some(Loaded { value: Arc::new(value), tags: check_tags(tags)?, ttl }))
+        })
+    }
+}
