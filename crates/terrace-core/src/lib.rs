@@ -13,14 +13,18 @@
 //! | [`glob`] | does this key match this pattern? |
 //! | [`clock`] | what time is it? |
 //! | [`remote`] | what an L2 has to be able to do |
+//! | [`bus`] | what an L2 tells of changes, and how a node listens |
+//! | [`coherence`] | which messages are missing |
 //!
 //! Deliberately absent: I/O, an async runtime, `unsafe`, and any type of another crate in a public signature
-//! except [`bytes::Bytes`] and serde's traits.
+//! except [`bytes::Bytes`], [`futures_core::Stream`] and serde's traits.
 
 #![forbid(unsafe_code)]
 
+pub mod bus;
 pub mod clock;
 pub mod codec;
+pub mod coherence;
 pub mod entry;
 pub mod envelope;
 pub mod glob;
@@ -29,6 +33,7 @@ mod name;
 pub mod remote;
 pub mod version;
 
+pub use bus::Bus;
 pub use clock::{Clock, Moment};
 pub use codec::{Codec, CodecError};
 pub use entry::{Freshness, Lifetime, Ttl};

@@ -14,6 +14,7 @@
 //!
 //! The trait is used as `Arc<dyn Remote>`; each call boxes its future, which a network round trip dwarfs.
 
+use crate::bus::Bus;
 use crate::entry::Ttl;
 use crate::envelope::Sealed;
 use crate::glob::Glob;
@@ -327,6 +328,11 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
         namespace: &'a Namespace,
         tags: &'a [Tag],
     ) -> RemoteResult<'a, Vec<Generation>>;
+
+    /// How to hear of changes that others make; `None` if this tier does not tell.
+    fn bus(&self) -> Option<&dyn Bus> {
+        None
+    }
 
     /// Asks the server how it is.
     ///
