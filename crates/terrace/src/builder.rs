@@ -8,7 +8,7 @@ use crate::resilience::L2;
 use crate::runtime::{Runtime, Turns};
 use crate::space::Shared;
 use crate::telemetry::Telemetry;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use terrace_core::version::LocalVersions;
 use terrace_core::{Clock, Remote, Ttl};
@@ -85,19 +85,29 @@ pub struct CacheBuilder {
     l1: Option<L1>,
     l2: Option<Arc<dyn Remote>>,
     default_ttl: Ttl,
+    staleness_max: Duration,
     clock: Clock,
 }
 
 impl Default for CacheBuilder {
     fn default() -> Self {
         let default_ttl = Ttl::After(Self::TTL_DEFAULT);
-        Self { l1: Some(L1::default()), l2: None, default_ttl, clock: Clock::system() }
+        Self {
+            l1: Some(L1::default()),
+            l2: None,
+            default_ttl,
+            staleness_max: Self::STALENESS_MAX_DEFAULT,
+            clock: Clock::system(),
+        }
     }
 }
 
 impl CacheBuilder {
     /// How long an entry is fresh, unless the cache, its keyspace or it says otherwise: 5 minutes.
     pub const TTL_DEFAULT: Duration = Duration::from_mins(5);
+
+    /// How old a copy in L1 may be, by changes of other nodes, that counts as fresh, unless told otherwise: 1 second.
+    pub const STALENESS_MAX_DEFAULT: Duration = Duration::from_secs(1);
 
     /// The first tier. Default: [`L1::default`].
     pub fn l1(mut self, l1: L1) -> Self {
@@ -123,6 +133,17 @@ impl CacheBuilder {
         self
     }
 
+    /// After another node's change was acknowledged, how long this node may still return the older value as fresh, whatever is
+    /// lost, late or paused. Usually it hears of a change within a millisecond. When it cannot know that it does, its
+    /// copies are suspect (see [`SuspectPolicy`](crate::SuspectPolicy)). Default: 1 second. At least 100 ms.
+    ///
+    /// # Cost
+    /// A message to itself every quarter of this time.
+    pub fn staleness_max(mut self, limit: Duration) -> Self {
+        self.staleness_max = limit;
+        self
+    }
+
     /// Where the cache reads the time: a test gives it a [`Clock::manual`].
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -134,7 +155,7 @@ impl CacheBuilder {
     /// # Errors
     /// [`ConfigError`] if a setting cannot be, or there is neither L1 nor L2.
     pub fn build(self) -> Result<Cache, ConfigError> {
-        let Self { l1, l2, default_ttl, clock } = self;
+        let Self { l1, l2, default_ttl, staleness_max, clock } = self;
         if l1.is_none() && l2.is_none() {
             return Err(ConfigError::new("tiers", "none", "leave L1 on, or give the cache an L2"));
         }
@@ -143,10 +164,13 @@ impl CacheBuilder {
         if cleanup_interval < Duration::from_millis(1) {
             return Err(ConfigError::new("cleanup", cleanup_interval, "at least a millisecond, e.g. 60 s"));
         }
+        if staleness_max < Duration::from_millis(100) {
+            return Err(ConfigError::new("staleness_max", staleness_max, "at least 100 ms, e.g. 1 s"));
+        }
         let l1 = l1.map(|l1| first_tier(&l1, &tickets, &clock)).transpose()?;
-        let shared = Shared {
+        let shared = Arc::new_cyclic(|shared| Shared {
             l1,
-            l2: l2.map(L2::new),
+            l2: l2.map(|remote| L2::new(remote, Weak::clone(shared), staleness_max)),
             tickets,
             runtime: Runtime::default(),
             telemetry: Telemetry::new(clock.clone(), env!("CARGO_PKG_VERSION")),
@@ -156,8 +180,8 @@ impl CacheBuilder {
             spaces: parking_lot::RwLock::default(),
             cleaning: Turns::default(),
             clock,
-        };
-        Ok(Cache { shared: Arc::new(shared) })
+        });
+        Ok(Cache { shared })
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Entry<V> {
     pub version: Version,
     /// Its tags.
     pub tags: Vec<Tag>,
+    /// Whether it could not be proven fresh: this node may not have heard of a change, and L2 cannot be asked.
+    pub is_stale: bool,
 }
 
 impl<V> fmt::Debug for Entry<V> {
@@ -55,6 +57,7 @@ impl<V> fmt::Debug for Entry<V> {
             .field("ttl", &self.ttl)
             .field("version", &self.version)
             .field("tags", &self.tags)
+            .field("is_stale", &self.is_stale)
             .finish_non_exhaustive()
     }
 }
@@ -75,6 +78,10 @@ pub(crate) struct Resident {
 }
 
 impl Resident {
+    pub(crate) fn tags(&self) -> impl Iterator<Item = &Tag> {
+        self.tags.iter().flat_map(|tags| tags.iter())
+    }
+
     pub(crate) fn has_any_tag(&self, tags: &[Tag]) -> bool {
         self.tags.as_ref().is_some_and(|own| own.iter().any(|tag| tags.contains(tag)))
     }
@@ -87,6 +94,8 @@ pub(crate) struct Found {
     pub(crate) tier: Tier,
     /// The length of its encoding, if that was seen.
     pub(crate) encoded: Option<usize>,
+    /// Whether it could not be proven fresh.
+    pub(crate) is_stale: bool,
 }
 
 impl Found {
@@ -105,6 +114,7 @@ impl Found {
             ttl: remaining(fresh_until, clock),
             version,
             tags: tags.map(|tags| tags.to_vec()).unwrap_or_default(),
+            is_stale: self.is_stale,
         }
     }
 }

@@ -77,6 +77,11 @@ pub enum ErrorKind {
         /// The keyspace's `load_timeout`.
         after: Duration,
     },
+    /// This node has a value that may be old, L2 cannot be asked, and the keyspace wants an error then.
+    #[error(
+        "the value cannot be proven fresh: no word of other nodes' changes comes through, and L2 does not answer"
+    )]
+    Unproven,
     /// The cache was shut down, or the runtime that ran the load was.
     #[error("the cache is shut down")]
     Closed,
@@ -97,7 +102,10 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self.kind() {
             ErrorKind::Remote(error) => error.is_retryable(),
-            ErrorKind::Load(_) | ErrorKind::LoadPanicked { .. } | ErrorKind::LoadTimedOut { .. } => true,
+            ErrorKind::Load(_)
+            | ErrorKind::LoadPanicked { .. }
+            | ErrorKind::LoadTimedOut { .. }
+            | ErrorKind::Unproven => true,
             _ => false,
         }
     }
@@ -108,6 +116,7 @@ impl Error {
             self.kind(),
             ErrorKind::Remote(RemoteError::Unavailable { .. })
                 | ErrorKind::LoadTimedOut { .. }
+                | ErrorKind::Unproven
                 | ErrorKind::Closed
         )
     }

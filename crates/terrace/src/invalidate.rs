@@ -197,7 +197,7 @@ impl View {
         effect_of(told, here)
     }
 
-    fn drop_where(&self, is_dead: impl Fn(&L1Key, &Resident) -> bool) -> u64 {
+    pub(crate) fn drop_where(&self, is_dead: impl Fn(&L1Key, &Resident) -> bool) -> u64 {
         if let Some(l1) = self.l1() {
             l1.drop_where(self.space.id, is_dead)
         } else {

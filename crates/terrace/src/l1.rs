@@ -207,6 +207,12 @@ impl L1 {
         self.memory.remove(&key).is_some()
     }
 
+    /// Voids reads of a key that began before, and drops its copy unless that is of this version or a later one.
+    pub(crate) fn drop_older(&self, key: KeyRef<'_>, version: Version) {
+        self.tickets.void(key);
+        self.memory.remove_if(&key, |there| version.supersedes(there.version));
+    }
+
     /// Replaces the key's copy, or drops it, in one step. For a write that no other tier orders. Returns `false`, and
     /// replaces nothing, if a greater version is there: the write is the later one and needs a version to match.
     pub(crate) fn replace(&self, space: u32, key: &Key, copy: Option<Copy>) -> bool {

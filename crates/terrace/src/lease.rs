@@ -96,7 +96,7 @@ impl View {
                 Ok(LeaseOutcome::Hit(stored)) => match self.examine(key, &stored, sent).await {
                     Look::Hit(found) => return Err(Box::new(found)),
                     Look::Miss { dead: seen } => dead = seen,
-                    Look::Unknown => return Ok(Right::Unanchored),
+                    Look::Unknown | Look::Unproven => return Ok(Right::Unanchored),
                 },
                 Ok(LeaseOutcome::Held { .. }) => {}
                 Err(_) => return Ok(Right::Unanchored),

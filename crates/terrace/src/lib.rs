@@ -58,6 +58,7 @@ pub use error::{ConfigError, Error, ErrorKind, KeyspaceError, LoadError, LoadFai
 pub use invalidate::{InvalidateError, Invalidated, Invalidation};
 pub use keyspace::{EntryOptions, Keyspace, KeyspaceBuilder};
 pub use origin::Origin;
+pub use space::SuspectPolicy;
 pub use telemetry::{Figures, Latencies, Latency, METRICS_CONTENT_TYPE, Stats};
 pub use terrace_core::envelope::{Algorithm, Compression};
 pub use terrace_core::glob::GlobError;

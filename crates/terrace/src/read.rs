@@ -15,10 +15,11 @@ use crate::erased::Erased;
 use crate::error::{Error, ErrorKind};
 use crate::flight::{Boarding, Lead, Outcome};
 use crate::lease::{Filled, Right};
-use crate::space::View;
+use crate::space::{SuspectPolicy, View};
 use crate::telemetry::Event;
 use futures_util::FutureExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 use terrace_core::envelope::Envelope;
 use terrace_core::remote::{BoxFuture, Stored};
 use terrace_core::{Key, Moment, Tag, Ttl, Version};
@@ -42,6 +43,8 @@ pub(crate) enum Look {
     Miss { dead: Option<Version> },
     /// It could not be asked, or may not be believed.
     Unknown,
+    /// Nor could it be asked about a copy in L1 that may be old, and the keyspace wants an error then.
+    Unproven,
 }
 
 /// What a caller can do with.
@@ -55,24 +58,31 @@ pub(crate) enum Wanted {
 
 /// Flights that a caller joins in vain, because the key was invalidated meanwhile, before it begins its own.
 const VAIN_JOINS_MAX: usize = 2;
+/// How long L2 is asked about a copy that is there, before the copy is returned as stale.
+const VALIDATION_MAX: Duration = Duration::from_millis(50);
 
 impl View {
     /// Reads a key that nobody loads.
-    pub(crate) async fn read(&self, key: &Key) -> Option<Found> {
-        let found = self.look(key).await;
+    pub(crate) async fn read(&self, key: &Key) -> Result<Option<Found>, Error> {
+        let found = self.look(key).await?;
         self.count_lookup(found.as_ref());
-        found
+        Ok(found)
     }
 
     /// [`View::read`], without counting it.
-    pub(crate) async fn look(&self, key: &Key) -> Option<Found> {
+    pub(crate) async fn look(&self, key: &Key) -> Result<Option<Found>, Error> {
         if let Some(found) = self.look_in_l1(key.as_str()) {
-            return Some(found);
+            return Ok(Some(found));
         }
         let ticket = self.shared.tickets.take(self.name_of(key.as_str()));
-        let Look::Hit(found) = self.look_in_l2(key).await else { return None };
-        self.promote(ticket, key, &found);
-        Some(found)
+        match self.validate(key).await {
+            Look::Hit(found) => {
+                self.promote(ticket, key, &found);
+                Ok(Some(found))
+            }
+            Look::Miss { .. } | Look::Unknown => Ok(None),
+            Look::Unproven => Err(ErrorKind::Unproven.into()),
+        }
     }
 
     /// Reads a key, and loads it if no tier has it. `known` is what L2 said of it just now, if it was asked.
@@ -103,9 +113,14 @@ impl View {
             if self.l1().is_none() && known.is_none() {
                 known = Some(self.look_in_l2(key).await);
             }
+            if known.is_none() && self.space.rules.suspect == SuspectPolicy::Stale {
+                known = self.suspect_copy(key).map(Look::Hit);
+            }
             let look = known.take();
-            if let Some(Look::Hit(found)) = look {
-                return Ok(Some(found));
+            match look {
+                Some(Look::Hit(found)) => return Ok(Some(found)),
+                Some(Look::Unproven) => return Err(ErrorKind::Unproven.into()),
+                _ => {}
             }
             let anew = vain_joins >= VAIN_JOINS_MAX;
             match self.space.flights.board(key, self.name_of(key.as_str()), &self.shared.tickets, anew) {
@@ -134,6 +149,7 @@ impl View {
     /// Counts one lookup, as a hit or as a miss.
     pub(crate) fn count_lookup(&self, found: Option<&Found>) {
         match found {
+            Some(found) if found.is_stale => self.space.counters.count(Event::HitStale),
             Some(found) => self.space.counters.hit(found.tier),
             None => self.space.counters.miss(),
         }
@@ -142,14 +158,55 @@ impl View {
     /// A fresh copy in this process' memory.
     #[inline]
     pub(crate) fn look_in_l1(&self, text: &str) -> Option<Found> {
-        let resident = self.l1()?.get_with(self.name_of(text), Resident::clone)?;
-        Some(Found { resident, tier: Tier::L1, encoded: None })
+        let resident = self.l1_trusted()?.get_with(self.name_of(text), Resident::clone)?;
+        Some(Found { resident, tier: Tier::L1, encoded: None, is_stale: false })
     }
 
     /// A fresh copy that came between a caller's look and its ticket. A write without L2 has no other witness: a load
     /// that began then must not replace it.
     fn look_again(&self, text: &str) -> Option<Found> {
-        Some(Found { resident: self.l1()?.peek_in_order(self.name_of(text))?, tier: Tier::L1, encoded: None })
+        let resident = self.l1_trusted()?.peek_in_order(self.name_of(text))?;
+        Some(Found { resident, tier: Tier::L1, encoded: None, is_stale: false })
+    }
+
+    /// A copy in this process' memory that cannot be proven fresh.
+    fn suspect_copy(&self, key: &Key) -> Option<Found> {
+        let l1 = self.l1().filter(|_| !self.space.trust.holds(&self.shared.clock))?;
+        let resident = l1.get_with(self.name_of(key.as_str()), Resident::clone)?;
+        Some(Found { resident, tier: Tier::L1, encoded: None, is_stale: true })
+    }
+
+    /// What L2 says; where it says nothing, what the keyspace wants to be done with a copy that may be old.
+    pub(crate) async fn validate(&self, key: &Key) -> Look {
+        let Some(copy) = self.suspect_copy(key) else { return self.look_in_l2(key).await };
+        self.space.counters.count(Event::Validated);
+        if let Some(l2) = self.l2() {
+            l2.see_to_listening();
+        }
+        let look = match self.space.rules.suspect {
+            SuspectPolicy::Stale => return Look::Hit(copy),
+            SuspectPolicy::Validate | SuspectPolicy::Error => {
+                crate::runtime::within(VALIDATION_MAX, self.look_in_l2(key)).await
+            }
+        };
+        match look.unwrap_or(Look::Unknown) {
+            Look::Miss { dead } => {
+                self.drop_l1(key);
+                Look::Miss { dead }
+            }
+            Look::Unknown => self.unproven(copy),
+            look => look,
+        }
+    }
+
+    /// What becomes of a copy that may be old when L2 cannot be asked.
+    pub(crate) fn unproven(&self, copy: Found) -> Look {
+        if self.space.rules.suspect == SuspectPolicy::Error { Look::Unproven } else { Look::Hit(copy) }
+    }
+
+    /// [`View::unproven`] of a key's copy, if there is one.
+    pub(crate) fn without_l2(&self, key: &Key) -> Look {
+        self.suspect_copy(key).map_or(Look::Unknown, |copy| self.unproven(copy))
     }
 
     /// A fresh value in L2.
@@ -220,7 +277,7 @@ impl View {
             tags: (!tags.is_empty()).then(|| tags.into()),
             weight_bytes: 0,
         };
-        Found { resident, tier: Tier::L2, encoded: Some(envelope.payload.len()) }
+        Found { resident, tier: Tier::L2, encoded: Some(envelope.payload.len()), is_stale: false }
     }
 
     /// The flight of one key, from L2 to the last step.
@@ -235,12 +292,13 @@ impl View {
         }
         let look = match known {
             Some(look) => look,
-            None => lead.calling(self.look_in_l2(key)).await,
+            None => lead.calling(self.validate(key)).await,
         };
         let right = match look {
             Look::Hit(found) => Err(Box::new(found)),
             Look::Miss { dead } => lead.calling(self.obtain_right(key, dead)).await,
             Look::Unknown => self.right_without_l2(),
+            Look::Unproven => return Outcome::Failed(ErrorKind::Unproven.into()),
         };
         let right = match right {
             Ok(right) => right,
@@ -264,7 +322,7 @@ impl View {
 
     /// Copies an L2 hit into L1.
     pub(crate) fn promote(&self, ticket: Ticket, key: &Key, found: &Found) {
-        if let Some(l1) = self.l1() {
+        if let Some(l1) = self.l1().filter(|_| !found.is_stale) {
             let weight = self.weigh(&found.resident.value, found.encoded);
             l1.keep(self.space.id, key, ticket, self.copy(found.resident.clone(), weight, true));
         }
@@ -292,7 +350,7 @@ impl View {
     async fn store(&self, lead: &Lead, key: &Key, right: Right, loaded: Loaded) -> Outcome {
         let ttl = loaded.ttl.unwrap_or(self.space.rules.ttl);
         let resident = self.entry(loaded.value, right.version(), ttl, &loaded.tags);
-        let found = Found { resident: resident.clone(), tier: Tier::Origin, encoded: None };
+        let found = Found { resident: resident.clone(), tier: Tier::Origin, encoded: None, is_stale: false };
         if ttl.is_zero() {
             self.give_back(key, &right).await;
             return self.outcome(lead, Some(found));

@@ -11,17 +11,26 @@
 //! Deliberately absent, for now: retries and a circuit breaker. A call fails at once while there is no connection,
 //! so a dead L2 costs a read nothing; a slow one costs it the adapter's deadline.
 
-use crate::space::Space;
+use crate::coherence::listener;
+use crate::runtime::Turns;
+use crate::space::{Shared, Space};
 use crate::telemetry::Event;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 use terrace_core::RemoteError;
 use terrace_core::remote::{Remote, RemoteResult};
 use tokio::sync::Mutex;
 
+/// How long the first call for a namespace waits at most until this node hears of other nodes' changes.
+const HEARING_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// The second tier.
 pub(crate) struct L2 {
     remote: Arc<dyn Remote>,
+    shared: Weak<Shared>,
+    lease: Duration,
+    listening: Turns,
 }
 
 /// Whether L2 and this node agree on the settings of a namespace.
@@ -35,8 +44,9 @@ pub(crate) struct Agreement {
 }
 
 impl L2 {
-    pub(crate) fn new(remote: Arc<dyn Remote>) -> Self {
-        Self { remote }
+    /// `lease` is how old a copy can be that counts as fresh.
+    pub(crate) fn new(remote: Arc<dyn Remote>, shared: Weak<Shared>, lease: Duration) -> Self {
+        Self { remote, shared, lease, listening: Turns::default() }
     }
 
     pub(crate) fn remote(&self) -> &dyn Remote {
@@ -72,6 +82,12 @@ impl L2 {
         Err(error)
     }
 
+    /// Sees to it that L2 and this node agree, before a call whose preparation the agreement would undo: hearing of a
+    /// namespace for the first time voids all tickets.
+    pub(crate) async fn prepare(&self, space: &Space) -> Result<(), RemoteError> {
+        if space.agreement.is_reached.load(Ordering::Acquire) { Ok(()) } else { self.agree(space).await }
+    }
+
     async fn agree(&self, space: &Space) -> Result<(), RemoteError> {
         let Agreement { is_reached, failures, trying } = &space.agreement;
         let failures_before = failures.load(Ordering::Acquire);
@@ -86,13 +102,38 @@ impl L2 {
         }
         let result = Self::counted(space, self.remote.open(&space.namespace).await);
         match &result {
-            Ok(()) => is_reached.store(true, Ordering::Release),
+            Ok(()) => {
+                self.hear_of(space).await;
+                is_reached.store(true, Ordering::Release);
+            }
             Err(error) => {
                 *last_failure = Some(error.clone());
                 failures.fetch_add(1, Ordering::AcqRel);
             }
         }
         result
+    }
+
+    /// Begins to hear of other nodes' changes in a namespace that was opened, and waits until it does, for a while.
+    async fn hear_of(&self, space: &Space) {
+        let (Some(bus), Some(shared)) = (self.remote.bus(), self.shared.upgrade()) else { return };
+        bus.join(&space.namespace);
+        self.see_to_listening();
+        space.trust.wait(&shared.clock, HEARING_WAIT_MAX).await;
+    }
+
+    /// Starts listening, unless that is going on.
+    pub(crate) fn see_to_listening(&self) {
+        if self.listening.are_taken() || self.remote.bus().is_none() {
+            return;
+        }
+        let Some(shared) = self.shared.upgrade().filter(|shared| shared.runtime.is_available()) else {
+            return;
+        };
+        if let Some(turn) = self.listening.take() {
+            let (weak, remote) = (Weak::clone(&self.shared), Arc::clone(&self.remote));
+            shared.runtime.spawn_until_closed(listener::listen(weak, remote, self.lease, turn));
+        }
     }
 
     fn counted<T>(space: &Space, result: Result<T, RemoteError>) -> Result<T, RemoteError> {

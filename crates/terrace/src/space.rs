@@ -2,6 +2,7 @@
 
 use crate::coherence::pending::Pending;
 use crate::coherence::tickets::Tickets;
+use crate::coherence::trust::Trust;
 use crate::entry::Resident;
 use crate::erased::{Erased, ValueFormat};
 use crate::error::{Error, ErrorKind};
@@ -44,6 +45,20 @@ pub(crate) struct Rules {
     pub(crate) compression: Compression,
     pub(crate) value_bytes_max: u64,
     pub(crate) load_timeout: Duration,
+    pub(crate) suspect: SuspectPolicy,
+}
+
+/// What to do with a copy in L1 that cannot be proven fresh: this node may not have heard of a change, because messages are
+/// lost or late, or it was paused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum SuspectPolicy {
+    /// Ask L2. If that cannot be asked, return the copy, marked as stale.
+    #[default]
+    Validate,
+    /// Return the copy, marked as stale.
+    Stale,
+    /// Ask L2. If that cannot be asked, fail with [`ErrorKind::Unproven`].
+    Error,
 }
 
 /// What one namespace has of its own.
@@ -57,6 +72,7 @@ pub(crate) struct Space {
     pub(crate) counters: Arc<SpaceCounters>,
     pub(crate) agreement: Agreement,
     pub(crate) deliveries: Turns,
+    pub(crate) trust: Trust,
 }
 
 /// One namespace of one cache: what every path of the library works on.
@@ -71,6 +87,12 @@ impl View {
     #[inline]
     pub(crate) fn l1(&self) -> Option<&L1> {
         self.space.rules.l1_ttl.and(self.shared.l1.as_ref())
+    }
+
+    /// L1, if this namespace uses it and what it holds now counts as fresh. To be asked before each lookup.
+    #[inline]
+    pub(crate) fn l1_trusted(&self) -> Option<&L1> {
+        self.l1().filter(|_| self.space.trust.holds(&self.shared.clock))
     }
 
     /// L2, if this namespace uses it.

@@ -129,11 +129,19 @@ impl View {
     }
 
     async fn write_through(&self, prepared: Vec<Prepared>) -> Result<Vec<Written>, Error> {
+        let agreed = match self.l2() {
+            Some(l2) => l2.prepare(&self.space).await,
+            None => Ok(()),
+        };
         for prepared in &prepared {
             self.drop_l1(&prepared.key);
         }
         let begun: Vec<Begun> = prepared.iter().map(|prepared| self.begin_write(prepared)).collect();
-        match self.tell_set(prepared).await {
+        let told = match agreed {
+            Ok(()) => self.tell_set(prepared).await,
+            Err(error) => Err(error),
+        };
+        match told {
             Ok(versions) => Ok(self.end_writes(begun, Effect::Applied, versions, true)),
             Err(error) => {
                 self.queue_keys(begun.iter().map(|begun| &begun.key));

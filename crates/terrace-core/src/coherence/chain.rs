@@ -41,6 +41,11 @@ pub enum Step {
 }
 
 impl Chain {
+    /// The chain of a node that has no entries of the partition yet, from a counter on that was read.
+    pub fn begun_at(counter: Version) -> Self {
+        Self { last: Some(counter), overlap: counter }
+    }
+
     /// The number of the last change that was applied.
     pub fn last(&self) -> Option<Version> {
         self.last

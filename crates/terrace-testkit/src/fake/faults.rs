@@ -28,6 +28,9 @@ pub enum Operation {
     BumpTags,
     Generations,
     Health,
+    Beat,
+    Counters,
+    ChangesSince,
 }
 
 /// A way for a call to fail.

@@ -10,13 +10,16 @@
 //!
 //! Deliberately absent: eviction by itself, replicas, and latency that nobody asked for ([`FakeRemote::hold`]).
 
+mod bus;
 mod faults;
 mod partition;
 mod server;
 
+pub use bus::Loss;
 pub use faults::{Fault, Gate, Operation, Point};
 pub use partition::Message;
 
+use bus::Ears;
 use bytes::Bytes;
 use faults::Faults;
 use parking_lot::Mutex;
@@ -30,7 +33,7 @@ use terrace_core::remote::{
     BoxFuture, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Remote, RemoteError,
     RemoteHealth, RemoteResult, ServerTime, Stored, SweepRule,
 };
-use terrace_core::{Clock, Key, Namespace, Partition, Tag, Ttl, Version};
+use terrace_core::{Bus, Clock, Key, Namespace, Partition, Tag, Ttl, Version};
 use tokio::sync::oneshot;
 
 struct Shared {
@@ -38,6 +41,7 @@ struct Shared {
     /// The last server time that was given out, in microseconds.
     last_micros: AtomicU64,
     nodes: AtomicU64,
+    all_nodes: Mutex<Vec<Arc<Node>>>,
     state: Mutex<Server>,
 }
 
@@ -60,6 +64,7 @@ struct Node {
     partitions: u16,
     is_closed: AtomicBool,
     faults: Mutex<Faults>,
+    ears: Mutex<Ears>,
 }
 
 /// One node's connection to a server that lives in this process.
@@ -97,6 +102,7 @@ impl FakeRemote {
             clock,
             last_micros: AtomicU64::new(0),
             nodes: AtomicU64::new(0),
+            all_nodes: Mutex::default(),
             state: Mutex::default(),
         };
         Self::node(Arc::new(shared), partitions)
@@ -116,8 +122,15 @@ impl FakeRemote {
 
     fn node(shared: Arc<Shared>, partitions: u16) -> Self {
         let id = shared.nodes.fetch_add(1, Ordering::Relaxed);
-        let node = Node { id, partitions, is_closed: AtomicBool::new(false), faults: Mutex::default() };
-        Self { shared, node: Arc::new(node) }
+        let node = Arc::new(Node {
+            id,
+            partitions,
+            is_closed: AtomicBool::new(false),
+            faults: Mutex::default(),
+            ears: Mutex::default(),
+        });
+        shared.all_nodes.lock().push(Arc::clone(&node));
+        Self { shared, node }
     }
 
     /// Makes every call of this node fail like this, until it is set to `None`.
@@ -238,11 +251,17 @@ impl FakeRemote {
             return Err(RemoteError::Unavailable { reason: "it was closed".to_owned() });
         }
         let node = self.clone();
+        let act = move || {
+            let mut server = node.shared.state.lock();
+            let result = effect(&mut server, &node);
+            node.publish(&server.take_published());
+            result
+        };
         let run = move || match fault {
-            None => effect(&mut node.shared.state.lock(), &node),
+            None => act(),
             Some(fault) => {
                 if fault.has_effect() {
-                    effect(&mut node.shared.state.lock(), &node).ok();
+                    act().ok();
                 }
                 Err(fault.error())
             }
@@ -267,6 +286,10 @@ impl fmt::Debug for FakeRemote {
 }
 
 impl Remote for FakeRemote {
+    fn bus(&self) -> Option<&dyn Bus> {
+        self.has_bus().then_some(self)
+    }
+
     fn open<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, ()> {
         let namespace = namespace.clone();
         Box::pin(self.call(Operation::Open, move |server, node| server.open(&namespace, node.caller())))

@@ -6,6 +6,7 @@
 
 use super::server::Now;
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use terrace_core::remote::{Generation, ServerTime};
 use terrace_core::{Tag, Version};
 
@@ -32,6 +33,14 @@ struct Counter {
     barrier: u64,
 }
 
+impl fmt::Display for Message {
+    /// Writes the message as it is published.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { previous, sequence, origin, operation, argument } = self;
+        write!(f, "1 {previous} {sequence} {origin:016x} {operation} {argument}")
+    }
+}
+
 /// A granted lease, as the server remembers it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Grant {
@@ -50,6 +59,8 @@ pub(super) struct Partition {
     counter: Option<Counter>,
     generations: Option<Generations>,
     log: VecDeque<Message>,
+    /// What the call that is running has published.
+    published: Vec<Message>,
 }
 
 impl Partition {
@@ -80,7 +91,18 @@ impl Partition {
         if self.log.len() == Self::LOG_MAX {
             self.log.pop_front();
         }
+        self.published.push(message.clone());
         self.log.push_back(message);
+    }
+
+    /// What was published since this was asked last.
+    pub(super) fn take_published(&mut self) -> Vec<Message> {
+        std::mem::take(&mut self.published)
+    }
+
+    /// The number of the last change; zero if there is no counter.
+    pub(super) fn sequence(&self) -> Version {
+        self.counter.map_or(Version::ZERO, |counter| counter.sequence.into())
     }
 
     /// Gives a change its number, and logs it.

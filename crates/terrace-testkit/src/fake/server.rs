@@ -5,6 +5,7 @@
 
 use super::partition::{Grant, Message, Partition};
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::time::Duration;
 use terrace_core::envelope::Sealed;
 use terrace_core::key::Partition as PartitionId;
@@ -277,6 +278,24 @@ impl Server {
         change: impl FnOnce(&mut Partition),
     ) {
         change(self.space(namespace).partition(id));
+    }
+
+    /// What was published since this was asked last.
+    pub(super) fn take_published(&mut self) -> Vec<(Namespace, PartitionId, Message)> {
+        let mut published = Vec::new();
+        for (namespace, space) in &mut self.spaces {
+            for (&id, partition) in &mut space.partitions {
+                let messages = partition.take_published().into_iter();
+                published.extend(messages.map(|message| (namespace.clone(), PartitionId(id), message)));
+            }
+        }
+        published
+    }
+
+    /// The numbers of the last changes of some partitions.
+    pub(super) fn counters(&mut self, namespace: &Namespace, partitions: Range<u16>) -> Vec<Version> {
+        let space = self.space(namespace);
+        partitions.map(|id| space.partitions.get(&id).map_or(Version::ZERO, Partition::sequence)).collect()
     }
 
     pub(super) fn log(&self, namespace: &Namespace, id: PartitionId) -> Vec<Message> {

@@ -1,20 +1,24 @@
 //! When may a value enter L1, and when may L2 be believed?
 //!
-//! Two small state machines answer, and nothing else in the library keeps or drops an L1 copy:
+//! Small state machines answer, and nothing else in the library keeps or drops an L1 copy:
 //!
 //! | module | guards |
 //! |---|---|
 //! | [`tickets`] | L1 against values that were read or loaded before an invalidation |
 //! | [`pending`] | reads against an L2 that has not seen an invalidation yet, because it could not be reached |
+//! | [`trust`] | reads against copies in L1 of which this node may not have heard that they changed |
 //!
-//! `delivery` tells L2 what it has not seen.
+//! `delivery` tells L2 what it has not seen; `listener` hears what L2 tells, and `hearing` is what that does here.
 //!
 //! What this gives, on one node: after a write or an invalidation returns, no read that starts later on that node
 //! returns a value whose load or L2 read began before. It holds with L2 down.
 //!
-//! Deliberately absent, for now: listening to other nodes. Each change is logged and published in L2, and nobody
-//! hears it yet, so an L1 copy of another node lives until its L1 TTL.
+//! And between nodes, where L2 tells of changes: after a change was acknowledged, no read that starts a lease later on any
+//! node returns an older value as fresh, whatever is lost, delayed or paused.
 
 mod delivery;
+mod hearing;
+pub(crate) mod listener;
 pub(crate) mod pending;
 pub(crate) mod tickets;
+pub(crate) mod trust;

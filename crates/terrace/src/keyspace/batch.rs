@@ -7,7 +7,7 @@ use super::{EntryOptions, Keyspace};
 use crate::Tier;
 use crate::coherence::tickets::Ticket;
 use crate::entry::{Entry, Found};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::read::Look;
 use crate::space::View;
 use crate::telemetry::{Event, Op};
@@ -130,6 +130,7 @@ where
     ) -> Result<Option<Found>, Error> {
         let found = match (look, &self.origin) {
             (Look::Hit(found), _) => Some(found),
+            (Look::Unproven, _) => return Err(ErrorKind::Unproven.into()),
             (look, Some(origin)) => return self.find_through(&**origin, text, Some(look), owned).await,
             (_, None) => None,
         };
@@ -153,10 +154,14 @@ impl View {
         let asked: Vec<Key> = missing.iter().map(|&at| keys[at].clone()).collect();
         let answers = self.look_in_l2_for_many(&asked).await;
         for ((at, ticket), look) in missing.into_iter().zip(tickets).zip(answers) {
-            if let Look::Hit(found) = &look {
-                self.promote(ticket, &keys[at], found);
-            }
-            looks[at] = look;
+            looks[at] = match look {
+                Look::Hit(found) => {
+                    self.promote(ticket, &keys[at], &found);
+                    Look::Hit(found)
+                }
+                Look::Unknown => self.without_l2(&keys[at]),
+                look => look,
+            };
         }
         looks
     }

@@ -2,9 +2,10 @@
 
 use super::Keyspace;
 use crate::cache::Cache;
+use crate::coherence::trust::Trust;
 use crate::erased::{Format, Opaque, Weigher};
 use crate::error::{ConfigError, KeyspaceError};
-use crate::space::{Rules, Space, View};
+use crate::space::{Rules, Space, SuspectPolicy, View};
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
@@ -50,6 +51,7 @@ impl<K, V> KeyspaceBuilder<K, V> {
             compression: Compression::default(),
             value_bytes_max: VALUE_BYTES_MAX_DEFAULT,
             load_timeout: LOAD_TIMEOUT_DEFAULT,
+            suspect: SuspectPolicy::default(),
         };
         let name = name.to_owned();
         Self { cache, name, codec: Json, weigher: None, tagger: None, rules, key: PhantomData }
@@ -95,6 +97,12 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
         self
     }
 
+    /// What to do with a copy in L1 that cannot be proven fresh. Default: [`SuspectPolicy::Validate`].
+    pub fn suspect(mut self, policy: SuspectPolicy) -> Self {
+        self.rules.suspect = policy;
+        self
+    }
+
     /// What a value weighs in L1, in bytes. Default: the length of its encoding where that is known or L1 is bounded
     /// by bytes, else the size of its type.
     pub fn weigher(mut self, weigher: impl Fn(&V) -> u64 + Send + Sync + 'static) -> Self {
@@ -136,6 +144,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
         check(&cache, &rules)?;
         let format = Box::new(Format::new(codec, weigher));
         let shared = cache.shared;
+        let has_bus = shared.l2.as_ref().is_some_and(|l2| rules.uses_l2 && l2.remote().bus().is_some());
         let space = shared.open_space(namespace, |id, namespace, counters| Space {
             id,
             namespace,
@@ -146,6 +155,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             counters,
             agreement: crate::resilience::Agreement::default(),
             deliveries: crate::runtime::Turns::default(),
+            trust: if has_bus { Trust::not_yet() } else { Trust::always() },
         })?;
         Ok(Keyspace { view: View { shared, space }, tagger, origin: None })
     }

@@ -97,7 +97,7 @@ where
     /// reference count is raised: what comes after waits for that, and the count is in another cache line than the entry.
     #[inline(never)]
     fn hit_untimed<Q: CacheKey + ?Sized>(&self, key: &Q) -> Option<Arc<V>> {
-        let l1 = self.view.l1()?;
+        let l1 = self.view.l1_trusted()?;
         key.with_name(|name| {
             l1.get_with(self.view.name(name), |resident| {
                 self.view.space.counters.hit(Tier::L1);
@@ -126,7 +126,7 @@ where
         let timer = self.view.space.counters.timer();
         let text = key.with_text(Key::new)?;
         let found = match &self.origin {
-            None => self.view.read(&text).await,
+            None => self.view.read(&text).await?,
             Some(origin) => self.find_through(&**origin, &text, None, || key.to_owned()).await?,
         };
         let farthest = match &found {

@@ -161,7 +161,7 @@ where
         K: Borrow<Q>,
         Q: CacheKey + ?Sized,
     {
-        let l1 = self.view.l1()?;
+        let l1 = self.view.l1_trusted()?;
         let copied = |resident: &Resident| typed_clone(&resident.value);
         key.with_name(|name| l1.peek_with(self.view.name(name), copied))
     }
@@ -176,7 +176,7 @@ where
         Q: CacheKey + ?Sized,
     {
         let key = key.with_text(Key::new)?;
-        Ok(self.view.look(&key).await.is_some())
+        Ok(self.view.look(&key).await?.is_some())
     }
 
     /// The value of a key; if no tier has it, the loader is run and its value kept.
@@ -370,7 +370,7 @@ where
         K: Borrow<Q>,
         Q: CacheKey + ?Sized,
     {
-        let l1 = self.view.l1()?;
+        let l1 = self.view.l1_trusted()?;
         let deadline = |resident: &Resident| resident.fresh_until;
         let fresh_until = key.with_name(|name| l1.peek_with(self.view.name(name), deadline))?;
         Some(remaining(fresh_until, &self.view.shared.clock))

@@ -87,6 +87,14 @@ pub(crate) enum Event {
     L2Mismatch,
     /// Any other failure of a request to L2.
     L2Other,
+    /// A change by another node that was heard and applied.
+    BusHeard,
+    /// A hole in what was heard of a partition, filled from its log.
+    BusRepaired,
+    /// A partition of which a change may have been missed for good: its copies were dropped.
+    BusSuspected,
+    /// A lookup whose copy in L1 could not be proven fresh, so that L2 was asked.
+    Validated,
     /// Bytes from L2 that are no envelope of this key. Such a lookup goes on as if L2 had nothing.
     L2Envelope,
     /// An envelope from L2 whose payload the codec could not read. Such a lookup goes on as if L2 had nothing.

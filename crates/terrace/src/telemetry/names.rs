@@ -55,6 +55,14 @@ pub(super) const L1_EVICTIONS: Metric = counter(
     "terrace_l1_evictions_total",
     "Entries that left L1, by reason: no room, time over, removed or invalidated.",
 );
+pub(super) const BUS_CHANGES: Metric =
+    counter("terrace_bus_changes_total", "Changes by other nodes that were heard and applied.");
+pub(super) const BUS_HOLES: Metric = counter(
+    "terrace_bus_holes_total",
+    "Partitions of which a change was missed, by whether the log told it or copies were dropped.",
+);
+pub(super) const VALIDATIONS: Metric =
+    counter("terrace_validations_total", "Lookups whose copy in L1 could not be proven fresh.");
 pub(super) const L2_ROUND_TRIPS: Metric = counter("terrace_l2_round_trips_total", "Requests to L2.");
 pub(super) const L2_BYTES: Metric =
     counter("terrace_l2_bytes_total", "Bytes of envelopes exchanged with L2, by direction.");
@@ -71,7 +79,7 @@ pub(super) const BUILD_INFO: Metric = gauge("terrace_build_info", "Always 1; the
 
 /// All metrics there are.
 #[cfg(test)]
-pub(super) const ALL: [Metric; 16] = [
+pub(super) const ALL: [Metric; 19] = [
     REQUESTS,
     HITS,
     MISSES,
@@ -82,6 +90,9 @@ pub(super) const ALL: [Metric; 16] = [
     L1_ENTRIES,
     L1_BYTES,
     L1_EVICTIONS,
+    BUS_CHANGES,
+    BUS_HOLES,
+    VALIDATIONS,
     L2_ROUND_TRIPS,
     L2_BYTES,
     L2_ERRORS,

@@ -62,7 +62,7 @@ impl Value {
 }
 
 /// What is written for every keyspace.
-const FAMILIES: [Family; 13] = [
+const FAMILIES: [Family; 16] = [
     Family {
         metric: names::REQUESTS,
         series: &[
@@ -119,6 +119,15 @@ const FAMILIES: [Family; 13] = [
             (&[(names::REASON, "invalidated")], Value::Engine(|engine| engine.invalidated)),
         ],
     },
+    Family { metric: names::BUS_CHANGES, series: &[(&[], Value::Count(Event::BusHeard))] },
+    Family {
+        metric: names::BUS_HOLES,
+        series: &[
+            (&[(names::OUTCOME, "repaired")], Value::Count(Event::BusRepaired)),
+            (&[(names::OUTCOME, "suspected")], Value::Count(Event::BusSuspected)),
+        ],
+    },
+    Family { metric: names::VALIDATIONS, series: &[(&[], Value::Count(Event::Validated))] },
     Family { metric: names::L2_ROUND_TRIPS, series: &[(&[], Value::Count(Event::L2RoundTrip))] },
     Family {
         metric: names::L2_BYTES,

@@ -16,6 +16,8 @@ pub(crate) type Loads<T> = Result<Arc<String>, LoadError<T>>;
 
 /// A TTL that no test reaches by accident.
 pub(crate) const HOUR: Duration = Duration::from_hours(1);
+/// How old a copy is at most that counts as fresh, on nodes that hear of changes.
+pub(crate) const LEASE: Duration = Duration::from_millis(100);
 /// How long a copy stays in L1 next to an L2.
 pub(crate) const L1_TTL: Duration = L1::TTL_DEFAULT;
 
@@ -48,6 +50,19 @@ impl Node {
     /// Another node without L1: it sees what L2 has.
     pub(crate) async fn another_without_l1(&self) -> Self {
         Self::on(self.remote.another_node(), self.clock.clone(), CacheBuilder::no_l1).await
+    }
+
+    /// The first node of a fleet that hears of changes, all in one partition.
+    pub(crate) async fn first_hearing() -> Self {
+        let clock = Clock::manual();
+        let remote = FakeRemote::with_partitions(clock.clone(), 1).hearing();
+        Self::on(remote, clock, |builder| builder.staleness_max(LEASE)).await
+    }
+
+    /// Another node that hears of changes.
+    pub(crate) async fn another_hearing(&self) -> Self {
+        let remote = self.remote.another_node().hearing();
+        Self::on(remote, self.clock.clone(), |builder| builder.staleness_max(LEASE)).await
     }
 
     async fn on(remote: FakeRemote, clock: Clock, set: impl FnOnce(CacheBuilder) -> CacheBuilder) -> Self {

@@ -7,6 +7,7 @@ mod down;
 mod fixture;
 mod flight;
 mod flight_end;
+mod hearing;
 mod history;
 mod isolation;
 mod jitter;

@@ -1,0 +1,400 @@
+//! Hearing of other nodes' changes, and knowing when one was missed.
+//!
+//! One task per cache polls what its L2 tells ([`terrace_core::bus`]) and does one thing after the other:
+//!
+//! 1. A message is applied if it follows on ([`Chain`]). Else the log is read, and nothing is heard meanwhile. What the log
+//!    cannot tell makes the partition suspect: its copies are dropped.
+//! 2. A beat is sent every quarter of the lease. When it comes back, every message before it has been applied, and the
+//!    lease of each namespace that is joined counts from when the beat was *sent* ([`super::trust`]).
+//! 3. A lost connection ends no lease: leases end by themselves. Beats sent before the loss prove nothing after it.
+//! 4. A message that is lost with nothing after it leaves no hole. So some counters are read before each beat, in turn:
+//!    what they count must have been heard when the beat is back.
+//! 5. Beats that do not come back for two leases end the connection: it may be half open.
+
+use crate::runtime::{Turn, sleep};
+use crate::space::{Shared, View};
+use crate::telemetry::Event;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use terrace_core::bus::{Bus, BusEvent, BusEvents, Message};
+use terrace_core::coherence::{Chain, Step};
+use terrace_core::remote::BoxFuture;
+use terrace_core::{Clock, Moment, Namespace, Partition, Remote, Version};
+
+/// A beat is sent so many times within a lease.
+const BEATS_PER_LEASE: u32 = 4;
+/// Every counter is read once in so many beats.
+const BEATS_PER_ROUND: u16 = 20;
+
+/// Listens until the cache is gone.
+pub(crate) async fn listen(shared: Weak<Shared>, remote: Arc<dyn Remote>, lease: Duration, _turn: Turn) {
+    let Some(clock) = shared.upgrade().map(|shared| shared.clock.clone()) else { return };
+    let mut listener = Listener {
+        shared,
+        remote,
+        lease,
+        heard: HashMap::new(),
+        beats: Beats::new(clock.precise()),
+        clock,
+        asking: FuturesUnordered::new(),
+        readings: Vec::new(),
+    };
+    listener.run().await;
+}
+
+struct Listener {
+    shared: Weak<Shared>,
+    remote: Arc<dyn Remote>,
+    lease: Duration,
+    clock: Clock,
+    heard: HashMap<Namespace, Heard>,
+    beats: Beats,
+    /// Beats that are being sent.
+    asking: FuturesUnordered<BoxFuture<'static, Option<Reading>>>,
+    /// Counters to compare when their beat is back.
+    readings: Vec<Reading>,
+}
+
+/// What is known of one namespace.
+#[derive(Default)]
+struct Heard {
+    chains: Vec<Chain>,
+    /// Whether the connection that is open now hands out all its messages.
+    is_joined: bool,
+    /// The first beat that is sent after the last joining or reading of the log.
+    settles_with: u64,
+    /// The partition whose counter is read next.
+    next_read: u16,
+}
+
+/// Counters that were read before a beat was sent.
+struct Reading {
+    beat: u64,
+    namespace: Namespace,
+    first: u16,
+    counters: Vec<Version>,
+}
+
+/// The beats under way.
+struct Beats {
+    next: u64,
+    /// Beats before this one were sent over a connection that is lost.
+    valid_from: u64,
+    sent: VecDeque<(u64, Moment)>,
+    /// The last one that came back, and when.
+    back: u64,
+    back_at: Moment,
+}
+
+impl Beats {
+    fn new(now: Moment) -> Self {
+        Self { next: 1, valid_from: 1, sent: VecDeque::new(), back: 0, back_at: now }
+    }
+
+    fn send(&mut self, now: Moment) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.sent.push_back((number, now));
+        number
+    }
+
+    /// When the beat that is back was sent, if it proves anything.
+    fn returned(&mut self, number: u64, now: Moment) -> Option<Moment> {
+        let mut sent_at = None;
+        while let Some((_, at)) = self.sent.pop_front_if(|(sent, _)| *sent <= number) {
+            sent_at = Some(at);
+        }
+        if number < self.valid_from {
+            return None;
+        }
+        self.back = self.back.max(number);
+        self.back_at = now;
+        sent_at
+    }
+}
+
+/// The connection has to be given up: what was missed could not be read.
+struct Broken;
+
+impl Listener {
+    async fn run(&mut self) {
+        let remote = Arc::clone(&self.remote);
+        let Some(bus) = remote.bus() else { return };
+        let mut events = bus.listen();
+        loop {
+            if self.hear_until_broken(bus, &mut events).await.is_ok() {
+                return;
+            }
+            self.lose();
+            self.beats.back_at = self.clock.precise();
+            events = bus.listen();
+        }
+    }
+
+    /// Handles one thing after the other. Ends well when the cache is gone.
+    async fn hear_until_broken(&mut self, bus: &dyn Bus, events: &mut BusEvents) -> Result<(), Broken> {
+        let interval = self.lease / BEATS_PER_LEASE;
+        let mut tick = Box::pin(sleep(Duration::ZERO));
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(event) => self.handle(bus, event).await?,
+                    None => return Err(Broken),
+                },
+                Some(reading) = self.asking.next(), if !self.asking.is_empty() => {
+                    self.readings.extend(reading);
+                    self.compare(bus).await?;
+                },
+                () = &mut tick => {
+                    if self.shared.strong_count() == 0 {
+                        return Ok(());
+                    }
+                    let silent = self.clock.precise().since(self.beats.back_at);
+                    if self.heard.values().any(|heard| heard.is_joined) && silent > self.lease * 2 {
+                        tracing::warn!(?silent, "beats do not come back; listening anew");
+                        return Err(Broken);
+                    }
+                    self.send_beat();
+                    tick = Box::pin(sleep(interval));
+                }
+            }
+        }
+    }
+
+    async fn handle(&mut self, bus: &dyn Bus, event: BusEvent) -> Result<(), Broken> {
+        match event {
+            BusEvent::Joined { namespace, counters } => self.join(bus, namespace, &counters).await,
+            BusEvent::Heard { namespace, partition, bytes } => {
+                self.receive(bus, &namespace, partition, &bytes).await
+            }
+            BusEvent::Beat(number) => {
+                let Some(sent) = self.beats.returned(number, self.clock.precise()) else { return Ok(()) };
+                self.compare(bus).await?;
+                self.extend(number, sent);
+                Ok(())
+            }
+            BusEvent::Lost => {
+                self.lose();
+                Ok(())
+            }
+        }
+    }
+
+    fn lose(&mut self) {
+        self.heard.values_mut().for_each(|heard| heard.is_joined = false);
+        self.beats.valid_from = self.beats.next;
+        self.readings.clear();
+    }
+
+    fn view(&self, namespace: &Namespace) -> Option<View> {
+        let shared = self.shared.upgrade()?;
+        let space = shared.spaces.read().get(namespace).map(Arc::clone)?;
+        Some(View { shared, space })
+    }
+
+    async fn join(
+        &mut self,
+        bus: &dyn Bus,
+        namespace: Namespace,
+        counters: &[Version],
+    ) -> Result<(), Broken> {
+        let mut heard = match self.heard.remove(&namespace) {
+            Some(heard) => heard,
+            None => self.begin(bus, &namespace, counters),
+        };
+        let steps: Vec<(Partition, Step)> = (0..)
+            .map(Partition)
+            .zip(heard.chains.iter_mut().zip(counters).map(|(chain, &counter)| chain.joined(counter)))
+            .collect();
+        let joined = self.follow(bus, &namespace, &mut heard, steps).await;
+        heard.is_joined = joined.is_ok();
+        heard.settles_with = self.beats.next;
+        self.heard.insert(namespace, heard);
+        self.beats.back_at = self.clock.precise();
+        joined?;
+        self.send_beat();
+        Ok(())
+    }
+
+    /// A namespace that was never joined: what came into L1 before is not known to be fresh.
+    fn begin(&self, bus: &dyn Bus, namespace: &Namespace, counters: &[Version]) -> Heard {
+        if let Some(view) = self.view(namespace) {
+            view.drop_suspects(&(0..bus.partitions()).map(Partition).collect(), bus.partitions());
+        }
+        Heard {
+            chains: counters.iter().map(|&counter| Chain::begun_at(counter)).collect(),
+            ..Heard::default()
+        }
+    }
+
+    async fn receive(
+        &mut self,
+        bus: &dyn Bus,
+        namespace: &Namespace,
+        partition: Partition,
+        bytes: &[u8],
+    ) -> Result<(), Broken> {
+        let Some(mut heard) = self.heard.remove(namespace) else { return Ok(()) };
+        let mut done = Ok(());
+        if let Some(chain) = heard.chains.get_mut(usize::from(partition.0)) {
+            let message = Message::parse(bytes);
+            let step = match &message {
+                Ok(message) => chain.heard(message),
+                Err(error) => {
+                    tracing::warn!(%namespace, partition = partition.0, %error, "what was heard is no message");
+                    chain.garbled()
+                }
+            };
+            match (step, &message) {
+                (Step::Apply, Ok(message)) => self.apply(bus, namespace, partition, message),
+                (step, _) => done = self.follow(bus, namespace, &mut heard, vec![(partition, step)]).await,
+            }
+        }
+        self.heard.insert(namespace.clone(), heard);
+        done
+    }
+
+    /// Does what the chains of one namespace ask for, but for what was heard just now.
+    async fn follow(
+        &mut self,
+        bus: &dyn Bus,
+        namespace: &Namespace,
+        heard: &mut Heard,
+        steps: Vec<(Partition, Step)>,
+    ) -> Result<(), Broken> {
+        let is_suspect = |step: &(Partition, Step)| step.1 == Step::Suspect;
+        let suspects =
+            steps.iter().filter(|step| is_suspect(step)).map(|(partition, _)| *partition).collect();
+        self.suspect(bus, namespace, &suspects);
+        let missing: Vec<_> = steps
+            .into_iter()
+            .filter_map(|(partition, step)| match step {
+                Step::Missing { after, until } => Some((partition, after, until)),
+                Step::Apply | Step::Known | Step::Suspect => None,
+            })
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        heard.settles_with = self.beats.next;
+        let after: Vec<_> = missing.iter().map(|(partition, after, _)| (*partition, *after)).collect();
+        let logs = bus.changes_since(namespace, &after).await.map_err(|error| {
+            tracing::warn!(%namespace, %error, "missed changes cannot be read; listening anew");
+            Broken
+        })?;
+        let mut suspects = HashSet::new();
+        for ((partition, _, until), log) in missing.into_iter().zip(logs) {
+            let log = log.iter().map(|bytes| Message::parse(bytes)).collect();
+            match heard.chains[usize::from(partition.0)].repair(log, until) {
+                Some(missed) => {
+                    self.count(namespace, Event::BusRepaired, 1);
+                    for message in &missed {
+                        self.apply(bus, namespace, partition, message);
+                    }
+                }
+                None => {
+                    suspects.insert(partition);
+                }
+            }
+        }
+        self.suspect(bus, namespace, &suspects);
+        Ok(())
+    }
+
+    /// Forgets the copies of partitions of which a change may have been missed.
+    fn suspect(&self, bus: &dyn Bus, namespace: &Namespace, suspects: &HashSet<Partition>) {
+        if let Some(view) = self.view(namespace).filter(|_| !suspects.is_empty()) {
+            view.drop_suspects(suspects, bus.partitions());
+            view.space.counters.add(Event::BusSuspected, suspects.len() as u64);
+        }
+    }
+
+    fn apply(&self, bus: &dyn Bus, namespace: &Namespace, partition: Partition, message: &Message) {
+        if message.origin != bus.node()
+            && let Some(view) = self.view(namespace)
+        {
+            view.space.counters.count(Event::BusHeard);
+            view.hear(partition, bus.partitions(), message);
+        }
+    }
+
+    fn count(&self, namespace: &Namespace, event: Event, n: u64) {
+        if let Some(view) = self.view(namespace) {
+            view.space.counters.add(event, n);
+        }
+    }
+
+    /// Sends a beat, having read the counters whose turn it is.
+    fn send_beat(&mut self) {
+        let number = self.beats.send(self.clock.precise());
+        let remote = Arc::clone(&self.remote);
+        let turns = self.heard.len().max(1) as u64;
+        let turn = usize::try_from(number % turns).unwrap_or(0);
+        let read = self.heard.iter_mut().filter(|(_, heard)| heard.is_joined).nth(turn);
+        let read = read.map(|(namespace, heard)| (namespace.clone(), heard.next_to_read()));
+        self.asking.push(Box::pin(async move {
+            let bus = remote.bus()?;
+            let mut reading = None;
+            if let Some((namespace, partitions)) = read {
+                let first = partitions.start;
+                let counters = bus.counters(&namespace, partitions).await;
+                reading = counters.ok().map(|counters| Reading { beat: number, namespace, first, counters });
+            }
+            if let Err(error) = bus.beat(number).await {
+                tracing::debug!(%error, "a beat could not be sent");
+                return None;
+            }
+            reading
+        }));
+    }
+
+    /// A beat that was sent at `sent` is back, and all that came before it was applied.
+    fn extend(&mut self, number: u64, sent: Moment) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let spaces = shared.spaces.read();
+        for (namespace, heard) in self.heard.iter_mut().filter(|(_, heard)| heard.is_joined) {
+            if heard.settles_with <= number {
+                heard.chains.iter_mut().for_each(Chain::settle);
+                heard.settles_with = u64::MAX;
+            }
+            if let Some(space) = spaces.get(namespace) {
+                space.trust.extend(sent, self.lease, &self.clock);
+            }
+        }
+    }
+
+    /// Compares the counters whose beat is back with what was heard: the one was read before the other was sent.
+    async fn compare(&mut self, bus: &dyn Bus) -> Result<(), Broken> {
+        let back = self.beats.back;
+        let due: Vec<Reading> = self.readings.extract_if(.., |reading| reading.beat <= back).collect();
+        for reading in due {
+            let Some(mut heard) = self.heard.remove(&reading.namespace) else { continue };
+            let counted = (reading.first..).map(Partition).zip(&reading.counters);
+            let lagging = counted.filter_map(|(partition, &counter)| {
+                let chain = heard.chains.get(usize::from(partition.0))?;
+                let after = chain.last().filter(|_| heard.is_joined && chain.lags(counter))?;
+                Some((partition, Step::Missing { after, until: counter }))
+            });
+            let steps = lagging.collect();
+            let done = self.follow(bus, &reading.namespace, &mut heard, steps).await;
+            self.heard.insert(reading.namespace, heard);
+            done?;
+        }
+        Ok(())
+    }
+}
+
+impl Heard {
+    /// The partitions whose counters are read next.
+    fn next_to_read(&mut self) -> Range<u16> {
+        let count = u16::try_from(self.chains.len()).unwrap_or(u16::MAX);
+        let first = if self.next_read < count { self.next_read } else { 0 };
+        let end = count.min(first + count.div_ceil(BEATS_PER_ROUND));
+        self.next_read = end;
+        first..end
+    }
+}

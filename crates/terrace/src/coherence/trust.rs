@@ -1,0 +1,107 @@
+//! May a copy in L1 count as fresh, without asking anybody?
+//!
+//! Where other nodes can change an entry, a copy is fresh only while this node is known to hear of changes. The proof is a
+//! beat: this node publishes one, and it comes back behind all that was published before it. So when the beat that was
+//! *sent* at `s` has come back, every change that was acknowledged before `s` has been applied here.
+//!
+//! 1. [`Trust::holds`] is asked before the copy is looked up. If it answers yes at `t`, what is found then is as fresh as
+//!    of `t` minus the lease, whatever is paused, lost or delayed meanwhile: the answer depends on the clock, not on
+//!    somebody noticing.
+//! 2. The lease is extended only after every message before the beat was applied, and with the order that makes it seen.
+//! 3. A namespace that nobody else can change is trusted for ever, and its clock is not read.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use terrace_core::{Clock, Moment};
+use tokio::sync::Notify;
+
+/// Trusted for ever.
+const ALWAYS: u64 = u64::MAX;
+
+/// Until when copies of one namespace count as fresh.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    until: AtomicU64,
+    /// Woken when it is extended.
+    extended: Notify,
+}
+
+impl Trust {
+    /// For a namespace that only this process changes, or whose L2 tells of no changes.
+    pub(crate) fn always() -> Self {
+        Self { until: AtomicU64::new(ALWAYS), extended: Notify::new() }
+    }
+
+    /// For a namespace that others can change, before anything is known.
+    pub(crate) fn not_yet() -> Self {
+        Self { until: AtomicU64::new(0), extended: Notify::new() }
+    }
+
+    /// Whether copies count as fresh. To be asked before a copy is looked up.
+    #[inline]
+    pub(crate) fn holds(&self, clock: &Clock) -> bool {
+        let until = self.until.load(Ordering::Acquire);
+        until == ALWAYS || clock.now().as_nanos() < until
+    }
+
+    /// A beat that was sent at `sent` has come back, and all that came before it was applied.
+    pub(crate) fn extend(&self, sent: Moment, lease: Duration, clock: &Clock) {
+        let until = sent.plus(lease.saturating_sub(clock.resolution())).as_nanos().min(ALWAYS - 1);
+        self.until.fetch_max(until, Ordering::AcqRel);
+        self.extended.notify_waiters();
+    }
+
+    /// Waits until it holds, at most for `limit`.
+    pub(crate) async fn wait(&self, clock: &Clock, limit: Duration) {
+        let held = async {
+            loop {
+                let extended = self.extended.notified();
+                if self.holds(clock) {
+                    return;
+                }
+                extended.await;
+            }
+        };
+        let _held_or_not = crate::runtime::within(limit, held).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn trust_ends_with_the_lease_counted_from_when_the_beat_was_sent() {
+        let clock = Clock::manual();
+        let trust = Trust::not_yet();
+        assert!(!trust.holds(&clock));
+        let sent = clock.now();
+        clock.advance(LEASE / 2);
+        trust.extend(sent, LEASE, &clock);
+        assert!(trust.holds(&clock));
+        clock.advance(LEASE / 2);
+        assert!(!trust.holds(&clock));
+    }
+
+    #[test]
+    fn an_older_beat_does_not_shorten_it() {
+        let clock = Clock::manual();
+        let trust = Trust::not_yet();
+        let older = clock.now();
+        clock.advance(LEASE / 2);
+        trust.extend(clock.now(), LEASE, &clock);
+        trust.extend(older, LEASE, &clock);
+        clock.advance(LEASE * 3 / 4);
+        assert!(trust.holds(&clock));
+    }
+
+    #[test]
+    fn what_nobody_else_changes_is_trusted_for_ever() {
+        let clock = Clock::manual();
+        let trust = Trust::always();
+        clock.advance(Duration::from_hours(1_000_000));
+        assert!(trust.holds(&clock));
+    }
+}

@@ -1,0 +1,198 @@
+//! Nodes that hear of each other's changes, and what they do when they may not have.
+
+use crate::fixture::{LEASE, Node};
+use std::time::Duration;
+use terrace::{EntryOptions, ErrorKind, SuspectPolicy, Tier};
+use terrace_testkit::fake::{Fault, Loss, Operation};
+use terrace_testkit::wait::until;
+
+/// Two nodes, the second of which has copies of `k` and `other` in L1.
+async fn two() -> (Node, Node) {
+    let writer = Node::first_hearing().await;
+    let reader = writer.another_hearing().await;
+    for key in ["k", "other"] {
+        writer.put(key, "old").await;
+        assert_eq!(reader.source(key).await, Some((Tier::L2, "old".to_owned())));
+        assert_eq!(reader.source(key).await, Some((Tier::L1, "old".to_owned())));
+    }
+    (writer, reader)
+}
+
+/// A copy in L1 that counts as fresh.
+fn has_copy(node: &Node, key: &str) -> bool {
+    node.texts.peek(key).is_some()
+}
+
+async fn drops(node: &Node, key: &str) {
+    until("the reader drops its copy", || !has_copy(node, key)).await;
+}
+
+/// What Prometheus is told of the holes that were found.
+fn holes(node: &Node, outcome: &str) -> bool {
+    let series = format!("terrace_bus_holes_total{{keyspace=\"texts\",outcome=\"{outcome}\"}} ");
+    let metrics = node.cache.metrics();
+    let line = metrics.lines().find_map(|line| line.strip_prefix(&series)).expect("the series is there");
+    line != "0"
+}
+
+#[tokio::test]
+async fn a_change_of_a_key_is_heard() {
+    let (writer, reader) = two().await;
+    writer.put("k", "new").await;
+    drops(&reader, "k").await;
+    assert!(has_copy(&reader, "other"), "other keys stay");
+    assert_eq!(reader.source("k").await, Some((Tier::L2, "new".to_owned())));
+    assert!(has_copy(&reader, "k"));
+    writer.texts.remove("k").await.unwrap();
+    drops(&reader, "k").await;
+    assert_eq!(reader.get("k").await, None);
+}
+
+#[tokio::test]
+async fn the_writer_keeps_its_own_copy() {
+    let (writer, reader) = two().await;
+    writer.put("k", "new").await;
+    drops(&reader, "k").await;
+    assert_eq!(writer.source("k").await, Some((Tier::L1, "new".to_owned())));
+}
+
+#[tokio::test]
+async fn tags_patterns_and_clearing_are_heard() {
+    let (writer, reader) = two().await;
+    let tagged = EntryOptions::default().tag("t").unwrap();
+    writer.texts.put_with("tagged", "v".to_owned(), tagged).await.unwrap();
+    assert!(reader.get("tagged").await.is_some() && has_copy(&reader, "tagged"));
+    writer.texts.invalidate().tag("t").unwrap().send().await.unwrap();
+    drops(&reader, "tagged").await;
+    assert!(has_copy(&reader, "k") && has_copy(&reader, "other"));
+    writer.texts.invalidate().pattern("oth*").unwrap().send().await.unwrap();
+    drops(&reader, "other").await;
+    assert!(has_copy(&reader, "k"));
+    writer.texts.clear().await.unwrap();
+    drops(&reader, "k").await;
+}
+
+#[tokio::test]
+async fn a_lost_message_is_read_from_the_log_when_the_next_one_comes() {
+    let (writer, reader) = two().await;
+    reader.remote.set_loss(Loss::Messages);
+    writer.put("k", "new").await;
+    reader.remote.set_loss(Loss::Nothing);
+    writer.put("third", "v").await;
+    drops(&reader, "k").await;
+    assert!(has_copy(&reader, "other"), "the log says what was lost, so nothing else is dropped");
+    assert!(holes(&reader, "repaired") && !holes(&reader, "suspected"));
+}
+
+#[tokio::test]
+async fn a_lost_message_with_nothing_after_it_is_missed_by_its_number() {
+    let (writer, reader) = two().await;
+    reader.remote.set_loss(Loss::Messages);
+    writer.put("k", "new").await;
+    drops(&reader, "k").await;
+    assert!(holes(&reader, "repaired"));
+}
+
+#[tokio::test]
+async fn a_connection_that_was_lost_misses_nothing() {
+    let (writer, reader) = two().await;
+    reader.remote.cut_bus();
+    writer.put("k", "new").await;
+    reader.remote.mend_bus();
+    drops(&reader, "k").await;
+    assert!(has_copy(&reader, "other"));
+}
+
+#[tokio::test]
+async fn what_the_log_cannot_tell_makes_all_copies_suspect() {
+    let (writer, reader) = two().await;
+    reader.remote.cut_bus();
+    writer.remote.flush();
+    reader.remote.mend_bus();
+    drops(&reader, "k").await;
+    drops(&reader, "other").await;
+    assert!(holes(&reader, "suspected"));
+    writer.put("k", "anew").await;
+    assert_eq!(reader.get("k").await.as_deref(), Some("anew"));
+}
+
+#[tokio::test]
+async fn without_beats_a_copy_counts_as_fresh_no_longer_than_the_lease() {
+    let (writer, reader) = two().await;
+    reader.remote.set_loss(Loss::Everything);
+    writer.put("k", "new").await;
+    assert_eq!(reader.source("k").await, Some((Tier::L1, "old".to_owned())), "within the lease");
+    reader.clock.advance(LEASE);
+    assert_eq!(reader.source("k").await, Some((Tier::L2, "new".to_owned())));
+    assert!(!has_copy(&reader, "k"), "what was read cannot be proven fresh later either");
+    reader.remote.set_loss(Loss::Nothing);
+    until("beats come back", || has_copy(&reader, "k")).await;
+}
+
+#[tokio::test]
+async fn a_node_that_was_paused_returns_nothing_old_at_its_first_read() {
+    let (writer, reader) = two().await;
+    let at_once = reader.texts.clone();
+    // The reader's tasks do not run between here and the read: all of it happens without an await.
+    reader.remote.set_loss(Loss::Everything);
+    writer.put("k", "new").await;
+    reader.clock.advance(Duration::from_secs(10));
+    assert!(at_once.peek("k").is_none());
+}
+
+#[tokio::test]
+async fn a_copy_that_cannot_be_proven_fresh_is_marked_stale_while_l2_is_down() {
+    let (_writer, reader) = two().await;
+    assert!(!reader.entry("k").await.unwrap().is_stale);
+    reader.remote.set_fault(Some(Fault::Unavailable));
+    reader.clock.advance(LEASE);
+    let entry = reader.entry("k").await.expect("L2 in trouble costs no hit");
+    assert_eq!((entry.is_stale, entry.tier, entry.value.as_str()), (true, Tier::L1, "old"));
+    assert_eq!(reader.load("k", "not loaded").await, "old", "an old value is there for those who load, too");
+    assert_eq!(reader.texts.get_many(&["k".to_owned()]).await.unwrap().len(), 1);
+    assert_eq!(reader.cache.stats().total.stale_hits, 3);
+    reader.remote.set_fault(None);
+    until("beats come back", || has_copy(&reader, "k")).await;
+    assert!(!reader.entry("k").await.unwrap().is_stale);
+}
+
+#[tokio::test]
+async fn a_keyspace_may_prefer_an_error_to_a_stale_value() {
+    let (_writer, reader) = two().await;
+    let strict = reader.cache.keyspace("strict").suspect(SuspectPolicy::Error).build().unwrap();
+    strict.put("k", "v".to_owned()).await.unwrap();
+    reader.remote.set_fault(Some(Fault::Unavailable));
+    reader.clock.advance(LEASE);
+    let refused: terrace::Error = strict.get("k").await.map(|value: Option<_>| value).unwrap_err();
+    assert!(matches!(refused.kind(), ErrorKind::Unproven), "{refused}");
+    let refused = strict.get_or_load("k", crate::fixture::loader("v")).await.unwrap_err();
+    assert!(matches!(refused.cache(), Some(ErrorKind::Unproven)), "{refused}");
+    let refused = strict.get_many(&["k".to_owned()]).await.unwrap_err();
+    assert!(matches!(refused.kind(), ErrorKind::Unproven), "{refused}");
+    assert_eq!(strict.get("absent").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_keyspace_may_return_stale_values_without_asking() {
+    let (_writer, reader) = two().await;
+    let hasty = reader.cache.keyspace("hasty").suspect(SuspectPolicy::Stale).build().unwrap();
+    hasty.put("k", "v".to_owned()).await.unwrap();
+    reader.remote.set_loss(Loss::Everything);
+    reader.clock.advance(LEASE);
+    reader.remote.reset_calls();
+    let entry: terrace::Entry<String> = hasty.get_entry("k").await.unwrap().expect("it is there");
+    assert!(entry.is_stale);
+    assert_eq!(*hasty.get_or_load("k", crate::fixture::loader("w")).await.unwrap(), "v");
+    assert_eq!(reader.remote.calls(Operation::Get), 0);
+}
+
+#[tokio::test]
+async fn a_load_that_another_node_overtakes_is_kept_nowhere() {
+    let (writer, reader) = two().await;
+    let (mut held, loading) = reader.loading("fresh");
+    held.started().await;
+    writer.put("fresh", "new").await;
+    held.bring("overtaken");
+    drop(loading.await.unwrap());
+    assert_eq!(reader.get("fresh").await.as_deref(), Some("new"));
+}
