@@ -207,9 +207,10 @@ impl L1 {
         self.memory.remove(&key).is_some()
     }
 
-    /// Voids reads of a key that began before, and drops its copy unless that is of this version or a later one.
+    /// Voids reads of a key that began before a change that was heard, and drops its copy unless that is of this version or a
+    /// later one.
     pub(crate) fn drop_older(&self, key: KeyRef<'_>, version: Version) {
-        self.tickets.void(key);
+        self.tickets.void_heard(key, version);
         self.memory.remove_if(&key, |there| version.supersedes(there.version));
     }
 
@@ -395,7 +396,7 @@ mod tests {
     #[test]
     fn a_write_that_was_overtaken_at_its_very_end_leaves_no_copy() {
         let l1 = l1();
-        let renewed = l1.tickets.renew([l1.tickets.take(NAME)])[0];
+        let renewed = l1.tickets.renew([(l1.tickets.take(NAME), 1.into())])[0];
         assert!(renewed.is_some());
         l1.tickets.void(NAME);
         l1.settle(0, &key(), renewed, Some(copy(1)));

@@ -168,7 +168,8 @@ impl View {
         versions: Vec<Version>,
         keep: bool,
     ) -> Vec<Written> {
-        let renewed = self.shared.tickets.renew(begun.iter().map(|begun| begun.ticket));
+        let tickets = begun.iter().map(|begun| begun.ticket);
+        let renewed = self.shared.tickets.renew(tickets.zip(versions.iter().copied()));
         let ended = begun.into_iter().zip(renewed).zip(versions);
         ended
             .map(|((begun, renewed), version)| self.end_write(begun, renewed, effect, version, keep))

@@ -1,9 +1,9 @@
 //! What does another node's change do here?
 //!
 //! 1. What is heard voids tickets and drops copies exactly as this node's own changes do, but for a copy of the very version
-//!    that the message tells of, or a later one: it was read after the change.
+//!    that the message tells of, or a later one: it was read after the change, or is the change.
 //! 2. A partition of which a message may be missing loses all its copies in L1. L2 still has them.
-//! 3. This node's own messages change nothing: what they tell of was done when it was asked for.
+//! 3. This node's own messages are no exception: another cache in this process may share its name.
 
 use crate::space::View;
 use std::collections::HashSet;
@@ -12,7 +12,7 @@ use terrace_core::remote::SweepRule;
 use terrace_core::{Key, Partition, Version};
 
 impl View {
-    /// Applies a change that another node has made to `partition`.
+    /// Applies a change that was made to `partition`.
     pub(crate) fn hear(&self, partition: Partition, count: u16, message: &Message) {
         match &message.change {
             Change::Set(key) | Change::Invalidate(key) => self.drop_older(key, message.number),
@@ -48,7 +48,7 @@ impl View {
         let name = self.name_of(key.as_str());
         match self.l1() {
             Some(l1) => l1.drop_older(name, number),
-            None => self.shared.tickets.void(name),
+            None => self.shared.tickets.void_heard(name, number),
         }
     }
 

@@ -314,10 +314,10 @@ impl Listener {
     }
 
     fn apply(&self, bus: &dyn Bus, namespace: &Namespace, partition: Partition, message: &Message) {
-        if message.origin != bus.node()
-            && let Some(view) = self.view(namespace)
-        {
-            view.space.counters.count(Event::BusHeard);
+        if let Some(view) = self.view(namespace) {
+            if message.origin != bus.node() {
+                view.space.counters.count(Event::BusHeard);
+            }
             view.hear(partition, bus.partitions(), message);
         }
     }

@@ -8,11 +8,14 @@
 //!    own removal gets the shard's lock, which then removes it; a later one sees the new count.
 //! 2. Two keys that share a stripe cost each other a miss, never a stale hit.
 //! 3. A hit in L1 takes no ticket.
+//! 4. A write's own message may be heard before its acknowledgement. It voids the write's ticket like any other, but the
+//!    write knows its number, and may renew the ticket all the same if that was the only change.
 
 use crate::l1::KeyRef;
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
+use terrace_core::Version;
 
 /// How many stripes a cache has.
 const STRIPES: usize = 4096;
@@ -24,15 +27,23 @@ pub(crate) struct Ticket {
     count: u64,
 }
 
+/// One group of keys.
+#[derive(Default)]
+struct Stripe {
+    count: AtomicU64,
+    /// The number of the last change that was heard. Only the listener writes it, before it raises the count.
+    heard: AtomicU64,
+}
+
 /// The stripes of one cache.
 pub(crate) struct Tickets {
-    stripes: Box<[AtomicU64]>,
+    stripes: Box<[Stripe]>,
     hasher: foldhash::fast::RandomState,
 }
 
 impl Tickets {
     pub(crate) fn new() -> Self {
-        let stripes = (0..STRIPES).map(|_| AtomicU64::new(0)).collect();
+        let stripes = (0..STRIPES).map(|_| Stripe::default()).collect();
         Self { stripes, hasher: foldhash::fast::RandomState::default() }
     }
 
@@ -44,37 +55,53 @@ impl Tickets {
     /// Notes that a read of `key` begins.
     pub(crate) fn take(&self, key: KeyRef<'_>) -> Ticket {
         let stripe = self.stripe_of(key);
-        Ticket { stripe, count: self.stripes[stripe].load(Ordering::SeqCst) }
+        Ticket { stripe, count: self.stripes[stripe].count.load(Ordering::SeqCst) }
     }
 
     /// Whether nothing was invalidated since the ticket was taken.
     pub(crate) fn is_valid(&self, ticket: Ticket) -> bool {
-        self.stripes[ticket.stripe].load(Ordering::SeqCst) == ticket.count
+        self.stripes[ticket.stripe].count.load(Ordering::SeqCst) == ticket.count
     }
 
     /// Voids the tickets of `key`. The caller drops the L1 copy after it, not before.
     pub(crate) fn void(&self, key: KeyRef<'_>) {
-        self.stripes[self.stripe_of(key)].fetch_add(1, Ordering::SeqCst);
+        self.stripes[self.stripe_of(key)].count.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Voids tickets on behalf of changes that began together under `tickets`, and gives each a new one; `None` if
-    /// somebody else has voided it meanwhile.
-    pub(crate) fn renew(&self, tickets: impl IntoIterator<Item = Ticket>) -> Vec<Option<Ticket>> {
+    /// [`Tickets::void`] for a change of this number that was heard.
+    pub(crate) fn void_heard(&self, key: KeyRef<'_>, number: Version) {
+        let stripe = &self.stripes[self.stripe_of(key)];
+        stripe.heard.store(number.get(), Ordering::SeqCst);
+        stripe.count.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Voids tickets on behalf of changes that began together under these tickets and got these numbers, and gives each a
+    /// new one; `None` if somebody else has voided it meanwhile.
+    pub(crate) fn renew(&self, changes: impl IntoIterator<Item = (Ticket, Version)>) -> Vec<Option<Ticket>> {
         let mut renewed = HashMap::new();
-        let renew = |ticket| *renewed.entry(ticket).or_insert_with(|| self.renew_one(ticket));
-        tickets.into_iter().map(renew).collect()
+        let renew =
+            |(ticket, number)| *renewed.entry(ticket).or_insert_with(|| self.renew_one(ticket, number));
+        changes.into_iter().map(renew).collect()
     }
 
-    fn renew_one(&self, Ticket { stripe, count }: Ticket) -> Option<Ticket> {
-        let renewed =
-            self.stripes[stripe].compare_exchange(count, count + 1, Ordering::SeqCst, Ordering::SeqCst);
-        renewed.is_ok().then_some(Ticket { stripe, count: count + 1 })
+    fn renew_one(&self, Ticket { stripe, count }: Ticket, number: Version) -> Option<Ticket> {
+        let of_stripe = &self.stripes[stripe];
+        let raise = |from| {
+            let raised = of_stripe.count.compare_exchange(from, from + 1, Ordering::SeqCst, Ordering::SeqCst);
+            raised.is_ok().then_some(Ticket { stripe, count: from + 1 })
+        };
+        let heard_itself = || {
+            (number != Version::ZERO && of_stripe.heard.load(Ordering::SeqCst) == number.get())
+                .then(|| raise(count + 1))
+                .flatten()
+        };
+        raise(count).or_else(heard_itself)
     }
 
     /// Voids every ticket.
     pub(crate) fn void_all(&self) {
         for stripe in &self.stripes {
-            stripe.fetch_add(1, Ordering::SeqCst);
+            stripe.count.fetch_add(1, Ordering::SeqCst);
         }
     }
 }
@@ -100,10 +127,30 @@ mod tests {
     fn a_change_knows_whether_it_was_alone() {
         let tickets = Tickets::new();
         let mine = tickets.take(key("a"));
-        let renewed = tickets.renew([mine, mine]);
+        let renewed = tickets.renew([(mine, 1.into()), (mine, 2.into())]);
         assert!(!tickets.is_valid(mine));
         assert!(renewed.iter().all(|renewed| renewed.is_some_and(|renewed| tickets.is_valid(renewed))));
-        assert_eq!(tickets.renew([mine]), [None], "the first one counts as a change");
+        assert_eq!(tickets.renew([(mine, 1.into())]), [None], "the first one counts as a change");
+    }
+
+    #[test]
+    fn a_change_is_not_overtaken_by_its_own_message() {
+        let tickets = Tickets::new();
+        let mine = tickets.take(key("a"));
+        tickets.void_heard(key("a"), 7.into());
+        assert!(!tickets.is_valid(mine), "for a read it is a change");
+        assert_eq!(tickets.renew([(mine, 8.into())]), [None], "it is another's");
+        let renewed = tickets.renew([(mine, 7.into())])[0];
+        assert!(renewed.is_some_and(|renewed| tickets.is_valid(renewed)));
+    }
+
+    #[test]
+    fn a_change_is_overtaken_by_another_beside_its_own_message() {
+        let tickets = Tickets::new();
+        let first = tickets.take(key("a"));
+        tickets.void_heard(key("a"), 7.into());
+        tickets.void(key("a"));
+        assert_eq!(tickets.renew([(first, 7.into())]), [None]);
     }
 
     #[test]

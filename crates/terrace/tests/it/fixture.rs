@@ -65,6 +65,11 @@ impl Node {
         Self::on(remote, self.clock.clone(), |builder| builder.staleness_max(LEASE)).await
     }
 
+    /// Another cache over the very connection of this node.
+    pub(crate) async fn twin(&self) -> Self {
+        Self::on(self.remote.clone(), self.clock.clone(), |builder| builder.staleness_max(LEASE)).await
+    }
+
     async fn on(remote: FakeRemote, clock: Clock, set: impl FnOnce(CacheBuilder) -> CacheBuilder) -> Self {
         let builder = Cache::builder().clock(clock.clone()).default_ttl(HOUR).l2(remote.clone());
         let cache = set(builder).build().expect("valid settings");

@@ -3,7 +3,7 @@
 use crate::fixture::{LEASE, Node};
 use std::time::Duration;
 use terrace::{EntryOptions, ErrorKind, SuspectPolicy, Tier};
-use terrace_testkit::fake::{Fault, Loss, Operation};
+use terrace_testkit::fake::{Fault, Loss, Operation, Point};
 use terrace_testkit::wait::until;
 
 /// Two nodes, the second of which has copies of `k` and `other` in L1.
@@ -195,4 +195,44 @@ async fn a_load_that_another_node_overtakes_is_kept_nowhere() {
     held.bring("overtaken");
     drop(loading.await.unwrap());
     assert_eq!(reader.get("fresh").await.as_deref(), Some("new"));
+}
+
+#[tokio::test]
+async fn caches_that_share_a_connection_hear_each_other() {
+    let (writer, _reader) = two().await;
+    let twin = writer.twin().await;
+    assert!(twin.get("k").await.is_some() && has_copy(&twin, "k"));
+    writer.put("k", "new").await;
+    drops(&twin, "k").await;
+    assert_eq!(twin.get("k").await.as_deref(), Some("new"));
+    twin.put("k", "newer").await;
+    drops(&writer, "k").await;
+    assert_eq!(writer.get("k").await.as_deref(), Some("newer"));
+}
+
+#[tokio::test]
+async fn a_writer_keeps_its_copy_although_it_hears_of_it_first() {
+    let (writer, reader) = two().await;
+    let acknowledgement = writer.remote.hold(Operation::Set, Point::AfterEffect);
+    let putting = writer.putting("k", "new");
+    acknowledgement.wait_until_held(1).await;
+    reader.put("other", "new").await;
+    drops(&writer, "other").await;
+    acknowledgement.open();
+    putting.await.unwrap().unwrap();
+    assert!(has_copy(&writer, "k"), "the message that it heard was its own");
+}
+
+#[tokio::test]
+async fn a_writer_keeps_no_copy_that_another_has_overwritten() {
+    let (writer, reader) = two().await;
+    let acknowledgement = writer.remote.hold(Operation::Set, Point::AfterEffect);
+    let putting = writer.putting("k", "new");
+    acknowledgement.wait_until_held(1).await;
+    reader.put("k", "newer").await;
+    reader.put("other", "new").await;
+    drops(&writer, "other").await;
+    acknowledgement.open();
+    putting.await.unwrap().unwrap();
+    assert_eq!(writer.get("k").await.as_deref(), Some("newer"));
 }
