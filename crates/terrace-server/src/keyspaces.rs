@@ -5,11 +5,13 @@
 //! 2. Each is a namespace of the library with the keyspace's name. The library's key is the whole key, so a key looks the
 //!    same in the service, in L2 and in a log.
 
-use crate::config::{CompressionAlgorithm, Config, KeyspaceConfig, Strategy, UNMATCHED};
+use crate::config::{CompressionAlgorithm, Config, KeyspaceConfig, Strategy, Suspect, UNMATCHED};
 use crate::origin::Origins;
 use crate::template::Template;
 use terrace::codec::{JsonText, RawJson};
-use terrace::{Algorithm, Cache, Compression, Glob, Key, Keyspace, KeyspaceBuilder, KeyspaceError};
+use terrace::{
+    Algorithm, Cache, Compression, Glob, Key, Keyspace, KeyspaceBuilder, KeyspaceError, SuspectPolicy,
+};
 
 /// A keyspace of the service.
 pub(crate) type JsonKeyspace = Keyspace<Key, JsonText>;
@@ -74,6 +76,15 @@ fn rules(config: &Config, cache: &Cache, name: &str) -> KeyspaceBuilder<Key, Jso
         .keyspace(name)
         .compression(Compression { algorithm, threshold_bytes })
         .value_bytes_max(config.defaults.max_value.0)
+        .suspect(policy(config.defaults.suspect))
+}
+
+fn policy(suspect: Suspect) -> SuspectPolicy {
+    match suspect {
+        Suspect::Validate => SuspectPolicy::Validate,
+        Suspect::Stale => SuspectPolicy::Stale,
+        Suspect::Error => SuspectPolicy::Error,
+    }
 }
 
 fn open(
@@ -84,6 +95,7 @@ fn open(
     keyspace: &KeyspaceConfig,
 ) -> Result<JsonKeyspace, KeyspaceError> {
     let mut builder = rules(config, cache, name).ttl(keyspace.ttl.0).l1_ttl(keyspace.l1.ttl.0);
+    builder = builder.suspect(policy(keyspace.suspect));
     if !keyspace.l1.enabled {
         builder = builder.no_l1();
     }

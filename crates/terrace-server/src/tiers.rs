@@ -6,7 +6,8 @@ use terrace::{Cache, L1, Policy, Redis, RedisError};
 
 /// The cache of a configuration. Opens no connection.
 pub(crate) fn cache(config: &Config) -> Result<Cache, StartError> {
-    let mut builder = Cache::builder().default_ttl(config.defaults.ttl.0);
+    let mut builder =
+        Cache::builder().default_ttl(config.defaults.ttl.0).staleness_max(config.l1.staleness_max.0);
     builder = if config.l1.enabled { builder.l1(l1(&config.l1)) } else { builder.no_l1() };
     if let Some(l2_config) = &config.l2 {
         builder = builder.l2(l2(l2_config)?);

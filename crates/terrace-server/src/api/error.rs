@@ -42,11 +42,12 @@ pub(crate) enum Code {
     OriginNotUnique,
     OriginFailed,
     L2Refused,
+    L2Unavailable,
     Internal,
 }
 
 impl Code {
-    pub(crate) const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::MalformedRequest,
         Self::KeyEmpty,
         Self::KeyTooLong,
@@ -73,6 +74,7 @@ impl Code {
         Self::OriginNotUnique,
         Self::OriginFailed,
         Self::L2Refused,
+        Self::L2Unavailable,
         Self::Internal,
     ];
 
@@ -106,6 +108,11 @@ impl Code {
                 (502, "origin_not_unique", "The origin has more than one value for this key")
             }
             Self::OriginFailed => (502, "origin_failed", "The origin failed"),
+            Self::L2Unavailable => (
+                503,
+                "l2_unavailable",
+                "The value cannot be proven fresh, and the shared cache does not answer",
+            ),
             Self::L2Refused => (502, "l2_refused", "The shared cache refused the change"),
             Self::Internal => (500, "internal", "Something is wrong with the service"),
         }
@@ -126,7 +133,7 @@ impl Code {
     /// Seconds after which to try again, where that makes sense.
     const fn retry_after(self) -> Option<u32> {
         match self {
-            Self::Overloaded | Self::ShuttingDown => Some(1),
+            Self::Overloaded | Self::ShuttingDown | Self::L2Unavailable => Some(1),
             _ => None,
         }
     }
@@ -252,6 +259,7 @@ impl From<Error> for Problem {
                 Some(error) => Self::from(&*error),
                 None => Self::internal("a load failed for an unknown reason", &failure),
             },
+            ErrorKind::Unproven => Self::new(Code::L2Unavailable, error.to_string()),
             ErrorKind::LoadTimedOut { .. } => Self::new(Code::OriginTimeout, error.to_string()),
             ErrorKind::Closed => {
                 Self::new(Code::ShuttingDown, "the service is shutting down; ask another instance")

@@ -14,7 +14,8 @@ const FRAME_BYTES: usize = 144;
 
 /// An entry: `{"value":…,"hit":…,"source":…,"cached_at":…,"expires_at":…}`.
 ///
-/// `hit` says whether a tier had the value, so it is `false` for a value that was loaded for this request.
+/// `hit` says whether a tier had the value, so it is `false` for a value that was loaded for this request. The source of a
+/// value that could not be proven fresh is `stale`.
 pub(crate) fn entry(entry: &Entry<JsonText>, now: SystemTime, verbose_key: Option<&str>) -> Vec<u8> {
     let value = entry.value.as_bytes();
     let mut json = Vec::with_capacity(value.len() + FRAME_BYTES);
@@ -22,7 +23,7 @@ pub(crate) fn entry(entry: &Entry<JsonText>, now: SystemTime, verbose_key: Optio
     json.extend_from_slice(value);
     json.extend_from_slice(if entry.tier == Tier::Origin { b",\"hit\":false" } else { b",\"hit\":true" });
     json.extend_from_slice(b",\"source\":\"");
-    json.extend_from_slice(entry.tier.as_str().as_bytes());
+    json.extend_from_slice(if entry.is_stale { "stale" } else { entry.tier.as_str() }.as_bytes());
     json.extend_from_slice(b"\",\"cached_at\":");
     push_time(&mut json, Some(entry.created));
     json.extend_from_slice(b",\"expires_at\":");

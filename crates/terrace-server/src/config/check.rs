@@ -7,8 +7,8 @@ use super::report::{ConfigError, Document, Refusal, nearest};
 use super::units::{ByteSize, Count, Flag, Period, TtlSetting};
 use super::{
     CompressionAlgorithm, CompressionConfig, Config, Defaults, EvictionPolicy, L1Config, L2Config,
-    L2Timeouts, L2Tls, MetricsConfig, ServerConfig, ShutdownConfig, WriteBehindConfig, file, keyspaces,
-    origins,
+    L2Timeouts, L2Tls, MetricsConfig, ServerConfig, ShutdownConfig, Suspect, WriteBehindConfig, file,
+    keyspaces, origins,
 };
 use crate::config::{Address, Secret};
 use crate::tiers;
@@ -168,7 +168,20 @@ impl Checker<'_> {
             ttl: self.ranged(l1.ttl, TtlSetting(ttl_default), |ttl| !ttl.0.is_zero(), positive_ttl),
             policy: self.word(l1.policy, "policy", &POLICIES, EvictionPolicy::Default),
             cleanup_interval: self.positive(l1.cleanup_interval, Period::seconds(60)),
+            staleness_max: self.ranged(
+                l1.staleness_max,
+                Period::seconds(1),
+                |period| period.0 >= Duration::from_millis(100),
+                "it is at least 100 ms",
+            ),
         }
+    }
+
+    /// What to do with a copy that cannot be proven fresh.
+    pub(super) fn suspect(&mut self, given: Option<Spanned<String>>, default: Suspect) -> Suspect {
+        const POLICIES: [(&str, Suspect); 3] =
+            [("validate", Suspect::Validate), ("stale", Suspect::Stale), ("error", Suspect::Error)];
+        self.word(given, "policy", &POLICIES, default)
     }
 
     /// Whether L1 is on; it cannot be off where it is the only tier.
@@ -271,6 +284,7 @@ impl Checker<'_> {
             },
             max_value: self.size(defaults.max_value, ByteSize(1 << 20), ByteSize(512 << 20)),
             max_key: self.size(defaults.max_key, ByteSize(512), key_max),
+            suspect: self.suspect(defaults.suspect, Suspect::Validate),
         }
     }
 }

@@ -55,6 +55,7 @@ pub(super) struct L1 {
     pub(super) ttl: Option<Spanned<TtlSetting>>,
     pub(super) policy: Option<Spanned<String>>,
     pub(super) cleanup_interval: Option<Spanned<Period>>,
+    pub(super) staleness_max: Option<Spanned<Period>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -98,6 +99,7 @@ pub(super) struct Defaults {
     pub(super) compression: Compression,
     pub(super) max_value: Option<Spanned<ByteSize>>,
     pub(super) max_key: Option<Spanned<ByteSize>>,
+    pub(super) suspect: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -127,6 +129,7 @@ pub(super) struct Keyspace {
     pub(super) strategy: Option<Spanned<String>>,
     pub(super) ttl: Option<TtlSetting>,
     pub(super) l1: KeyspaceL1,
+    pub(super) suspect: Option<Spanned<String>>,
     pub(super) source: Option<Spanned<Source>>,
 }
 

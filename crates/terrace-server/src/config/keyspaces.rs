@@ -94,6 +94,7 @@ impl Checker<'_> {
                 enabled: self.l1_enabled(keyspace.l1.enabled.as_ref(), has_l2),
                 ttl: keyspace.l1.ttl.unwrap_or(TtlSetting(Ttl::Never)),
             },
+            suspect: self.suspect(keyspace.suspect, defaults.suspect),
             source,
         })
     }

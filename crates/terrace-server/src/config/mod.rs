@@ -190,13 +190,27 @@ pub struct L1Config {
     /// Most bytes; `None` is bounded by entries only. Default none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<ByteSize>,
-    /// The longest an L1 copy lives. Default 1 minute with an L2, because another node's changes are not heard before;
-    /// without one as long as the entry.
+    /// The longest an L1 copy lives. Default 1 minute with an L2, without one as long as the entry.
     pub ttl: TtlSetting,
     /// Which entries leave first. Default `default`.
     pub policy: EvictionPolicy,
     /// How often expired entries are removed that nobody reads. Default 60 s.
     pub cleanup_interval: Period,
+    /// How long after another instance's change was acknowledged a copy may still count as fresh. Default 1 s, at least
+    /// 100 ms.
+    pub staleness_max: Period,
+}
+
+/// What to do with an L1 copy that cannot be proven fresh.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Suspect {
+    /// Ask L2; if that cannot be asked, return the copy as stale.
+    Validate,
+    /// Return the copy as stale.
+    Stale,
+    /// Ask L2; if that cannot be asked, fail.
+    Error,
 }
 
 /// The shared tier.
@@ -275,6 +289,8 @@ pub struct Defaults {
     pub max_value: ByteSize,
     /// Longest key, in bytes. Default 512.
     pub max_key: ByteSize,
+    /// What to do with an L1 copy that cannot be proven fresh. Default `validate`.
+    pub suspect: Suspect,
 }
 
 /// Compression in L2.
@@ -362,6 +378,8 @@ pub struct KeyspaceConfig {
     pub ttl: TtlSetting,
     /// Its L1 copies.
     pub l1: KeyspaceL1,
+    /// What to do with an L1 copy that cannot be proven fresh.
+    pub suspect: Suspect,
     /// Where values are loaded from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceConfig>,
