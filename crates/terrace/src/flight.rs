@@ -20,7 +20,8 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
-use terrace_core::Key;
+use std::time::Duration;
+use terrace_core::{Key, Moment};
 use tokio::sync::watch;
 
 /// What a flight brought.
@@ -47,7 +48,19 @@ enum Phase {
 /// One load of one key.
 pub(crate) struct Flight {
     ticket: Ticket,
+    begun: Moment,
     phase: watch::Sender<Phase>,
+}
+
+/// Which flights a caller may join.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Joinable {
+    /// Any whose key was not changed since it began.
+    Unchanged,
+    /// Those of them that began at most so long ago: of changes since then this node may not have heard.
+    BegunWithin(Duration),
+    /// None.
+    No,
 }
 
 /// What a caller is to do.
@@ -67,18 +80,32 @@ pub(crate) struct Flights {
 }
 
 impl Flights {
-    /// Joins the flight of `key`, or begins one. With `anew` it begins one in any case.
-    pub(crate) fn board(&self, key: &Key, name: KeyRef<'_>, tickets: &Tickets, anew: bool) -> Boarding {
+    /// Joins the flight of `key`, if that is `joinable`, or begins one.
+    pub(crate) fn board(
+        &self,
+        key: &Key,
+        name: KeyRef<'_>,
+        tickets: &Tickets,
+        joinable: Joinable,
+        now: Moment,
+    ) -> Boarding {
         let mut by_key = self.by_key.lock();
+        let can_join = |flight: &Flight| match joinable {
+            Joinable::Unchanged => tickets.is_valid(flight.ticket),
+            Joinable::BegunWithin(age) => now.since(flight.begun) < age && tickets.is_valid(flight.ticket),
+            Joinable::No => false,
+        };
         let slot = match by_key.entry(key.clone()) {
-            Slot::Occupied(slot) if !anew && tickets.is_valid(slot.get().ticket) => {
+            Slot::Occupied(slot) if can_join(slot.get()) => {
                 let flight = Arc::clone(slot.get());
                 let is_calling = matches!(*flight.phase.borrow(), Phase::Calling);
                 return if is_calling { Boarding::Wait(flight) } else { Boarding::Join(flight) };
             }
             slot => slot,
         };
-        let flight = Arc::new(Flight { ticket: tickets.take(name), phase: watch::Sender::new(Phase::Open) });
+        let flight =
+            Flight { ticket: tickets.take(name), begun: now, phase: watch::Sender::new(Phase::Open) };
+        let flight = Arc::new(flight);
         slot.insert_entry(Arc::clone(&flight));
         Boarding::Lead(Lead { key: key.clone(), flight, by_key: Arc::clone(&self.by_key) })
     }

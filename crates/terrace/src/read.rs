@@ -13,7 +13,7 @@ use crate::coherence::tickets::Ticket;
 use crate::entry::{Found, Resident, Tier};
 use crate::erased::Erased;
 use crate::error::{Error, ErrorKind};
-use crate::flight::{Boarding, Lead, Outcome};
+use crate::flight::{Boarding, Joinable, Lead, Outcome};
 use crate::lease::{Filled, Right};
 use crate::space::{SuspectPolicy, View};
 use crate::telemetry::Event;
@@ -122,8 +122,9 @@ impl View {
                 Some(Look::Unproven) => return Err(ErrorKind::Unproven.into()),
                 _ => {}
             }
-            let anew = vain_joins >= VAIN_JOINS_MAX;
-            match self.space.flights.board(key, self.name_of(key.as_str()), &self.shared.tickets, anew) {
+            let (name, now) = (self.name_of(key.as_str()), self.shared.clock.now());
+            let joinable = if vain_joins >= VAIN_JOINS_MAX { Joinable::No } else { self.joinable() };
+            match self.space.flights.board(key, name, &self.shared.tickets, joinable, now) {
                 Boarding::Lead(lead) => break (lead, look),
                 Boarding::Wait(flight) => flight.call_over().await,
                 Boarding::Join(flight) => match flight.joined().await {
@@ -144,6 +145,16 @@ impl View {
         });
         self.shared.runtime.spawn_load(leave, self.clone().fly(lead, key.clone(), known, loading));
         flight.led().await
+    }
+
+    /// Which flights may be joined now. A flight is no fresher than its beginning, unless all changes since were heard.
+    fn joinable(&self) -> Joinable {
+        match self.l2() {
+            Some(l2) if !self.space.trust.holds(&self.shared.clock) => {
+                Joinable::BegunWithin(l2.lease().saturating_sub(self.shared.clock.resolution()))
+            }
+            _ => Joinable::Unchanged,
+        }
     }
 
     /// Counts one lookup, as a hit or as a miss.

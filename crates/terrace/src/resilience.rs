@@ -49,6 +49,11 @@ impl L2 {
         Self { remote, shared, lease, listening: Turns::default() }
     }
 
+    /// How old a copy can be that counts as fresh.
+    pub(crate) fn lease(&self) -> Duration {
+        self.lease
+    }
+
     pub(crate) fn remote(&self) -> &dyn Remote {
         &*self.remote
     }

@@ -130,6 +130,8 @@ impl Listener {
                 return;
             }
             self.lose();
+            drop(events);
+            sleep(self.lease / BEATS_PER_LEASE).await;
             self.beats.back_at = self.clock.precise();
             events = bus.listen();
         }

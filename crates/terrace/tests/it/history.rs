@@ -6,15 +6,22 @@
 //! 1. No read that starts after a change was acknowledged on its node brings a value from before the change, whether
 //!    or not L2 was there (K1).
 //! 2. Every value is one of the key that was asked for (K8), and one that the origin had.
-//! 3. When all is delivered and all L1 copies have run out, every node has the newest value of a key, or none (K4).
+//! 3. In a fleet that hears of changes, no read that starts a lease after a change was applied everywhere brings a value
+//!    from before the change, on any node (K2), whatever the nodes do not hear.
+//! 4. When all is delivered and all L1 copies have run out, every node has the newest value of a key, or none (K4).
 
 use crate::fixture::L1_TTL;
 use crate::jitter::{Dice, Jittery};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use terrace::{Cache, Clock, EntryOptions, Error, ErrorKind, Keyspace, Origin, Tag};
-use terrace_testkit::fake::{FakeRemote, Fault};
+use std::time::Duration;
+use terrace::{
+    Cache, CacheBuilder, Clock, Effect, EntryOptions, Error, ErrorKind, Keyspace, LoadError, Origin, Remote,
+    SuspectPolicy, Tag,
+};
+use terrace_core::Moment;
+use terrace_testkit::fake::{FakeRemote, Fault, Loss};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// What the caches hold: the key, and the number that the origin had.
@@ -28,12 +35,20 @@ pub(crate) const KEYS: u64 = 9;
 pub(crate) struct Truth {
     numbers: Vec<AtomicU64>,
     changing: Vec<Mutex<()>>,
+    /// By key, the changes that were applied everywhere: when that was acknowledged, and the number.
+    applied: Vec<parking_lot::Mutex<Vec<(Moment, u64)>>>,
     dice: Dice,
 }
 
 impl Truth {
     fn number(&self, key: u64) -> u64 {
         self.numbers[at(key)].load(Ordering::SeqCst)
+    }
+
+    /// The newest number that was applied everywhere at this time.
+    fn applied(&self, key: u64, by: Moment) -> u64 {
+        let applied = self.applied[at(key)].lock();
+        applied.iter().filter(|(when, _)| *when <= by).map(|(_, number)| *number).max().unwrap_or(0)
     }
 
     /// Begins a change of these keys, which are in order, and waits for those under way.
@@ -73,6 +88,8 @@ pub(crate) struct Watched {
     /// By key, the newest number whose change this node has acknowledged.
     acknowledged: Vec<AtomicU64>,
     truth: Arc<Truth>,
+    clock: Clock,
+    hears: bool,
 }
 
 /// A fleet on one L2, with its origin.
@@ -85,15 +102,29 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Two nodes with both tiers, and one without L1.
     pub(crate) fn new(seed: u64) -> Self {
+        Self::with(seed, false)
+    }
+
+    /// The same, of nodes that hear of changes.
+    pub(crate) fn hearing(seed: u64) -> Self {
+        Self::with(seed, true)
+    }
+
+    fn with(seed: u64, hears: bool) -> Self {
         let clock = Clock::manual();
         let remote = FakeRemote::with_partitions(clock.clone(), 5);
         let truth = Arc::new(Truth {
             numbers: (0..KEYS).map(|_| AtomicU64::new(1)).collect(),
             changing: (0..KEYS).map(|_| Mutex::new(())).collect(),
+            applied: (0..KEYS).map(|_| parking_lot::Mutex::default()).collect(),
             dice: Dice::new(seed ^ 0x5eed),
         });
         let nodes = (0..3)
-            .map(|n| Arc::new(Watched::new(remote.another_node(), &clock, &truth, n < 2, seed + n)))
+            .map(|n| {
+                let node = remote.another_node();
+                let node = if hears { node.hearing() } else { node };
+                Arc::new(Watched::new(node, &clock, &truth, n < 2, seed + n))
+            })
             .collect();
         Self { nodes, truth, clock }
     }
@@ -102,6 +133,8 @@ impl Fleet {
     pub(crate) async fn settle(&self) {
         for node in &self.nodes {
             node.remote.set_fault(None);
+            node.remote.set_loss(Loss::Nothing);
+            node.remote.mend_bus();
         }
         for node in &self.nodes {
             let is_told = || node.cache.stats().pending_invalidations == 0;
@@ -127,19 +160,29 @@ impl Watched {
         let builder = Cache::builder().clock(clock.clone()).l2(jittery);
         let cache = if has_l1 { builder } else { builder.no_l1() }.build().expect("valid settings");
         let tagger = |key: &u64, _: &Value| vec![tag(key % GROUPS)];
-        let plain = cache.keyspace("watched").tags(tagger).build().expect("a new keyspace");
+        let plain = cache.keyspace("watched").tags(tagger).suspect(SuspectPolicy::Error);
+        let plain = plain.build().expect("a new keyspace");
+        let hears = remote.bus().is_some();
         let through = plain.clone().with_origin(Slow(Arc::clone(truth)));
         let acknowledged = (0..KEYS).map(|_| AtomicU64::new(0)).collect();
-        Self { cache, remote, plain, through, acknowledged, truth: Arc::clone(truth) }
+        let (truth, clock) = (Arc::clone(truth), clock.clone());
+        Self { cache, remote, plain, through, acknowledged, truth, clock, hears }
     }
 
-    fn acknowledge(&self, key: u64, number: u64) {
+    fn acknowledge(&self, key: u64, number: u64, effect: Option<Effect>) {
         self.acknowledged[at(key)].fetch_max(number, Ordering::SeqCst);
+        if effect == Some(Effect::Applied) {
+            self.truth.applied[at(key)].lock().push((self.clock.now(), number));
+        }
     }
 
     /// The oldest number that a read of this key may bring which starts now.
     pub(crate) fn oldest(&self, key: u64) -> u64 {
-        self.acknowledged[at(key)].load(Ordering::SeqCst)
+        let here = self.acknowledged[at(key)].load(Ordering::SeqCst);
+        let lease = CacheBuilder::STALENESS_MAX_DEFAULT;
+        let a_lease_ago = self.clock.now().as_nanos().saturating_sub(nanos(lease));
+        let anywhere = if self.hears { self.truth.applied(key, Moment::from_nanos(a_lease_ago)) } else { 0 };
+        here.max(anywhere)
     }
 
     pub(crate) fn check(&self, key: u64, found: Value, oldest: u64) {
@@ -168,8 +211,9 @@ impl Watched {
     pub(crate) async fn check_all(&self) {
         for key in 0..KEYS {
             let oldest = self.oldest(key);
-            let found = self.through.get(&key).await.expect("the origin does not fail");
-            self.check(key, *found.expect("the origin has every key"), oldest);
+            if let Some(found) = proven(self.through.get(&key).await) {
+                self.check(key, *found.expect("the origin has every key"), oldest);
+            }
         }
     }
 
@@ -177,20 +221,20 @@ impl Watched {
         let oldest = self.oldest(key);
         match dice.below(5) {
             0 => {
-                let found = self.plain.get(&key).await.expect("a valid key");
-                if let Some(found) = found {
+                if let Some(Some(found)) = proven(self.plain.get(&key).await) {
                     self.check(key, *found, oldest);
                 }
             }
             1 => {
-                let found = self.through.get(&key).await.expect("the origin does not fail");
-                self.check(key, *found.expect("the origin has every key"), oldest);
+                if let Some(found) = proven(self.through.get(&key).await) {
+                    self.check(key, *found.expect("the origin has every key"), oldest);
+                }
             }
             2 => {
                 let keys = [key, (key + 1) % KEYS, key];
                 let oldest = keys.map(|key| self.oldest(key));
                 let keyspace = if dice.below(2) == 0 { &self.plain } else { &self.through };
-                let found = keyspace.get_many(&keys).await.expect("valid keys");
+                let found = proven(keyspace.get_many(&keys).await).unwrap_or_default();
                 for ((key, oldest), found) in keys.into_iter().zip(oldest).zip(found) {
                     if let Some(found) = found {
                         self.check(key, *found, oldest);
@@ -200,44 +244,46 @@ impl Watched {
             _ => {
                 let truth = Arc::clone(&self.truth);
                 let load = async move || Ok(Slow(truth).load(&key).await?.expect("the origin has every key"));
-                let found = self.plain.get_or_load(&key, load).await;
-                let found = found.map_err(|error: terrace::LoadError<Infallible>| error.to_string());
-                self.check(key, *found.expect("the origin does not fail"), oldest);
+                if let Some(found) = loaded(self.plain.get_or_load(&key, load).await) {
+                    self.check(key, *found, oldest);
+                }
             }
         }
     }
 
     async fn load_uncached(&self, key: u64) {
         let (truth, oldest) = (Arc::clone(&self.truth), self.oldest(key));
-        let options = EntryOptions::default().ttl(std::time::Duration::ZERO);
+        let options = EntryOptions::default().ttl(Duration::ZERO);
         let load = async move || Ok(Slow(truth).load(&key).await?.expect("the origin has every key"));
-        let found = self.plain.get_or_load_with(&key, options, load).await;
-        let found = found.map_err(|error: terrace::LoadError<Infallible>| error.to_string());
-        self.check(key, *found.expect("the origin does not fail"), oldest);
+        if let Some(found) = loaded(self.plain.get_or_load_with(&key, options, load).await) {
+            self.check(key, *found, oldest);
+        }
     }
 
     async fn put(&self, key: u64) {
         let _changing = self.truth.change(&[key]).await;
         let number = self.truth.number(key);
-        done(self.plain.put(&key, (key, number)).await);
-        self.acknowledge(key, number);
+        let effect = done(self.plain.put(&key, (key, number)).await).map(|written| written.effect);
+        self.acknowledge(key, number, effect);
     }
 
     async fn put_pair(&self, key: u64) {
         let keys = [key.min(KEYS - 2), key.min(KEYS - 2) + 1];
         let _changing = self.truth.change(&keys).await;
         let values = keys.map(|key| (key, (key, self.truth.number(key))));
-        done(self.plain.put_many(values).await);
+        let effects = done(self.plain.put_many(values).await);
+        let effect =
+            effects.and_then(|all| all.into_iter().map(|written| written.effect).reduce(Effect::and));
         for (key, (_, number)) in values {
-            self.acknowledge(key, number);
+            self.acknowledge(key, number, effect);
         }
     }
 
     async fn remove(&self, key: u64) {
         let _changing = self.truth.change(&[key]).await;
         let number = self.truth.number(key);
-        done(self.plain.remove(&key).await);
-        self.acknowledge(key, number);
+        let effect = done(self.plain.remove(&key).await).map(|removed| removed.effect);
+        self.acknowledge(key, number, effect);
     }
 
     async fn invalidate_group(&self, group: u64, by_tag: bool) {
@@ -251,16 +297,26 @@ impl Watched {
             let pattern: Vec<String> = keys.iter().map(u64::to_string).collect();
             invalidation.pattern(&format!("[{}]", pattern.concat())).expect("a valid pattern")
         };
-        done(invalidation.send().await);
-        keys.into_iter().zip(numbers).for_each(|(key, number)| self.acknowledge(key, number));
+        let effect = done(invalidation.send().await).map(|invalidated| invalidated.effect);
+        keys.into_iter().zip(numbers).for_each(|(key, number)| self.acknowledge(key, number, effect));
     }
 
     async fn clear(&self) {
         let keys: Vec<u64> = (0..KEYS).collect();
         let _changing = self.truth.change(&keys).await;
         let numbers: Vec<u64> = keys.iter().map(|&key| self.truth.number(key)).collect();
-        done(self.plain.clear().await);
-        keys.into_iter().zip(numbers).for_each(|(key, number)| self.acknowledge(key, number));
+        let effect = done(self.plain.clear().await).map(|invalidated| invalidated.effect);
+        keys.into_iter().zip(numbers).for_each(|(key, number)| self.acknowledge(key, number, effect));
+    }
+
+    /// Takes this node's hearing, or gives it back.
+    pub(crate) fn deafen(&self, dice: &Dice) {
+        match dice.below(5) {
+            0 => self.remote.cut_bus(),
+            1 => self.remote.mend_bus(),
+            2 => self.remote.set_loss(Loss::Everything),
+            _ => self.remote.set_loss(Loss::Nothing),
+        }
     }
 
     /// Breaks or mends this node's connection.
@@ -286,10 +342,32 @@ fn tag(group: u64) -> Tag {
 }
 
 /// A change that an L2 refused holds on its node all the same; anything else that fails is a bug.
-fn done<T>(result: Result<T, Error>) {
+fn done<T>(result: Result<T, Error>) -> Option<T> {
     match result {
-        Ok(_) => {}
-        Err(error) if matches!(error.kind(), ErrorKind::Remote(_)) => {}
+        Ok(done) => Some(done),
+        Err(error) if matches!(error.kind(), ErrorKind::Remote(_)) => None,
         Err(error) => panic!("{error}"),
     }
+}
+
+/// What was read, unless it could not be proven fresh.
+fn proven<T>(read: Result<T, Error>) -> Option<T> {
+    match read {
+        Ok(found) => Some(found),
+        Err(error) if matches!(error.kind(), ErrorKind::Unproven) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// What was loaded, unless it could not be proven fresh.
+fn loaded<T>(loaded: Result<T, LoadError<Infallible>>) -> Option<T> {
+    match loaded {
+        Ok(found) => Some(found),
+        Err(error) if matches!(error.cache(), Some(ErrorKind::Unproven)) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

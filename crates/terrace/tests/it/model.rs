@@ -98,3 +98,32 @@ fn the_checker_finds_an_old_value() {
     let message = message.downcast_ref::<String>().expect("a message");
     assert!(message.contains("is left"), "{message}");
 }
+
+async fn hearing(seed: u64) {
+    let (fleet, dice) = (Fleet::hearing(seed), Dice::new(seed));
+    let clients: Vec<_> = (0..9)
+        .map(|n| spawn(client(Arc::clone(&fleet.nodes[n % 3]), Dice::new(seed * 100 + n as u64))))
+        .collect();
+    let trouble = dice.below(4);
+    while !clients.iter().all(tokio::task::JoinHandle::is_finished) {
+        dice.wait(40).await;
+        let node = &fleet.nodes[dice.one_of(&[0, 1, 2])];
+        match dice.below(8) {
+            0 if trouble > 1 => node.disturb(&dice),
+            1 if trouble > 2 => lose(&node.remote, &dice),
+            2 | 3 if trouble > 0 => node.deafen(&dice),
+            4 | 5 => fleet.clock.advance(Duration::from_millis(dice.below(600))),
+            6 => terrace_testkit::wait::pause(Duration::from_millis(dice.below(300))).await,
+            _ => tokio::task::yield_now().await,
+        }
+    }
+    for client in clients {
+        client.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    }
+    fleet.settle().await;
+}
+
+#[test]
+fn a_fleet_that_hears_of_changes_returns_nothing_older_than_a_lease() {
+    seeds(60).for_each(|seed| run(hearing(seed)));
+}

@@ -8,7 +8,7 @@ use terrace_core::remote::{
     BoxFuture, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Remote, RemoteHealth,
     RemoteResult, Stored, SweepRule,
 };
-use terrace_core::{Key, Namespace, Tag, Version};
+use terrace_core::{Bus, Key, Namespace, Tag, Version};
 use terrace_testkit::fake::FakeRemote;
 
 /// What is done around a call.
@@ -27,6 +27,10 @@ pub(crate) struct Wrapped<A> {
 }
 
 impl<A: Around> Remote for Wrapped<A> {
+    fn bus(&self) -> Option<&dyn Bus> {
+        self.remote.bus()
+    }
+
     fn open<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, ()> {
         self.around.one(self.remote.open(namespace))
     }
