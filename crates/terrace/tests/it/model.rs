@@ -6,6 +6,7 @@ use crate::history::{Fleet, KEYS, Watched};
 use crate::jitter::Dice;
 use std::sync::Arc;
 use std::time::Duration;
+use terrace::Clock;
 use terrace_testkit::fake::FakeRemote;
 
 /// The seeds of a run: one from the environment, or the first so many.
@@ -99,28 +100,48 @@ fn the_checker_finds_an_old_value() {
     assert!(message.contains("is left"), "{message}");
 }
 
+/// Lets the fleet's clock go with the runtime's.
+async fn tick(clock: Clock) {
+    const STEP: Duration = Duration::from_millis(20);
+    loop {
+        terrace_testkit::wait::pause(STEP).await;
+        clock.advance(STEP);
+    }
+}
+
+async fn unhurried_client(node: Arc<Watched>, dice: Dice) {
+    for _ in 0..60 {
+        node.act(&dice).await;
+        dice.wait(3).await;
+        if dice.below(2) == 0 {
+            terrace_testkit::wait::pause(Duration::from_millis(dice.below(300))).await;
+        }
+    }
+}
+
 async fn hearing(seed: u64) {
     let (fleet, dice) = (Fleet::hearing(seed), Dice::new(seed));
+    let ticking = spawn(tick(fleet.clock.clone()));
     let clients: Vec<_> = (0..9)
-        .map(|n| spawn(client(Arc::clone(&fleet.nodes[n % 3]), Dice::new(seed * 100 + n as u64))))
+        .map(|n| spawn(unhurried_client(Arc::clone(&fleet.nodes[n % 3]), Dice::new(seed * 100 + n as u64))))
         .collect();
     let trouble = dice.below(4);
     while !clients.iter().all(tokio::task::JoinHandle::is_finished) {
-        dice.wait(40).await;
+        terrace_testkit::wait::pause(Duration::from_millis(dice.below(200))).await;
         let node = &fleet.nodes[dice.one_of(&[0, 1, 2])];
         match dice.below(8) {
             0 if trouble > 1 => node.disturb(&dice),
             1 if trouble > 2 => lose(&node.remote, &dice),
             2 | 3 if trouble > 0 => node.deafen(&dice),
-            4 | 5 => fleet.clock.advance(Duration::from_millis(dice.below(600))),
-            6 => terrace_testkit::wait::pause(Duration::from_millis(dice.below(300))).await,
-            _ => tokio::task::yield_now().await,
+            4 => fleet.clock.advance(Duration::from_millis(dice.below(3000))),
+            _ => {}
         }
     }
     for client in clients {
         client.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
     }
     fleet.settle().await;
+    ticking.abort();
 }
 
 #[test]
