@@ -5,10 +5,19 @@
 //!
 //! 1. [`Step::Apply`] is answered for each change once, in the order of their numbers, as long as no other answer comes between.
 //! 2. A change that was never to be applied is followed by [`Step::Suspect`] for its partition, at the latest when the next
-//!    message is heard or a counter is read. After that the node knows nothing of the partition's entries.
+//!    message is heard, when a counter is read ([`Chain::joined`], [`Chain::lags`]), or at [`Chain::settle`] if the chain was
+//!    not settled. After that the node knows nothing of the partition's entries.
 //! 3. Numbers that go back mean that the server has lost what it knew. That is suspect too. Only for a short while after a
-//!    counter or the log was read are such messages expected: they were published before, and were read there already
-//!    ([`Chain::settle`] ends it).
+//!    counter or the log was read are such messages expected: they were published before, and were read there already.
+//!    They have to be what was read, in order and up to its end: whatever else is heard then is not known, and is suspect
+//!    as soon as that shows.
+//! 4. Zero is the number of no change, so nothing follows on from it: where no change is known, a whole history may have
+//!    come and gone unheard. The first change of a new counter is always suspect.
+//!
+//! What numbers cannot show: a change that the server forgot before this node heard of it or of a later one; by a counter
+//! that was read while a forgotten change was still on its way, what was lost behind that (the next one shows it); and two
+//! changes of the same number, one of them forgotten. Numbers are the server's time in microseconds, so the second takes
+//! a server that counts ahead of its clock and then fails.
 
 use crate::bus::{Message, MessageError};
 use crate::version::Version;
@@ -18,8 +27,10 @@ use crate::version::Version;
 pub struct Chain {
     /// The number of the last change that was applied, or that the node has begun after.
     last: Option<Version>,
-    /// Messages up to here were seen in the log or lie before a counter that was read.
+    /// Messages up to here were seen in the log or lie before a counter that was read; zero if none are expected any more.
     overlap: Version,
+    /// The last of them that was heard, until the end of the overlap is.
+    echo: Option<Version>,
 }
 
 /// What is to be done.
@@ -43,10 +54,11 @@ pub enum Step {
 impl Chain {
     /// The chain of a node that has no entries of the partition yet, from a counter on that was read.
     pub fn begun_at(counter: Version) -> Self {
-        Self { last: Some(counter), overlap: counter }
+        let last = (counter != Version::ZERO).then_some(counter);
+        Self { last, overlap: counter, echo: None }
     }
 
-    /// The number of the last change that was applied.
+    /// The number of the last change that was applied, or that the node has begun after.
     pub fn last(&self) -> Option<Version> {
         self.last
     }
@@ -55,28 +67,30 @@ impl Chain {
     pub fn joined(&mut self, counter: Version) -> Step {
         match self.last {
             Some(last) if last == counter => {
-                self.overlap = self.overlap.max(counter);
+                self.expect_again(counter);
                 Step::Known
             }
             Some(last) if counter.supersedes(last) => Step::Missing { after: last, until: counter },
-            _ => self.restart(counter),
+            _ => self.restart_read(counter),
         }
     }
 
     /// A message was heard.
     pub fn heard(&mut self, message: &Message) -> Step {
-        let Some(last) = self.last else { return self.restart(message.number) };
-        if message.previous == last && message.number.supersedes(last) {
-            self.last = Some(message.number);
-            return Step::Apply;
+        if message.number <= self.overlap && message.number != Version::ZERO {
+            return self.heard_again(message);
         }
-        if message.number <= self.overlap {
-            return Step::Known;
+        match self.last {
+            Some(last) if message.number.supersedes(last) && message.previous == last => {
+                self.last = Some(message.number);
+                self.expect_again(Version::ZERO);
+                Step::Apply
+            }
+            Some(last) if message.number.supersedes(last) && message.previous != Version::ZERO => {
+                Step::Missing { after: last, until: message.number }
+            }
+            _ => self.restart(message.number),
         }
-        if message.number <= last {
-            return self.restart(message.number);
-        }
-        Step::Missing { after: last, until: message.number }
     }
 
     /// Something was heard that is no message: a change was missed, nobody knows which. The next message shows the hole.
@@ -85,48 +99,89 @@ impl Chain {
     }
 
     /// The log was read after [`Step::Missing`]. Returns what is to be applied, in order; `None` if the log does not close the
-    /// hole: then the partition is suspect, and the chain goes on from `until`.
+    /// hole: then the partition is suspect, and the chain goes on from the greatest number that is known. A log that
+    /// could not be read is an empty one.
     pub fn repair(
         &mut self,
         log: Vec<Result<Message, MessageError>>,
         until: Version,
     ) -> Option<Vec<Message>> {
         let newest = log.iter().flatten().map(|message| message.number).fold(until, Version::max);
-        let mut last = self.last;
-        let mut missed = Vec::with_capacity(log.len());
-        for entry in log {
-            let follows = entry.ok().filter(|message| {
-                Some(message.previous) == last && last.is_some_and(|last| message.number.supersedes(last))
-            });
-            let Some(message) = follows else {
-                self.restart(newest);
-                return None;
-            };
-            last = Some(message.number);
-            missed.push(message);
-        }
-        if last.is_none_or(|last| until.supersedes(last)) {
-            self.restart(newest);
+        let Some(missed) = self.follow(log, until) else {
+            self.restart_read(newest);
             return None;
-        }
-        self.last = last;
-        self.overlap = newest;
+        };
+        self.last = missed.last().map_or(self.last, |message| Some(message.number));
+        self.expect_again(newest);
         Some(missed)
     }
 
     /// All that was published before the last reading has been heard by now: from here on no message is expected twice.
-    pub fn settle(&mut self) {
+    /// [`Step::Suspect`] if what was heard in its place was something else, else [`Step::Known`].
+    pub fn settle(&mut self) -> Step {
         self.overlap = Version::ZERO;
+        self.echo.take().map_or(Step::Known, |echo| self.restart(echo))
     }
 
-    /// Whether a counter that was read before the last beat was sent shows a change that should have been heard by now.
-    pub fn lags(&self, counter: Version) -> bool {
-        self.last.is_none_or(|last| counter.supersedes(last))
+    /// Whether a counter that was read before the last beat was sent shows a change that should have been heard by now, or
+    /// that the server has forgotten one. `began` is [`Chain::last`] from before the reading was begun. If so, the counter
+    /// is to be given to [`Chain::joined`].
+    pub fn lags(&self, began: Option<Version>, counter: Version) -> bool {
+        began.is_some_and(|began| began.supersedes(counter))
+            || counter.supersedes(self.last.unwrap_or(Version::ZERO))
     }
 
+    /// The whole log, if it leads from the last number by way of `until` without a hole. A log that passes by `until` is
+    /// that of a server which has forgotten it.
+    fn follow(&self, log: Vec<Result<Message, MessageError>>, until: Version) -> Option<Vec<Message>> {
+        let mut last = self.last?;
+        let mut is_reached = last == until;
+        let mut missed = Vec::with_capacity(log.len());
+        for entry in log {
+            let message = entry.ok()?;
+            if message.previous != last || !message.number.supersedes(last) {
+                return None;
+            }
+            last = message.number;
+            is_reached |= last == until;
+            missed.push(message);
+        }
+        is_reached.then_some(missed)
+    }
+
+    /// A message was heard that may have been read already.
+    fn heard_again(&mut self, message: &Message) -> Step {
+        let Message { previous, number, .. } = *message;
+        if self.echo.is_some_and(|echo| previous != echo || !number.supersedes(echo)) {
+            return self.restart(number);
+        }
+        if number == self.overlap {
+            self.expect_again(Version::ZERO);
+        } else {
+            self.echo = Some(number);
+        }
+        Step::Known
+    }
+
+    fn expect_again(&mut self, overlap: Version) {
+        self.overlap = overlap;
+        self.echo = None;
+    }
+
+    /// Goes on from a number that was read.
+    fn restart_read(&mut self, at: Version) -> Step {
+        let step = self.restart(at);
+        self.expect_again(at);
+        step
+    }
+
+    /// Goes on from a number that was heard.
     fn restart(&mut self, at: Version) -> Step {
-        self.last = Some(at);
-        self.overlap = at;
+        self.last = (at != Version::ZERO).then_some(at);
+        self.expect_again(Version::ZERO);
         Step::Suspect
     }
 }
+
+#[cfg(test)]
+mod tests;

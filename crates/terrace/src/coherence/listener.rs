@@ -76,6 +76,8 @@ struct Reading {
     beat: u64,
     namespace: Namespace,
     first: u16,
+    /// What was known before they were read.
+    began: Vec<Option<Version>>,
     counters: Vec<Version>,
 }
 
@@ -176,7 +178,7 @@ impl Listener {
             BusEvent::Beat(number) => {
                 let Some(sent) = self.beats.returned(number, self.clock.precise()) else { return Ok(()) };
                 self.compare(bus).await?;
-                self.extend(number, sent);
+                self.extend(bus, number, sent);
                 Ok(())
             }
             BusEvent::Lost => {
@@ -337,35 +339,35 @@ impl Listener {
         let turns = self.heard.len().max(1) as u64;
         let turn = usize::try_from(number % turns).unwrap_or(0);
         let read = self.heard.iter_mut().filter(|(_, heard)| heard.is_joined).nth(turn);
-        let read = read.map(|(namespace, heard)| (namespace.clone(), heard.next_to_read()));
+        let reading = read.map(|(namespace, heard)| heard.next_reading(number, namespace));
         self.asking.push(Box::pin(async move {
             let bus = remote.bus()?;
-            let mut reading = None;
-            if let Some((namespace, partitions)) = read {
-                let first = partitions.start;
-                let counters = bus.counters(&namespace, partitions).await;
-                reading = counters.ok().map(|counters| Reading { beat: number, namespace, first, counters });
+            let mut done = None;
+            if let Some(reading) = reading {
+                let counters = bus.counters(&reading.namespace, reading.partitions()).await;
+                done = counters.ok().map(|counters| Reading { counters, ..reading });
             }
             if let Err(error) = bus.beat(number).await {
                 tracing::debug!(%error, "a beat could not be sent");
                 return None;
             }
-            reading
+            done
         }));
     }
 
     /// A beat that was sent at `sent` is back, and all that came before it was applied.
-    fn extend(&mut self, number: u64, sent: Moment) {
+    fn extend(&mut self, bus: &dyn Bus, number: u64, sent: Moment) {
+        let settling =
+            self.heard.iter_mut().filter(|(_, heard)| heard.is_joined && heard.settles_with <= number);
+        let settled = settling.map(|(namespace, heard)| (namespace.clone(), heard.settle()));
+        for (namespace, suspects) in settled.collect::<Vec<_>>() {
+            self.suspect(bus, &namespace, &suspects);
+        }
         let Some(shared) = self.shared.upgrade() else { return };
         let spaces = shared.spaces.read();
-        for (namespace, heard) in self.heard.iter_mut().filter(|(_, heard)| heard.is_joined) {
-            if heard.settles_with <= number {
-                heard.chains.iter_mut().for_each(Chain::settle);
-                heard.settles_with = u64::MAX;
-            }
-            if let Some(space) = spaces.get(namespace) {
-                space.trust.extend(sent, self.lease, &self.clock);
-            }
+        let joined = self.heard.iter().filter(|(_, heard)| heard.is_joined);
+        for space in joined.filter_map(|(namespace, _)| spaces.get(namespace)) {
+            space.trust.extend(sent, self.lease, &self.clock);
         }
     }
 
@@ -375,11 +377,11 @@ impl Listener {
         let due: Vec<Reading> = self.readings.extract_if(.., |reading| reading.beat <= back).collect();
         for reading in due {
             let Some(mut heard) = self.heard.remove(&reading.namespace) else { continue };
-            let counted = (reading.first..).map(Partition).zip(&reading.counters);
-            let lagging = counted.filter_map(|(partition, &counter)| {
-                let chain = heard.chains.get(usize::from(partition.0))?;
-                let after = chain.last().filter(|_| heard.is_joined && chain.lags(counter))?;
-                Some((partition, Step::Missing { after, until: counter }))
+            let counted = (reading.first..).map(Partition).zip(reading.began.iter().zip(&reading.counters));
+            let lagging = counted.filter_map(|(partition, (&began, &counter))| {
+                let chain = heard.chains.get_mut(usize::from(partition.0))?;
+                let lags = heard.is_joined && chain.lags(began, counter);
+                lags.then(|| (partition, chain.joined(counter)))
             });
             let steps = lagging.collect();
             let done = self.follow(bus, &reading.namespace, &mut heard, steps).await;
@@ -390,13 +392,28 @@ impl Listener {
     }
 }
 
+impl Reading {
+    fn partitions(&self) -> Range<u16> {
+        let count = u16::try_from(self.began.len()).unwrap_or(u16::MAX);
+        self.first..self.first.saturating_add(count)
+    }
+}
+
 impl Heard {
-    /// The partitions whose counters are read next.
-    fn next_to_read(&mut self) -> Range<u16> {
+    /// The counters to be read next.
+    fn next_reading(&mut self, beat: u64, namespace: &Namespace) -> Reading {
         let count = u16::try_from(self.chains.len()).unwrap_or(u16::MAX);
         let first = if self.next_read < count { self.next_read } else { 0 };
-        let end = count.min(first + count.div_ceil(BEATS_PER_ROUND));
-        self.next_read = end;
-        first..end
+        self.next_read = count.min(first + count.div_ceil(BEATS_PER_ROUND));
+        let read = usize::from(first)..usize::from(self.next_read);
+        let began = self.chains[read].iter().map(Chain::last).collect();
+        Reading { beat, namespace: namespace.clone(), first, began, counters: Vec::new() }
+    }
+
+    /// All that was published before the last reading has been heard. Returns the partitions of which that does not hold.
+    fn settle(&mut self) -> HashSet<Partition> {
+        self.settles_with = u64::MAX;
+        let settled = (0..).map(Partition).zip(self.chains.iter_mut().map(Chain::settle));
+        settled.filter(|(_, step)| *step == Step::Suspect).map(|(partition, _)| partition).collect()
     }
 }
