@@ -14,6 +14,8 @@ use terrace_core::{Key, Namespace, Tag, Ttl, Version};
 
 /// Most bumped tags of one partition that are told apart.
 const TAGS_PER_PARTITION_MAX: u32 = 4096;
+/// How long the server remembers a beat, in milliseconds.
+const BEAT_KEPT_MILLIS: u32 = 60_000;
 /// How many names the server looks at in one step of a sweep.
 const SCAN_COUNT: u32 = 500;
 
@@ -213,6 +215,31 @@ impl Commands {
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.cmd("HSETNX").arg(&meta).arg("partitions").arg(self.names.partition_count());
         pipeline.cmd("HGET").arg(&meta).arg("partitions");
+        pipeline
+    }
+
+    pub(crate) fn beat(&self, number: u64) -> Cmd {
+        let mut command = Script::Beat.call(&[&self.names.beat(&self.origin)]);
+        command.arg(number).arg(BEAT_KEPT_MILLIS);
+        command
+    }
+
+    /// Asks for the numbers of the last changes.
+    pub(crate) fn counters(&self, namespace: &Namespace, partitions: &[Partition]) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(partitions.len());
+        for partition in partitions {
+            pipeline.cmd("HGET").arg(self.names.counter(namespace, *partition)).arg("seq");
+        }
+        pipeline
+    }
+
+    /// Asks for what the logs hold after these numbers.
+    pub(crate) fn changes_since(&self, namespace: &Namespace, after: &[(Partition, Version)]) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(after.len());
+        for (partition, version) in after {
+            let log = self.names.log(namespace, *partition);
+            pipeline.cmd("XRANGE").arg(log).arg(format!("({version}-0")).arg("+");
+        }
         pipeline
     }
 }

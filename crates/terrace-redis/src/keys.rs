@@ -10,14 +10,17 @@
 //! | `<p>1:{ns.7}:s` | the partition's counter |
 //! | `<p>1:{ns.7}:log` | its log |
 //! | `<p>1:{ns.7}:g` | its tag generations |
-//! | `<p>1:{ns.7}:c` | its channel |
+//! | `<p>1:{ns.7}:c` | its channel; in database 3 it is `<p>1:{ns.7}:c3` |
 //! | `<p>1:meta:ns` | the settings that all nodes have to share |
+//! | `<p>1:beat:<origin>` | the last beat of a node, and the channel on which the node hears it |
 //!
 //! 1. The braces make all that is in a partition one slot of a Cluster. A prefix has no braces and a namespace has
 //!    neither braces nor dots, so a key cannot choose its slot, and the first `{` ends the prefix.
 //! 2. The pattern that goes to the server is made of escaped text and what [`Names::logical`] checks again, so a
 //!    sweep touches values of its own namespace alone, whatever is in keys, patterns and prefixes. It contains no
 //!    wildcard of the caller's: the caller's pattern is matched here, in linear time.
+//! 3. Channels know no databases, so those of partitions have the database's number in their name, but for database 0.
+//!    Else nodes of one database would hear of changes in another.
 
 use terrace_core::remote::SweepRule;
 use terrace_core::{Glob, Key, Namespace, Partition};
@@ -30,6 +33,8 @@ const LAYOUT: &str = "1:";
 pub(crate) struct Names {
     prefix: String,
     partitions: u16,
+    /// How the names of channels end.
+    channel: String,
 }
 
 /// The names of what one partition shares.
@@ -41,8 +46,9 @@ pub(crate) struct PartitionNames {
 }
 
 impl Names {
-    pub(crate) fn new(prefix: &str, partitions: u16) -> Self {
-        Self { prefix: [prefix, LAYOUT].concat(), partitions }
+    pub(crate) fn new(prefix: &str, partitions: u16, database: u32) -> Self {
+        let channel = if database == 0 { "c".to_owned() } else { format!("c{database}") };
+        Self { prefix: [prefix, LAYOUT].concat(), partitions, channel }
     }
 
     pub(crate) fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
@@ -88,17 +94,30 @@ impl Names {
         self.named(namespace, partition, "s", "")
     }
 
+    pub(crate) fn log(&self, namespace: &Namespace, partition: Partition) -> String {
+        self.named(namespace, partition, "log", "")
+    }
+
+    pub(crate) fn channel(&self, namespace: &Namespace, partition: Partition) -> String {
+        self.named(namespace, partition, &self.channel, "")
+    }
+
     pub(crate) fn of_partition(&self, namespace: &Namespace, partition: Partition) -> PartitionNames {
         PartitionNames {
             counter: self.counter(namespace, partition),
-            log: self.named(namespace, partition, "log", ""),
-            channel: self.named(namespace, partition, "c", ""),
+            log: self.log(namespace, partition),
+            channel: self.channel(namespace, partition),
             generations: self.named(namespace, partition, "g", ""),
         }
     }
 
     pub(crate) fn meta(&self, namespace: &Namespace) -> String {
         [&self.prefix, "meta:", namespace.as_str()].concat()
+    }
+
+    /// The key of a node's beats, and the channel of them.
+    pub(crate) fn beat(&self, origin: &str) -> String {
+        [&self.prefix, "beat:", origin].concat()
     }
 
     /// A pattern for the server that all values match which the rule may name, and few others.
@@ -112,13 +131,32 @@ impl Names {
 
     /// The key whose value has this name, if it is the name of a value of this namespace.
     pub(crate) fn logical<'a>(&self, namespace: &Namespace, name: &'a [u8]) -> Option<&'a str> {
+        let (found, _, rest) = self.parts(name)?;
+        let key = std::str::from_utf8(rest.strip_prefix(b"d:")?).ok()?;
+        (found == namespace.as_str().as_bytes()).then_some(key)
+    }
+
+    /// Whose channel this is, if it is one of these namespaces.
+    pub(crate) fn of_channel(
+        &self,
+        namespaces: &[Namespace],
+        channel: &[u8],
+    ) -> Option<(Namespace, Partition)> {
+        let (found, partition, rest) = self.parts(channel)?;
+        let namespace = namespaces.iter().find(|namespace| namespace.as_str().as_bytes() == found)?;
+        (rest == self.channel.as_bytes()).then(|| (namespace.clone(), partition))
+    }
+
+    /// The namespace and the partition in a name, and what follows them. A namespace has no dots, so the first one
+    /// ends it.
+    fn parts<'a>(&self, name: &'a [u8]) -> Option<(&'a [u8], Partition, &'a [u8])> {
         let rest = name.strip_prefix(self.prefix.as_bytes())?.strip_prefix(b"{")?;
-        let rest = rest.strip_prefix(namespace.as_str().as_bytes())?.strip_prefix(b".")?;
-        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let (number, rest) = rest.split_at(digits);
-        let key = std::str::from_utf8(rest.strip_prefix(b"}:d:")?).ok()?;
+        let (namespace, rest) = rest.split_at(rest.iter().position(|byte| *byte == b'.')?);
+        let rest = &rest[1..];
+        let (number, rest) = rest.split_at(rest.iter().take_while(|byte| byte.is_ascii_digit()).count());
+        let rest = rest.strip_prefix(b"}:")?;
         let number: u16 = std::str::from_utf8(number).ok()?.parse().ok()?;
-        (number < self.partitions).then_some(key)
+        (number < self.partitions).then_some((namespace, Partition(number), rest))
     }
 
     /// Whether the rule names the value with this name.
@@ -140,7 +178,7 @@ mod tests {
 
     #[test]
     fn names_are_as_they_are_for_ever() {
-        let names = Names::new("terrace:", 256);
+        let names = Names::new("terrace:", 256, 0);
         let (users, key) = (namespace("users"), Key::new("user:42").expect("valid"));
         assert_eq!(names.value(&users, &key), "terrace:1:{users.134}:d:user:42");
         assert_eq!(names.lease(&users, &key), "terrace:1:{users.134}:l:user:42");
@@ -156,11 +194,43 @@ mod tests {
             ]
         );
         assert_eq!(names.meta(&users), "terrace:1:meta:users");
+        assert_eq!(names.beat("00000000000000ab"), "terrace:1:beat:00000000000000ab");
+        let third = Names::new("terrace:", 256, 3);
+        assert_eq!(third.channel(&users, Partition(7)), "terrace:1:{users.7}:c3");
+    }
+
+    #[test]
+    fn a_channel_is_known_by_its_name() {
+        let (zero, third) = (Names::new("p*:", 256, 0), Names::new("p*:", 256, 3));
+        let both = [namespace("users"), namespace("users2")];
+        for names in [&zero, &third] {
+            for namespace in &both {
+                for partition in [Partition(0), Partition(255)] {
+                    let channel = names.channel(namespace, partition);
+                    let found = names.of_channel(&both, channel.as_bytes());
+                    assert_eq!(found, Some((namespace.clone(), partition)), "{channel}");
+                }
+            }
+        }
+        for name in [
+            "p*:1:{users.0}:c3",
+            "p*:1:{users.256}:c",
+            "p*:1:{users.}:c",
+            "p*:1:{users}:c",
+            "p*:1:{users.0}:cc",
+            "p*:1:{users.0}:d:c",
+            "p*:1:{other.0}:c",
+            "p*:1:beat:c",
+            "px:1:{users.0}:c",
+        ] {
+            assert_eq!(zero.of_channel(&both, name.as_bytes()), None, "{name}");
+        }
+        assert_eq!(third.of_channel(&both, b"p*:1:{users.0}:c"), None);
     }
 
     #[test]
     fn only_values_of_the_namespace_are_swept() {
-        let names = Names::new("p*:", 256);
+        let names = Names::new("p*:", 256, 0);
         let users = namespace("users");
         let is_swept = |name: &str| names.is_swept(&users, &SweepRule::All, name.as_bytes());
         assert!(is_swept("p*:1:{users.0}:d:a"));
@@ -181,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_key_that_looks_like_a_name_is_matched_as_the_key_that_it_is() {
-        let names = Names::new("t:", 256);
+        let names = Names::new("t:", 256, 0);
         let users = namespace("users");
         let rule = SweepRule::Matching(Glob::new("x").expect("valid"));
         assert!(names.is_swept(&users, &rule, b"t:1:{users.0}:d:x"));
@@ -190,7 +260,7 @@ mod tests {
 
     #[test]
     fn the_server_sees_no_wildcard_of_the_caller() {
-        let names = Names::new("p?[a]*\\:", 256);
+        let names = Names::new("p?[a]*\\:", 256, 0);
         let users = namespace("users");
         let pattern =
             |glob: &str| names.scan_pattern(&users, &SweepRule::Matching(Glob::new(glob).expect("valid")));

@@ -13,6 +13,7 @@
 //! | `error` | what a failure means |
 //! | `commands`, `replies` | which commands a call sends, and what the replies say |
 //! | `remote` | how calls are put together |
+//! | `bus` | how a node hears of changes that others make |
 //!
 //! 1. [`RedisBuilder::build`] opens nothing and needs no runtime. The first call does, on the runtime it runs on.
 //! 2. A call never waits for a reconnect. Without a connection it fails at once; only while the very first attempt is
@@ -24,12 +25,14 @@
 //! Deliberately absent: retries, values in messages, `KEYS`, and any type of the client crate in a public signature.
 //!
 //! # What an ACL user needs
-//! `~<prefix>*` and `&<prefix>*` (`terrace:` by default), and `+@read +@write +@scripting +@connection +publish +time`,
-//! or by name: `+get +pttl +set +unlink +hget +hmget +hset +hsetnx +hdel +hexists +hlen +xadd +scan +evalsha`
-//! `+script|load +publish +time +ping`.
+//! `~<prefix>*` and `&<prefix>*` (`terrace:` by default), and
+//! `+@read +@write +@scripting +@connection +publish +subscribe +time`, or by name:
+//! `+get +pttl +set +unlink +hget +hmget +hset +hsetnx +hdel +hexists +hlen +xadd +xrange +scan +evalsha +script|load`
+//! `+publish +subscribe +time +ping`.
 
 #![forbid(unsafe_code)]
 
+mod bus;
 mod call;
 mod commands;
 mod config;

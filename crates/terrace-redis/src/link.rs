@@ -1,7 +1,8 @@
 //! One connection: opening it, speaking over it, and knowing that it is lost.
 //!
-//! 1. A connection is handed out only after the server's version and role were checked and the scripts were loaded.
-//! 2. Loss is final. Everyone who waits on a lost connection learns of it at once.
+//! 1. A connection is handed out only after the server's version and role were checked and the scripts were loaded. One
+//!    that is to listen calls no scripts and has none loaded.
+//! 2. Loss is final. Everyone who waits on a lost connection learns of it at once, and nothing is heard on it any more.
 
 use crate::config::Settings;
 use crate::error::{self, Failure, Verdict};
@@ -58,8 +59,20 @@ impl Link {
     /// Commands that a connection takes in before callers have to wait.
     const QUEUE_COMMANDS: usize = 1024;
 
-    /// Opens a connection and checks the server. The caller bounds the time.
+    /// Opens a connection, checks the server and loads the scripts. The caller bounds the time.
     pub(crate) async fn open(client: &Client, settings: &Settings) -> Result<Self, RemoteError> {
+        let link = Self::listening(client, settings, |_| Ok(())).await?;
+        link.load_scripts().await?;
+        Ok(link)
+    }
+
+    /// Opens a connection and checks the server. What the server sends unasked goes to `hear`, in its order, until that
+    /// says why it takes no more: then the connection is lost. The caller bounds the time.
+    pub(crate) async fn listening(
+        client: &Client,
+        settings: &Settings,
+        hear: impl Fn(PushInfo) -> Result<(), &'static str> + Send + Sync + 'static,
+    ) -> Result<Self, RemoteError> {
         let loss = Arc::new(Loss::default());
         let told = Arc::clone(&loss);
         let config = AsyncConnectionConfig::new()
@@ -69,6 +82,8 @@ impl Link {
             .set_push_sender(move |push: PushInfo| {
                 if push.kind == PushKind::Disconnection {
                     told.declare("the connection was closed");
+                } else if told.reason.get().is_none() {
+                    hear(push).unwrap_or_else(|reason| told.declare(reason));
                 }
                 Ok::<(), redis::aio::SendError>(())
             });
@@ -79,7 +94,6 @@ impl Link {
             .map_err(|error| error::of_opening(&address, &error))?;
         let mut link = Self { connection, server: String::new(), loss };
         link.server = link.check(&address).await?;
-        link.load_scripts().await?;
         Ok(link)
     }
 
@@ -118,6 +132,13 @@ impl Link {
     /// Sends commands in one write, and returns their replies in order. None of them is an error.
     pub(crate) async fn ask(&self, pipeline: &Pipeline) -> Result<Vec<Value>, RemoteError> {
         self.accept(self.send(pipeline).await?)
+    }
+
+    /// Subscribes to channels by their names. Returns when the server has confirmed all of them.
+    pub(crate) async fn subscribe(&self, channels: &[String]) -> Result<(), RemoteError> {
+        let mut connection = self.connection.clone();
+        let subscribed = connection.subscribe(channels).await;
+        subscribed.map_err(|error| self.judge(error::of_exchange(&error)))
     }
 
     /// As [`Link::ask`], for calls of scripts: one that the server has forgotten is loaded and called again.

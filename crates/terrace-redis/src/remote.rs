@@ -20,15 +20,17 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use terrace_core::bus::Bus;
 use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
     BoxFuture, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, RemoteHealth,
     RemoteResult, Stored, SweepRule,
 };
 use terrace_core::{Clock, Key, Namespace, Remote, RemoteError, Tag, Ttl, Version};
+use tokio::sync::watch;
 
 /// Most keys that are read in one write, so that replies of others can get in between.
-const READ_KEYS_MAX: usize = 128;
+pub(crate) const READ_KEYS_MAX: usize = 128;
 /// Most changes that are sent in one write.
 const WRITES_MAX: usize = 512;
 
@@ -59,6 +61,8 @@ pub struct Redis(Arc<Inner>);
 struct Inner {
     commands: Commands,
     supervisor: Supervisor,
+    /// The namespaces that are listened to, in the order in which they were joined. It only grows.
+    joined: watch::Sender<Vec<Namespace>>,
 }
 
 impl Redis {
@@ -78,10 +82,11 @@ impl Redis {
     pub(crate) fn new(settings: Settings) -> Result<Self, ConfigError> {
         let client = tls::client(&settings)?;
         let commands = Commands {
-            names: Names::new(&settings.key_prefix, settings.partitions),
+            names: Names::new(&settings.key_prefix, settings.partitions, settings.database),
             origin: format!("{:016x}", settings.node_id),
         };
-        Ok(Self(Arc::new(Inner { commands, supervisor: Supervisor::new(settings, client) })))
+        let supervisor = Supervisor::new(settings, client);
+        Ok(Self(Arc::new(Inner { commands, supervisor, joined: watch::Sender::default() })))
     }
 
     /// How often the layer above may try a call again; the adapter never does.
@@ -99,15 +104,23 @@ impl Redis {
         self.settings().connections
     }
 
-    fn settings(&self) -> &Settings {
+    pub(crate) fn settings(&self) -> &Settings {
         self.0.supervisor.settings()
     }
 
-    fn commands(&self) -> &Commands {
+    pub(crate) fn commands(&self) -> &Commands {
         &self.0.commands
     }
 
-    async fn read<T, F>(&self, steps: impl FnOnce(Arc<Link>) -> F) -> Result<T, RemoteError>
+    pub(crate) fn supervisor(&self) -> &Supervisor {
+        &self.0.supervisor
+    }
+
+    pub(crate) fn joined(&self) -> &watch::Sender<Vec<Namespace>> {
+        &self.0.joined
+    }
+
+    pub(crate) async fn read<T, F>(&self, steps: impl FnOnce(Arc<Link>) -> F) -> Result<T, RemoteError>
     where
         F: Future<Output = Result<T, RemoteError>>,
     {
@@ -122,7 +135,7 @@ impl Redis {
     }
 
     /// Calls one script.
-    async fn change(&self, command: Cmd) -> Result<Value, RemoteError> {
+    pub(crate) async fn change(&self, command: Cmd) -> Result<Value, RemoteError> {
         let pipeline = one(command);
         let replies = self.write(|link| async move { link.run(&pipeline, Again::Undone).await }).await?;
         replies.into_iter().next().ok_or_else(|| error::unexpected("a reply", &"none"))
@@ -346,6 +359,10 @@ impl Remote for Redis {
             let replies = self.change_many(self.settings().read_timeout, commands, Again::Undone).await?;
             replies.iter().map(replies::generation).collect()
         })
+    }
+
+    fn bus(&self) -> Option<&dyn Bus> {
+        Some(self)
     }
 
     fn health(&self) -> RemoteResult<'_, RemoteHealth> {

@@ -3,6 +3,7 @@
 //! 1. Nothing about a reply is taken for granted: one of another shape is [`RemoteError::Protocol`], never a panic.
 
 use crate::error::unexpected;
+use bytes::Bytes;
 use redis::Value;
 use std::time::Duration;
 use terrace_core::remote::{
@@ -133,6 +134,38 @@ pub(crate) fn partitions(reply: &Value) -> Parsed<u16> {
     }
 }
 
+/// The number of the last change of a partition; zero where none is known.
+pub(crate) fn counter(reply: &Value) -> Parsed<Version> {
+    let parse = |bytes: &[u8]| std::str::from_utf8(bytes).ok()?.parse::<u64>().ok();
+    match reply {
+        Value::Nil => Ok(Version::ZERO),
+        Value::BulkString(bytes) => {
+            parse(bytes).map(Version::from).ok_or_else(|| unexpected("the number of a change", reply))
+        }
+        _ => Err(unexpected("the number of a change", reply)),
+    }
+}
+
+/// The messages that are in a part of a log.
+pub(crate) fn logged(reply: Value) -> Parsed<Vec<Bytes>> {
+    array(reply)?.into_iter().map(message).collect()
+}
+
+/// The message of an entry, which is an id and then names and values in turns.
+fn message(entry: Value) -> Parsed<Bytes> {
+    let fields = array(entry)?.into_iter().nth(1);
+    let mut fields = array(fields.unwrap_or(Value::Nil))?.into_iter();
+    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        match (name, value) {
+            (Value::BulkString(name), Value::BulkString(message)) if name == b"m" => {
+                return Ok(message.into());
+            }
+            _ => {}
+        }
+    }
+    Err(unexpected("a message in an entry of the log", &"none"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,6 +194,8 @@ mod tests {
             let _ = generation(&reply);
             let _ = scanned(reply.clone());
             let _ = partitions(&reply);
+            let _ = counter(&reply);
+            let _ = logged(reply.clone());
         }
     }
 }

@@ -4,10 +4,12 @@
 //! shares, so that there is one owner of the counter and of the lease's text. They are loaded when a connection is
 //! opened, and again when the server has forgotten them.
 //!
-//! 1. Everything a script touches is in one partition, so in one slot of a Cluster.
+//! 1. Everything a script touches is in one partition, so in one slot of a Cluster. A beat touches one key alone.
 //! 2. What the server may refuse for want of memory it refuses before the script has done anything. Invalidations it
 //!    never refuses for that: they begin with a command that frees memory, after which a script may go on.
 //! 3. Every number that a change gets is logged and published in the same script; those of leases never are.
+//! 4. A beat writes, so that only a primary answers it, and publishes in the same script. It too begins by freeing
+//!    memory: a server that has none left still lets its nodes know that they hear it.
 
 use redis::Cmd;
 use std::sync::LazyLock;
@@ -23,6 +25,7 @@ pub(crate) enum Script {
     Sweep,
     BumpTag,
     Generation,
+    Beat,
 }
 
 /// A source: the parts it shares, then its own.
@@ -34,7 +37,7 @@ static HASHES: LazyLock<[String; Script::ALL.len()]> =
     LazyLock::new(|| Script::ALL.map(|script| redis::Script::new(script.source()).get_hash().to_owned()));
 
 impl Script {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Lease,
         Self::Fill,
         Self::Release,
@@ -43,6 +46,7 @@ impl Script {
         Self::Sweep,
         Self::BumpTag,
         Self::Generation,
+        Self::Beat,
     ];
 
     const fn source(self) -> &'static str {
@@ -55,6 +59,7 @@ impl Script {
             Self::Sweep => source!("counter.lua", "sweep.lua"),
             Self::BumpTag => source!("counter.lua", "bump_tag.lua"),
             Self::Generation => source!("counter.lua", "generation.lua"),
+            Self::Beat => source!("beat.lua"),
         }
     }
 

@@ -1,7 +1,8 @@
 //! When is a connection opened, trusted, given up and opened again?
 //!
-//! One task per connection does it, and calls never wait for it, but for the very first attempt. This module is the
-//! crate's owner of spawning and waiting.
+//! One task per connection does it, and calls never wait for it, but for the very first attempt. A connection that
+//! listens has no task: whoever listens drives it, by [`Aside`], under the same rules. This module is the crate's owner
+//! of spawning and waiting.
 //!
 //! 1. A connection is given up when the server closes it, when an exchange on it fails for good, when the server turns
 //!    out to be a replica or to refuse our name, and when two heartbeats in a row go unanswered. Then calls that wait
@@ -15,7 +16,7 @@
 use crate::config::Settings;
 use crate::link::Link;
 use arc_swap::ArcSwapOption;
-use redis::Client;
+use redis::{Client, PushInfo};
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -107,9 +108,21 @@ impl Pool {
         }
     }
 
+    /// Ends when the connections were closed for good.
+    async fn closed(&self) {
+        self.status.subscribe().wait_for(|status| status.is_closed).await.ok();
+    }
+
     async fn open(&self) -> Result<Arc<Link>, RemoteError> {
+        self.in_time(Link::open(&self.client, &self.settings)).await
+    }
+
+    async fn in_time(
+        &self,
+        opening: impl Future<Output = Result<Link, RemoteError>>,
+    ) -> Result<Arc<Link>, RemoteError> {
         let limit = self.settings.connect_timeout;
-        let opened = tokio::time::timeout(limit, Link::open(&self.client, &self.settings)).await;
+        let opened = tokio::time::timeout(limit, opening).await;
         let too_slow = |_| {
             let reason = format!("{}: no connection within {limit:?}", self.settings.address);
             Err(RemoteError::Unavailable { reason })
@@ -191,6 +204,11 @@ impl Supervisor {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// For a connection that listens.
+    pub(crate) fn aside(&self) -> Aside {
+        Aside { pool: Arc::clone(&self.pool), backoff: None, is_failing: false }
+    }
+
     /// Ends the connections, and waits until their tasks have ended.
     pub(crate) async fn close(&self) {
         self.pool.close();
@@ -206,6 +224,68 @@ impl Drop for Supervisor {
     fn drop(&mut self) {
         self.pool.close();
         self.tasks().iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// What opens and watches a connection that stands apart from those of the calls, while it is polled.
+pub(crate) struct Aside {
+    pool: Arc<Pool>,
+    /// None before the first attempt, for which nobody has to wait.
+    backoff: Option<Backoff>,
+    is_failing: bool,
+}
+
+impl Aside {
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.pool.settings
+    }
+
+    /// One attempt to open a connection that listens to these channels, after the pause that is due. It never ends once
+    /// the connections were closed.
+    pub(crate) async fn open(
+        &mut self,
+        channels: &[String],
+        hear: impl Fn(PushInfo) -> Result<(), &'static str> + Send + Sync + 'static,
+    ) -> Option<Arc<Link>> {
+        let Self { pool, backoff, is_failing } = self;
+        let attempt = async {
+            match backoff {
+                Some(backoff) => pause(backoff.next()).await,
+                None => *backoff = Some(Backoff::default()),
+            }
+            let opening = async {
+                let link = Link::listening(&pool.client, &pool.settings, hear).await?;
+                link.subscribe(channels).await?;
+                Ok(link)
+            };
+            pool.in_time(opening).await
+        };
+        let opened = tokio::select! {
+            biased;
+            () = pool.closed() => std::future::pending().await,
+            opened = attempt => opened,
+        };
+        if let Err(error) = &opened
+            && !*is_failing
+        {
+            tracing::warn!(address = %pool.settings.address, %error, "cannot listen to L2; trying on");
+        }
+        *is_failing = opened.is_err();
+        opened.ok()
+    }
+
+    /// Watches a connection until it is lost, then gives back what opens the next.
+    pub(crate) async fn watch(mut self, link: Arc<Link>) -> Self {
+        let address = self.pool.settings.address.to_string();
+        tokio::select! {
+            biased;
+            () = self.pool.closed() => link.give_up("it was closed"),
+            _ = watch(&link, &address, None, self.backoff.get_or_insert_default()) => {
+                let reason = link.lost().await;
+                tracing::warn!(address, reason, "lost a connection that listens to L2");
+            }
+        }
+        self
     }
 }
 

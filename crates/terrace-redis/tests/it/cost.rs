@@ -2,8 +2,9 @@
 
 use crate::support::{LONG, key, namespace, set};
 use std::time::Duration;
+use terrace_core::bus::Bus;
 use terrace_core::remote::{LeaseOutcome, LeaseToken, Remote};
-use terrace_core::{Key, Tag};
+use terrace_core::{Key, Partition, Tag, Version};
 use terrace_redis::Redis;
 use terrace_testkit::conformance::samples;
 use terrace_testkit::server::{Proxy, RedisServer};
@@ -64,6 +65,19 @@ async fn a_call_is_one_round_trip() {
     let tags: Vec<Tag> = (0..32).map(|index| Tag::new(&format!("tag:{index}")).expect("valid")).collect();
     assert_round_trips(&proxy, "32 generations", 1, async |_| {
         redis.generations(&namespace, &tags).await.expect("they succeed");
+    })
+    .await;
+    assert_round_trips(&proxy, "a beat", 1, async |index| {
+        redis.beat(index).await.expect("it succeeds");
+    })
+    .await;
+    assert_round_trips(&proxy, "all counters", 1, async |_| {
+        redis.counters(&namespace, 0..256).await.expect("they are read");
+    })
+    .await;
+    let after: Vec<_> = (0..256).map(|partition| (Partition(partition), Version::ZERO)).collect();
+    assert_round_trips(&proxy, "all logs", 1, async |_| {
+        redis.changes_since(&namespace, &after).await.expect("they are read");
     })
     .await;
 }

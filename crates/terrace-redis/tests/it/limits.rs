@@ -2,6 +2,7 @@
 
 use crate::support::{LONG, Shared, adapter, key, namespace, physical, raw, read, set};
 use std::time::Duration;
+use terrace_core::bus::Bus;
 use terrace_core::codec::{Codec, Text};
 use terrace_core::envelope::{Compression, Envelope};
 use terrace_core::remote::{FillOutcome, LeaseOutcome, LeaseToken, Remote, RemoteError, SweepRule};
@@ -31,6 +32,8 @@ async fn forgotten_scripts_are_loaded_again_within_the_call() {
     assert!(done.iter().all(|done| done.existed));
     forget().await;
     assert_eq!(redis.sweep(&namespace, &SweepRule::All).await.expect("it succeeds"), 0);
+    forget().await;
+    redis.beat(1).await.expect("it succeeds");
 }
 
 #[tokio::test]
@@ -89,6 +92,7 @@ async fn a_server_without_memory_refuses_values_and_never_invalidations() {
     let done = redis.invalidate(&namespace, &[kept]).await.expect("an invalidation is never refused");
     assert!(done[0].existed);
     redis.sweep(&namespace, &SweepRule::All).await.expect("a sweep is never refused");
+    redis.beat(1).await.expect("a beat is never refused");
     server.cli(&["config", "set", "maxmemory", "0"]).await;
     let value = samples::sealed(&namespace, &other, "loaded", LONG);
     let filled = redis.fill(&namespace, &other, &lease, value, LONG).await.expect("there is memory again");

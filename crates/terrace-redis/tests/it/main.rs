@@ -3,6 +3,8 @@
 //! Tests that only read and write share a server, each under a prefix of its own; tests that kill, halt or fill a
 //! server start one for themselves.
 
+mod bus;
+mod bus_faults;
 mod contract;
 mod cost;
 mod faults;

@@ -1,11 +1,29 @@
 //! Who we are to the server, who it is to us, and what must not be seen.
 
-use crate::support::{Shared, adapter, key, namespace, patient, read, set};
+use crate::support::{Ear, Shared, adapter, key, messages, namespace, patient, read, set};
+use terrace_core::bus::{Bus, BusEvent};
 use terrace_core::remote::{Remote, RemoteError};
 use terrace_redis::{Redis, RedisBuilder};
 use terrace_testkit::server::RedisServer;
 
 const SECRET: &str = "s3cret-w0rd";
+
+/// What is published and what is logged reach this node.
+async fn assert_hears(redis: &Redis, namespace_name: &str) {
+    let namespace = namespace(namespace_name);
+    redis.open(&namespace).await.expect("it opens");
+    redis.join(&namespace);
+    let mut ear = Ear::of(redis);
+    let counters = ear.joined(&namespace).await;
+    let version = set(redis, &namespace, &key("key"), "value").await;
+    let (partition, message) = ear.message(&namespace).await;
+    assert_eq!(message.number, version);
+    redis.beat(1).await.expect("it succeeds");
+    assert_eq!(ear.next().await, BusEvent::Beat(1));
+    let after = [(partition, counters[usize::from(partition.0)])];
+    let log = redis.changes_since(&namespace, &after).await.expect("it is read");
+    assert_eq!(messages(&log[0]), [message]);
+}
 
 fn build(builder: RedisBuilder) -> Redis {
     builder.build().expect("valid settings")
@@ -30,6 +48,7 @@ async fn a_password_is_needed_and_never_shown() {
     let url = format!("redis://:{SECRET}@{}", server.address());
     let redis = build(Redis::url(&url).expect("a valid URL"));
     assert_eq!(read(&redis, &namespace, &key("key")).await.as_deref(), Some("value"));
+    assert_hears(&redis, "heard").await;
 
     assert!(refusal(adapter(&server)).await.contains("NOAUTH"));
     assert!(refusal(adapter(&server).password(format!("{SECRET}x"))).await.contains("WRONGPASS"));
@@ -53,11 +72,13 @@ async fn a_password_that_changes_is_noticed_and_recovered_from() {
 #[tokio::test]
 async fn an_acl_user_needs_what_the_documentation_says() {
     let documented = "app on >s3cret-w0rd ~terrace:* &terrace:* -@all +get +pttl +set +unlink +hget +hmget +hset \
-                      +hsetnx +hdel +hexists +hlen +xadd +scan +evalsha +script|load +publish +time +ping";
+                      +hsetnx +hdel +hexists +hlen +xadd +xrange +scan +evalsha +script|load +publish +subscribe +time \
+                      +ping";
     let narrow = documented.replace("~terrace:*", "~other:*").replace("app", "narrow");
     let Some(server) = RedisServer::builder().acl(documented).acl(&narrow).start().await else { return };
     let redis = build(patient(adapter(&server)).username("app").password(SECRET).partitions(2));
     terrace_testkit::conformance::remote::check(&redis, "acl").await;
+    assert_hears(&redis, "heard").await;
 
     let redis = build(adapter(&server).username("narrow").password(SECRET));
     let error = redis.get(&namespace("users"), &key("key")).await.expect_err("not its keys");
@@ -76,6 +97,7 @@ async fn databases_are_apart() {
     let url = format!("{}/3", server.url());
     let by_url = build(Redis::url(&url).expect("a valid URL"));
     assert_eq!(read(&by_url, &namespace, &key("key")).await.as_deref(), Some("in three"));
+    assert_hears(&by_url, "heard").await;
     let error = build(adapter(&server).database(1000)).health().await.expect_err("there are 16");
     assert!(error.to_string().contains("DB index is out of range"), "{error}");
 }
@@ -95,6 +117,7 @@ async fn tls_is_spoken_and_the_peer_is_verified() {
     let by_url = Redis::url(&server.url()).expect("a valid URL");
     let redis = build(by_url.root_certificate(authority));
     assert_eq!(read(&redis, &namespace, &key("key")).await.as_deref(), Some("value"));
+    assert_hears(&redis, "heard").await;
 
     let error =
         build(adapter(&server).root_certificate(stranger)).health().await.expect_err("not its authority");

@@ -1,7 +1,10 @@
 //! What the tests have in common.
 
+use bytes::Bytes;
+use futures_util::StreamExt;
 use redis::aio::MultiplexedConnection;
 use std::time::Duration;
+use terrace_core::bus::{Bus, BusEvent, BusEvents, Message};
 use terrace_core::remote::{BoxFuture, Remote};
 use terrace_core::{Key, Namespace, Partition, Ttl, Version};
 use terrace_redis::{Redis, RedisBuilder};
@@ -78,6 +81,43 @@ pub(crate) async fn read(remote: &dyn Remote, namespace: &Namespace, key: &Key) 
 /// Waits until the adapter is served again.
 pub(crate) async fn until_served(redis: &Redis) {
     wait::until_some("the adapter to be served", async || redis.health().await.ok()).await;
+}
+
+/// What is heard of the bus, within the deadline of all tests.
+pub(crate) struct Ear {
+    pub(crate) events: BusEvents,
+}
+
+impl Ear {
+    pub(crate) fn of(redis: &Redis) -> Self {
+        Self { events: redis.listen() }
+    }
+
+    pub(crate) async fn next(&mut self) -> BusEvent {
+        let next = wait::within("something to be heard", wait::DEADLINE, self.events.next()).await;
+        next.expect("the stream never ends")
+    }
+
+    /// The counters of a namespace, of which it is the turn to be joined.
+    pub(crate) async fn joined(&mut self, expected: &Namespace) -> Vec<Version> {
+        match self.next().await {
+            BusEvent::Joined { namespace, counters } if namespace == *expected => counters,
+            other => panic!("`{expected}` is to be joined, not {other:?}"),
+        }
+    }
+
+    pub(crate) async fn message(&mut self, expected: &Namespace) -> (Partition, Message) {
+        match self.next().await {
+            BusEvent::Heard { namespace, partition, bytes } if namespace == *expected => {
+                (partition, messages(&[bytes])[0].clone())
+            }
+            other => panic!("a message of `{expected}` is to be heard, not {other:?}"),
+        }
+    }
+}
+
+pub(crate) fn messages(log: &[Bytes]) -> Vec<Message> {
+    log.iter().map(|bytes| Message::parse(bytes).expect("all that is published are messages")).collect()
 }
 
 /// The adapter as a [`Rig`].

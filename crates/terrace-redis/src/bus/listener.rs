@@ -1,0 +1,184 @@
+//! When does a stream connect and join, and what does it tell?
+//!
+//! 1. At any time a listener is apart, with no connection, or has one. It goes from one to the other only here.
+//! 2. Joining comes before telling, and noticing a loss before both, so neither waits for a queue that never empties.
+//! 3. Nothing is told of a namespace before it is told as joined.
+
+use super::queue::{BYTES_MAX, Published, Queue};
+use super::read_counters;
+use crate::call;
+use crate::commands::Commands;
+use crate::link::Link;
+use crate::supervisor::Aside;
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream;
+use std::sync::Arc;
+use std::time::Duration;
+use terrace_core::bus::{BusEvent, BusEvents};
+use terrace_core::{Namespace, RemoteError, Version};
+use tokio::sync::watch;
+
+/// Most channels that are subscribed to in one command.
+const CHANNELS_MAX: usize = 512;
+
+/// The namespaces that were joined.
+type Joined = watch::Receiver<Vec<Namespace>>;
+
+pub(super) fn listen(aside: Aside, commands: Commands, joined: Joined) -> BusEvents {
+    let beats = commands.names.beat(&commands.origin);
+    let listener = Listener { commands, beats, joined, state: State::Apart(aside) };
+    Box::pin(stream::unfold(listener, |listener| listener.next().map(Some)))
+}
+
+struct Listener {
+    commands: Commands,
+    /// The channel of this node's beats.
+    beats: String,
+    joined: Joined,
+    state: State,
+}
+
+enum State {
+    Apart(Aside),
+    Connected(Connection),
+}
+
+impl Listener {
+    async fn next(mut self) -> (BusEvent, Self) {
+        loop {
+            self.state = match self.state {
+                State::Apart(mut aside) => {
+                    let (queue, take) = Queue::new(BYTES_MAX);
+                    match aside.open(std::slice::from_ref(&self.beats), take).await {
+                        Some(link) => State::Connected(Connection::new(aside, link, queue)),
+                        None => State::Apart(aside),
+                    }
+                }
+                State::Connected(mut connection) => {
+                    let heard = connection.next(&self.commands, &self.beats, &mut self.joined).await;
+                    let (event, state) = match heard {
+                        Heard::Event(event) => {
+                            connection.is_told = true;
+                            (Some(event), State::Connected(connection))
+                        }
+                        Heard::End(aside) => {
+                            (connection.is_told.then_some(BusEvent::Lost), State::Apart(aside))
+                        }
+                    };
+                    if let Some(event) = event {
+                        return (event, Self { state, ..self });
+                    }
+                    state
+                }
+            };
+        }
+    }
+}
+
+/// What comes of a connection.
+enum Heard {
+    Event(BusEvent),
+    /// It is lost, and this opens the next.
+    End(Aside),
+}
+
+struct Connection {
+    link: Arc<Link>,
+    queue: Queue,
+    limit: Duration,
+    /// The namespaces that were told as joined.
+    told: Vec<Namespace>,
+    /// Whether anything was told at all.
+    is_told: bool,
+    watching: BoxFuture<'static, Aside>,
+    /// What came of watching: once it is there, the connection is lost.
+    ended: Option<Aside>,
+}
+
+impl Connection {
+    fn new(aside: Aside, link: Arc<Link>, queue: Queue) -> Self {
+        let limit = aside.settings().connect_timeout;
+        let watching = aside.watch(Arc::clone(&link)).boxed();
+        Self { link, queue, limit, told: Vec::new(), is_told: false, watching, ended: None }
+    }
+
+    async fn next(&mut self, commands: &Commands, beats: &str, joined: &mut Joined) -> Heard {
+        loop {
+            tokio::select! {
+                biased;
+                aside = &mut self.watching, if self.ended.is_none() => {
+                    self.queue.close();
+                    self.ended = Some(aside);
+                }
+                namespace = namespace_after(joined, self.told.len()), if !self.link.is_lost() => {
+                    match join(&self.link, self.limit, commands, &namespace).await {
+                        Ok(counters) => {
+                            self.told.push(namespace.clone());
+                            return Heard::Event(BusEvent::Joined { namespace, counters });
+                        }
+                        Err(error) => self.link.give_up(&error.to_string()),
+                    }
+                }
+                published = self.queue.next() => match published {
+                    Some(published) => {
+                        if let Some(event) = self.event(commands, beats, published) {
+                            return Heard::Event(event);
+                        }
+                    }
+                    None => return Heard::End(self.end().await),
+                }
+            }
+        }
+    }
+
+    /// What is to be told of something that was published; nothing if it is of no namespace that was told as joined.
+    fn event(&self, commands: &Commands, beats: &str, published: Published) -> Option<BusEvent> {
+        let Published { channel, message } = published;
+        if channel == beats.as_bytes() {
+            let number = std::str::from_utf8(&message).ok()?.parse().ok()?;
+            return Some(BusEvent::Beat(number));
+        }
+        let (namespace, partition) = commands.names.of_channel(&self.told, &channel)?;
+        Some(BusEvent::Heard { namespace, partition, bytes: Bytes::from(message) })
+    }
+
+    /// What opens the next connection. The library ends its side without a word if its runtime has ended.
+    async fn end(&mut self) -> Aside {
+        self.link.give_up("the connection was closed");
+        match self.ended.take() {
+            Some(aside) => aside,
+            None => (&mut self.watching).await,
+        }
+    }
+}
+
+/// Subscribes to all channels of a namespace, then reads its counters.
+async fn join(
+    link: &Link,
+    limit: Duration,
+    commands: &Commands,
+    namespace: &Namespace,
+) -> Result<Vec<Version>, RemoteError> {
+    let names = &commands.names;
+    let channels = names.partitions().map(|partition| names.channel(namespace, partition));
+    let channels: Vec<String> = channels.collect();
+    let joining = async {
+        for channels in channels.chunks(CHANNELS_MAX) {
+            link.subscribe(channels).await?;
+        }
+        read_counters(link, commands, namespace, 0..names.partition_count()).await
+    };
+    call::on(link, limit, joining).await
+}
+
+/// The namespace that was joined after so many others, as soon as there is one.
+async fn namespace_after(joined: &mut Joined, count: usize) -> Namespace {
+    let found = joined.wait_for(|namespaces| namespaces.len() > count).await;
+    let found = found.ok().and_then(|namespaces| namespaces.get(count).cloned());
+    match found {
+        Some(namespace) => namespace,
+        // The handle was dropped, and nobody joins any more.
+        None => std::future::pending().await,
+    }
+}
