@@ -23,7 +23,7 @@ use crate::bus::{Message, MessageError};
 use crate::version::Version;
 
 /// What a node knows of one partition's changes.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Chain {
     /// The number of the last change that was applied, or that the node has begun after.
     last: Option<Version>,
