@@ -74,8 +74,10 @@ impl View {
         if let Some(found) = self.look_in_l1(key.as_str()) {
             return Ok(Some(found));
         }
+        let can_ask = self.can_ask_l2().await;
         let ticket = self.shared.tickets.take(self.name_of(key.as_str()));
-        match self.validate(key).await {
+        let look = if can_ask { self.validate(key).await } else { self.without_l2(key) };
+        match look {
             Look::Hit(found) => {
                 self.promote(ticket, key, &found);
                 Ok(Some(found))
@@ -109,6 +111,9 @@ impl View {
         let (lead, known) = loop {
             if let Some(found) = self.look_in_l1(key.as_str()) {
                 return Ok(Some(found));
+            }
+            if known.is_none() && !self.can_ask_l2().await {
+                known = Some(self.without_l2(key));
             }
             if self.l1().is_none() && known.is_none() {
                 known = Some(self.look_in_l2(key).await);
@@ -145,6 +150,14 @@ impl View {
         });
         self.shared.runtime.spawn_load(leave, self.clone().fly(lead, key.clone(), known, loading));
         flight.led().await
+    }
+
+    /// Sees to it that L2 and this node agree about the namespace, before a ticket is taken. `false` if L2 cannot be asked.
+    pub(crate) async fn can_ask_l2(&self) -> bool {
+        match self.l2() {
+            Some(l2) => l2.prepare(&self.space).await.is_ok(),
+            None => true,
+        }
     }
 
     /// Which flights may be joined now. A flight is no fresher than its beginning, unless all changes since were heard.

@@ -1,3 +1,5 @@
+//! Each answer of a chain, one by one.
+
 use super::*;
 use crate::bus::{Change, NodeId};
 
