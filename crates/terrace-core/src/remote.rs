@@ -306,8 +306,8 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
         keys: &'a [Key],
     ) -> RemoteResult<'a, Vec<Invalidated>>;
 
-    /// Voids every lease of the namespace, publishes, then removes the entries that the rule names. Returns how many
-    /// were removed.
+    /// Voids every lease of the namespace, publishes, then removes the entries that the rule names, and does the first two
+    /// again: who heard of it the first time may have read an entry that was still there. Returns how many were removed.
     ///
     /// # Cost
     /// One pass over the keys of the whole server, in steps.

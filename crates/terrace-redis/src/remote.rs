@@ -340,7 +340,9 @@ impl Remote for Redis {
     fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, u64> {
         Box::pin(async move {
             self.write_many(self.commands().barriers(namespace, rule), Again::Undone).await?;
-            self.remove_named(namespace, rule).await
+            let removed = self.remove_named(namespace, rule).await?;
+            self.write_many(self.commands().barriers(namespace, rule), Again::Undone).await?;
+            Ok(removed)
         })
     }
 

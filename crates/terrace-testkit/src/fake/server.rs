@@ -238,7 +238,11 @@ impl Server {
             SweepRule::All => false,
             SweepRule::Matching(glob) => !glob.matches(key.as_str()),
         });
-        (before - space.values.len()) as u64
+        let removed = (before - space.values.len()) as u64;
+        for id in 0..caller.partitions {
+            space.partition(PartitionId(id)).raise_barrier(caller.now, caller.id, text);
+        }
+        removed
     }
 
     pub(super) fn bump_tag(&mut self, namespace: &Namespace, tag: &Tag, caller: Caller) {

@@ -19,6 +19,8 @@ mod model;
 mod race;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "redis")]
+mod redis_fleet;
 mod shutdown;
 mod stats;
 mod stress;

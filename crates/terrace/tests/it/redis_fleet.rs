@@ -1,0 +1,192 @@
+//! A fleet on a real server that is ill-treated: nothing is returned as fresh that is older than the lease (K2).
+//!
+//! Each key holds a number that one writer raises. A number counts as applied from when its write was acknowledged. A read
+//! that begins a lease after that, on any node, must bring it or a later one, or say that it cannot.
+
+use crate::fixture::{HOUR, spawn};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use terrace::{Cache, Clock, Effect, Keyspace, Redis};
+use terrace_core::Moment;
+use terrace_testkit::server::{Proxy, RedisServer};
+use terrace_testkit::wait::{pause, until, until_some};
+use tokio::task::JoinHandle;
+
+const KEYS: u64 = 6;
+const LEASE: Duration = Duration::from_millis(500);
+
+type Numbers = Keyspace<u64, u64>;
+
+fn node(address: &str) -> (Cache, Numbers) {
+    let redis = Redis::address(address)
+        .read_timeout(Duration::from_millis(300))
+        .write_timeout(Duration::from_millis(300))
+        .build()
+        .expect("valid settings");
+    let cache = Cache::builder().default_ttl(HOUR).staleness_max(LEASE).l2(redis);
+    let cache = cache.build().expect("valid settings");
+    let numbers = cache.keyspace("numbers").build().expect("a new keyspace");
+    (cache, numbers)
+}
+
+/// What was applied, and what was read.
+struct Watch {
+    clock: Clock,
+    applied: Vec<parking_lot::Mutex<Vec<(Moment, u64)>>>,
+    is_over: AtomicBool,
+    fresh: AtomicU64,
+    stale: AtomicU64,
+}
+
+impl Watch {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            clock: Clock::system(),
+            applied: (0..KEYS).map(|_| parking_lot::Mutex::default()).collect(),
+            is_over: AtomicBool::new(false),
+            fresh: AtomicU64::new(0),
+            stale: AtomicU64::new(0),
+        })
+    }
+
+    fn of(&self, key: u64) -> &parking_lot::Mutex<Vec<(Moment, u64)>> {
+        &self.applied[usize::try_from(key).expect("few keys")]
+    }
+
+    fn apply(&self, key: u64, number: u64) {
+        self.of(key).lock().push((self.clock.precise(), number));
+    }
+
+    /// The newest number that was applied a lease before `now`.
+    fn oldest(&self, key: u64, now: Moment) -> u64 {
+        let applied = self.of(key).lock();
+        let old = applied.iter().filter(|(when, _)| when.plus(LEASE) <= now);
+        old.map(|(_, number)| *number).max().unwrap_or(0)
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+}
+
+/// Raises the numbers, in turn, by all ways to change a key.
+fn writer(watch: &Arc<Watch>, numbers: &Numbers) -> JoinHandle<()> {
+    let (watch, numbers) = (Arc::clone(watch), numbers.clone());
+    spawn(async move {
+        for number in 1.. {
+            if watch.is_over() {
+                return;
+            }
+            let key = number % KEYS;
+            if numbers.put(&key, number).await.is_ok_and(|written| written.effect == Effect::Applied) {
+                watch.apply(key, number);
+            }
+            pause(Duration::from_millis(1)).await;
+        }
+    })
+}
+
+/// Reads as fast as it can, and checks what it reads.
+fn reader(watch: &Arc<Watch>, numbers: &Numbers, first: u64) -> JoinHandle<()> {
+    let (watch, numbers) = (Arc::clone(watch), numbers.clone());
+    spawn(async move {
+        for turn in first.. {
+            if watch.is_over() {
+                return;
+            }
+            let key = turn % KEYS;
+            let oldest = watch.oldest(key, watch.clock.precise());
+            if let Some(entry) = numbers.get_entry(&key).await.expect("a valid key") {
+                if entry.is_stale {
+                    watch.stale.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    watch.fresh.fetch_add(1, Ordering::Relaxed);
+                    let (found, tier) = (*entry.value, entry.tier);
+                    assert!(
+                        found >= oldest,
+                        "key {key}: {found} from {tier:?}, and {oldest} was applied before"
+                    );
+                }
+            }
+            if turn % 64 == 0 {
+                pause(Duration::from_millis(1)).await;
+            } else {
+                tokio::task::yield_now().await;
+            }
+        }
+    })
+}
+
+/// Does to the server, and to the connections of one node, what happens in operation.
+async fn ill_treat(server: &RedisServer, proxy: &Proxy) {
+    const SETTLE: Duration = Duration::from_millis(150);
+    for _ in 0..2 {
+        for command in [
+            &["CLIENT", "KILL", "TYPE", "pubsub"][..],
+            &["CLIENT", "KILL", "TYPE", "normal"],
+            &["SCRIPT", "FLUSH"],
+            &["FLUSHALL"],
+        ] {
+            drop(server.cli(command).await);
+            pause(SETTLE).await;
+        }
+        proxy.block();
+        pause(LEASE * 2).await;
+        proxy.unblock();
+        pause(SETTLE).await;
+        server.stop();
+        pause(LEASE * 3 / 2).await;
+        server.cont();
+        pause(SETTLE).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_older_than_a_lease_is_fresh_whatever_is_done_to_the_server() {
+    let Some(server) = RedisServer::start().await else { return };
+    let proxy = Proxy::start(server.port()).await;
+    let nodes = [node(&server.address()), node(&server.address()), node(&proxy.address())];
+    let watch = Watch::new();
+    let mut tasks = vec![writer(&watch, &nodes[0].1)];
+    for ((_, numbers), first) in nodes.iter().zip(0..) {
+        tasks.push(reader(&watch, numbers, first));
+    }
+    ill_treat(&server, &proxy).await;
+    let calm = watch.fresh.load(Ordering::Relaxed);
+    until("fresh reads after it", || watch.fresh.load(Ordering::Relaxed) > calm + 1000).await;
+    watch.is_over.store(true, Ordering::Relaxed);
+    for task in tasks {
+        task.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    }
+    let (fresh, stale) = (watch.fresh.load(Ordering::Relaxed), watch.stale.load(Ordering::Relaxed));
+    println!("{fresh} fresh reads, {stale} stale ones");
+    assert!(stale > 0, "a node that is cut off has to say so");
+}
+
+#[tokio::test]
+async fn another_node_hears_of_a_change_of_any_kind() {
+    let Some(server) = RedisServer::start().await else { return };
+    let ((_writing, writer), (_reading, reader)) = (node(&server.address()), node(&server.address()));
+    let number = async |number: u64| {
+        writer.put(&1, number).await.expect("stored");
+        until("the reader drops what it had", || reader.peek(&1).is_none()).await;
+        until_some("the reader keeps what it reads", async || {
+            assert_eq!(reader.get(&1).await.expect("a valid key").as_deref(), Some(&number));
+            reader.peek(&1).map(drop)
+        })
+        .await;
+    };
+    number(1).await;
+    number(2).await;
+    writer.remove(&1).await.expect("removed");
+    until("a removal is heard", || reader.peek(&1).is_none()).await;
+    number(3).await;
+    writer.invalidate().pattern("1*").expect("a pattern").send().await.expect("invalidated");
+    until("a pattern is heard", || reader.peek(&1).is_none()).await;
+    assert_eq!(reader.get(&1).await.expect("a valid key"), None);
+    number(4).await;
+    writer.clear().await.expect("cleared");
+    until("a clearing is heard", || reader.peek(&1).is_none()).await;
+    assert_eq!(reader.get(&1).await.expect("a valid key"), None);
+}
