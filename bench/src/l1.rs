@@ -92,11 +92,11 @@ impl<K, Q: Equivalent<K> + ?Sized> Equivalent<Named<K>> for NamedRef<'_, Q> {
 }
 
 /// The engine of terrace by itself, with the keys and the TTL that a keyspace's entries have, and with less.
-fn bare<'a, K: Sync, E, Q>(
-    keys: &'a [K],
+fn bare<K: Sync, E, Q>(
+    keys: &[K],
     owned: fn(&K) -> E,
     borrowed: fn(&K) -> &Q,
-) -> Result<Vec<(&'static str, LookUp<'a>)>>
+) -> Result<Vec<(&'static str, LookUp<'_>)>>
 where
     E: Hash + Eq + Clone + Send + Sync + 'static,
     Q: Hash + Equivalent<E> + ?Sized + 'static,
@@ -158,9 +158,15 @@ where
     let future = moka::future::Cache::new(CAPACITY as u64);
     let ours = terrace::Cache::builder().l1(L1::entries(CAPACITY)).default_ttl(TTL).build()?;
     let ours = ours.keyspace::<K, Vec<u8>>("bench").build()?;
-    keys.iter().for_each(|key| bare.insert(key.clone(), value()));
-    keys.iter().for_each(|key| sync.insert(key.clone(), value()));
-    keys.iter().for_each(|key| handle.block_on(future.insert(key.clone(), value())));
+    for key in keys {
+        bare.insert(key.clone(), value());
+    }
+    for key in keys {
+        sync.insert(key.clone(), value());
+    }
+    for key in keys {
+        handle.block_on(future.insert(key.clone(), value()));
+    }
     for key in keys {
         handle.block_on(ours.put(key, vec![7; VALUE_BYTES]))?;
     }

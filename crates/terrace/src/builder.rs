@@ -57,8 +57,8 @@ impl L1 {
         self
     }
 
-    /// How long a copy stays at most. Default: 1 minute if its keyspace uses an L2, because another node's changes are
-    /// not heard before; no bound of its own if it does not.
+    /// How long a copy stays at most. Default: 1 minute if its keyspace uses an L2, as a bound on what no node hears of: a
+    /// stranger's change to L2, or an L2 that has lost one; no bound of its own if it does not.
     pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
         self.ttl = Some(ttl.into());
         self

@@ -43,7 +43,9 @@ type BoundOrigin<K, V> = dyn Fn(K) -> BoxFuture<'static, Result<Option<V>, Error
 /// # Consistency
 /// On one node: after `put`, `remove`, `invalidate` or `clear` returns, no read that starts later returns, as fresh, a
 /// value whose load or L2 read began before; also while L2 is down. Between nodes, L2 never holds the result of a
-/// load that began before an invalidation it was told of, and an L1 copy lives at most its L1 TTL.
+/// load that began before an invalidation it was told of; and where L2 tells of changes, as Redis does, no read that starts
+/// [`staleness_max`](crate::CacheBuilder::staleness_max) after a change was [`Applied`](Effect::Applied) returns an older value
+/// as fresh. Where L2 does not tell, an L1 copy lives at most its L1 TTL.
 ///
 /// # Examples
 /// ```

@@ -53,7 +53,7 @@ async fn a_bump_kills_what_has_the_tag_and_nothing_else() {
     assert_eq!(
         node.texts.peek("c").as_deref().map(String::as_str),
         Some("c"),
-        "other nodes are not heard yet"
+        "this L2 does not tell of changes"
     );
 }
 
