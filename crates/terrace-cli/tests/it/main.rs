@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod fleet;
 mod http;
 mod process;
 mod replay;
