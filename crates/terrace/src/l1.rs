@@ -214,6 +214,12 @@ impl L1 {
         self.memory.remove_if(&key, |there| version.supersedes(there.version));
     }
 
+    /// Drops the key's copy if it is older than this version: one that was returned, and is not kept. Else a later read that
+    /// finds the copy would go back.
+    pub(crate) fn forget_older(&self, key: KeyRef<'_>, version: Version) {
+        self.memory.remove_if(&key, |there| version.supersedes(there.version));
+    }
+
     /// Replaces the key's copy, or drops it, in one step. For a write that no other tier orders. Returns `false`, and
     /// replaces nothing, if a greater version is there: the write is the later one and needs a version to match.
     pub(crate) fn replace(&self, space: u32, key: &Key, copy: Option<Copy>) -> bool {

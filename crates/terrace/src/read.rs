@@ -348,7 +348,15 @@ impl View {
     pub(crate) fn promote(&self, ticket: Ticket, key: &Key, found: &Found) {
         if let Some(l1) = self.l1().filter(|_| !found.is_stale) {
             let weight = self.weigh(&found.resident.value, found.encoded);
-            l1.keep(self.space.id, key, ticket, self.copy(found.resident.clone(), weight, true));
+            if !l1.keep(self.space.id, key, ticket, self.copy(found.resident.clone(), weight, true)) {
+                self.forget_older(key, found.resident.version);
+            }
+        }
+    }
+
+    fn forget_older(&self, key: &Key, version: Version) {
+        if let Some(l1) = self.l1() {
+            l1.forget_older(self.name_of(key.as_str()), version);
         }
     }
 
@@ -393,9 +401,13 @@ impl View {
                 }
                 self.outcome(lead, Some(found))
             }
-            Filled::Nowhere => self.outcome(lead, Some(found)),
+            Filled::Nowhere => {
+                self.forget_older(key, right.version());
+                self.outcome(lead, Some(found))
+            }
             Filled::Overtaken => {
                 self.space.counters.count(Event::FillRejected);
+                self.forget_older(key, right.version());
                 Outcome::Overtaken(Some(found))
             }
         }
