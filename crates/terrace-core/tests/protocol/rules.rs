@@ -12,6 +12,8 @@ pub(crate) struct Rules {
     pub(crate) lease_is_checked: bool,
     /// A fill is refused if its lease is older than the last sweep.
     pub(crate) barrier_is_checked: bool,
+    /// A sweep is told once more when the values are removed.
+    pub(crate) sweep_is_told_twice: bool,
     /// A fill is refused if its lease is of an earlier counter.
     pub(crate) counter_is_checked: bool,
     /// A loaded value is not stored if its tag was bumped after the grant.
@@ -50,6 +52,7 @@ impl Rules {
         lease_is_voided: true,
         lease_is_checked: true,
         barrier_is_checked: true,
+        sweep_is_told_twice: true,
         counter_is_checked: true,
         stamp_is_checked: true,
         hit_is_checked: true,

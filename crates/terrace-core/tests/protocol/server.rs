@@ -53,11 +53,11 @@ impl State {
         self.replica = self.server.clone();
         let Some(mut change) = self.nodes[by].change else { return };
         change.at = match (change.kind, change.at) {
-            (Kind::Sweep, Progress::Begun) => {
+            (Kind::Sweep, at @ (Progress::Begun | Progress::Removed)) => {
                 let number = self.commit(by, What::This);
                 let counter = self.counter(by);
                 self.server.counter = Some(Counter { barrier: number, ..counter });
-                Progress::Raised
+                if at == Progress::Begun { Progress::Raised } else { Progress::Done }
             }
             (Kind::Tag, _) => {
                 self.bump_tag(by);
@@ -77,7 +77,8 @@ impl State {
                     }
                     self.commit(by, What::This);
                 }
-                Progress::Done
+                let is_untold = kind == Kind::Sweep && rules.sweep_is_told_twice;
+                if is_untold { Progress::Removed } else { Progress::Done }
             }
         };
         self.nodes[by].change = Some(change);

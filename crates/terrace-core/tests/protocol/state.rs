@@ -138,6 +138,8 @@ pub(crate) enum Progress {
     Begun,
     /// A sweep has raised its barrier; the values are still to be removed.
     Raised,
+    /// A sweep has removed them, and is still to be told once more.
+    Removed,
     Done,
     /// It was done on a server that is no more: it promises nothing.
     Forgotten,

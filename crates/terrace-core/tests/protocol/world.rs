@@ -61,7 +61,9 @@ impl World {
     fn of_node(&self, state: &State, me: usize, actions: &mut Vec<Action>) {
         let (node, left) = (&state.nodes[me], &state.left);
         match node.change.map(|change| change.at) {
-            Some(Progress::Begun | Progress::Raised) => actions.push(Action::RunScript(me)),
+            Some(Progress::Begun | Progress::Raised | Progress::Removed) => {
+                actions.push(Action::RunScript(me));
+            }
             Some(Progress::Done | Progress::Forgotten) => actions.push(Action::Acknowledge(me)),
             None if left.invalidations[me] > 0 => {
                 actions.extend(left.kinds.iter().map(|&kind| Action::Begin(me, kind)));
