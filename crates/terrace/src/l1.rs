@@ -410,6 +410,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_returned_and_is_not_kept_leaves_no_older_copy() {
+        let l1 = l1();
+        assert!(l1.replace(0, &key(), Some(copy(5))));
+        for older_or_same in [0, 4, 5] {
+            l1.forget_older(NAME, older_or_same.into());
+            assert!(l1.peek(NAME).is_some(), "{older_or_same}");
+        }
+        let ticket = l1.tickets.take(NAME);
+        l1.forget_older(NAME, 6.into());
+        assert!(l1.peek(NAME).is_none());
+        assert!(l1.tickets.is_valid(ticket), "nothing was changed, so no ticket is void");
+    }
+
+    #[test]
     fn an_entry_is_found_by_number_and_by_text_and_in_its_own_namespace_only() {
         let l1 = l1();
         for (version, text) in [(1, "7"), (2, "07"), (3, "a text that is too long to lie within the entry")] {
