@@ -16,10 +16,10 @@ use crate::runtime::Turns;
 use crate::space::{Shared, Space};
 use crate::telemetry::Event;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
-use terrace_core::RemoteError;
 use terrace_core::remote::{Remote, RemoteResult};
+use terrace_core::{Moment, RemoteError};
 use tokio::sync::Mutex;
 
 /// How long the first call for a namespace waits at most until this node hears of other nodes' changes.
@@ -41,6 +41,9 @@ pub(crate) struct Agreement {
     failures: AtomicU64,
     /// Held by the one who tries. What the last attempt failed with.
     trying: Mutex<Option<RemoteError>>,
+    /// When nobody waits any more until this node hears of the namespace. Set once, so that callers who go away early do not
+    /// wait one after the other for ever.
+    hears_by: OnceLock<Moment>,
 }
 
 impl L2 {
@@ -90,11 +93,16 @@ impl L2 {
     /// Sees to it that L2 and this node agree, before a call whose preparation the agreement would undo: hearing of a
     /// namespace for the first time voids all tickets.
     pub(crate) async fn prepare(&self, space: &Space) -> Result<(), RemoteError> {
-        if space.agreement.is_reached.load(Ordering::Acquire) { Ok(()) } else { self.agree(space).await }
+        if !space.agreement.is_reached.load(Ordering::Acquire) {
+            return self.agree(space).await;
+        }
+        // The runtime that the listener ran on may have ended.
+        self.see_to_listening();
+        Ok(())
     }
 
     async fn agree(&self, space: &Space) -> Result<(), RemoteError> {
-        let Agreement { is_reached, failures, trying } = &space.agreement;
+        let Agreement { is_reached, failures, trying, hears_by: _ } = &space.agreement;
         let failures_before = failures.load(Ordering::Acquire);
         let mut last_failure = trying.lock().await;
         if is_reached.load(Ordering::Acquire) {
@@ -124,7 +132,9 @@ impl L2 {
         let (Some(bus), Some(shared)) = (self.remote.bus(), self.shared.upgrade()) else { return };
         bus.join(&space.namespace);
         self.see_to_listening();
-        space.trust.wait(&shared.clock, HEARING_WAIT_MAX).await;
+        let now = shared.clock.precise();
+        let by = *space.agreement.hears_by.get_or_init(|| now.plus(HEARING_WAIT_MAX));
+        space.trust.wait(&shared.clock, by.since(now)).await;
     }
 
     /// Starts listening, unless that is going on.

@@ -9,7 +9,9 @@
 //! 3. A lost connection ends no lease: leases end by themselves. Beats sent before the loss prove nothing after it.
 //! 4. A message that is lost with nothing after it leaves no hole. So some counters are read before each beat, in turn:
 //!    what they count must have been heard when the beat is back.
-//! 5. Beats that do not come back for two leases end the connection: it may be half open.
+//! 5. A beat that another cache sent proves nothing here, although it comes over the same connection: it may have been sent
+//!    before this cache's own. So each listener numbers its beats from a start of its own.
+//! 6. Beats that do not come back for two leases end the connection: it may be half open.
 
 use crate::runtime::{Turn, sleep};
 use crate::space::{Shared, View};
@@ -30,6 +32,9 @@ const BEATS_PER_LEASE: u32 = 4;
 /// Every counter is read once in so many beats.
 const BEATS_PER_ROUND: u16 = 20;
 
+/// Beats under way that are remembered: while none comes back, there would be ever more.
+const SENT_MAX: usize = 1024;
+
 /// Listens until the cache is gone.
 pub(crate) async fn listen(shared: Weak<Shared>, remote: Arc<dyn Remote>, lease: Duration, _turn: Turn) {
     let Some(clock) = shared.upgrade().map(|shared| shared.clock.clone()) else { return };
@@ -38,7 +43,7 @@ pub(crate) async fn listen(shared: Weak<Shared>, remote: Arc<dyn Remote>, lease:
         remote,
         lease,
         heard: HashMap::new(),
-        beats: Beats::new(clock.precise()),
+        beats: Beats::new(first_number(), clock.precise()),
         clock,
         asking: FuturesUnordered::new(),
         readings: Vec::new(),
@@ -83,6 +88,7 @@ struct Reading {
 
 /// The beats under way.
 struct Beats {
+    first: u64,
     next: u64,
     /// Beats before this one were sent over a connection that is lost.
     valid_from: u64,
@@ -93,19 +99,25 @@ struct Beats {
 }
 
 impl Beats {
-    fn new(now: Moment) -> Self {
-        Self { next: 1, valid_from: 1, sent: VecDeque::new(), back: 0, back_at: now }
+    fn new(first: u64, now: Moment) -> Self {
+        Self { first, next: first, valid_from: first, sent: VecDeque::new(), back: 0, back_at: now }
     }
 
     fn send(&mut self, now: Moment) -> u64 {
         let number = self.next;
         self.next += 1;
+        if self.sent.len() == SENT_MAX {
+            self.sent.pop_front();
+        }
         self.sent.push_back((number, now));
         number
     }
 
     /// When the beat that is back was sent, if it proves anything.
     fn returned(&mut self, number: u64, now: Moment) -> Option<Moment> {
+        if !(self.first..self.next).contains(&number) {
+            return None;
+        }
         let mut sent_at = None;
         while let Some((_, at)) = self.sent.pop_front_if(|(sent, _)| *sent <= number) {
             sent_at = Some(at);
@@ -117,6 +129,11 @@ impl Beats {
         self.back_at = now;
         sent_at
     }
+}
+
+/// Where a listener begins to count its beats: far from where others do, and from the end.
+fn first_number() -> u64 {
+    getrandom::u64().expect("the operating system has randomness") >> 1
 }
 
 /// The connection has to be given up: what was missed could not be read.
@@ -150,7 +167,7 @@ impl Listener {
                     None => return Err(Broken),
                 },
                 Some(reading) = self.asking.next(), if !self.asking.is_empty() => {
-                    self.readings.extend(reading);
+                    self.readings.extend(reading.filter(|reading| reading.beat >= self.beats.valid_from));
                     self.compare(bus).await?;
                 },
                 () = &mut tick => {
@@ -158,7 +175,7 @@ impl Listener {
                         return Ok(());
                     }
                     let silent = self.clock.precise().since(self.beats.back_at);
-                    if self.heard.values().any(|heard| heard.is_joined) && silent > self.lease * 2 {
+                    if self.heard.values().any(|heard| heard.is_joined) && silent > self.lease.saturating_mul(2) {
                         tracing::warn!(?silent, "beats do not come back; listening anew");
                         return Err(Broken);
                     }
@@ -197,7 +214,8 @@ impl Listener {
     fn view(&self, namespace: &Namespace) -> Option<View> {
         let shared = self.shared.upgrade()?;
         let space = shared.spaces.read().get(namespace).map(Arc::clone)?;
-        Some(View { shared, space })
+        // Another cache on the same connection may have joined what this one keeps to itself.
+        space.rules.uses_l2.then_some(View { shared, space })
     }
 
     async fn join(
@@ -383,7 +401,10 @@ impl Listener {
                 let lags = heard.is_joined && chain.lags(began, counter);
                 lags.then(|| (partition, chain.joined(counter)))
             });
-            let steps = lagging.collect();
+            let steps: Vec<_> = lagging.collect();
+            if !steps.is_empty() {
+                heard.settles_with = self.beats.next;
+            }
             let done = self.follow(bus, &reading.namespace, &mut heard, steps).await;
             self.heard.insert(reading.namespace, heard);
             done?;
@@ -415,5 +436,34 @@ impl Heard {
         self.settles_with = u64::MAX;
         let settled = (0..).map(Partition).zip(self.chains.iter_mut().map(Chain::settle));
         settled.filter(|(_, step)| *step == Step::Suspect).map(|(partition, _)| partition).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beat_of_another_cache_proves_nothing() {
+        let clock = Clock::manual();
+        let (mut ours, mut theirs) =
+            (Beats::new(first_number(), clock.precise()), Beats::new(first_number(), clock.precise()));
+        let late = theirs.send(clock.precise());
+        clock.advance(Duration::from_secs(10));
+        let sent = clock.precise();
+        let own = ours.send(sent);
+        assert_eq!(ours.returned(late, clock.precise()), None, "it was sent ten seconds before ours");
+        assert_eq!(ours.returned(own, clock.precise()), Some(sent));
+    }
+
+    #[test]
+    fn beats_that_never_come_back_take_no_more_and_more_room() {
+        let clock = Clock::manual();
+        let mut beats = Beats::new(1, clock.precise());
+        for _ in 0..10 * SENT_MAX {
+            beats.send(clock.precise());
+        }
+        assert_eq!(beats.sent.len(), SENT_MAX);
+        assert!(beats.returned(beats.next - 1, clock.precise()).is_some());
     }
 }

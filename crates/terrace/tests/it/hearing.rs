@@ -236,3 +236,38 @@ async fn a_writer_keeps_no_copy_that_another_has_overwritten() {
     putting.await.unwrap().unwrap();
     assert_eq!(writer.get("k").await.as_deref(), Some("newer"));
 }
+
+#[tokio::test]
+async fn what_a_cache_keeps_to_itself_is_not_changed_by_what_another_on_its_connection_hears() {
+    let (writer, _reader) = two().await;
+    let twin = writer.twin().await;
+    let alone = twin.cache.keyspace::<String, String>("private").memory_only().build().unwrap();
+    alone.put("k", "mine".to_owned()).await.unwrap();
+    assert!(twin.get("k").await.is_some() && has_copy(&twin, "k"));
+    let shared = writer.cache.keyspace::<String, String>("private").build().unwrap();
+    shared.put("k", "theirs".to_owned()).await.unwrap();
+    writer.put("k", "new").await;
+    drops(&twin, "k").await;
+    assert_eq!(alone.get("k").await.unwrap().as_deref().map(String::as_str), Some("mine"));
+}
+
+#[test]
+fn listening_goes_on_in_the_next_runtime_also_for_those_who_only_read_batches() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let (_writer, reader) = first.block_on(two());
+    drop(first);
+    reader.clock.advance(LEASE);
+    assert!(!has_copy(&reader, "k"));
+    runtime().block_on(async {
+        assert!(reader.texts.get_many(&["k".to_owned()]).await.unwrap()[0].is_some());
+        until("it listens, and keeps copies, again", || {
+            let reader = &reader;
+            has_copy(reader, "k") || {
+                futures_util::FutureExt::now_or_never(reader.texts.get_many(&["k".to_owned()]));
+                false
+            }
+        })
+        .await;
+    });
+}
