@@ -313,7 +313,8 @@ impl View {
 
     async fn flown(&self, lead: &Lead, key: &Key, known: Option<Look>, loading: Loading) -> Outcome {
         if let Some(found) = self.look_again(key.as_str()) {
-            return self.outcome(lead, Some(found));
+            // For the leader alone: it may be a lease older than the flight. The others find it in L1, if they may.
+            return Outcome::Overtaken(Some(found));
         }
         let look = match known {
             Some(look) => look,

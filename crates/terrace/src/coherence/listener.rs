@@ -16,6 +16,7 @@
 use crate::runtime::{Turn, sleep};
 use crate::space::{Shared, View};
 use crate::telemetry::Event;
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -25,7 +26,7 @@ use std::time::Duration;
 use terrace_core::bus::{Bus, BusEvent, BusEvents, Message};
 use terrace_core::coherence::{Chain, Step};
 use terrace_core::remote::BoxFuture;
-use terrace_core::{Clock, Moment, Namespace, Partition, Remote, Version};
+use terrace_core::{Clock, Moment, Namespace, Partition, Remote, RemoteError, Version};
 
 /// A beat is sent so many times within a lease.
 const BEATS_PER_LEASE: u32 = 4;
@@ -47,6 +48,7 @@ pub(crate) async fn listen(shared: Weak<Shared>, remote: Arc<dyn Remote>, lease:
         clock,
         asking: FuturesUnordered::new(),
         readings: Vec::new(),
+        is_unread: false,
     };
     listener.run().await;
 }
@@ -62,6 +64,8 @@ struct Listener {
     asking: FuturesUnordered<BoxFuture<'static, Option<Reading>>>,
     /// Counters to compare when their beat is back.
     readings: Vec<Reading>,
+    /// Whether the last reading of logs failed.
+    is_unread: bool,
 }
 
 /// What is known of one namespace.
@@ -304,10 +308,7 @@ impl Listener {
         }
         heard.settles_with = self.beats.next;
         let after: Vec<_> = missing.iter().map(|(partition, after, _)| (*partition, *after)).collect();
-        let logs = bus.changes_since(namespace, &after).await.map_err(|error| {
-            tracing::warn!(%namespace, %error, "missed changes cannot be read; listening anew");
-            Broken
-        })?;
+        let logs = self.read_logs(bus, namespace, &after).await?;
         let mut suspects = HashSet::new();
         for ((partition, _, until), log) in missing.into_iter().zip(logs) {
             let log = log.iter().map(|bytes| Message::parse(bytes)).collect();
@@ -325,6 +326,29 @@ impl Listener {
         }
         self.suspect(bus, namespace, &suspects);
         Ok(())
+    }
+
+    /// What the logs tell. If they cannot be read, the connection is given up once; after that they count as empty: they may
+    /// be too long to be read in time, or not for this node to read, and will be no shorter the next time.
+    async fn read_logs(
+        &mut self,
+        bus: &dyn Bus,
+        namespace: &Namespace,
+        after: &[(Partition, Version)],
+    ) -> Result<Vec<Vec<Bytes>>, Broken> {
+        let error = match bus.changes_since(namespace, after).await {
+            Ok(logs) if logs.len() == after.len() => {
+                self.is_unread = false;
+                return Ok(logs);
+            }
+            Ok(logs) => RemoteError::Protocol { reason: format!("{} logs of {}", logs.len(), after.len()) },
+            Err(error) => error,
+        };
+        tracing::warn!(%namespace, %error, "missed changes cannot be read");
+        if error.is_retryable() && !std::mem::replace(&mut self.is_unread, true) {
+            return Err(Broken);
+        }
+        Ok(vec![Vec::new(); after.len()])
     }
 
     /// Forgets the copies of partitions of which a change may have been missed.

@@ -271,3 +271,16 @@ fn listening_goes_on_in_the_next_runtime_also_for_those_who_only_read_batches() 
         .await;
     });
 }
+
+#[tokio::test]
+async fn logs_that_cannot_be_read_make_copies_suspect_and_hearing_goes_on() {
+    let (writer, reader) = two().await;
+    reader.remote.set_fault_on(Operation::ChangesSince, Some(Fault::Unavailable));
+    reader.remote.cut_bus();
+    writer.put("k", "new").await;
+    reader.remote.mend_bus();
+    drops(&reader, "other").await;
+    until("what was missed is given up", || holes(&reader, "suspected")).await;
+    assert_eq!(reader.get("k").await.as_deref(), Some("new"));
+    until("copies count as fresh again", || has_copy(&reader, "k")).await;
+}
