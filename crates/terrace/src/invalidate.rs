@@ -104,7 +104,8 @@ impl<K> Invalidation<K> {
     /// value.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`] if a key cannot be one; then nothing was invalidated. [`ErrorKind::Remote`] if L2 refused a part of it;
+    /// [`ErrorKind::Key`](crate::ErrorKind::Key) if a key cannot be one; then nothing was invalidated.
+    /// [`ErrorKind::Remote`](crate::ErrorKind::Remote) if L2 refused a part of it;
     /// the other parts were invalidated, and this node keeps no copy of any.
     ///
     /// # Cost

@@ -209,9 +209,7 @@ impl View {
         }
         let look = match self.space.rules.suspect {
             SuspectPolicy::Stale => return Look::Hit(copy),
-            SuspectPolicy::Validate => {
-                crate::runtime::within(VALIDATION_MAX, self.look_in_l2(key)).await
-            }
+            SuspectPolicy::Validate => crate::runtime::within(VALIDATION_MAX, self.look_in_l2(key)).await,
             SuspectPolicy::Error => Some(self.look_in_l2(key).await),
         };
         match look.unwrap_or(Look::Unknown) {

@@ -68,7 +68,11 @@ async fn with_redis_it_runs_two_tiers_and_leaves_nothing() {
     let mut demo = start(&["--duration", "3s", "--redis", &redis.url()]);
     assert!(demo.stdout.find("tiers").contains("Redis"));
     let replies = paste(&mut demo);
-    assert_eq!((source(&replies[0]), source(&replies[1])), ("origin", "l1"));
+    assert_eq!(source(&replies[0]), "origin");
+    assert!(
+        ["l1", "l2"].contains(&source(&replies[1])),
+        "what the demo invalidates meanwhile is not kept in memory"
+    );
     assert!(end(demo, "l1") > 0);
     let values = redis.cli(&["--scan", "--pattern", "terrace-demo:*:d:*"]).await;
     assert_eq!(values, "", "values are left in Redis");

@@ -93,8 +93,9 @@ fn origin(folder: &Path) -> String {
     let made = "create table users (id integer primary key, name text); insert into users values (1, 'old');";
     database.execute_batch(made).expect("a table");
     drop(write(folder, "made", b""));
+    let file = file.display();
     format!(
-        "[origin.lite]\ntype = \"sqlite\"\nfile = {file:?}\ndelay = \"800ms\"\n[keyspace.users]\npattern = \"user:{{id}}\"\n\
+        "[origin.lite]\ntype = \"sqlite\"\nfile = '{file}'\ndelay = \"800ms\"\n[keyspace.users]\npattern = \"user:{{id}}\"\n\
          source = {{ origin = \"lite\", load = \"select name from users where id = :id\" }}\n"
     )
 }

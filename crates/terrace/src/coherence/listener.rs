@@ -9,17 +9,17 @@
 //! 3. A lost connection ends no lease: leases end by themselves. Beats sent before the loss prove nothing after it.
 //! 4. A message that is lost with nothing after it leaves no hole. So some counters are read before each beat, in turn:
 //!    what they count must have been heard when the beat is back.
-//! 5. A beat that another cache sent proves nothing here, although it comes over the same connection: it may have been sent
-//!    before this cache's own. So each listener numbers its beats from a start of its own.
-//! 6. Beats that do not come back for two leases end the connection: it may be half open.
+//! 5. Beats that do not come back for two leases end the connection: it may be half open.
 
+use super::beats::Beats;
+use super::hearing::Drops;
 use crate::runtime::{Turn, sleep};
 use crate::space::{Shared, View};
 use crate::telemetry::Event;
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use std::collections::{HashMap, HashSet, VecDeque};
+use futures_util::{FutureExt, StreamExt};
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -33,8 +33,8 @@ const BEATS_PER_LEASE: u32 = 4;
 /// Every counter is read once in so many beats.
 const BEATS_PER_ROUND: u16 = 20;
 
-/// Beats under way that are remembered: while none comes back, there would be ever more.
-const SENT_MAX: usize = 1024;
+/// Events that are handled at most before what was collected is applied.
+const COLLECTED_MAX: usize = 1024;
 
 /// Listens until the cache is gone.
 pub(crate) async fn listen(shared: Weak<Shared>, remote: Arc<dyn Remote>, lease: Duration, _turn: Turn) {
@@ -44,11 +44,12 @@ pub(crate) async fn listen(shared: Weak<Shared>, remote: Arc<dyn Remote>, lease:
         remote,
         lease,
         heard: HashMap::new(),
-        beats: Beats::new(first_number(), clock.precise()),
+        beats: Beats::new(clock.precise()),
         clock,
         asking: FuturesUnordered::new(),
         readings: Vec::new(),
         is_unread: false,
+        drops: HashMap::new(),
     };
     listener.run().await;
 }
@@ -66,6 +67,8 @@ struct Listener {
     readings: Vec<Reading>,
     /// Whether the last reading of logs failed.
     is_unread: bool,
+    /// What was heard of many entries at once, and is not applied yet.
+    drops: HashMap<Namespace, Drops>,
 }
 
 /// What is known of one namespace.
@@ -88,56 +91,6 @@ struct Reading {
     /// What was known before they were read.
     began: Vec<Option<Version>>,
     counters: Vec<Version>,
-}
-
-/// The beats under way.
-struct Beats {
-    first: u64,
-    next: u64,
-    /// Beats before this one were sent over a connection that is lost.
-    valid_from: u64,
-    sent: VecDeque<(u64, Moment)>,
-    /// The last one that came back, and when.
-    back: u64,
-    back_at: Moment,
-}
-
-impl Beats {
-    fn new(first: u64, now: Moment) -> Self {
-        Self { first, next: first, valid_from: first, sent: VecDeque::new(), back: 0, back_at: now }
-    }
-
-    fn send(&mut self, now: Moment) -> u64 {
-        let number = self.next;
-        self.next += 1;
-        if self.sent.len() == SENT_MAX {
-            self.sent.pop_front();
-        }
-        self.sent.push_back((number, now));
-        number
-    }
-
-    /// When the beat that is back was sent, if it proves anything.
-    fn returned(&mut self, number: u64, now: Moment) -> Option<Moment> {
-        if !(self.first..self.next).contains(&number) {
-            return None;
-        }
-        let mut sent_at = None;
-        while let Some((_, at)) = self.sent.pop_front_if(|(sent, _)| *sent <= number) {
-            sent_at = Some(at);
-        }
-        if number < self.valid_from {
-            return None;
-        }
-        self.back = self.back.max(number);
-        self.back_at = now;
-        sent_at
-    }
-}
-
-/// Where a listener begins to count its beats: far from where others do, and from the end.
-fn first_number() -> u64 {
-    getrandom::u64().expect("the operating system has randomness") >> 1
 }
 
 /// The connection has to be given up: what was missed could not be read.
@@ -165,6 +118,7 @@ impl Listener {
         let interval = self.lease / BEATS_PER_LEASE;
         let mut tick = Box::pin(sleep(Duration::ZERO));
         loop {
+            self.collect(bus, events).await?;
             tokio::select! {
                 event = events.next() => match event {
                     Some(event) => self.handle(bus, event).await?,
@@ -190,6 +144,22 @@ impl Listener {
         }
     }
 
+    /// While something is collected, handles what is there already, for a while; then applies what was collected.
+    async fn collect(&mut self, bus: &dyn Bus, events: &mut BusEvents) -> Result<(), Broken> {
+        for _ in 0..COLLECTED_MAX {
+            if self.drops.is_empty() {
+                return Ok(());
+            }
+            match events.next().now_or_never() {
+                Some(Some(event)) => self.handle(bus, event).await?,
+                Some(None) => return Err(Broken),
+                None => break,
+            }
+        }
+        self.drop_all(bus);
+        Ok(())
+    }
+
     async fn handle(&mut self, bus: &dyn Bus, event: BusEvent) -> Result<(), Broken> {
         match event {
             BusEvent::Joined { namespace, counters } => self.join(bus, namespace, &counters).await,
@@ -199,6 +169,7 @@ impl Listener {
             BusEvent::Beat(number) => {
                 let Some(sent) = self.beats.returned(number, self.clock.precise()) else { return Ok(()) };
                 self.compare(bus).await?;
+                self.drop_all(bus);
                 self.extend(bus, number, sent);
                 Ok(())
             }
@@ -249,7 +220,8 @@ impl Listener {
     /// A namespace that was never joined: what came into L1 before is not known to be fresh.
     fn begin(&self, bus: &dyn Bus, namespace: &Namespace, counters: &[Version]) -> Heard {
         if let Some(view) = self.view(namespace) {
-            view.drop_suspects(&(0..bus.partitions()).map(Partition).collect(), bus.partitions());
+            let all = Drops::of_suspects((0..bus.partitions()).map(Partition).collect());
+            view.drop_all(&all, bus.partitions());
         }
         Heard {
             chains: counters.iter().map(|&counter| Chain::begun_at(counter)).collect(),
@@ -295,7 +267,7 @@ impl Listener {
         let is_suspect = |step: &(Partition, Step)| step.1 == Step::Suspect;
         let suspects =
             steps.iter().filter(|step| is_suspect(step)).map(|(partition, _)| *partition).collect();
-        self.suspect(bus, namespace, &suspects);
+        self.suspect(bus, namespace, suspects);
         let missing: Vec<_> = steps
             .into_iter()
             .filter_map(|(partition, step)| match step {
@@ -324,7 +296,7 @@ impl Listener {
                 }
             }
         }
-        self.suspect(bus, namespace, &suspects);
+        self.suspect(bus, namespace, suspects);
         Ok(())
     }
 
@@ -352,19 +324,32 @@ impl Listener {
     }
 
     /// Forgets the copies of partitions of which a change may have been missed.
-    fn suspect(&self, bus: &dyn Bus, namespace: &Namespace, suspects: &HashSet<Partition>) {
+    fn suspect(&self, bus: &dyn Bus, namespace: &Namespace, suspects: HashSet<Partition>) {
         if let Some(view) = self.view(namespace).filter(|_| !suspects.is_empty()) {
-            view.drop_suspects(suspects, bus.partitions());
             view.space.counters.add(Event::BusSuspected, suspects.len() as u64);
+            view.drop_all(&Drops::of_suspects(suspects), bus.partitions());
         }
     }
 
-    fn apply(&self, bus: &dyn Bus, namespace: &Namespace, partition: Partition, message: &Message) {
+    fn apply(&mut self, bus: &dyn Bus, namespace: &Namespace, partition: Partition, message: &Message) {
         if let Some(view) = self.view(namespace) {
             if message.origin != bus.node() {
                 view.space.counters.count(Event::BusHeard);
             }
-            view.hear(partition, bus.partitions(), message);
+            let mut drops = self.drops.remove(namespace).unwrap_or_default();
+            view.hear(partition, message, &mut drops);
+            if !drops.is_empty() {
+                self.drops.insert(namespace.clone(), drops);
+            }
+        }
+    }
+
+    /// Applies what was collected.
+    fn drop_all(&mut self, bus: &dyn Bus) {
+        for (namespace, drops) in std::mem::take(&mut self.drops) {
+            if let Some(view) = self.view(&namespace) {
+                view.drop_all(&drops, bus.partitions());
+            }
         }
     }
 
@@ -403,7 +388,7 @@ impl Listener {
             self.heard.iter_mut().filter(|(_, heard)| heard.is_joined && heard.settles_with <= number);
         let settled = settling.map(|(namespace, heard)| (namespace.clone(), heard.settle()));
         for (namespace, suspects) in settled.collect::<Vec<_>>() {
-            self.suspect(bus, &namespace, &suspects);
+            self.suspect(bus, &namespace, suspects);
         }
         let Some(shared) = self.shared.upgrade() else { return };
         let spaces = shared.spaces.read();
@@ -460,34 +445,5 @@ impl Heard {
         self.settles_with = u64::MAX;
         let settled = (0..).map(Partition).zip(self.chains.iter_mut().map(Chain::settle));
         settled.filter(|(_, step)| *step == Step::Suspect).map(|(partition, _)| partition).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_beat_of_another_cache_proves_nothing() {
-        let clock = Clock::manual();
-        let (mut ours, mut theirs) =
-            (Beats::new(first_number(), clock.precise()), Beats::new(first_number(), clock.precise()));
-        let late = theirs.send(clock.precise());
-        clock.advance(Duration::from_secs(10));
-        let sent = clock.precise();
-        let own = ours.send(sent);
-        assert_eq!(ours.returned(late, clock.precise()), None, "it was sent ten seconds before ours");
-        assert_eq!(ours.returned(own, clock.precise()), Some(sent));
-    }
-
-    #[test]
-    fn beats_that_never_come_back_take_no_more_and_more_room() {
-        let clock = Clock::manual();
-        let mut beats = Beats::new(1, clock.precise());
-        for _ in 0..10 * SENT_MAX {
-            beats.send(clock.precise());
-        }
-        assert_eq!(beats.sent.len(), SENT_MAX);
-        assert!(beats.returned(beats.next - 1, clock.precise()).is_some());
     }
 }

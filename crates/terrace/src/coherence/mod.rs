@@ -16,6 +16,7 @@
 //! And between nodes, where L2 tells of changes: after a change was acknowledged, no read that starts a lease later on any
 //! node returns an older value as fresh, whatever is lost, delayed or paused.
 
+mod beats;
 mod delivery;
 mod hearing;
 pub(crate) mod listener;
