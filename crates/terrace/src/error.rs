@@ -260,6 +260,7 @@ pub struct ShutdownError {
     pub after: Duration,
     /// Background tasks that were still running; they were told to stop.
     pub loads: usize,
-    /// Invalidations that L2 has not seen: other nodes keep the old values until their TTL.
+    /// Invalidations that L2 has not seen, and that die with this cache: it and other nodes keep the old values until their
+    /// TTL.
     pub invalidations: usize,
 }

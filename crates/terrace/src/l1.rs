@@ -214,6 +214,11 @@ impl L1 {
         self.memory.remove_if(&key, |there| version.supersedes(there.version));
     }
 
+    /// Drops the key's copy if it has this version.
+    pub(crate) fn forget(&self, key: KeyRef<'_>, version: Version) {
+        self.memory.remove_if(&key, |there| there.version == version);
+    }
+
     /// Drops the key's copy if it is older than this version: one that was returned, and is not kept. Else a later read that
     /// finds the copy would go back.
     pub(crate) fn forget_older(&self, key: KeyRef<'_>, version: Version) {

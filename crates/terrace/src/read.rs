@@ -193,6 +193,15 @@ impl View {
         Some(Found { resident, tier: Tier::L1, encoded: None, is_stale: false })
     }
 
+    /// [`View::look_in_l1`], or a copy that the keyspace wants to be returned although it cannot be proven fresh.
+    pub(crate) fn look_here(&self, key: &Key) -> Option<Found> {
+        let as_it_is = || match self.space.rules.suspect {
+            SuspectPolicy::Stale => self.suspect_copy(key),
+            SuspectPolicy::Validate | SuspectPolicy::Error => None,
+        };
+        self.look_in_l1(key.as_str()).or_else(as_it_is)
+    }
+
     /// A copy in this process' memory that cannot be proven fresh.
     fn suspect_copy(&self, key: &Key) -> Option<Found> {
         let l1 = self.l1().filter(|_| !self.space.trust.holds(&self.shared.clock))?;
@@ -214,7 +223,7 @@ impl View {
         };
         match look.unwrap_or(Look::Unknown) {
             Look::Miss { dead } => {
-                self.drop_l1(key);
+                self.forget(key, copy.resident.version);
                 Look::Miss { dead }
             }
             Look::Unknown => self.unproven(copy),
@@ -351,6 +360,13 @@ impl View {
             if !l1.keep(self.space.id, key, ticket, self.copy(found.resident.clone(), weight, true)) {
                 self.forget_older(key, found.resident.version);
             }
+        }
+    }
+
+    /// Drops the copy of this version, which L2 does not have any more. Nothing was changed by that, so no ticket is void.
+    fn forget(&self, key: &Key, version: Version) {
+        if let Some(l1) = self.l1() {
+            l1.forget(self.name_of(key.as_str()), version);
         }
     }
 

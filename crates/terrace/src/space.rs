@@ -52,7 +52,7 @@ pub(crate) struct Rules {
 /// lost or late, or it was paused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum SuspectPolicy {
-    /// Ask L2. If that cannot be asked, return the copy, marked as stale.
+    /// Ask L2, for 50 ms at most. If it does not answer, return the copy, marked as stale.
     #[default]
     Validate,
     /// Return the copy, marked as stale.

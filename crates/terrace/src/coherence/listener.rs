@@ -7,8 +7,9 @@
 //! 2. A beat is sent every quarter of the lease. When it comes back, every message before it has been applied, and the
 //!    lease of each namespace that is joined counts from when the beat was *sent* ([`super::trust`]).
 //! 3. A lost connection ends no lease: leases end by themselves. Beats sent before the loss prove nothing after it.
-//! 4. A message that is lost with nothing after it leaves no hole. So some counters are read before each beat, in turn:
-//!    what they count must have been heard when the beat is back.
+//! 4. A message that is lost with nothing after it, and the connection open, leaves no hole. So some counters are read before
+//!    each beat, in turn: what they count must have been heard when the beat is back. Until their turn has come such a
+//!    loss is not noticed.
 //! 5. Beats that do not come back for two leases end the connection: it may be half open.
 
 use super::beats::Beats;
@@ -30,7 +31,9 @@ use terrace_core::{Clock, Moment, Namespace, Partition, Remote, RemoteError, Ver
 
 /// A beat is sent so many times within a lease.
 const BEATS_PER_LEASE: u32 = 4;
-/// Every counter is read once in so many beats.
+/// The longest time between two beats: so soon a cache that was dropped is noticed, too.
+const BEAT_INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// Every counter of a namespace is read once in so many beats that read counters of it; each beat reads one namespace's.
 const BEATS_PER_ROUND: u16 = 20;
 
 /// Events that are handled at most before what was collected is applied.
@@ -115,7 +118,7 @@ impl Listener {
 
     /// Handles one thing after the other. Ends well when the cache is gone.
     async fn hear_until_broken(&mut self, bus: &dyn Bus, events: &mut BusEvents) -> Result<(), Broken> {
-        let interval = self.lease / BEATS_PER_LEASE;
+        let interval = (self.lease / BEATS_PER_LEASE).min(BEAT_INTERVAL_MAX);
         let mut tick = Box::pin(sleep(Duration::ZERO));
         loop {
             self.collect(bus, events).await?;

@@ -147,7 +147,7 @@ impl View {
     /// [`View::look`] for many keys: what L1 has, and what L2 says of the rest, in one round trip.
     async fn look_for_many(&self, keys: &[Key]) -> Vec<Look> {
         let mut looks: Vec<Look> =
-            keys.iter().map(|key| self.look_in_l1(key.as_str()).map_or(Look::Unknown, Look::Hit)).collect();
+            keys.iter().map(|key| self.look_here(key).map_or(Look::Unknown, Look::Hit)).collect();
         let can_ask = self.can_ask_l2().await;
         let missing: Vec<usize> = (0..keys.len()).filter(|&at| !matches!(looks[at], Look::Hit(_))).collect();
         let tickets: Vec<Ticket> =

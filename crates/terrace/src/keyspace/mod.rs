@@ -125,6 +125,9 @@ where
 
     /// The value of a key, from the nearest tier that has it fresh; from the origin if one is bound.
     ///
+    /// A copy that cannot be proven fresh is returned, or not, as the keyspace's [`SuspectPolicy`](crate::SuspectPolicy) says;
+    /// [`Keyspace::get_entry`] tells which it is.
+    ///
     /// # Errors
     /// [`ErrorKind::Key`] if the key cannot be one. With an origin also what [`Keyspace::get_or_load`] fails with. L2 in
     /// trouble is a miss, not an error.

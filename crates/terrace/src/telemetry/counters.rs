@@ -23,7 +23,7 @@ pub(crate) enum Event {
     HitL1,
     /// A lookup answered by L2 with a fresh value, by its own question or by that of a flight it joined.
     HitL2,
-    /// A lookup answered, from any tier, with a value past its TTL and within grace.
+    /// A lookup answered with a copy in L1 that could not be proven fresh.
     HitStale,
     /// A lookup that neither L1 nor L2 could answer, whatever the origin then did: value, absence or error.
     Miss,

@@ -62,7 +62,7 @@ pub struct Figures {
     pub hits_l1: u64,
     /// Lookups answered by L2 with a fresh value, by their own question or by that of the flight they joined.
     pub hits_l2: u64,
-    /// Lookups answered with a value past its TTL and within grace. Zero until stale answers can be asked for.
+    /// Lookups answered with a copy in L1 that could not be proven fresh.
     pub stale_hits: u64,
     /// Lookups that neither L1 nor L2 could answer, whatever the origin then did.
     pub misses: u64,
