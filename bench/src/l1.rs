@@ -5,18 +5,19 @@
 //! that it is compared with. Peers keep entries without one, which is the faster way for them. Each contender is filled by
 //! itself: entries that lie between another's would cost lookups of pages that are not the contender's doing.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use equivalent::Equivalent;
 use std::hash::{Hash, Hasher};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
-use terrace::{CacheKey, L1};
+use terrace::{CacheKey, Keyspace, L1};
 use terrace_bench_harness::keys::Random;
 use terrace_bench_harness::rounds::{self, Contender};
 use terrace_bench_harness::{table, threads};
 use terrace_core::{Clock, Moment};
 use terrace_memory::{Memory, Text};
+use terrace_testkit::fake::FakeRemote;
 use tokio::runtime::{Builder, Handle};
 
 const ENTRIES: usize = 10_000;
@@ -170,6 +171,7 @@ where
     for key in keys {
         handle.block_on(ours.put(key, vec![7; VALUE_BYTES]))?;
     }
+    let hearing = hearing(keys, handle)?;
     let peeked = ours.clone();
     Ok(vec![
         ("quick_cache", Box::new(move |order| each(order, |index| bare.get(&keys[index])))),
@@ -185,17 +187,38 @@ where
             }),
         ),
         ("terrace, `peek`", Box::new(move |order| each(order, |index| peeked.peek(&keys[index])))),
+        ("terrace, `get`", Box::new(move |order| handle.block_on(get_each(&ours, keys, order)))),
         (
-            "terrace, `get`",
-            Box::new(move |order| {
-                handle.block_on(async {
-                    for &index in order {
-                        found(ours.get(&keys[index]).await.ok().flatten());
-                    }
-                });
-            }),
+            "terrace, `get`, hearing of other nodes",
+            Box::new(move |order| handle.block_on(get_each(&hearing, keys, order))),
         ),
     ])
+}
+
+async fn get_each<K: CacheKey + Clone + Send + Sync + 'static>(
+    keyspace: &Keyspace<K, Vec<u8>>,
+    keys: &[K],
+    order: &[usize],
+) {
+    for &index in order {
+        found(keyspace.get(&keys[index]).await.ok().flatten());
+    }
+}
+
+/// A keyspace with an L2 behind it that tells of changes: a copy is fresh only while that is proven.
+fn hearing<K>(keys: &[K], handle: &Handle) -> Result<Keyspace<K, Vec<u8>>>
+where
+    K: CacheKey + Clone + Send + Sync + 'static,
+{
+    let builder = terrace::Cache::builder().l1(L1::entries(CAPACITY).ttl(TTL)).default_ttl(TTL);
+    let remote = FakeRemote::new(Clock::system()).hearing();
+    let cache = builder.staleness_max(TTL).l2(remote).build()?;
+    let keyspace = cache.keyspace("bench").build()?;
+    for key in keys {
+        handle.block_on(keyspace.put(key, vec![7; VALUE_BYTES]))?;
+    }
+    ensure!(keys.iter().all(|key| keyspace.peek(key).is_some()), "every value is kept in L1");
+    Ok(keyspace)
 }
 
 /// The cache whose keys are text.
