@@ -309,8 +309,8 @@ where
     ///         memory.insert(key, (), 0, Moment::NEVER);
     ///     }
     /// }
-    /// let twice = memory.miss_ratio_curve().into_iter().find(|point| point.entries == 200);
-    /// assert!(twice.is_some_and(|point| point.miss_ratio < memory.stats().miss_ratio().unwrap()));
+    /// let larger = memory.miss_ratio_curve().into_iter().find(|point| point.entries == 400);
+    /// assert!(larger.is_some_and(|point| point.miss_ratio < memory.stats().miss_ratio().unwrap()));
     /// # Ok::<(), terrace_memory::ConfigError>(())
     /// ```
     pub fn miss_ratio_curve(&self) -> Vec<CurvePoint> {
