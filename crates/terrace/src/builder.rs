@@ -134,7 +134,7 @@ impl CacheBuilder {
     }
 
     /// After another node's change was acknowledged, how long this node may still return the older value as fresh, whatever is
-    /// lost, late or paused. Usually it hears of a change within a millisecond. When it cannot know that it does, its
+    /// late or paused and whatever connection is lost. Usually it hears of a change within a millisecond. When it cannot know that it does, its
     /// copies are suspect (see [`SuspectPolicy`](crate::SuspectPolicy)). Default: 1 second. At least 100 ms.
     ///
     /// # Cost

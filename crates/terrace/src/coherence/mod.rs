@@ -14,7 +14,8 @@
 //! returns a value whose load or L2 read began before. It holds with L2 down.
 //!
 //! And between nodes, where L2 tells of changes: after a change was acknowledged, no read that starts a lease later on any
-//! node returns an older value as fresh, whatever is lost, delayed or paused.
+//! node returns an older value as fresh, whatever connection is lost and whoever is late or paused. (What is lost silently from
+//! a connection that stays open is found out later: `listener`, 4.)
 
 mod beats;
 mod delivery;
