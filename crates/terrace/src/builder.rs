@@ -133,12 +133,12 @@ impl CacheBuilder {
         self
     }
 
-    /// After another node's change was acknowledged, how long this node may still return the older value as fresh, whatever is
-    /// late or paused and whatever connection is lost. Usually it hears of a change within a millisecond. When it cannot know that it does, its
-    /// copies are suspect (see [`SuspectPolicy`](crate::SuspectPolicy)). Default: 1 second. At least 100 ms.
+    /// After another node's change was acknowledged, how long this node may still return the older value as fresh, whatever
+    /// connection is lost and whoever is late or paused. Usually it hears of a change within a millisecond. When it cannot know
+    /// that it does, its copies are suspect (see [`SuspectPolicy`](crate::SuspectPolicy)). Default: 1 second. At least 100 ms.
     ///
     /// # Cost
-    /// A message to itself every quarter of this time.
+    /// A message to itself every quarter of this time, or every second if that is sooner.
     pub fn staleness_max(mut self, limit: Duration) -> Self {
         self.staleness_max = limit;
         self

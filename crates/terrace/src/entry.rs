@@ -99,6 +99,11 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// A copy in L1.
+    pub(crate) fn in_l1(resident: Resident, is_stale: bool) -> Self {
+        Self { resident, tier: Tier::L1, encoded: None, is_stale }
+    }
+
     pub(crate) fn into_value<V: Any + Send + Sync>(self) -> Arc<V> {
         crate::erased::typed(self.resident.value)
     }

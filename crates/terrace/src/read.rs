@@ -183,14 +183,14 @@ impl View {
     #[inline]
     pub(crate) fn look_in_l1(&self, text: &str) -> Option<Found> {
         let resident = self.l1_trusted()?.get_with(self.name_of(text), Resident::clone)?;
-        Some(Found { resident, tier: Tier::L1, encoded: None, is_stale: false })
+        Some(Found::in_l1(resident, false))
     }
 
     /// A fresh copy that came between a caller's look and its ticket. A write without L2 has no other witness: a load
     /// that began then must not replace it.
     fn look_again(&self, text: &str) -> Option<Found> {
         let resident = self.l1_trusted()?.peek_in_order(self.name_of(text))?;
-        Some(Found { resident, tier: Tier::L1, encoded: None, is_stale: false })
+        Some(Found::in_l1(resident, false))
     }
 
     /// [`View::look_in_l1`], or a copy that the keyspace wants to be returned although it cannot be proven fresh.
@@ -206,7 +206,7 @@ impl View {
     fn suspect_copy(&self, key: &Key) -> Option<Found> {
         let l1 = self.l1().filter(|_| !self.space.trust.holds(&self.shared.clock))?;
         let resident = l1.get_with(self.name_of(key.as_str()), Resident::clone)?;
-        Some(Found { resident, tier: Tier::L1, encoded: None, is_stale: true })
+        Some(Found::in_l1(resident, true))
     }
 
     /// What L2 says; where it says nothing, what the keyspace wants to be done with a copy that may be old.

@@ -67,9 +67,7 @@ impl L2 {
         space: &'a Space,
         call: impl FnOnce(&'a dyn Remote) -> RemoteResult<'a, T>,
     ) -> Result<T, RemoteError> {
-        if !space.agreement.is_reached.load(Ordering::Acquire) {
-            self.agree(space).await?;
-        }
+        self.prepare(space).await?;
         Self::counted(space, call(&*self.remote).await)
     }
 
@@ -90,8 +88,8 @@ impl L2 {
         Err(error)
     }
 
-    /// Sees to it that L2 and this node agree, before a call whose preparation the agreement would undo: hearing of a
-    /// namespace for the first time voids all tickets.
+    /// Sees to it that L2 and this node agree, and that this node listens. Whoever takes a ticket does this before: hearing of
+    /// a namespace for the first time voids all tickets.
     pub(crate) async fn prepare(&self, space: &Space) -> Result<(), RemoteError> {
         if !space.agreement.is_reached.load(Ordering::Acquire) {
             return self.agree(space).await;

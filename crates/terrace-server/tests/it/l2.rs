@@ -79,3 +79,25 @@ async fn it_starts_without_redis() {
     assert_eq!(service.put("/api/cache/a", r#"{"value":1}"#).await.status, 200);
     assert_eq!(service.get("/api/cache/a").await.status, 200);
 }
+
+#[tokio::test]
+async fn a_copy_that_cannot_be_proven_fresh_is_stale_or_refused_as_the_keyspace_says() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let more =
+        "l1.staleness_max = '100ms'\nkeyspace.strict = { pattern = 'strict:{id}', suspect = 'error' }\n";
+    let service = start(&format!("{more}{}", toml(&redis.url(), "x:"))).await;
+    for key in ["a", "strict:a"] {
+        assert_eq!(service.put(&format!("/api/cache/{key}"), r#"{"value":1}"#).await.status, 200);
+    }
+    redis.kill();
+    wait::until_some("the copy to be stale", async || {
+        let got = service.get("/api/cache/a").await;
+        assert_eq!(got.status, 200);
+        got.body.contains(r#""hit":true,"source":"stale""#).then_some(())
+    })
+    .await;
+    let refused = service.get("/api/cache/strict:a").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert!(refused.body.contains("l2_unavailable"), "{}", refused.body);
+    assert_eq!(service.get("/api/cache/strict:none").await.status, 404);
+}

@@ -4,7 +4,7 @@
 //!
 //! 1. A message is applied if it follows on ([`Chain`]). Else the log is read, and nothing is heard meanwhile. What the log
 //!    cannot tell makes the partition suspect: its copies are dropped.
-//! 2. A beat is sent every quarter of the lease. When it comes back, every message before it has been applied, and the
+//! 2. A beat is sent every quarter of the lease, or every second if that is sooner. When it comes back, every message before it has been applied, and the
 //!    lease of each namespace that is joined counts from when the beat was *sent* ([`super::trust`]).
 //! 3. A lost connection ends no lease: leases end by themselves. Beats sent before the loss prove nothing after it.
 //! 4. A message that is lost with nothing after it, and the connection open, leaves no hole. So some counters are read before
@@ -35,7 +35,6 @@ const BEATS_PER_LEASE: u32 = 4;
 const BEAT_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// Every counter of a namespace is read once in so many beats that read counters of it; each beat reads one namespace's.
 const BEATS_PER_ROUND: u16 = 20;
-
 /// Events that are handled at most before what was collected is applied.
 const COLLECTED_MAX: usize = 1024;
 
@@ -110,15 +109,19 @@ impl Listener {
             }
             self.lose();
             drop(events);
-            sleep(self.lease / BEATS_PER_LEASE).await;
+            sleep(self.interval()).await;
             self.beats.back_at = self.clock.precise();
             events = bus.listen();
         }
     }
 
+    /// The time between two beats.
+    fn interval(&self) -> Duration {
+        (self.lease / BEATS_PER_LEASE).min(BEAT_INTERVAL_MAX)
+    }
+
     /// Handles one thing after the other. Ends well when the cache is gone.
     async fn hear_until_broken(&mut self, bus: &dyn Bus, events: &mut BusEvents) -> Result<(), Broken> {
-        let interval = (self.lease / BEATS_PER_LEASE).min(BEAT_INTERVAL_MAX);
         let mut tick = Box::pin(sleep(Duration::ZERO));
         loop {
             self.collect(bus, events).await?;
@@ -141,7 +144,7 @@ impl Listener {
                         return Err(Broken);
                     }
                     self.send_beat();
-                    tick = Box::pin(sleep(interval));
+                    tick = Box::pin(sleep(self.interval()));
                 }
             }
         }

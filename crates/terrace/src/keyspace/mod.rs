@@ -130,7 +130,8 @@ where
     ///
     /// # Errors
     /// [`ErrorKind::Key`] if the key cannot be one. With an origin also what [`Keyspace::get_or_load`] fails with. L2 in
-    /// trouble is a miss, not an error.
+    /// trouble is a miss, not an error; but under [`SuspectPolicy::Error`](crate::SuspectPolicy::Error) it is
+    /// [`ErrorKind::Unproven`] for a key of which there is a copy that may be old.
     ///
     /// # Cost
     /// L1 hit: no allocation, no await. L2 hit: one round trip, two if the entry has tags.
@@ -171,10 +172,11 @@ where
         key.with_name(|name| l1.peek_with(self.view.name(name), copied))
     }
 
-    /// Whether a tier has a fresh value of the key. The origin is not asked, and statistics do not count it as a lookup.
+    /// Whether a tier has a value of the key that [`Keyspace::get`] would return. The origin is not asked, and statistics do not
+    /// count it as a lookup.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`] if the key cannot be one.
+    /// [`ErrorKind::Key`] if the key cannot be one; [`ErrorKind::Unproven`] as [`Keyspace::get`].
     pub async fn contains<Q>(&self, key: &Q) -> Result<bool, Error>
     where
         K: Borrow<Q>,
