@@ -72,18 +72,16 @@ pub(crate) struct Resident {
     pub(crate) created_ms: u64,
     /// When the entry, not just the L1 copy of it, stops being fresh.
     pub(crate) fresh_until: Moment,
-    pub(crate) tags: Option<Arc<[Tag]>>,
+    pub(crate) tags: Option<Arc<Vec<Tag>>>,
+    /// How many bans there were when it was asked for ([`crate::coherence::bans`]).
+    pub(crate) born: u64,
     /// What L1 counts it as; zero while it is not there.
     pub(crate) weight_bytes: u64,
 }
 
 impl Resident {
-    pub(crate) fn tags(&self) -> impl Iterator<Item = &Tag> {
-        self.tags.iter().flat_map(|tags| tags.iter())
-    }
-
-    pub(crate) fn has_any_tag(&self, tags: &[Tag]) -> bool {
-        self.tags.as_ref().is_some_and(|own| own.iter().any(|tag| tags.contains(tag)))
+    pub(crate) fn tags(&self) -> &[Tag] {
+        self.tags.as_ref().map_or(&[], |tags| tags)
     }
 }
 
@@ -109,7 +107,8 @@ impl Found {
     }
 
     pub(crate) fn into_entry<V: Any + Send + Sync>(self, clock: &Clock) -> Entry<V> {
-        let Resident { value, version, created_ms, fresh_until, tags, weight_bytes: _ } = self.resident;
+        let Resident { value, version, created_ms, fresh_until, tags, born: _, weight_bytes: _ } =
+            self.resident;
         let created = SystemTime::UNIX_EPOCH + Duration::from_millis(created_ms);
         Entry {
             value: crate::erased::typed(value),

@@ -9,8 +9,9 @@
 //! 3. A flight can be joined only while nobody has invalidated the key since it began, and not while it calls L2:
 //!    the answer to a read, or a fill, that was sent before the caller came may be older than what the caller may
 //!    see. Whoever comes meanwhile waits for the call to end and looks again.
-//! 4. A value that was overtaken (its fill was rejected, or its key invalidated meanwhile) is given to the leader
-//!    alone, whose call began before. The others look again.
+//! 4. A value that was overtaken (its fill was rejected, or it was invalidated meanwhile) is given to the leader
+//!    alone, whose call began before. The others look again. Whether a tag of it was invalidated is known only at the end,
+//!    so every member asks that itself.
 
 use crate::coherence::tickets::{Ticket, Tickets};
 use crate::entry::Found;
@@ -112,6 +113,11 @@ impl Flights {
 }
 
 impl Flight {
+    /// The ticket under which it began.
+    pub(crate) fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
     /// Waits for the end; `None` if the outcome is for the leader alone.
     pub(crate) async fn joined(&self) -> Option<Result<Option<Found>, Error>> {
         match self.outcome().await {

@@ -10,9 +10,8 @@
 //! waits in [`crate::coherence::pending`].
 
 use crate::Tier;
-use crate::entry::Resident;
+use crate::coherence::bans::Ban;
 use crate::error::Error;
-use crate::l1::L1Key;
 use crate::space::View;
 use crate::telemetry::{Event, Op, Timer};
 use crate::write::{Effect, Removed};
@@ -164,15 +163,20 @@ impl View {
     }
 
     async fn invalidate_tags(&self, tags: &[Tag]) -> Result<Invalidated, Error> {
-        let drop_tagged = || self.drop_where(|_, resident| resident.has_any_tag(tags));
-        let mut here = drop_tagged();
+        let ban = || {
+            self.ban(&Ban::Tags(tags));
+            self.space.generations.forget(tags);
+        };
+        ban();
+        let mut here = self.remove_dead(false);
         let Some(l2) = self.l2() else { return effect_of(Ok(here), here) };
         let told = l2.call(&self.space, |remote| remote.bump_tags(&self.space.namespace, tags)).await;
         if told.is_err() {
             self.space.pending.add_tags(tags);
             self.deliver_soon();
         }
-        here += drop_tagged();
+        ban();
+        here += self.remove_dead(false);
         effect_of(told.map(|()| here), here)
     }
 
@@ -183,28 +187,17 @@ impl View {
     }
 
     async fn sweep_through(&self, rule: &SweepRule) -> Result<Invalidated, Error> {
-        let is_swept = |name: &L1Key, _: &Resident| match rule {
-            SweepRule::All => true,
-            SweepRule::Matching(glob) => name.with_text(|text| glob.matches(text)),
-        };
-        let here = self.drop_where(is_swept);
+        let ban = Ban::Sweep(rule);
+        self.ban(&ban);
+        let here = self.remove_dead(self.l2().is_none());
         let Some(l2) = self.l2() else { return effect_of(Ok(here), here) };
         let told = l2.call(&self.space, |remote| remote.sweep(&self.space.namespace, rule)).await;
         if told.is_err() {
             self.space.pending.add_rule(rule);
             self.deliver_soon();
         }
-        self.drop_where(is_swept);
+        self.ban(&ban);
         effect_of(told, here)
-    }
-
-    pub(crate) fn drop_where(&self, is_dead: impl Fn(&L1Key, &Resident) -> bool) -> u64 {
-        if let Some(l1) = self.l1() {
-            l1.drop_where(self.space.id, is_dead)
-        } else {
-            self.shared.tickets.void_all();
-            0
-        }
     }
 }
 

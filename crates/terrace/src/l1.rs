@@ -5,6 +5,7 @@
 //!    step (see [`crate::coherence::tickets`]). What was read or loaded never replaces a newer version.
 //! 3. A hit looks the key up by reference: no allocation.
 
+use crate::coherence::bans::Bans;
 use crate::coherence::tickets::{Ticket, Tickets};
 use crate::entry::Resident;
 use crate::telemetry::EngineGauges;
@@ -169,34 +170,63 @@ impl L1 {
 
     /// Reads a fresh copy through `read`, counting the access for the eviction policy.
     #[inline]
-    pub(crate) fn get_with<R>(&self, key: KeyRef<'_>, read: impl FnOnce(&Resident) -> R) -> Option<R> {
-        self.memory.get_with(&key, read)
+    pub(crate) fn get_with<R>(
+        &self,
+        key: KeyRef<'_>,
+        bans: &Bans,
+        read: impl FnOnce(&Resident) -> R,
+    ) -> Option<R> {
+        if bans.are_none() {
+            return self.memory.get_with(&key, read);
+        }
+        self.get_unless_banned(key, bans, read)
+    }
+
+    #[cold]
+    fn get_unless_banned<R>(
+        &self,
+        key: KeyRef<'_>,
+        bans: &Bans,
+        read: impl FnOnce(&Resident) -> R,
+    ) -> Option<R> {
+        let bans = bans.active();
+        self.memory.get_with(&key, |copy| (!bans.name_copy(key.name, copy)).then(|| read(copy))).flatten()
     }
 
     /// Reads a fresh copy, after every change of the key that has voided tickets. Who took a ticket looks once more in this way:
     /// a change voids tickets and then replaces the copy, in one step under the engine's lock, and a look without the
     /// lock might fall in between, find the old state, and load under a valid ticket.
-    pub(crate) fn peek_in_order(&self, key: KeyRef<'_>) -> Option<Resident> {
-        self.memory.peek_in_order(&key)
+    pub(crate) fn peek_in_order(&self, key: KeyRef<'_>, bans: &Bans) -> Option<Resident> {
+        let bans = bans.active();
+        self.memory.peek_in_order(&key).filter(|copy| !bans.name_copy(key.name, copy))
     }
 
     /// Reads a fresh copy through `read`, without counting the access.
     #[inline]
-    pub(crate) fn peek_with<R>(&self, key: KeyRef<'_>, read: impl FnOnce(&Resident) -> R) -> Option<R> {
-        self.memory.peek_with(&key, read)
+    pub(crate) fn peek_with<R>(
+        &self,
+        key: KeyRef<'_>,
+        bans: &Bans,
+        read: impl FnOnce(&Resident) -> R,
+    ) -> Option<R> {
+        if bans.are_none() {
+            return self.memory.peek_with(&key, read);
+        }
+        let bans = bans.active();
+        self.memory.peek_with(&key, |copy| (!bans.name_copy(key.name, copy)).then(|| read(copy))).flatten()
     }
 
-    /// A fresh copy, without counting the access.
+    /// A fresh copy, without counting the access, whatever is banned.
     #[cfg(test)]
     pub(crate) fn peek(&self, key: KeyRef<'_>) -> Option<Resident> {
-        self.peek_with(key, Resident::clone)
+        self.memory.peek_with(&key, Resident::clone)
     }
 
     /// Keeps a copy of what was read or loaded under `ticket`, unless the key was invalidated since, or a newer
     /// version is there. Returns whether it was not.
     pub(crate) fn keep(&self, space: u32, key: &Key, ticket: Ticket, copy: Copy) -> bool {
         let version = copy.resident.version;
-        self.insert_if(space, key, copy, |there| {
+        self.insert_if(space, key, ticket.born, copy, |there| {
             self.tickets.is_valid(ticket) && there.is_none_or(|there| gives_way(there, version))
         })
     }
@@ -233,8 +263,8 @@ impl L1 {
             self.drop_copy(name);
             return true;
         };
-        let version = copy.resident.version;
-        self.insert_if(space, key, copy, |there| {
+        let (version, born) = (copy.resident.version, self.tickets.born());
+        self.insert_if(space, key, born, copy, |there| {
             self.tickets.void(name);
             there.is_none_or(|there| gives_way(there, version))
         })
@@ -245,7 +275,7 @@ impl L1 {
     pub(crate) fn settle(&self, space: u32, key: &Key, renewed: Option<Ticket>, copy: Option<Copy>) {
         let is_kept = renewed.zip(copy).is_some_and(|(renewed, copy)| {
             let version = copy.resident.version;
-            self.insert_if(space, key, copy, |there| {
+            self.insert_if(space, key, renewed.born, copy, |there| {
                 let is_newest =
                     version == Version::ZERO || there.is_none_or(|there| gives_way(there, version));
                 is_newest && self.tickets.is_valid(renewed)
@@ -261,6 +291,7 @@ impl L1 {
         &self,
         space: u32,
         key: &Key,
+        born: u64,
         copy: Copy,
         condition: impl FnOnce(Option<&Resident>) -> bool,
     ) -> bool {
@@ -270,6 +301,7 @@ impl L1 {
         let deadline = resident.fresh_until.min(limit);
         let weight = weight_bytes.saturating_add(key.as_str().len() as u64 + OVERHEAD_BYTES);
         resident.weight_bytes = weight;
+        resident.born = born;
         let name = KeyRef::of(space, key.as_str()).to_owned();
         let insertion = self.memory.insert_if(name, resident, weight, deadline, condition);
         if insertion == Insertion::Stored {
@@ -278,9 +310,8 @@ impl L1 {
         insertion != Insertion::Declined
     }
 
-    /// Drops every copy of a namespace that `is_dead` names, voiding all reads that began before. Returns how many.
-    pub(crate) fn drop_where(&self, space: u32, is_dead: impl Fn(&L1Key, &Resident) -> bool) -> u64 {
-        self.tickets.void_all();
+    /// Removes every copy of a namespace that `is_dead` names. Returns how many.
+    pub(crate) fn remove_where(&self, space: u32, is_dead: impl Fn(&L1Key, &Resident) -> bool) -> u64 {
         let mut dropped = 0;
         self.memory.retain(|name, resident| {
             let dead = name.space == space && is_dead(name, resident);
@@ -380,6 +411,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc::{self, RecvTimeoutError};
     use std::thread;
+    use terrace_core::Namespace;
 
     fn l1() -> L1 {
         let tickets = Arc::new(Tickets::new());
@@ -393,12 +425,17 @@ mod tests {
             created_ms: 0,
             fresh_until: Moment::NEVER,
             tags: None,
+            born: 0,
             weight_bytes: 0,
         };
         Copy { resident, weight_bytes: 1, ttl: Ttl::Never }
     }
 
     const NAME: KeyRef<'static> = KeyRef { space: 0, name: KeyName::Text("k") };
+
+    fn bans() -> Bans {
+        Bans::new(Namespace::new("n").expect("valid"))
+    }
 
     fn key() -> Key {
         Key::new("k").expect("valid")
@@ -439,7 +476,7 @@ mod tests {
         }
         let by_number = l1.peek(KeyRef { space: 0, name: KeyName::Number(7) });
         assert_eq!(by_number.map(|there| there.version), Some(1.into()));
-        assert_eq!(l1.drop_where(0, |name, _| name.with_text(|text| text.ends_with('7'))), 2);
+        assert_eq!(l1.remove_where(0, |name, _| name.with_text(|text| text.ends_with('7'))), 2);
         assert_eq!(size_of::<L1Key>(), 32, "the number takes no room of its own");
     }
 
@@ -475,7 +512,7 @@ mod tests {
         thread::scope(|scope| {
             let l1 = &l1;
             scope.spawn(move || {
-                l1.insert_if(0, &key(), copy(2), |_| {
+                l1.insert_if(0, &key(), 0, copy(2), |_| {
                     l1.tickets.void(NAME);
                     voided.send(()).expect("somebody waits");
                     may_go.recv().is_ok()
@@ -485,7 +522,7 @@ mod tests {
             let ticket = l1.tickets.take(NAME);
             assert_eq!(l1.peek(NAME).map(|there| there.version), Some(1.into()), "others do not wait");
             let (seen, sees) = mpsc::channel();
-            scope.spawn(move || seen.send(l1.peek_in_order(NAME).map(|there| there.version)));
+            scope.spawn(move || seen.send(l1.peek_in_order(NAME, &bans()).map(|there| there.version)));
             let early = sees.recv_timeout(Duration::from_millis(300));
             go.send(()).expect("the change waits");
             assert_eq!(early, Err(RecvTimeoutError::Timeout), "it waits as long as the change lasts");

@@ -9,6 +9,7 @@
 //! 4. A lease whose load brought nothing that can be stored is given back. One that is lost with its node runs out
 //!    after the keyspace's `load_timeout`, and after [`LEASE_MAX`] in any case.
 
+use crate::coherence::generations::Heads;
 use crate::entry::{Found, Resident};
 use crate::read::Look;
 use crate::space::View;
@@ -28,8 +29,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// What a load may do with its result.
 pub(crate) enum Right {
-    /// Fill L2 and L1.
-    Leased(Lease),
+    /// Fill L2 and L1. The heads were taken before the load.
+    Leased(Lease, Option<Heads>),
     /// Keep it in L1: there is no L2. The version was given out on this node before the load.
     Alone(Version),
     /// Keep it in L1 for a short while: L2 cannot be asked.
@@ -42,7 +43,7 @@ impl Right {
     /// The version that the result will have.
     pub(crate) fn version(&self) -> Version {
         match self {
-            Self::Leased(lease) => lease.version,
+            Self::Leased(lease, _) => lease.version,
             Self::Alone(version) => *version,
             Self::Unanchored | Self::None => Version::ZERO,
         }
@@ -92,7 +93,9 @@ impl View {
             let asked = l2
                 .call(&self.space, |remote| remote.lease(&self.space.namespace, key, token, duration, dead));
             match asked.await {
-                Ok(LeaseOutcome::Granted(lease)) => return Ok(Right::Leased(lease)),
+                Ok(LeaseOutcome::Granted(lease)) => {
+                    return Ok(Right::Leased(lease, self.space.generations.heads()));
+                }
                 Ok(LeaseOutcome::Hit(stored)) => match self.examine(key, &stored, sent).await {
                     Look::Hit(found) => return Err(Box::new(found)),
                     Look::Miss { dead: seen } => dead = seen,
@@ -112,7 +115,7 @@ impl View {
 
     /// Gives a lease back whose load brought nothing. That it cannot be given back costs others a wait, no more.
     pub(crate) async fn give_back(&self, key: &Key, right: &Right) {
-        if let (Some(l2), Right::Leased(lease)) = (self.l2(), right) {
+        if let (Some(l2), Right::Leased(lease, _)) = (self.l2(), right) {
             let call = l2.call(&self.space, |remote| remote.release(&self.space.namespace, key, lease));
             if call.await.is_err() {
                 tracing::debug!(namespace = %self.space.namespace, "a lease could not be given back");
@@ -122,7 +125,7 @@ impl View {
 
     /// [`View::give_back`] without waiting for an L2 that has just failed.
     fn give_back_soon(&self, key: &Key, lease: &Lease) {
-        let (view, key, right) = (self.clone(), key.clone(), Right::Leased(lease.clone()));
+        let (view, key, right) = (self.clone(), key.clone(), Right::Leased(lease.clone(), None));
         self.shared.runtime.spawn_until_closed(async move { view.give_back(&key, &right).await });
     }
 
@@ -135,8 +138,8 @@ impl View {
         ttl: Ttl,
         tags: &[Tag],
     ) -> Filled {
-        let lease = match right {
-            Right::Leased(lease) => lease,
+        let (lease, heads) = match right {
+            Right::Leased(lease, heads) => (lease, heads.as_ref()),
             Right::Alone(_) => return Filled::WithoutL2 { is_anchored: true },
             Right::Unanchored => return Filled::WithoutL2 { is_anchored: false },
             Right::None => return Filled::Nowhere,
@@ -147,7 +150,7 @@ impl View {
             return Filled::Nowhere;
         };
         let encoded = payload.len();
-        let stamps = match self.stamps_since(tags, lease).await {
+        let stamps = match self.stamps_since(tags, lease, heads).await {
             Ok(Some(stamps)) => stamps,
             Ok(None) => {
                 self.give_back(key, right).await;

@@ -133,6 +133,9 @@ impl View {
                 Boarding::Lead(lead) => break (lead, look),
                 Boarding::Wait(flight) => flight.call_over().await,
                 Boarding::Join(flight) => match flight.joined().await {
+                    Some(Ok(found)) if !self.is_untouched(flight.ticket(), key, found.as_ref()) => {
+                        vain_joins += 1;
+                    }
                     Some(Ok(None)) if wanted == Wanted::Value => vain_joins += 1,
                     Some(result) => {
                         self.space.counters.count(Event::Coalesced);
@@ -182,14 +185,14 @@ impl View {
     /// A fresh copy in this process' memory.
     #[inline]
     pub(crate) fn look_in_l1(&self, text: &str) -> Option<Found> {
-        let resident = self.l1_trusted()?.get_with(self.name_of(text), Resident::clone)?;
+        let resident = self.l1_trusted()?.get_with(self.name_of(text), &self.space.bans, Resident::clone)?;
         Some(Found::in_l1(resident, false))
     }
 
     /// A fresh copy that came between a caller's look and its ticket. A write without L2 has no other witness: a load
     /// that began then must not replace it.
     fn look_again(&self, text: &str) -> Option<Found> {
-        let resident = self.l1_trusted()?.peek_in_order(self.name_of(text))?;
+        let resident = self.l1_trusted()?.peek_in_order(self.name_of(text), &self.space.bans)?;
         Some(Found::in_l1(resident, false))
     }
 
@@ -205,7 +208,7 @@ impl View {
     /// A copy in this process' memory that cannot be proven fresh.
     fn suspect_copy(&self, key: &Key) -> Option<Found> {
         let l1 = self.l1().filter(|_| !self.space.trust.holds(&self.shared.clock))?;
-        let resident = l1.get_with(self.name_of(key.as_str()), Resident::clone)?;
+        let resident = l1.get_with(self.name_of(key.as_str()), &self.space.bans, Resident::clone)?;
         Some(Found::in_l1(resident, true))
     }
 
@@ -307,6 +310,7 @@ impl View {
             created_ms: envelope.created_ms,
             fresh_until: left.duration().map_or(Moment::NEVER, |left| sent.plus(left)),
             tags: (!tags.is_empty()).then(|| tags.into()),
+            born: 0,
             weight_bytes: 0,
         };
         Found { resident, tier: Tier::L2, encoded: Some(envelope.payload.len()), is_stale: false }
@@ -337,14 +341,14 @@ impl View {
             Ok(right) => right,
             Err(found) => {
                 self.promote(lead.ticket(), key, &found);
-                return self.outcome(lead, Some(*found));
+                return self.outcome(lead, key, Some(*found));
             }
         };
         match self.load(loading).await {
             Ok(Some(loaded)) => lead.calling(self.store(lead, key, right, loaded)).await,
             Ok(None) => {
                 lead.calling(self.give_back(key, &right)).await;
-                self.outcome(lead, None)
+                self.outcome(lead, key, None)
             }
             Err(error) => {
                 lead.calling(self.give_back(key, &right)).await;
@@ -401,13 +405,13 @@ impl View {
         let found = Found { resident: resident.clone(), tier: Tier::Origin, encoded: None, is_stale: false };
         if ttl.is_zero() {
             self.give_back(key, &right).await;
-            return self.outcome(lead, Some(found));
+            return self.outcome(lead, key, Some(found));
         }
         match self.fill(key, &right, &resident, ttl, &loaded.tags).await {
             Filled::Yes { encoded } => {
                 self.space.counters.count(Event::FillStored);
                 self.keep(lead, key, resident, Some(encoded), true);
-                self.outcome(lead, Some(found))
+                self.outcome(lead, key, Some(found))
             }
             Filled::WithoutL2 { is_anchored } => {
                 match self.keep(lead, key, resident, None, is_anchored) {
@@ -415,11 +419,11 @@ impl View {
                     Some(false) => self.space.counters.count(Event::FillRejected),
                     None => {}
                 }
-                self.outcome(lead, Some(found))
+                self.outcome(lead, key, Some(found))
             }
             Filled::Nowhere => {
                 self.forget_older(key, right.version());
-                self.outcome(lead, Some(found))
+                self.outcome(lead, key, Some(found))
             }
             Filled::Overtaken => {
                 self.space.counters.count(Event::FillRejected);
@@ -448,13 +452,20 @@ impl View {
         Some(l1.keep(self.space.id, key, lead.ticket(), self.copy(resident, weight, is_anchored)))
     }
 
-    /// The outcome of a flight: for everybody, unless the key was invalidated since it began.
-    fn outcome(&self, lead: &Lead, found: Option<Found>) -> Outcome {
-        if self.shared.tickets.is_valid(lead.ticket()) {
+    /// The outcome of a flight: for everybody, unless the value was invalidated since it began.
+    fn outcome(&self, lead: &Lead, key: &Key, found: Option<Found>) -> Outcome {
+        if self.is_untouched(lead.ticket(), key, found.as_ref()) {
             Outcome::Answer(found)
         } else {
             Outcome::Overtaken(found)
         }
+    }
+
+    /// Whether nothing was invalidated that concerns what was found under this ticket.
+    fn is_untouched(&self, ticket: Ticket, key: &Key, found: Option<&Found>) -> bool {
+        let tags = found.map_or(&[][..], |found| found.resident.tags());
+        // In this order: who retires a ban voids tickets first.
+        !self.space.bans.name(ticket.born, key.as_str(), tags) && self.shared.tickets.is_valid(ticket)
     }
 }
 

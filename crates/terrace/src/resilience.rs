@@ -61,6 +61,11 @@ impl L2 {
         &*self.remote
     }
 
+    /// Whether it tells of changes that others make.
+    pub(crate) fn tells_changes(&self) -> bool {
+        self.remote.bus().is_some()
+    }
+
     /// Makes one call for `space`, having made sure that L2 and this node agree on the namespace's settings.
     pub(crate) async fn call<'a, T>(
         &'a self,

@@ -1,5 +1,7 @@
 //! What a cache is made of inside: the parts all its namespaces share, and the parts each has of its own.
 
+use crate::coherence::bans::Bans;
+use crate::coherence::generations::Generations;
 use crate::coherence::pending::Pending;
 use crate::coherence::tickets::Tickets;
 use crate::coherence::trust::Trust;
@@ -73,6 +75,9 @@ pub(crate) struct Space {
     pub(crate) agreement: Agreement,
     pub(crate) deliveries: Turns,
     pub(crate) trust: Trust,
+    pub(crate) bans: Bans,
+    pub(crate) generations: Generations,
+    pub(crate) retiring: Turns,
 }
 
 /// One namespace of one cache: what every path of the library works on.
@@ -136,7 +141,8 @@ impl View {
             version,
             created_ms: millis(self.shared.clock.wall()),
             fresh_until: ttl.duration().map_or(terrace_core::Moment::NEVER, |ttl| now.plus(ttl)),
-            tags: (!tags.is_empty()).then(|| tags.into()),
+            tags: (!tags.is_empty()).then(|| tags.to_vec().into()),
+            born: 0,
             weight_bytes: 0,
         }
     }

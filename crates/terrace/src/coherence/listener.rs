@@ -13,13 +13,12 @@
 //! 5. Beats that do not come back for two leases end the connection: it may be half open.
 
 use super::beats::Beats;
-use super::hearing::Drops;
 use crate::runtime::{Turn, sleep};
 use crate::space::{Shared, View};
 use crate::telemetry::Event;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Weak};
@@ -35,8 +34,6 @@ const BEATS_PER_LEASE: u32 = 4;
 const BEAT_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// Every counter of a namespace is read once in so many beats that read counters of it; each beat reads one namespace's.
 const BEATS_PER_ROUND: u16 = 20;
-/// Events that are handled at most before what was collected is applied.
-const COLLECTED_MAX: usize = 1024;
 
 /// Listens until the cache is gone.
 pub(crate) async fn listen(shared: Weak<Shared>, remote: Arc<dyn Remote>, lease: Duration, _turn: Turn) {
@@ -51,7 +48,6 @@ pub(crate) async fn listen(shared: Weak<Shared>, remote: Arc<dyn Remote>, lease:
         asking: FuturesUnordered::new(),
         readings: Vec::new(),
         is_unread: false,
-        drops: HashMap::new(),
     };
     listener.run().await;
 }
@@ -69,8 +65,6 @@ struct Listener {
     readings: Vec<Reading>,
     /// Whether the last reading of logs failed.
     is_unread: bool,
-    /// What was heard of many entries at once, and is not applied yet.
-    drops: HashMap<Namespace, Drops>,
 }
 
 /// What is known of one namespace.
@@ -124,7 +118,6 @@ impl Listener {
     async fn hear_until_broken(&mut self, bus: &dyn Bus, events: &mut BusEvents) -> Result<(), Broken> {
         let mut tick = Box::pin(sleep(Duration::ZERO));
         loop {
-            self.collect(bus, events).await?;
             tokio::select! {
                 event = events.next() => match event {
                     Some(event) => self.handle(bus, event).await?,
@@ -150,22 +143,6 @@ impl Listener {
         }
     }
 
-    /// While something is collected, handles what is there already, for a while; then applies what was collected.
-    async fn collect(&mut self, bus: &dyn Bus, events: &mut BusEvents) -> Result<(), Broken> {
-        for _ in 0..COLLECTED_MAX {
-            if self.drops.is_empty() {
-                return Ok(());
-            }
-            match events.next().now_or_never() {
-                Some(Some(event)) => self.handle(bus, event).await?,
-                Some(None) => return Err(Broken),
-                None => break,
-            }
-        }
-        self.drop_all(bus);
-        Ok(())
-    }
-
     async fn handle(&mut self, bus: &dyn Bus, event: BusEvent) -> Result<(), Broken> {
         match event {
             BusEvent::Joined { namespace, counters } => self.join(bus, namespace, &counters).await,
@@ -175,7 +152,6 @@ impl Listener {
             BusEvent::Beat(number) => {
                 let Some(sent) = self.beats.returned(number, self.clock.precise()) else { return Ok(()) };
                 self.compare(bus).await?;
-                self.drop_all(bus);
                 self.extend(bus, number, sent);
                 Ok(())
             }
@@ -214,6 +190,9 @@ impl Listener {
             .zip(heard.chains.iter_mut().zip(counters).map(|(chain, &counter)| chain.joined(counter)))
             .collect();
         let joined = self.follow(bus, &namespace, &mut heard, steps).await;
+        if let Some(view) = self.view(&namespace) {
+            view.space.generations.counted(counters);
+        }
         heard.is_joined = joined.is_ok();
         heard.settles_with = self.beats.next;
         self.heard.insert(namespace, heard);
@@ -226,8 +205,7 @@ impl Listener {
     /// A namespace that was never joined: what came into L1 before is not known to be fresh.
     fn begin(&self, bus: &dyn Bus, namespace: &Namespace, counters: &[Version]) -> Heard {
         if let Some(view) = self.view(namespace) {
-            let all = Drops::of_suspects((0..bus.partitions()).map(Partition).collect());
-            view.drop_all(&all, bus.partitions());
+            view.suspect(&(0..bus.partitions()).map(Partition).collect(), bus.partitions());
         }
         Heard {
             chains: counters.iter().map(|&counter| Chain::begun_at(counter)).collect(),
@@ -273,7 +251,7 @@ impl Listener {
         let is_suspect = |step: &(Partition, Step)| step.1 == Step::Suspect;
         let suspects =
             steps.iter().filter(|step| is_suspect(step)).map(|(partition, _)| *partition).collect();
-        self.suspect(bus, namespace, suspects);
+        self.suspect(bus, namespace, &suspects);
         let missing: Vec<_> = steps
             .into_iter()
             .filter_map(|(partition, step)| match step {
@@ -302,7 +280,7 @@ impl Listener {
                 }
             }
         }
-        self.suspect(bus, namespace, suspects);
+        self.suspect(bus, namespace, &suspects);
         Ok(())
     }
 
@@ -330,32 +308,19 @@ impl Listener {
     }
 
     /// Forgets the copies of partitions of which a change may have been missed.
-    fn suspect(&self, bus: &dyn Bus, namespace: &Namespace, suspects: HashSet<Partition>) {
+    fn suspect(&self, bus: &dyn Bus, namespace: &Namespace, suspects: &HashSet<Partition>) {
         if let Some(view) = self.view(namespace).filter(|_| !suspects.is_empty()) {
             view.space.counters.add(Event::BusSuspected, suspects.len() as u64);
-            view.drop_all(&Drops::of_suspects(suspects), bus.partitions());
+            view.suspect(suspects, bus.partitions());
         }
     }
 
-    fn apply(&mut self, bus: &dyn Bus, namespace: &Namespace, partition: Partition, message: &Message) {
+    fn apply(&self, bus: &dyn Bus, namespace: &Namespace, partition: Partition, message: &Message) {
         if let Some(view) = self.view(namespace) {
             if message.origin != bus.node() {
                 view.space.counters.count(Event::BusHeard);
             }
-            let mut drops = self.drops.remove(namespace).unwrap_or_default();
-            view.hear(partition, message, &mut drops);
-            if !drops.is_empty() {
-                self.drops.insert(namespace.clone(), drops);
-            }
-        }
-    }
-
-    /// Applies what was collected.
-    fn drop_all(&mut self, bus: &dyn Bus) {
-        for (namespace, drops) in std::mem::take(&mut self.drops) {
-            if let Some(view) = self.view(&namespace) {
-                view.drop_all(&drops, bus.partitions());
-            }
+            view.hear(partition, message, bus.partitions());
         }
     }
 
@@ -394,7 +359,7 @@ impl Listener {
             self.heard.iter_mut().filter(|(_, heard)| heard.is_joined && heard.settles_with <= number);
         let settled = settling.map(|(namespace, heard)| (namespace.clone(), heard.settle()));
         for (namespace, suspects) in settled.collect::<Vec<_>>() {
-            self.suspect(bus, &namespace, suspects);
+            self.suspect(bus, &namespace, &suspects);
         }
         let Some(shared) = self.shared.upgrade() else { return };
         let spaces = shared.spaces.read();

@@ -5,6 +5,8 @@
 //! | module | guards |
 //! |---|---|
 //! | [`tickets`] | L1 against values that were read or loaded before an invalidation |
+//! | [`bans`] | reads against copies that a tag, a pattern or a clearing has killed |
+//! | [`generations`] | reads against entries in L2 whose tags were bumped |
 //! | [`pending`] | reads against an L2 that has not seen an invalidation yet, because it could not be reached |
 //! | [`trust`] | reads against copies in L1 of which this node may not have heard that they changed |
 //!
@@ -17,8 +19,10 @@
 //! node returns an older value as fresh, whatever connection is lost and whoever is late or paused. (What is lost silently from
 //! a connection that stays open is found out later: `listener`, 4.)
 
+pub(crate) mod bans;
 mod beats;
 mod delivery;
+pub(crate) mod generations;
 mod hearing;
 pub(crate) mod listener;
 pub(crate) mod pending;

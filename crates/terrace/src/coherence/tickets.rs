@@ -20,11 +20,12 @@ use terrace_core::Version;
 /// How many stripes a cache has.
 const STRIPES: usize = 4096;
 
-/// The count of a stripe when a read began.
+/// The count of a stripe when a read began, and how many bans there were then ([`super::bans`]).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Ticket {
     stripe: usize,
     count: u64,
+    pub(crate) born: u64,
 }
 
 /// One group of keys.
@@ -38,13 +39,15 @@ struct Stripe {
 /// The stripes of one cache.
 pub(crate) struct Tickets {
     stripes: Box<[Stripe]>,
+    /// The number of the last ban.
+    bans: AtomicU64,
     hasher: foldhash::fast::RandomState,
 }
 
 impl Tickets {
     pub(crate) fn new() -> Self {
         let stripes = (0..STRIPES).map(|_| Stripe::default()).collect();
-        Self { stripes, hasher: foldhash::fast::RandomState::default() }
+        Self { stripes, bans: AtomicU64::new(0), hasher: foldhash::fast::RandomState::default() }
     }
 
     fn stripe_of(&self, key: KeyRef<'_>) -> usize {
@@ -55,7 +58,17 @@ impl Tickets {
     /// Notes that a read of `key` begins.
     pub(crate) fn take(&self, key: KeyRef<'_>) -> Ticket {
         let stripe = self.stripe_of(key);
-        Ticket { stripe, count: self.stripes[stripe].count.load(Ordering::SeqCst) }
+        Ticket { stripe, count: self.stripes[stripe].count.load(Ordering::SeqCst), born: self.born() }
+    }
+
+    /// How many bans there are now.
+    pub(crate) fn born(&self) -> u64 {
+        self.bans.load(Ordering::SeqCst)
+    }
+
+    /// The number of a new ban.
+    pub(crate) fn number_ban(&self) -> u64 {
+        self.bans.fetch_add(1, Ordering::SeqCst) + 1
     }
 
     /// Whether nothing was invalidated since the ticket was taken.
@@ -84,11 +97,11 @@ impl Tickets {
         changes.into_iter().map(renew).collect()
     }
 
-    fn renew_one(&self, Ticket { stripe, count }: Ticket, number: Version) -> Option<Ticket> {
+    fn renew_one(&self, Ticket { stripe, count, born }: Ticket, number: Version) -> Option<Ticket> {
         let of_stripe = &self.stripes[stripe];
         let raise = |from| {
             let raised = of_stripe.count.compare_exchange(from, from + 1, Ordering::SeqCst, Ordering::SeqCst);
-            raised.is_ok().then_some(Ticket { stripe, count: from + 1 })
+            raised.is_ok().then_some(Ticket { stripe, count: from + 1, born })
         };
         let heard_itself = || {
             (number != Version::ZERO && of_stripe.heard.load(Ordering::SeqCst) == number.get())

@@ -144,9 +144,12 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
         check(&cache, &rules)?;
         let format = Box::new(Format::new(codec, weigher));
         let shared = cache.shared;
-        let has_bus = shared.l2.as_ref().is_some_and(|l2| rules.uses_l2 && l2.remote().bus().is_some());
+        let has_bus = shared.l2.as_ref().is_some_and(|l2| rules.uses_l2 && l2.tells_changes());
         let space = shared.open_space(namespace, |id, namespace, counters| Space {
             id,
+            bans: crate::coherence::bans::Bans::new(namespace.clone()),
+            generations: crate::coherence::generations::Generations::default(),
+            retiring: crate::runtime::Turns::default(),
             namespace,
             format,
             rules,

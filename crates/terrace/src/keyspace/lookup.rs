@@ -99,7 +99,7 @@ where
     fn hit_untimed<Q: CacheKey + ?Sized>(&self, key: &Q) -> Option<Arc<V>> {
         let l1 = self.view.l1_trusted()?;
         key.with_name(|name| {
-            l1.get_with(self.view.name(name), |resident| {
+            l1.get_with(self.view.name(name), &self.view.space.bans, |resident| {
                 self.view.space.counters.hit(Tier::L1);
                 typed_clone(&resident.value)
             })

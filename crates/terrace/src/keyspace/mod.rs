@@ -169,7 +169,7 @@ where
     {
         let l1 = self.view.l1_trusted()?;
         let copied = |resident: &Resident| typed_clone(&resident.value);
-        key.with_name(|name| l1.peek_with(self.view.name(name), copied))
+        key.with_name(|name| l1.peek_with(self.view.name(name), &self.view.space.bans, copied))
     }
 
     /// Whether a tier has a value of the key that [`Keyspace::get`] would return. The origin is not asked, and statistics do not
@@ -379,7 +379,8 @@ where
     {
         let l1 = self.view.l1_trusted()?;
         let deadline = |resident: &Resident| resident.fresh_until;
-        let fresh_until = key.with_name(|name| l1.peek_with(self.view.name(name), deadline))?;
+        let fresh_until =
+            key.with_name(|name| l1.peek_with(self.view.name(name), &self.view.space.bans, deadline))?;
         Some(remaining(fresh_until, &self.view.shared.clock))
     }
 }

@@ -1,6 +1,7 @@
 //! Entries with tags: alive until one of their tags is bumped.
 
-use crate::fixture::{Counted, Node, Texts, loader};
+use crate::fixture::{Counted, Node, Texts, ended, hold, loader, spawn};
+use std::convert::Infallible;
 use terrace::{EntryOptions, ErrorKind, Tag, Tier};
 use terrace_testkit::fake::Operation;
 
@@ -97,7 +98,7 @@ async fn a_load_overtaken_by_a_bump_gives_its_lease_back() {
         let texts = other.texts.clone();
         move || async move {
             texts.invalidate().tag("t").unwrap().send().await.unwrap();
-            Ok::<_, std::convert::Infallible>("overtaken".to_owned())
+            Ok::<_, Infallible>("overtaken".to_owned())
         }
     };
     let first = node.texts.get_or_load_with("k", tagged(&["t"]), overtaken).await.unwrap();
@@ -162,4 +163,109 @@ async fn a_bump_costs_the_same_whatever_the_number_of_entries() {
     texts.invalidate().tag("t").unwrap().send().await.unwrap();
     assert_eq!(node.remote.calls_total(), 1);
     assert!(texts.get_many(&keys).await.unwrap().iter().all(Option::is_none));
+}
+
+#[tokio::test]
+async fn a_hit_with_tags_is_one_call_once_their_generations_are_known() {
+    let writer = Node::first_hearing().await;
+    let reader = writer.another_hearing().await;
+    let all = ["t", "u", "v"];
+    for key in ["a", "b", "c"] {
+        writer.texts.put_with(key, "old".to_owned(), tagged(&all)).await.unwrap();
+    }
+    assert_eq!(writer.calls(Operation::Generations), 1, "the second and the third know them");
+    assert_eq!(reader.source("a").await, Some((Tier::L2, "old".to_owned())));
+    reader.remote.reset_calls();
+    assert_eq!(reader.source("b").await, Some((Tier::L2, "old".to_owned())));
+    assert!(reader.texts.get_many(&["c".to_owned()]).await.unwrap()[0].is_some());
+    assert_eq!((reader.calls(Operation::Get), reader.calls(Operation::GetMany)), (1, 1));
+    assert_eq!(reader.calls(Operation::Generations), 0);
+
+    bump(&writer, "u").await;
+    terrace_testkit::wait::until("the bump is heard", || reader.texts.peek("a").is_none()).await;
+    reader.remote.reset_calls();
+    for key in ["a", "b", "c"] {
+        assert_eq!(reader.get(key).await, None);
+    }
+    assert_eq!(reader.calls(Operation::Generations), 0, "what was heard is known");
+    reader.texts.get_or_load_with("a", tagged(&all), loader("new")).await.unwrap();
+    assert_eq!(reader.calls(Operation::Generations), 1, "a fill has to be sure");
+    assert_eq!(writer.source("a").await, Some((Tier::L2, "new".to_owned())));
+}
+
+#[tokio::test]
+async fn a_load_that_a_bump_overtook_is_kept_nowhere_whether_or_not_the_bump_was_heard() {
+    for is_heard in [true, false] {
+        let writer = Node::first_hearing().await;
+        let reader = writer.another_hearing().await;
+        reader.texts.put_with("before", "v".to_owned(), tagged(&["t"])).await.unwrap();
+        assert!(reader.texts.peek("before").is_some());
+        let (mut held, load) = hold::<Infallible>();
+        let texts = reader.texts.clone();
+        let loading = spawn(async move { texts.get_or_load_with("k", tagged(&["t"]), load).await });
+        held.started().await;
+        if !is_heard {
+            reader.remote.set_loss(terrace_testkit::fake::Loss::Everything);
+        }
+        bump(&writer, "t").await;
+        if is_heard {
+            let heard = || reader.texts.peek("before").is_none();
+            terrace_testkit::wait::until("the bump is heard", heard).await;
+        }
+        held.bring("old");
+        assert_eq!(*ended(loading).await.unwrap(), "old", "its own call began before");
+        for node in [&writer, &reader] {
+            assert_eq!(node.get("k").await, None, "heard: {is_heard}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_bump_disturbs_no_load_of_another_tag() {
+    let writer = Node::first_hearing().await;
+    let reader = writer.another_hearing().await;
+    reader.texts.put_with("bumped", "v".to_owned(), tagged(&["t"])).await.unwrap();
+    let (mut held, load) = hold::<Infallible>();
+    let (texts, joining) = (reader.texts.clone(), reader.texts.clone());
+    let loading = spawn(async move { texts.get_or_load_with("k", tagged(&["u"]), load).await });
+    held.started().await;
+    bump(&writer, "t").await;
+    terrace_testkit::wait::until("the bump is heard", || reader.texts.peek("bumped").is_none()).await;
+    let joined = spawn(async move { joining.get_or_load("k", loader("another load")).await });
+    crate::fixture::let_others_run().await;
+    held.bring("v");
+    assert_eq!((&**ended(loading).await.unwrap(), &**ended(joined).await.unwrap()), ("v", "v"));
+    assert!(reader.texts.peek("k").is_some(), "it is kept");
+    assert_eq!(writer.get("k").await.as_deref(), Some("v"));
+}
+
+#[tokio::test]
+async fn who_joined_a_load_after_a_bump_of_its_tag_does_not_get_what_it_brings() {
+    let node = Node::first_hearing().await;
+    let (mut held, load) = hold::<Infallible>();
+    let (texts, joining) = (node.texts.clone(), node.texts.clone());
+    let loading = spawn(async move { texts.get_or_load_with("k", tagged(&["t"]), load).await });
+    held.started().await;
+    bump(&node, "t").await;
+    let joined = spawn(async move { joining.get_or_load_with("k", tagged(&["t"]), loader("new")).await });
+    crate::fixture::let_others_run().await;
+    held.bring("old");
+    assert_eq!((&**ended(loading).await.unwrap(), &**ended(joined).await.unwrap()), ("old", "new"));
+    assert_eq!(node.get("k").await.as_deref(), Some("new"));
+}
+
+#[tokio::test]
+async fn a_bump_over_many_copies_kills_them_before_they_are_removed() {
+    let cache = terrace::Cache::builder().l1(terrace::L1::entries(100_000)).build().unwrap();
+    let texts: Texts = cache.keyspace("many").tags(|_, _| vec![Tag::new("t").unwrap()]).build().unwrap();
+    let keys: Vec<String> = (0..20_000).map(|n| n.to_string()).collect();
+    texts.put_many(keys.iter().map(|key| (key.clone(), key.clone()))).await.unwrap();
+    let bumped = texts.invalidate().tag("t").unwrap().send().await.unwrap();
+    assert_eq!(bumped.count, 0, "nobody has looked for them");
+    assert_eq!(cache.stats().total.entries, 20_000);
+    assert!(keys.iter().all(|key| texts.peek(key).is_none()));
+    texts.put(&keys[0], "new".to_owned()).await.unwrap();
+    assert!(texts.peek(&keys[0]).is_some());
+    terrace_testkit::wait::until("they are removed", || cache.stats().total.entries == 1).await;
+    assert!(texts.peek(&keys[0]).is_some());
 }

@@ -1,0 +1,324 @@
+//! Which copies are dead by a change that names many entries at once?
+//!
+//! A tag, a pattern, a clearing, a partition of which a message may be missing: such a change does not look for what it
+//! names. It is written down as a *ban*, with a number, and each copy in L1 knows how many bans there were when its read
+//! began ([`Ticket::born`](super::tickets::Ticket)). A copy that is older than a ban that names it is dead. So a change costs
+//! the same however many entries there are, and a read pays for it only while bans are active. The idea is Varnish's.
+//!
+//! 1. A ban is numbered and written down in one step. A read that begins later is younger than it.
+//! 2. Whoever looks a copy up reads the bans *before* the lookup and holds them until the copy was judged: a ban that was
+//!    retired before that has been applied to all copies.
+//! 3. Bans are retired in the background: tickets are voided, so that no read that is older than they are keeps anything
+//!    any more; what they name is removed; they are forgotten.
+//! 4. Of too many bans one is made that names more.
+
+use crate::entry::Resident;
+use crate::l1::L1Key;
+use crate::runtime::sleep;
+use crate::space::View;
+use parking_lot::{RwLock, RwLockReadGuard};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use terrace_core::remote::SweepRule;
+use terrace_core::{CacheKey, Glob, KeyName, Namespace, Partition, Tag};
+
+/// Active bans of tags that are told apart.
+const TAGS_MAX: usize = 4096;
+/// Active bans of patterns that are told apart.
+const PATTERNS_MAX: usize = 64;
+/// How long bans wait to be retired together.
+const RETIRING_PAUSE: Duration = Duration::from_secs(1);
+/// Copies in L1 that are looked through at once, for the sake of counting what is dead.
+const COUNTED_MAX: usize = 16_384;
+
+/// A change that names many entries.
+#[derive(Clone, Debug)]
+pub(crate) enum Ban<'a> {
+    /// What the rule names.
+    Sweep(&'a SweepRule),
+    /// What has one of these tags.
+    Tags(&'a [Tag]),
+    /// What has a tag of this partition, of so many.
+    Floor(Partition, u16),
+    /// What is of one of these partitions, of so many, or has a tag of one.
+    Suspects(&'a HashSet<Partition>, u16),
+}
+
+/// The bans of one namespace.
+#[derive(Debug)]
+pub(crate) struct Bans {
+    namespace: Namespace,
+    /// The number of the newest active one; zero if there is none.
+    active: AtomicU64,
+    /// The number of the newest one ever.
+    last: AtomicU64,
+    list: RwLock<List>,
+}
+
+/// The bans that were active when they were taken.
+pub(crate) struct Active<'a> {
+    namespace: &'a Namespace,
+    list: RwLockReadGuard<'a, List>,
+}
+
+/// The active bans, each with its number. Zero is none.
+#[derive(Debug, Default)]
+struct List {
+    all: u64,
+    tagged: u64,
+    patterns: Vec<(Glob, u64)>,
+    tags: HashMap<Tag, u64>,
+    floors: HashMap<Partition, u64>,
+    suspects: HashMap<Partition, u64>,
+    /// How many partitions the namespace has, if any is named.
+    partitions: u16,
+}
+
+impl Bans {
+    pub(crate) fn new(namespace: Namespace) -> Self {
+        Self { namespace, active: AtomicU64::new(0), last: AtomicU64::new(0), list: RwLock::default() }
+    }
+
+    /// Whether none is active. To be asked before a copy is looked up.
+    #[inline]
+    pub(crate) fn are_none(&self) -> bool {
+        self.active.load(Ordering::Acquire) == 0
+    }
+
+    /// The active ones, as long as they are held. To be taken before a copy is looked up.
+    pub(crate) fn active(&self) -> Active<'_> {
+        Active { namespace: &self.namespace, list: self.list.read() }
+    }
+
+    /// Whether a value with this key and these tags is named by one that came after its birth, and is active.
+    pub(crate) fn name(&self, born: u64, text: &str, tags: &[Tag]) -> bool {
+        self.is_any_since(born) && self.active().name(born, text, tags)
+    }
+
+    /// Writes a ban down under the number that `next` gives out.
+    pub(crate) fn add(&self, ban: &Ban<'_>, next: impl FnOnce() -> u64) {
+        let mut list = self.list.write();
+        let number = next();
+        list.add(ban, number);
+        self.last.store(number, Ordering::SeqCst);
+        self.active.store(number, Ordering::SeqCst);
+    }
+
+    /// Whether there was one since `born`, active or not.
+    pub(crate) fn is_any_since(&self, born: u64) -> bool {
+        self.last() > born
+    }
+
+    fn last(&self) -> u64 {
+        self.last.load(Ordering::SeqCst)
+    }
+
+    /// Forgets the bans up to this number. What they name was removed.
+    fn retire(&self, until: u64) {
+        let mut list = self.list.write();
+        list.retire(until);
+        if self.last() <= until {
+            self.active.store(0, Ordering::SeqCst);
+        }
+    }
+}
+
+impl List {
+    fn add(&mut self, ban: &Ban<'_>, number: u64) {
+        match ban {
+            Ban::Sweep(SweepRule::All) => self.all = number,
+            Ban::Sweep(SweepRule::Matching(glob)) => {
+                self.patterns.retain(|(banned, _)| banned != glob);
+                self.patterns.push((glob.clone(), number));
+            }
+            Ban::Tags(tags) => self.tags.extend(tags.iter().map(|tag| (tag.clone(), number))),
+            Ban::Floor(partition, count) => {
+                self.partitions = *count;
+                self.floors.insert(*partition, number);
+            }
+            Ban::Suspects(suspects, count) => {
+                self.partitions = *count;
+                self.suspects.extend(suspects.iter().map(|partition| (*partition, number)));
+            }
+        }
+        if self.patterns.len() > PATTERNS_MAX {
+            self.patterns.clear();
+            self.all = number;
+        }
+        if self.tags.len() > TAGS_MAX {
+            self.tags.clear();
+            self.tagged = number;
+        }
+    }
+
+    fn retire(&mut self, until: u64) {
+        for number in [&mut self.all, &mut self.tagged] {
+            *number = if *number > until { *number } else { 0 };
+        }
+        self.patterns.retain(|(_, number)| *number > until);
+        self.tags.retain(|_, number| *number > until);
+        self.floors.retain(|_, number| *number > until);
+        self.suspects.retain(|_, number| *number > until);
+    }
+
+    fn name_key(&self, namespace: &Namespace, born: u64, text: &str) -> bool {
+        self.all > born
+            || self.patterns.iter().any(|(glob, number)| *number > born && glob.matches(text))
+            || self.is_of(&self.suspects, namespace, born, text)
+    }
+
+    fn name_tag(&self, namespace: &Namespace, born: u64, tag: &Tag) -> bool {
+        self.tagged > born
+            || self.tags.get(tag).is_some_and(|number| *number > born)
+            || self.is_of(&self.floors, namespace, born, tag.as_str())
+            || self.is_of(&self.suspects, namespace, born, tag.as_str())
+    }
+
+    fn is_of(&self, named: &HashMap<Partition, u64>, namespace: &Namespace, born: u64, text: &str) -> bool {
+        let of = || Partition::of(namespace, text, self.partitions);
+        !named.is_empty() && named.get(&of()).is_some_and(|number| *number > born)
+    }
+}
+
+impl Active<'_> {
+    /// [`Active::name`] of a copy in L1.
+    pub(crate) fn name_copy(&self, name: KeyName<'_>, copy: &Resident) -> bool {
+        match name {
+            KeyName::Number(number) => number.with_text(|text| self.name(copy.born, text, copy.tags())),
+            KeyName::Text(text) => self.name(copy.born, text, copy.tags()),
+        }
+    }
+
+    fn name(&self, born: u64, text: &str, tags: &[Tag]) -> bool {
+        let Self { namespace, list } = self;
+        list.name_key(namespace, born, text) || tags.iter().any(|tag| list.name_tag(namespace, born, tag))
+    }
+}
+
+impl View {
+    /// Kills every copy that the ban names, and what reads bring that began before.
+    pub(crate) fn ban(&self, ban: &Ban<'_>) {
+        self.space.bans.add(ban, || self.shared.tickets.number_ban());
+        self.retire_soon();
+    }
+
+    /// Removes the copies that are dead, if there are few to be looked through or `always`. Returns how many it were.
+    pub(crate) fn remove_dead(&self, always: bool) -> u64 {
+        if !self.shared.runtime.is_available() {
+            return self.retire();
+        }
+        let is_wanted = self.l1().is_some_and(|l1| always || l1.len() <= COUNTED_MAX);
+        if is_wanted { self.remove_banned() } else { 0 }
+    }
+
+    fn remove_banned(&self) -> u64 {
+        let Some(l1) = self.l1() else { return 0 };
+        let bans = &self.space.bans;
+        l1.remove_where(self.space.id, |name: &L1Key, copy: &Resident| {
+            name.with_text(|text| bans.name(copy.born, text, copy.tags()))
+        })
+    }
+
+    /// Sees to it that bans are retired.
+    fn retire_soon(&self) {
+        if self.space.retiring.are_taken() || !self.shared.runtime.is_available() {
+            return;
+        }
+        if let Some(turn) = self.space.retiring.take() {
+            let view = self.clone();
+            self.shared.runtime.spawn_until_closed(async move {
+                while !view.space.bans.are_none() {
+                    sleep(RETIRING_PAUSE).await;
+                    view.retire();
+                }
+                drop(turn);
+                if !view.space.bans.are_none() {
+                    view.retire_soon();
+                }
+            });
+        }
+    }
+
+    fn retire(&self) -> u64 {
+        let until = self.space.bans.last();
+        self.shared.tickets.void_all();
+        let removed = self.remove_banned();
+        self.space.bans.retire(until);
+        removed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bans() -> Bans {
+        Bans::new(Namespace::new("n").expect("valid"))
+    }
+
+    fn tags(texts: &[&str]) -> Vec<Tag> {
+        texts.iter().map(|text| Tag::new(text).expect("valid")).collect()
+    }
+
+    fn matching(pattern: &str) -> SweepRule {
+        SweepRule::Matching(Glob::new(pattern).expect("valid"))
+    }
+
+    #[test]
+    fn what_is_older_and_named_is_dead_and_nothing_else() {
+        let bans = bans();
+        let of = |text: &str| Partition::of(&bans.namespace, text, 256);
+        let (rule, tagged) = (matching("user:*"), tags(&["t"]));
+        bans.add(&Ban::Sweep(&rule), || 1);
+        bans.add(&Ban::Tags(&tagged), || 2);
+        bans.add(&Ban::Floor(of("low"), 256), || 3);
+        bans.add(&Ban::Suspects(&HashSet::from([of("odd")]), 256), || 4);
+        let other = "other".to_owned();
+        assert_eq!(
+            [of("odd"), of("low")].map(|partition| [of("other"), of("t")].contains(&partition)),
+            [false; 2]
+        );
+        for (number, text, tagged) in [
+            (1, "user:1", &[][..]),
+            (2, &other, &["t"]),
+            (3, &other, &["low"]),
+            (4, "odd", &[]),
+            (4, &other, &["odd"]),
+        ] {
+            assert!(bans.name(number - 1, text, &tags(tagged)), "{text} {tagged:?}");
+            assert!(!bans.name(number, text, &tags(tagged)), "{text} {tagged:?} is younger");
+        }
+        assert!(!bans.name(0, &other, &tags(&[&other])));
+        bans.add(&Ban::Sweep(&SweepRule::All), || 5);
+        assert!(bans.name(4, &other, &[]));
+    }
+
+    #[test]
+    fn what_is_retired_names_nothing_and_what_came_since_does() {
+        let bans = bans();
+        let (first, second) = (tags(&["first"]), tags(&["second"]));
+        bans.add(&Ban::Tags(&first), || 1);
+        bans.add(&Ban::Tags(&second), || 2);
+        bans.add(&Ban::Tags(&first), || 3);
+        bans.retire(2);
+        assert!(!bans.are_none());
+        assert!(bans.name(0, "k", &first) && !bans.name(0, "k", &second));
+        bans.retire(3);
+        assert!(bans.are_none() && !bans.name(0, "k", &first));
+        assert!(bans.is_any_since(2) && !bans.is_any_since(3), "that there was one is not forgotten");
+    }
+
+    #[test]
+    fn of_too_many_one_is_made_that_names_more() {
+        let bans = bans();
+        let many: Vec<Tag> = (0..=TAGS_MAX).map(|n| Tag::new(&n.to_string()).expect("valid")).collect();
+        bans.add(&Ban::Tags(&many), || 1);
+        assert!(bans.name(0, "k", &tags(&["another"])), "every tag");
+        assert!(!bans.name(0, "k", &[]), "and nothing without tags");
+        for n in 0..=PATTERNS_MAX {
+            bans.add(&Ban::Sweep(&matching(&format!("{n}*"))), || 2);
+        }
+        assert!(bans.name(1, "k", &[]), "every key");
+    }
+}
