@@ -9,7 +9,7 @@
 //! 2. A [`Remote::fill`] stores only while its lease is held and nothing in the namespace was swept since it was
 //!    granted. [`Remote::set`] and [`Remote::invalidate`] void the lease. So the result of a load that began before
 //!    an invalidation is never stored after it.
-//! 3. Losing any metadata (lease, version counter, tag generation) makes misses, never hits on old values.
+//! 3. Losing any metadata (lease, version counter, rule of a sweep, tag generation) makes misses, never hits on old values.
 //! 4. Every call ends within the adapter's own deadline.
 //!
 //! The trait is used as `Arc<dyn Remote>`; each call boxes its future, which a network round trip dwarfs.
@@ -21,6 +21,7 @@ use crate::glob::Glob;
 use crate::key::{Key, Namespace, Tag};
 use crate::version::Version;
 use bytes::Bytes;
+use futures_core::Stream;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -177,7 +178,7 @@ pub struct Invalidated {
     pub existed: bool,
 }
 
-/// Which entries of a namespace a sweep removes.
+/// Which entries of a namespace a sweep kills.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SweepRule {
     /// All of them.
@@ -185,6 +186,36 @@ pub enum SweepRule {
     /// Those whose key matches.
     Matching(Glob),
 }
+
+impl SweepRule {
+    /// Whether it names this key.
+    pub fn names(&self, key: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Matching(glob) => glob.matches(key),
+        }
+    }
+
+    /// The pattern as it stands in messages: empty for all.
+    pub fn pattern(&self) -> &str {
+        match self {
+            Self::All => "",
+            Self::Matching(glob) => glob.as_str(),
+        }
+    }
+}
+
+/// A sweep that L2 has written down.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sweep {
+    /// What it kills.
+    pub rule: SweepRule,
+    /// Which of the sweeps by this rule it is: a random number.
+    pub id: u64,
+}
+
+/// Keys, some at a time, until there are no more or it fails.
+pub type Names<'a> = Pin<Box<dyn Stream<Item = Result<Vec<Key>, RemoteError>> + Send + 'a>>;
 
 /// How often a tag was bumped, as a number that only ever changes when it was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -306,12 +337,46 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
         keys: &'a [Key],
     ) -> RemoteResult<'a, Vec<Invalidated>>;
 
-    /// Voids every lease of the namespace, publishes, then removes the entries that the rule names, and does the first two
-    /// again: who heard of it the first time may have read an entry that was still there. Returns how many were removed.
+    /// Kills every entry of the namespace that the rule names: voids every lease, writes the rule down and publishes. When it
+    /// has returned, no call that begins later returns a value that was stored before. What is dead still takes room: it
+    /// is found by [`Remote::names`] and removed by [`Remote::reap`]. A sweep of all takes the place of those before it.
+    ///
+    /// # Errors
+    /// [`RemoteError::Refused`] while too many sweeps are active.
     ///
     /// # Cost
-    /// One pass over the keys of the whole server, in steps.
-    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, u64>;
+    /// One round trip per shard, and one short script per partition, whatever the number of entries.
+    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, Sweep>;
+
+    /// The sweeps that are active: what they killed may still take room.
+    ///
+    /// # Cost
+    /// One round trip per shard.
+    fn sweeps<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, Vec<Sweep>>;
+
+    /// The keys that the rule names, some at a time, of entries alive and dead. A key that was there all the time, from the
+    /// first poll to the end, is told of at least once, or the stream ends with an error.
+    ///
+    /// # Cost
+    /// One pass over the names of all keys of the whole server. Each item is one round trip.
+    fn names<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> Names<'a>;
+
+    /// Removes those of the entries that the sweep has killed. Returns how many it were.
+    ///
+    /// # Cost
+    /// One round trip per shard.
+    fn reap<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        sweep: &'a Sweep,
+        keys: &'a [Key],
+    ) -> RemoteResult<'a, u64>;
+
+    /// Ends a sweep: all that it killed was removed. One that another has taken the place of is left alone.
+    ///
+    /// # Cost
+    /// One round trip per shard.
+    fn retire<'a>(&'a self, namespace: &'a Namespace, sweep: &'a Sweep) -> RemoteResult<'a, ()>;
 
     /// Bumps tags: every entry that was stored with one of them is dead from now on.
     ///

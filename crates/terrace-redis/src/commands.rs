@@ -9,7 +9,7 @@ use redis::{Cmd, Pipeline};
 use std::time::Duration;
 use terrace_core::envelope::Sealed;
 use terrace_core::key::Partition;
-use terrace_core::remote::{Lease, LeaseToken, SweepRule};
+use terrace_core::remote::{Lease, LeaseToken, Sweep, SweepRule};
 use terrace_core::{Key, Namespace, Tag, Ttl, Version};
 
 /// Most bumped tags of one partition that are told apart.
@@ -18,6 +18,9 @@ const TAGS_PER_PARTITION_MAX: u32 = 4096;
 const BEAT_KEPT_MILLIS: u32 = 60_000;
 /// How many names the server looks at in one step of a sweep.
 const SCAN_COUNT: u32 = 500;
+
+/// Most sweeps by pattern whose victims are still there.
+const RULES_MAX: u32 = 64;
 
 /// How long the server keeps a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +42,15 @@ fn keep(ttl: Ttl) -> Keep {
     }
 }
 
+/// Asks for some values.
+pub(crate) struct Reading {
+    pub(crate) pipeline: Pipeline,
+    /// How many replies come first: the rules of so many partitions.
+    pub(crate) partitions: usize,
+    /// For each value, which of them are about it.
+    pub(crate) places: Vec<usize>,
+}
+
 /// The names of one deployment, and of this node in it.
 #[derive(Clone, Debug)]
 pub(crate) struct Commands {
@@ -48,13 +60,23 @@ pub(crate) struct Commands {
 }
 
 impl Commands {
-    pub(crate) fn get(&self, namespace: &Namespace, keys: &[Key]) -> Pipeline {
-        let mut pipeline = Pipeline::with_capacity(keys.len() * 2);
+    /// What kills the values, then the values. Each partition's part comes once.
+    pub(crate) fn get(&self, namespace: &Namespace, keys: &[Key]) -> Reading {
+        let mut pipeline = Pipeline::with_capacity(keys.len() * 3);
+        let of = |key: &Key| self.names.partition_of(namespace, key.as_str());
+        let mut partitions: Vec<Partition> = keys.iter().map(of).collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        for partition in &partitions {
+            let counter = self.names.counter(namespace, *partition);
+            pipeline.cmd("HMGET").arg(counter).arg("born").arg("rules");
+        }
         for key in keys {
             let name = self.names.value(namespace, key);
             pipeline.cmd("PTTL").arg(&name).cmd("GET").arg(&name);
         }
-        pipeline
+        let places = keys.iter().map(|key| partitions.binary_search(&of(key)).unwrap_or_default()).collect();
+        Reading { pipeline, partitions: partitions.len(), places }
     }
 
     /// The call of a script that changes the partition of `name`, with what all of those need.
@@ -140,39 +162,50 @@ impl Commands {
         command
     }
 
-    /// The barriers of a sweep, one for each partition.
-    pub(crate) fn barriers(&self, namespace: &Namespace, rule: &SweepRule) -> Vec<Cmd> {
-        let pattern = match rule {
-            SweepRule::All => "",
-            SweepRule::Matching(glob) => glob.as_str(),
+    /// A sweep, partition by partition.
+    pub(crate) fn sweep(&self, namespace: &Namespace, sweep: &Sweep) -> Vec<Cmd> {
+        let begin = |partition| {
+            let mut command = self.change(Script::Sweep, namespace, partition, &[]);
+            command.arg(sweep.rule.pattern()).arg(sweep_id(sweep)).arg(RULES_MAX);
+            command
         };
-        self.names
-            .partitions()
-            .map(|partition| {
-                let mut command = self.change(Script::Sweep, namespace, partition, &[]);
-                command.arg(pattern);
-                command
-            })
-            .collect()
+        self.names.partitions().map(begin).collect()
     }
 
-    /// Removes what a step has found, and looks for more.
-    pub(crate) fn sweep_step(
-        &self,
-        namespace: &Namespace,
-        rule: &SweepRule,
-        found: &[Vec<u8>],
-        cursor: Option<u64>,
-    ) -> Pipeline {
-        let mut pipeline = Pipeline::with_capacity(found.len() + 1);
-        for name in found {
-            pipeline.cmd("UNLINK").arg(name.as_slice());
-        }
-        if let Some(cursor) = cursor {
-            let pattern = self.names.scan_pattern(namespace, rule);
-            pipeline.cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
+    /// Asks for the rules of all partitions.
+    pub(crate) fn rules(&self, namespace: &Namespace) -> Pipeline {
+        let mut pipeline = Pipeline::new();
+        for partition in self.names.partitions() {
+            pipeline.cmd("HGET").arg(self.names.counter(namespace, partition)).arg("rules");
         }
         pipeline
+    }
+
+    /// Looks at more names.
+    pub(crate) fn scan(&self, namespace: &Namespace, rule: &SweepRule, cursor: u64) -> Cmd {
+        let mut command = redis::cmd("SCAN");
+        let pattern = self.names.scan_pattern(namespace, rule);
+        command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
+        command
+    }
+
+    pub(crate) fn reap(&self, namespace: &Namespace, sweep: &Sweep, keys: &[Key]) -> Vec<Cmd> {
+        let reap = |key: &Key| {
+            let counter = self.names.counter(namespace, self.names.partition_of(namespace, key.as_str()));
+            let mut command = Script::Reap.call(&[&*counter, &*self.names.value(namespace, key)]);
+            command.arg(sweep_id(sweep));
+            command
+        };
+        keys.iter().filter(|key| sweep.rule.names(key.as_str())).map(reap).collect()
+    }
+
+    pub(crate) fn retire(&self, namespace: &Namespace, sweep: &Sweep) -> Vec<Cmd> {
+        let retire = |partition| {
+            let mut command = Script::Retire.call(&[&self.names.counter(namespace, partition)]);
+            command.arg(sweep_id(sweep));
+            command
+        };
+        self.names.partitions().map(retire).collect()
     }
 
     pub(crate) fn bump_tags(&self, namespace: &Namespace, tags: &[Tag]) -> Vec<Cmd> {
@@ -246,6 +279,10 @@ impl Commands {
 
 fn hex(token: LeaseToken) -> String {
     format!("{:032x}", token.0)
+}
+
+fn sweep_id(sweep: &Sweep) -> String {
+    format!("{:016x}", sweep.id)
 }
 
 /// The bytes before the version and those after it: the script puts the version in between.

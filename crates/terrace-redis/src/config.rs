@@ -429,7 +429,7 @@ fn check_range<T: PartialOrd + fmt::Display>(
 }
 
 /// A number that no other node will have.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     getrandom::u64().expect("the operating system gives random bytes")
 }
 

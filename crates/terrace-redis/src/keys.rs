@@ -159,12 +159,10 @@ impl Names {
         (number < self.partitions).then_some((namespace, Partition(number), rest))
     }
 
-    /// Whether the rule names the value with this name.
-    pub(crate) fn is_swept(&self, namespace: &Namespace, rule: &SweepRule, name: &[u8]) -> bool {
-        self.logical(namespace, name).is_some_and(|key| match rule {
-            SweepRule::All => true,
-            SweepRule::Matching(glob) => glob.matches(key),
-        })
+    /// The key of the value with this name, if it is one of this namespace that the rule names.
+    pub(crate) fn named_by(&self, namespace: &Namespace, rule: &SweepRule, name: &[u8]) -> Option<Key> {
+        let key = self.logical(namespace, name).filter(|key| rule.names(key))?;
+        Key::new(key).ok()
     }
 }
 
@@ -232,7 +230,7 @@ mod tests {
     fn only_values_of_the_namespace_are_swept() {
         let names = Names::new("p*:", 256, 0);
         let users = namespace("users");
-        let is_swept = |name: &str| names.is_swept(&users, &SweepRule::All, name.as_bytes());
+        let is_swept = |name: &str| names.named_by(&users, &SweepRule::All, name.as_bytes()).is_some();
         assert!(is_swept("p*:1:{users.0}:d:a"));
         for name in [
             "p*:1:{usersabc.0}:d:a",
@@ -254,8 +252,9 @@ mod tests {
         let names = Names::new("t:", 256, 0);
         let users = namespace("users");
         let rule = SweepRule::Matching(Glob::new("x").expect("valid"));
-        assert!(names.is_swept(&users, &rule, b"t:1:{users.0}:d:x"));
-        assert!(!names.is_swept(&users, &rule, b"t:1:{users.0}:d:y}:d:x"));
+        let key = names.named_by(&users, &rule, b"t:1:{users.0}:d:x");
+        assert_eq!(key.as_ref().map(Key::as_str), Some("x"));
+        assert_eq!(names.named_by(&users, &rule, b"t:1:{users.0}:d:y}:d:x"), None);
     }
 
     #[test]

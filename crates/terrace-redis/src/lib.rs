@@ -27,7 +27,7 @@
 //! # What an ACL user needs
 //! `~<prefix>*` and `&<prefix>*` (`terrace:` by default), and
 //! `+@read +@write +@scripting +@connection +publish +subscribe +time`, or by name:
-//! `+get +pttl +set +unlink +hget +hmget +hset +hsetnx +hdel +hexists +hlen +xadd +xrange +scan +evalsha +script|load`
+//! `+get +getrange +pttl +set +unlink +hget +hmget +hset +hsetnx +hdel +hexists +hlen +xadd +xrange +scan +evalsha +script|load`
 //! `+publish +subscribe +time +ping`.
 
 #![forbid(unsafe_code)]
@@ -41,6 +41,7 @@ mod keys;
 mod link;
 mod remote;
 mod replies;
+mod rules;
 mod scripts;
 mod supervisor;
 mod tls;

@@ -6,15 +6,16 @@
 //!    the value before, so the time of the value's own envelope, from when the request was sent, is a bound as well.
 
 use crate::call;
-use crate::commands::Commands;
+use crate::commands::{Commands, Reading};
 use crate::config::{ConfigError, RedisBuilder, Settings};
 use crate::error;
-use crate::keys::Names;
 use crate::link::{Again, Link, one};
 use crate::replies;
+use crate::rules::{self, Rules};
 use crate::supervisor::Supervisor;
 use crate::tls;
 use futures_util::future::try_join_all;
+use futures_util::stream;
 use redis::{Cmd, Pipeline, Value};
 use std::fmt;
 use std::future::Future;
@@ -23,8 +24,8 @@ use std::time::Duration;
 use terrace_core::bus::Bus;
 use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
-    BoxFuture, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, RemoteHealth,
-    RemoteResult, Stored, SweepRule,
+    BoxFuture, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Names, RemoteHealth,
+    RemoteResult, Stored, Sweep, SweepRule,
 };
 use terrace_core::{Clock, Key, Namespace, Remote, RemoteError, Tag, Ttl, Version};
 use tokio::sync::watch;
@@ -82,7 +83,7 @@ impl Redis {
     pub(crate) fn new(settings: Settings) -> Result<Self, ConfigError> {
         let client = tls::client(&settings)?;
         let commands = Commands {
-            names: Names::new(&settings.key_prefix, settings.partitions, settings.database),
+            names: crate::keys::Names::new(&settings.key_prefix, settings.partitions, settings.database),
             origin: format!("{:016x}", settings.node_id),
         };
         let supervisor = Supervisor::new(settings, client);
@@ -159,28 +160,27 @@ impl Redis {
         self.change_many(self.settings().write_timeout, commands, again).await
     }
 
-    /// Removes the values that the rule names, step by step, each within the deadline of a write.
+    /// Looks at the names of all keys, step by step, each within the deadline of a read.
     ///
     /// All steps take the same connection: on another one it might be another server, to which a cursor means
     /// nothing, and keys would be passed over.
-    async fn remove_named(&self, namespace: &Namespace, rule: &SweepRule) -> Result<u64, RemoteError> {
-        let limit = self.settings().write_timeout;
-        let (link, mut limit_of_step) = call::connection(&self.0.supervisor, limit).await?;
-        let (mut cursor, mut found, mut removed) = (Some(0), Vec::new(), 0);
-        while cursor.is_some() || !found.is_empty() {
-            let step = self.commands().sweep_step(namespace, rule, &found, cursor);
-            let mut replies = call::on(&link, limit_of_step, link.ask(&step)).await?;
-            limit_of_step = limit;
-            let scanned = cursor.and_then(|_| replies.pop()).map(replies::scanned).transpose()?;
-            for reply in &replies {
-                removed += replies::count(reply)?;
-            }
-            let (next, names) = scanned.unwrap_or_default();
-            cursor = Some(next).filter(|next| *next != 0);
-            found = names;
-            found.retain(|name| self.commands().names.is_swept(namespace, rule, name));
-        }
-        Ok(removed)
+    fn scan<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> Names<'a> {
+        let begin = Scan { link: None, cursor: Some(0) };
+        Box::pin(stream::try_unfold(begin, move |scan| async move {
+            let limit = self.settings().read_timeout;
+            let Some(cursor) = scan.cursor else { return Ok(None) };
+            let (link, limit) = match scan.link {
+                Some(link) => (link, limit),
+                None => call::connection(&self.0.supervisor, limit).await?,
+            };
+            let step = one(self.commands().scan(namespace, rule, cursor));
+            let reply = call::on(&link, limit, link.ask(&step)).await?.pop();
+            let (next, names) =
+                replies::scanned(reply.ok_or_else(|| error::unexpected("a reply", &"none"))?)?;
+            let key = |name: &Vec<u8>| self.commands().names.named_by(namespace, rule, name);
+            let keys = names.iter().filter_map(key).collect();
+            Ok(Some((keys, Scan { link: Some(link), cursor: Some(next).filter(|next| *next != 0) })))
+        }))
     }
 
     /// Whether the number of partitions that a namespace was opened with first is this node's.
@@ -202,12 +202,25 @@ impl fmt::Debug for Redis {
     }
 }
 
+/// Where looking at names has come to.
+struct Scan {
+    link: Option<Arc<Link>>,
+    /// Where to go on; nowhere if that was all.
+    cursor: Option<u64>,
+}
+
 /// The values of some keys, in one exchange.
-async fn read_some(link: &Link, pipeline: &Pipeline) -> Result<Vec<Option<Stored>>, RemoteError> {
-    let mut replies = link.ask(pipeline).await?.into_iter();
-    let mut found = Vec::with_capacity(replies.len() / 2);
-    while let (Some(ttl), Some(value)) = (replies.next(), replies.next()) {
-        found.push(replies::stored(&ttl, value)?);
+async fn read_some(link: &Link, keys: &[Key], reading: &Reading) -> Result<Vec<Option<Stored>>, RemoteError> {
+    let mut replies = link.ask(&reading.pipeline).await?.into_iter();
+    let rules = replies.by_ref().take(reading.partitions).map(|reply| Rules::read(&reply));
+    let rules: Vec<Rules> = rules.collect::<Result<_, _>>()?;
+    let mut found = Vec::with_capacity(keys.len());
+    for (key, &place) in keys.iter().zip(&reading.places) {
+        let (Some(ttl), Some(value), Some(rules)) = (replies.next(), replies.next(), rules.get(place)) else {
+            return Err(error::unexpected("a reply for each key", &found.len()));
+        };
+        let stored = replies::stored(&ttl, value)?;
+        found.push(stored.filter(|stored| !rules.kill(key.as_str(), stored)));
     }
     Ok(found)
 }
@@ -242,8 +255,9 @@ impl Remote for Redis {
 
     fn get<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> RemoteResult<'a, Option<Stored>> {
         Box::pin(async move {
-            let pipeline = self.commands().get(namespace, std::slice::from_ref(key));
-            let found = self.read(|link| async move { read_some(&link, &pipeline).await }).await?;
+            let keys = std::slice::from_ref(key);
+            let reading = self.commands().get(namespace, keys);
+            let found = self.read(|link| async move { read_some(&link, keys, &reading).await }).await?;
             Ok(found.into_iter().next().flatten())
         })
     }
@@ -257,10 +271,12 @@ impl Remote for Redis {
             if keys.is_empty() {
                 return Ok(Vec::new());
             }
-            let pipelines = keys.chunks(READ_KEYS_MAX).map(|keys| self.commands().get(namespace, keys));
-            let pipelines: Vec<Pipeline> = pipelines.collect();
+            let readings =
+                keys.chunks(READ_KEYS_MAX).map(|keys| (keys, self.commands().get(namespace, keys)));
+            let readings: Vec<(&[Key], Reading)> = readings.collect();
             let steps = |link: Arc<Link>| async move {
-                let parts = try_join_all(pipelines.iter().map(|pipeline| read_some(&link, pipeline))).await?;
+                let parts = readings.iter().map(|(keys, reading)| read_some(&link, keys, reading));
+                let parts = try_join_all(parts).await?;
                 Ok(parts.into_iter().flatten().collect())
             };
             self.read(steps).await
@@ -275,8 +291,17 @@ impl Remote for Redis {
         duration: Duration,
         dead: Option<Version>,
     ) -> RemoteResult<'a, LeaseOutcome> {
-        let command = self.commands().lease(namespace, key, token, duration, dead);
-        Box::pin(async move { replies::lease(self.change(command).await?, token) })
+        Box::pin(async move {
+            let mut dead = dead;
+            loop {
+                let command = self.commands().lease(namespace, key, token, duration, dead);
+                match replies::lease(self.change(command).await?, key, token)? {
+                    Ok(outcome) => return Ok(outcome),
+                    // The version is another one each time, so this ends when nobody sweeps any more.
+                    Err(swept) => dead = Some(swept),
+                }
+            }
+        })
     }
 
     fn release<'a>(
@@ -337,13 +362,50 @@ impl Remote for Redis {
         })
     }
 
-    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, u64> {
+    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, Sweep> {
         Box::pin(async move {
-            self.write_many(self.commands().barriers(namespace, rule), Again::Undone).await?;
-            let removed = self.remove_named(namespace, rule).await?;
-            self.write_many(self.commands().barriers(namespace, rule), Again::Undone).await?;
-            Ok(removed)
+            let sweep = Sweep { rule: rule.clone(), id: crate::config::random() };
+            self.write_many(self.commands().sweep(namespace, &sweep), Again::Undone).await?;
+            Ok(sweep)
         })
+    }
+
+    fn sweeps<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, Vec<Sweep>> {
+        let rules = self.commands().rules(namespace);
+        Box::pin(async move {
+            let replies = self.read(|link| async move { link.ask(&rules).await }).await?;
+            let mut sweeps = Vec::new();
+            for reply in &replies {
+                for sweep in rules::sweeps(reply)? {
+                    if !sweeps.contains(&sweep) {
+                        sweeps.push(sweep);
+                    }
+                }
+            }
+            Ok(sweeps)
+        })
+    }
+
+    fn names<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> Names<'a> {
+        self.scan(namespace, rule)
+    }
+
+    fn reap<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        sweep: &'a Sweep,
+        keys: &'a [Key],
+    ) -> RemoteResult<'a, u64> {
+        let commands = self.commands().reap(namespace, sweep, keys);
+        Box::pin(async move {
+            let replies = self.write_many(commands, Again::Undone).await?;
+            replies.iter().map(replies::count).sum()
+        })
+    }
+
+    fn retire<'a>(&'a self, namespace: &'a Namespace, sweep: &'a Sweep) -> RemoteResult<'a, ()> {
+        let commands = self.commands().retire(namespace, sweep);
+        Box::pin(async move { self.write_many(commands, Again::Undone).await.map(drop) })
     }
 
     fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, ()> {

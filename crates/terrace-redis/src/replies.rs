@@ -3,13 +3,14 @@
 //! 1. Nothing about a reply is taken for granted: one of another shape is [`RemoteError::Protocol`], never a panic.
 
 use crate::error::unexpected;
+use crate::rules::Rules;
 use bytes::Bytes;
 use redis::Value;
 use std::time::Duration;
 use terrace_core::remote::{
     FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, ServerTime, Stored,
 };
-use terrace_core::{RemoteError, Ttl, Version};
+use terrace_core::{Key, RemoteError, Ttl, Version};
 
 type Parsed<T> = Result<T, RemoteError>;
 
@@ -58,28 +59,33 @@ pub(crate) fn stored(ttl: &Value, value: Value) -> Parsed<Option<Stored>> {
     }
 }
 
-pub(crate) fn lease(reply: Value, token: LeaseToken) -> Parsed<LeaseOutcome> {
+/// What asking for a lease came to, or the version of a value that is there and that a sweep has killed.
+pub(crate) fn lease(reply: Value, key: &Key, token: LeaseToken) -> Parsed<Result<LeaseOutcome, Version>> {
     let mut fields = array(reply)?.into_iter();
-    let (outcome, first, second) = (fields.next(), fields.next(), fields.next());
+    let (outcome, first, second, third) = (fields.next(), fields.next(), fields.next(), fields.next());
     let outcome = match &outcome {
         Some(Value::BulkString(outcome)) => outcome.as_slice(),
         other => return Err(unexpected("the outcome of a lease", other)),
     };
-    match (outcome, first, second) {
-        (b"hit", Some(value), Some(ttl)) => match stored(&ttl, value)? {
-            Some(stored) => Ok(LeaseOutcome::Hit(stored)),
-            None => Err(unexpected("a value", &"none")),
-        },
-        (b"granted", Some(number), Some(time)) => {
+    let outcome = match (outcome, first, second, third) {
+        (b"hit", Some(value), Some(ttl), Some(rules)) => {
+            let found = stored(&ttl, value)?.ok_or_else(|| unexpected("a value", &"none"))?;
+            if Rules::read(&rules)?.kill(key.as_str(), &found) {
+                return Ok(Err(found.claimed_version()));
+            }
+            LeaseOutcome::Hit(found)
+        }
+        (b"granted", Some(number), Some(time), None) => {
             let granted_at = ServerTime(whole(&time)?);
-            Ok(LeaseOutcome::Granted(Lease { token, version: version(&number)?, granted_at }))
+            LeaseOutcome::Granted(Lease { token, version: version(&number)?, granted_at })
         }
-        (b"held", Some(ttl), _) => {
+        (b"held", Some(ttl), None, None) => {
             let remaining = remaining(&ttl)?.and_then(Ttl::duration).unwrap_or_default();
-            Ok(LeaseOutcome::Held { remaining })
+            LeaseOutcome::Held { remaining }
         }
-        (_, first, second) => Err(unexpected("the outcome of a lease", &(first, second))),
-    }
+        (_, first, second, _) => return Err(unexpected("the outcome of a lease", &(first, second))),
+    };
+    Ok(Ok(outcome))
 }
 
 pub(crate) fn fill(reply: &Value) -> Parsed<FillOutcome> {
@@ -187,7 +193,7 @@ mod tests {
         #[test]
         fn no_reply_makes_a_panic(reply in replies(), other in replies()) {
             let _ = stored(&other, reply.clone());
-            let _ = lease(reply.clone(), LeaseToken(1));
+            let _ = lease(reply.clone(), &Key::new("k").expect("valid"), LeaseToken(1));
             let _ = fill(&reply);
             let _ = changed(reply.clone());
             let _ = invalidated(reply.clone());

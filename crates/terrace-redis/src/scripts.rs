@@ -23,6 +23,8 @@ pub(crate) enum Script {
     Set,
     Invalidate,
     Sweep,
+    Reap,
+    Retire,
     BumpTag,
     Generation,
     Beat,
@@ -37,13 +39,15 @@ static HASHES: LazyLock<[String; Script::ALL.len()]> =
     LazyLock::new(|| Script::ALL.map(|script| redis::Script::new(script.source()).get_hash().to_owned()));
 
 impl Script {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Lease,
         Self::Fill,
         Self::Release,
         Self::Set,
         Self::Invalidate,
         Self::Sweep,
+        Self::Reap,
+        Self::Retire,
         Self::BumpTag,
         Self::Generation,
         Self::Beat,
@@ -56,7 +60,9 @@ impl Script {
             Self::Release => source!("lease_text.lua", "release.lua"),
             Self::Set => source!("counter.lua", "set.lua"),
             Self::Invalidate => source!("counter.lua", "invalidate.lua"),
-            Self::Sweep => source!("counter.lua", "sweep.lua"),
+            Self::Sweep => source!("counter.lua", "rules.lua", "sweep.lua"),
+            Self::Reap => source!("rules.lua", "reap.lua"),
+            Self::Retire => source!("rules.lua", "retire.lua"),
             Self::BumpTag => source!("counter.lua", "bump_tag.lua"),
             Self::Generation => source!("counter.lua", "generation.lua"),
             Self::Beat => source!("beat.lua"),

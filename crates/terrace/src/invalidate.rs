@@ -3,14 +3,15 @@
 //! | what | on this node | in L2 |
 //! |---|---|---|
 //! | keys | drop the copies | one script per key, one round trip |
-//! | tags | drop the copies that have them | bump the tag's generation: whatever was stored with it is dead |
-//! | pattern, everything | drop the copies that match | void all leases, then remove what matches in steps |
+//! | tags | ban the copies that have them | bump the tag's generation: whatever was stored with it is dead |
+//! | pattern, everything | ban the copies that match | write the rule down in every partition; remove what matches afterwards |
 //!
-//! As in [`crate::write`], the copies are dropped once before L2 is told and once after, and what L2 could not be told
-//! waits in [`crate::coherence::pending`].
+//! As in [`crate::write`], the copies are dropped or banned once before L2 is told and once after, and what L2 could not be
+//! told waits in [`crate::coherence::pending`].
 
 use crate::Tier;
 use crate::coherence::bans::Ban;
+use crate::coherence::sweeping::Reaped;
 use crate::error::Error;
 use crate::space::View;
 use crate::telemetry::{Event, Op, Timer};
@@ -24,9 +25,12 @@ use terrace_core::{CacheKey, Glob, Key, KeyError, RemoteError, Tag};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Invalidated {
-    /// Entries that were removed, as far as it is known. By tags it is the number of copies on this node: those in
-    /// L2 die without being counted.
+    /// Entries that were removed, as far as it is known. By tags it is the number of copies on this node, and none where L1 has
+    /// more than 16,384: entries die without being looked for. By pattern it is what was found within a second; the rest is
+    /// just as dead, and removed in the background.
     pub count: u64,
+    /// Whether `count` is all there was.
+    pub is_exact: bool,
     /// How far it has come.
     pub effect: Effect,
 }
@@ -108,8 +112,9 @@ impl<K> Invalidation<K> {
     /// the other parts were invalidated, and this node keeps no copy of any.
     ///
     /// # Cost
-    /// Keys: one round trip. Tags: one round trip, and one pass over L1. Patterns: one pass over L1 and over all
-    /// keys of the server each, in steps.
+    /// Keys: one round trip. Tags: one round trip. Patterns: one round trip each, with a short script for each partition; then up
+    /// to a second for the count, while entries are found by a pass over all keys of the server. Where L1 has few
+    /// entries they are looked through, for the count.
     ///
     /// # Cancel safety
     /// It goes on when the caller goes away.
@@ -136,7 +141,7 @@ impl View {
     ) -> Result<Invalidated, Error> {
         let view = self.clone();
         let all = async move {
-            let mut total = Ok(Invalidated { count: 0, effect: Effect::Applied });
+            let mut total = Ok(Invalidated { count: 0, is_exact: true, effect: Effect::Applied });
             if !keys.is_empty() {
                 let removed = view.remove_through(&keys).await;
                 total = both(total, removed.map(|removed| Invalidated::sum(&removed)));
@@ -169,7 +174,7 @@ impl View {
         };
         ban();
         let mut here = self.remove_dead(false);
-        let Some(l2) = self.l2() else { return effect_of(Ok(here), here) };
+        let Some(l2) = self.l2() else { return Ok(Invalidated::here(here, self.is_counted())) };
         let told = l2.call(&self.space, |remote| remote.bump_tags(&self.space.namespace, tags)).await;
         if told.is_err() {
             self.space.pending.add_tags(tags);
@@ -177,7 +182,10 @@ impl View {
         }
         ban();
         here += self.remove_dead(false);
-        effect_of(told.map(|()| here), here)
+        match told {
+            Ok(()) => Ok(Invalidated { count: here, is_exact: false, effect: Effect::Applied }),
+            Err(error) => Invalidated::queued(here, error),
+        }
     }
 
     /// Removes what the rule names, in every tier. Goes on if the caller goes away.
@@ -190,36 +198,50 @@ impl View {
         let ban = Ban::Sweep(rule);
         self.ban(&ban);
         let here = self.remove_dead(self.l2().is_none());
-        let Some(l2) = self.l2() else { return effect_of(Ok(here), here) };
+        let Some(l2) = self.l2() else { return Ok(Invalidated::here(here, true)) };
         let told = l2.call(&self.space, |remote| remote.sweep(&self.space.namespace, rule)).await;
         if told.is_err() {
             self.space.pending.add_rule(rule);
             self.deliver_soon();
         }
         self.ban(&ban);
-        effect_of(told, here)
-    }
-}
-
-/// What an invalidation came to, given what L2 said and what was dropped here.
-fn effect_of(told: Result<u64, RemoteError>, here: u64) -> Result<Invalidated, Error> {
-    match told {
-        Ok(count) => Ok(Invalidated { count, effect: Effect::Applied }),
-        Err(error) if error.is_retryable() => Ok(Invalidated { count: here, effect: Effect::Queued }),
-        Err(error) => Err(error.into()),
+        match told {
+            Ok(sweep) => {
+                let Reaped { count, is_all } = self.reap(sweep).await;
+                Ok(Invalidated { count, is_exact: is_all, effect: Effect::Applied })
+            }
+            Err(error) => Invalidated::queued(here, error),
+        }
     }
 }
 
 /// Two invalidations as one, or the first failure.
 fn both(one: Result<Invalidated, Error>, other: Result<Invalidated, Error>) -> Result<Invalidated, Error> {
     let (one, other) = (one?, other?);
-    Ok(Invalidated { count: one.count + other.count, effect: one.effect.and(other.effect) })
+    Ok(Invalidated {
+        count: one.count + other.count,
+        is_exact: one.is_exact && other.is_exact,
+        effect: one.effect.and(other.effect),
+    })
 }
 
 impl Invalidated {
     fn sum(removed: &[Removed]) -> Self {
         let count = removed.iter().filter(|removed| removed.existed).count() as u64;
         let effect = removed.iter().fold(Effect::Applied, |effect, removed| effect.and(removed.effect));
-        Self { count, effect }
+        Self { count, is_exact: effect == Effect::Applied, effect }
+    }
+
+    /// What came of it where there is no L2.
+    fn here(count: u64, is_exact: bool) -> Self {
+        Self { count, is_exact, effect: Effect::Applied }
+    }
+
+    /// What came of it if L2 could not be told, or why that is an error.
+    fn queued(here: u64, error: RemoteError) -> Result<Self, Error> {
+        if error.is_retryable() {
+            return Ok(Self { count: here, is_exact: false, effect: Effect::Queued });
+        }
+        Err(error.into())
     }
 }

@@ -15,11 +15,12 @@ use crate::coherence::listener;
 use crate::runtime::Turns;
 use crate::space::{Shared, Space};
 use crate::telemetry::Event;
+use futures_util::{Stream, StreamExt};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
-use terrace_core::remote::{Remote, RemoteResult};
-use terrace_core::{Moment, RemoteError};
+use terrace_core::remote::{Remote, RemoteResult, SweepRule};
+use terrace_core::{Key, Moment, RemoteError};
 use tokio::sync::Mutex;
 
 /// How long the first call for a namespace waits at most until this node hears of other nodes' changes.
@@ -91,6 +92,16 @@ impl L2 {
         let error = RemoteError::Protocol { reason };
         space.counters.l2_error(&error);
         Err(error)
+    }
+
+    /// The keys that a rule names, some at a time.
+    pub(crate) async fn names<'a>(
+        &'a self,
+        space: &'a Space,
+        rule: &'a SweepRule,
+    ) -> Result<impl Stream<Item = Result<Vec<Key>, RemoteError>> + Unpin + use<'a>, RemoteError> {
+        self.prepare(space).await?;
+        Ok(self.remote.names(&space.namespace, rule).map(|step| Self::counted(space, step)))
     }
 
     /// Sees to it that L2 and this node agree, and that this node listens. Whoever takes a ticket does this before: hearing of

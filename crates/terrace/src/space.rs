@@ -78,6 +78,7 @@ pub(crate) struct Space {
     pub(crate) bans: Bans,
     pub(crate) generations: Generations,
     pub(crate) retiring: Turns,
+    pub(crate) orphans: Turns,
 }
 
 /// One namespace of one cache: what every path of the library works on.
@@ -118,6 +119,9 @@ impl View {
     pub(crate) fn begin(&self) -> Result<Leave, Error> {
         let leave = self.shared.runtime.enter()?;
         self.shared.start_cleaning();
+        if self.l2().is_some() {
+            self.look_for_orphans();
+        }
         Ok(leave)
     }
 

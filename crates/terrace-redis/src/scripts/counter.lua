@@ -1,8 +1,9 @@
 -- Stands before every script that changes a partition.
 --
 -- A partition's counter is a hash: `seq`, the number of the last change; `top`, the last number given out, to a change
--- or to a lease; `barrier`, the number of the last sweep; `born`, the server's time when the hash was made, which
--- every lease repeats, so that one of an earlier counter is void.
+-- or to a lease; `barrier`, the number of the last sweep; `rules`, the sweeps whose victims may still be there; `born`,
+-- the server's time when the hash was made, which every lease repeats, so that one of an earlier counter is void. Values
+-- of an earlier counter are dead too: nobody knows any more what was swept.
 --
 -- A change takes max(top + 1, time in microseconds), is written to the log under that number and published, so that
 -- the chain of `previous` numbers has no hole. Numbers are formatted by hand: Lua's own form is 1.7e+15.

@@ -1,4 +1,5 @@
--- LEASE: the value if there is one, else the right to load it, unless somebody has it.
+-- LEASE: the value if there is one, with what tells whether a sweep has killed it; else the right to load it, unless somebody
+-- has that.
 -- KEYS counter, log, channel, value, lease; ARGV origin, token, milliseconds, the version of a dead value or ''
 local VALUE, LEASE = KEYS[4], KEYS[5]
 local TOKEN, DURATION, DEAD = ARGV[2], ARGV[3], ARGV[4]
@@ -10,7 +11,7 @@ if value then
     version = string.rep('\0', 8)
   end
   if version ~= DEAD then
-    return { 'hit', value, redis.call('PTTL', VALUE) }
+    return { 'hit', value, redis.call('PTTL', VALUE), redis.call('HMGET', COUNTER, 'born', 'rules') }
   end
 end
 

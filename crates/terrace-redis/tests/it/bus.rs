@@ -80,9 +80,7 @@ async fn every_operation_is_heard_as_a_message() {
         Change::Invalidate(key.clone()),
         Change::Invalidate(key),
         Change::Tag(tag),
-        Change::Sweep(rule.clone()),
         Change::Sweep(rule),
-        Change::Sweep(SweepRule::All),
         Change::Sweep(SweepRule::All),
         Change::Floor,
     ];

@@ -69,8 +69,6 @@ async fn every_change_is_logged_and_published_in_an_unbroken_chain() {
         "invalidate plain",
         "tag org:7",
         "sweep pl*n x",
-        "sweep pl*n x",
-        "sweep ",
         "sweep ",
     ];
     assert_eq!(what, expected, "fills, leases and releases change no logical state");

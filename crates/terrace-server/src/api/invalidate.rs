@@ -42,7 +42,7 @@ pub(super) async fn invalidate(State(app): State<Arc<App>>, Whole(body): Whole) 
     for key in request.keys {
         by_keyspace.entry(app.keyspaces.index_of(&key)).or_default().push(key);
     }
-    let (mut count, mut effect) = (0, Effect::Applied);
+    let (mut count, mut is_exact, mut effect) = (0, true, Effect::Applied);
     for (index, keyspace) in app.keyspaces.iter().enumerate() {
         let keys = by_keyspace.remove(&index).unwrap_or_default();
         let pattern = request.pattern.as_ref().filter(|pattern| app.keyspaces.could_match(index, pattern));
@@ -58,9 +58,10 @@ pub(super) async fn invalidate(State(app): State<Arc<App>>, Whole(body): Whole) 
         }
         let done = invalidation.send().await?;
         count += done.count;
+        is_exact &= done.is_exact;
         effect = effect.and(done.effect);
     }
-    Ok(acknowledged(render::invalidated(count), effect))
+    Ok(acknowledged(render::invalidated(count, is_exact), effect))
 }
 
 fn check(body: Body, key_bytes_max: usize) -> Result<Request, Problem> {

@@ -69,9 +69,10 @@ pub(crate) fn deleted(existed: bool) -> Vec<u8> {
     format!("{{\"success\":true,\"deleted\":{existed}}}").into_bytes()
 }
 
-/// The acknowledgement of an invalidation: `{"invalidated":…,"success":true}`.
-pub(crate) fn invalidated(count: u64) -> Vec<u8> {
-    format!("{{\"invalidated\":{count},\"success\":true}}").into_bytes()
+/// What an invalidation came to. That the count is not all there was is said only where it is so.
+pub(crate) fn invalidated(count: u64, is_exact: bool) -> Vec<u8> {
+    let more = if is_exact { "" } else { "\"exact\":false," };
+    format!("{{\"invalidated\":{count},{more}\"success\":true}}").into_bytes()
 }
 
 fn expiry(now: SystemTime, ttl: Ttl) -> Option<SystemTime> {

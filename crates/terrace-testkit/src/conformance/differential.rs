@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 use terrace_core::remote::{
-    BoxFuture, Lease, LeaseOutcome, LeaseToken, Remote, RemoteError, Stored, SweepRule,
+    BoxFuture, Lease, LeaseOutcome, LeaseToken, Remote, RemoteError, Stored, Sweep, SweepRule,
 };
 use terrace_core::{Glob, Key, Namespace, Partition, Tag, Ttl, Version};
 
@@ -64,6 +64,9 @@ pub enum Operation {
     Invalidate(Vec<u8>),
     SweepAll,
     Sweep(u8),
+    Sweeps,
+    Reap(u8),
+    Retire(u8),
     BumpTags(Vec<u8>),
     Generations(Vec<u8>),
     EndValue(u8),
@@ -88,6 +91,9 @@ pub fn operations() -> impl Strategy<Value = Vec<Operation>> {
         2 => some().prop_map(Operation::Invalidate),
         1 => Just(Operation::SweepAll),
         2 => any::<u8>().prop_map(Operation::Sweep),
+        1 => Just(Operation::Sweeps),
+        2 => any::<u8>().prop_map(Operation::Reap),
+        1 => any::<u8>().prop_map(Operation::Retire),
         2 => some().prop_map(Operation::BumpTags),
         2 => some().prop_map(Operation::Generations),
         2 => any::<u8>().prop_map(Operation::EndValue),
@@ -129,6 +135,7 @@ async fn run(rig: &dyn Rig, namespace: &Namespace, partitions: u16, operations: 
         partitions,
         leases: HashMap::new(),
         seen: HashMap::new(),
+        sweeps: Vec::new(),
         steps: Vec::new(),
     };
     let opened = rig.remote().open(namespace).await;
@@ -157,6 +164,7 @@ struct Player<'a> {
     partitions: u16,
     leases: HashMap<(Key, u8), Lease>,
     seen: HashMap<Key, Version>,
+    sweeps: Vec<Sweep>,
     steps: Vec<Vec<Item>>,
 }
 
@@ -218,6 +226,7 @@ impl Player<'_> {
             Operation::Invalidate(_) | Operation::SweepAll | Operation::Sweep(_) => {
                 self.remove(operation).await
             }
+            Operation::Sweeps | Operation::Reap(_) | Operation::Retire(_) => self.reap(operation).await,
             Operation::BumpTags(_) | Operation::Generations(_) => self.tag(operation).await,
             _ => {
                 self.lose(operation).await;
@@ -325,7 +334,29 @@ impl Player<'_> {
             }
             _ => SweepRule::All,
         };
-        let removed = remote.sweep(self.namespace, &rule).await?;
+        self.sweeps.push(remote.sweep(self.namespace, &rule).await?);
+        Ok(())
+    }
+
+    async fn reap(&mut self, operation: &Operation) -> Result<(), RemoteError> {
+        let remote = self.rig.remote();
+        let (Operation::Reap(index) | Operation::Retire(index)) = operation else {
+            let sweeps = remote.sweeps(self.namespace).await?;
+            let mut rules: Vec<_> = sweeps.iter().map(|sweep| sweep.rule.pattern().to_owned()).collect();
+            rules.sort();
+            self.text(format!("{rules:?}"));
+            return Ok(());
+        };
+        let count = self.sweeps.len().max(1);
+        let Some(sweep) = self.sweeps.get(usize::from(*index) % count).cloned() else { return Ok(()) };
+        if matches!(operation, Operation::Retire(_)) {
+            return remote.retire(self.namespace, &sweep).await;
+        }
+        let mut keys = super::names(remote, self.namespace, &sweep.rule).await?;
+        keys.sort();
+        keys.dedup();
+        self.text(format!("{keys:?}"));
+        let removed = remote.reap(self.namespace, &sweep, &keys).await?;
         self.text(format!("removed {removed}"));
         Ok(())
     }

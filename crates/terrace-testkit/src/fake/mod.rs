@@ -30,8 +30,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
-    BoxFuture, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Remote, RemoteError,
-    RemoteHealth, RemoteResult, ServerTime, Stored, SweepRule,
+    BoxFuture, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Names, Remote,
+    RemoteError, RemoteHealth, RemoteResult, ServerTime, Stored, Sweep, SweepRule,
 };
 use terrace_core::{Bus, Clock, Key, Namespace, Partition, Tag, Ttl, Version};
 use tokio::sync::oneshot;
@@ -42,6 +42,8 @@ struct Shared {
     last_micros: AtomicU64,
     nodes: AtomicU64,
     all_nodes: Mutex<Vec<Arc<Node>>>,
+    /// How many sweeps there were.
+    sweeps: AtomicU64,
     state: Mutex<Server>,
 }
 
@@ -103,6 +105,7 @@ impl FakeRemote {
             last_micros: AtomicU64::new(0),
             nodes: AtomicU64::new(0),
             all_nodes: Mutex::default(),
+            sweeps: AtomicU64::new(0),
             state: Mutex::default(),
         };
         Self::node(Arc::new(shared), partitions)
@@ -226,7 +229,7 @@ impl FakeRemote {
         ServerTime(self.shared.now().micros)
     }
 
-    /// The keys that have a value, in order.
+    /// The keys that have a value, dead or alive, in order.
     pub fn keys(&self, namespace: &Namespace) -> Vec<Key> {
         self.shared.state.lock().keys(namespace, self.shared.clock.precise())
     }
@@ -392,13 +395,47 @@ impl Remote for FakeRemote {
         }))
     }
 
-    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, u64> {
+    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, Sweep> {
         let (namespace, rule) = (namespace.clone(), rule.clone());
-        Box::pin(
-            self.call(Operation::Sweep, move |server, node| {
-                Ok(server.sweep(&namespace, &rule, node.caller()))
-            }),
-        )
+        Box::pin(self.call(Operation::Sweep, move |server, node| {
+            let sweep = Sweep { rule, id: node.shared.sweeps.fetch_add(1, Ordering::SeqCst) };
+            server.sweep(&namespace, &sweep, node.caller())?;
+            Ok(sweep)
+        }))
+    }
+
+    fn sweeps<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, Vec<Sweep>> {
+        let namespace = namespace.clone();
+        Box::pin(self.call(Operation::Sweeps, move |server, _| Ok(server.sweeps(&namespace))))
+    }
+
+    fn names<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> Names<'a> {
+        let (from, to) = (namespace.clone(), rule.clone());
+        let named = self.call(Operation::Names, move |server, node| {
+            let keys = server.keys(&from, node.shared.clock.precise());
+            Ok(keys.into_iter().filter(|key| to.names(key.as_str())).collect())
+        });
+        Box::pin(futures_util::stream::once(named))
+    }
+
+    fn reap<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        sweep: &'a Sweep,
+        keys: &'a [Key],
+    ) -> RemoteResult<'a, u64> {
+        let (namespace, sweep, keys) = (namespace.clone(), sweep.clone(), keys.to_vec());
+        Box::pin(self.call(Operation::Reap, move |server, node| {
+            Ok(server.reap(&namespace, &sweep, &keys, node.caller()))
+        }))
+    }
+
+    fn retire<'a>(&'a self, namespace: &'a Namespace, sweep: &'a Sweep) -> RemoteResult<'a, ()> {
+        let (namespace, sweep) = (namespace.clone(), sweep.clone());
+        Box::pin(self.call(Operation::Retire, move |server, _| {
+            server.retire(&namespace, &sweep);
+            Ok(())
+        }))
     }
 
     fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, ()> {

@@ -7,8 +7,8 @@
 use super::server::Now;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use terrace_core::remote::{Generation, ServerTime};
-use terrace_core::{Tag, Version};
+use terrace_core::remote::{Generation, ServerTime, Sweep, SweepRule};
+use terrace_core::{Key, Tag, Version};
 
 /// One entry of a partition's log, and what is published.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,12 +25,13 @@ pub struct Message {
     pub argument: String,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Counter {
     sequence: u64,
     top: u64,
     born: u64,
     barrier: u64,
+    rules: Vec<(u64, Sweep)>,
 }
 
 impl fmt::Display for Message {
@@ -64,18 +65,21 @@ pub(super) struct Partition {
 }
 
 impl Partition {
+    /// Sweeps by pattern whose victims are still there.
+    const RULES_MAX: usize = 64;
     /// Messages that the log keeps.
     const LOG_MAX: usize = 4096;
     /// Bumped tags that are told apart; one more, and all tags of the partition get a new floor.
     pub(super) const TAGS_MAX: usize = 4096;
 
     fn counter(&mut self, now: Now, origin: u64) -> Counter {
-        if let Some(counter) = self.counter {
-            return counter;
+        if let Some(counter) = &self.counter {
+            return counter.clone();
         }
         let micros = now.micros;
-        let counter = Counter { sequence: micros, top: micros, born: micros, barrier: 0 };
-        self.counter = Some(counter);
+        let rules = Vec::new();
+        let counter = Counter { sequence: micros, top: micros, born: micros, barrier: 0, rules };
+        self.counter = Some(counter.clone());
         self.log.clear();
         self.append(Message {
             previous: 0,
@@ -102,7 +106,7 @@ impl Partition {
 
     /// The number of the last change; zero if there is no counter.
     pub(super) fn sequence(&self) -> Version {
-        self.counter.map_or(Version::ZERO, |counter| counter.sequence.into())
+        self.counter.as_ref().map_or(Version::ZERO, |counter| counter.sequence.into())
     }
 
     /// Gives a change its number, and logs it.
@@ -111,8 +115,8 @@ impl Partition {
         let previous = counter.sequence;
         counter.sequence = now.micros.max(counter.top + 1);
         counter.top = counter.sequence;
-        self.counter = Some(counter);
         let sequence = counter.sequence;
+        self.counter = Some(counter);
         self.append(Message { previous, sequence, origin, operation, argument: argument.to_owned() });
         sequence
     }
@@ -121,20 +125,64 @@ impl Partition {
     pub(super) fn grant(&mut self, now: Now, origin: u64) -> Grant {
         let mut counter = self.counter(now, origin);
         counter.top = now.micros.max(counter.top + 1);
+        let grant = Grant { version: counter.top, born: counter.born };
         self.counter = Some(counter);
-        Grant { version: counter.top, born: counter.born }
+        grant
     }
 
     /// Whether a lease may still fill.
     pub(super) fn honours(&self, grant: Grant) -> bool {
-        self.counter.is_some_and(|counter| counter.born == grant.born && grant.version > counter.barrier)
+        self.counter
+            .as_ref()
+            .is_some_and(|counter| counter.born == grant.born && grant.version > counter.barrier)
     }
 
-    /// Voids every lease.
-    pub(super) fn raise_barrier(&mut self, now: Now, origin: u64, rule: &str) {
-        let sequence = self.change(now, origin, "sweep", rule);
+    /// Whether no more rules can be written down by a sweep of this rule.
+    pub(super) fn refuses(&self, rule: &SweepRule) -> bool {
+        let stay = |(_, sweep): &&(u64, Sweep)| *rule != SweepRule::All && sweep.rule != *rule;
+        self.rules().iter().filter(stay).count() >= Self::RULES_MAX
+    }
+
+    /// Writes a rule down that kills what is older, and voids every lease.
+    pub(super) fn sweep(&mut self, now: Now, origin: u64, sweep: &Sweep) {
+        let sequence = self.change(now, origin, "sweep", sweep.rule.pattern());
         if let Some(counter) = &mut self.counter {
             counter.barrier = sequence;
+            counter.rules.retain(|(_, other)| sweep.rule != SweepRule::All && other.rule != sweep.rule);
+            counter.rules.push((sequence, sweep.clone()));
+        }
+    }
+
+    fn rules(&self) -> &[(u64, Sweep)] {
+        self.counter.as_ref().map_or(&[], |counter| &counter.rules)
+    }
+
+    /// The sweeps whose victims may still be there.
+    pub(super) fn sweeps(&self) -> impl Iterator<Item = &Sweep> {
+        self.rules().iter().map(|(_, sweep)| sweep)
+    }
+
+    /// Whether a value of this version is dead.
+    pub(super) fn kills(&self, key: &Key, version: Version) -> bool {
+        let is_of = |counter: &Counter| version >= counter.born.into();
+        let is_older = version != Version::ZERO && !self.counter.as_ref().is_some_and(is_of);
+        let is_swept =
+            |(number, sweep): &(u64, Sweep)| version < (*number).into() && sweep.rule.names(key.as_str());
+        is_older || self.rules().iter().any(is_swept)
+    }
+
+    /// Whether a value of this version was killed by this sweep, and none by its rule came since.
+    pub(super) fn reaps(&self, key: &Key, id: u64, version: Version) -> bool {
+        let is_killed = |(number, sweep): &(u64, Sweep)| {
+            sweep.id == id && version < (*number).into() && sweep.rule.names(key.as_str())
+        };
+        self.rules().iter().any(is_killed)
+    }
+
+    /// Ends a sweep.
+    pub(super) fn retire(&mut self, id: u64) {
+        if let Some(counter) = &mut self.counter {
+            counter.rules.retain(|(_, sweep)| sweep.id != id);
         }
     }
 

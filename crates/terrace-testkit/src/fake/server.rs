@@ -11,7 +11,7 @@ use terrace_core::envelope::Sealed;
 use terrace_core::key::Partition as PartitionId;
 use terrace_core::remote::{
     FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, RemoteError, ServerTime, Stored,
-    SweepRule,
+    Sweep,
 };
 use terrace_core::{Key, Moment, Namespace, Tag, Ttl, Version};
 
@@ -130,7 +130,10 @@ impl Server {
     }
 
     pub(super) fn get(&mut self, namespace: &Namespace, key: &Key, caller: Caller) -> Option<Stored> {
-        self.space_of(namespace, key, caller).stored(key, caller.now.moment)
+        let id = PartitionId::of(namespace, key.as_str(), caller.partitions);
+        let space = self.space_of(namespace, key, caller);
+        let stored = space.stored(key, caller.now.moment)?;
+        (!space.partition(id).kills(key, stored.claimed_version())).then_some(stored)
     }
 
     pub(super) fn lease(
@@ -143,10 +146,14 @@ impl Server {
         let id = PartitionId::of(namespace, key.as_str(), caller.partitions);
         let space = self.space_of(namespace, key, caller);
         let stored = space.stored(key, caller.now.moment);
-        if let Some(stored) = stored.filter(|stored| dead != Some(stored.claimed_version())) {
+        let partition = space.partitions.entry(id.0).or_default();
+        let is_alive = |stored: &Stored| {
+            let version = stored.claimed_version();
+            dead != Some(version) && !partition.kills(key, version)
+        };
+        if let Some(stored) = stored.filter(is_alive) {
             return LeaseOutcome::Hit(stored);
         }
-        let partition = space.partitions.entry(id.0).or_default();
         if let Some(held) = space.leases.get(key).filter(|held| partition.honours(held.grant)) {
             return if held.lease.token == token {
                 LeaseOutcome::Granted(held.lease.clone())
@@ -223,26 +230,51 @@ impl Server {
         Invalidated { version: version.into(), existed: space.values.remove(key).is_some() }
     }
 
-    pub(super) fn sweep(&mut self, namespace: &Namespace, rule: &SweepRule, caller: Caller) -> u64 {
-        let text = match rule {
-            SweepRule::All => "",
-            SweepRule::Matching(glob) => glob.as_str(),
-        };
+    pub(super) fn sweep(
+        &mut self,
+        namespace: &Namespace,
+        sweep: &Sweep,
+        caller: Caller,
+    ) -> Result<(), RemoteError> {
         let space = self.space(namespace);
         for id in 0..caller.partitions {
-            space.partition(PartitionId(id)).raise_barrier(caller.now, caller.id, text);
+            let partition = space.partition(PartitionId(id));
+            if partition.refuses(&sweep.rule) {
+                return Err(RemoteError::Refused { reason: "so many sweeps are active".to_owned() });
+            }
+            partition.sweep(caller.now, caller.id, sweep);
         }
-        space.values.retain(|_, value| value.expires > caller.now.moment);
-        let before = space.values.len();
-        space.values.retain(|key, _| match rule {
-            SweepRule::All => false,
-            SweepRule::Matching(glob) => !glob.matches(key.as_str()),
-        });
-        let removed = (before - space.values.len()) as u64;
-        for id in 0..caller.partitions {
-            space.partition(PartitionId(id)).raise_barrier(caller.now, caller.id, text);
+        Ok(())
+    }
+
+    pub(super) fn sweeps(&self, namespace: &Namespace) -> Vec<Sweep> {
+        let Some(space) = self.spaces.get(namespace) else { return Vec::new() };
+        let mut sweeps = Vec::new();
+        for sweep in space.partitions.values().flat_map(Partition::sweeps) {
+            if !sweeps.contains(sweep) {
+                sweeps.push(sweep.clone());
+            }
+        }
+        sweeps
+    }
+
+    pub(super) fn reap(&mut self, namespace: &Namespace, sweep: &Sweep, keys: &[Key], caller: Caller) -> u64 {
+        let mut removed = 0;
+        for key in keys {
+            let id = PartitionId::of(namespace, key.as_str(), caller.partitions);
+            let space = self.space_of(namespace, key, caller);
+            let stored = space.stored(key, caller.now.moment);
+            let version = stored.map_or(Version::ZERO, |stored| stored.claimed_version());
+            if space.partition(id).reaps(key, sweep.id, version) {
+                removed += u64::from(space.values.remove(key).is_some());
+            }
         }
         removed
+    }
+
+    pub(super) fn retire(&mut self, namespace: &Namespace, sweep: &Sweep) {
+        let space = self.space(namespace);
+        space.partitions.values_mut().for_each(|partition| partition.retire(sweep.id));
     }
 
     pub(super) fn bump_tag(&mut self, namespace: &Namespace, tag: &Tag, caller: Caller) {

@@ -208,8 +208,12 @@ impl View {
         if !self.shared.runtime.is_available() {
             return self.retire();
         }
-        let is_wanted = self.l1().is_some_and(|l1| always || l1.len() <= COUNTED_MAX);
-        if is_wanted { self.remove_banned() } else { 0 }
+        if always || self.is_counted() { self.remove_banned() } else { 0 }
+    }
+
+    /// Whether L1 has so few copies that dead ones are looked for at once.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.l1().is_none_or(|l1| l1.len() <= COUNTED_MAX)
     }
 
     fn remove_banned(&self) -> u64 {

@@ -93,7 +93,8 @@ impl View {
             }
         }
         for rule in &delivery.rules {
-            if note(l2.call(space, |remote| remote.sweep(namespace, rule)).await.map(drop))? {
+            let swept = l2.call(space, |remote| remote.sweep(namespace, rule)).await;
+            if note(swept.map(|sweep| drop(self.reap_soon(sweep))))? {
                 pending.delivered_rule(rule, delivery.until);
             }
         }

@@ -325,7 +325,7 @@ where
     /// [`ErrorKind::Remote`] if L2 refused.
     ///
     /// # Cost
-    /// One pass over L1 and over the keys of the whole server, in steps.
+    /// As of a pattern: see [`Invalidation::send`].
     ///
     /// # Cancel safety
     /// It goes on when the caller goes away.

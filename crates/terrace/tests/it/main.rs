@@ -24,5 +24,6 @@ mod redis_fleet;
 mod shutdown;
 mod stats;
 mod stress;
+mod sweeps;
 mod tags;
 mod wrapped;

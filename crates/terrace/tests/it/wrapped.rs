@@ -5,8 +5,8 @@ use std::time::Duration;
 use terrace::Ttl;
 use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
-    BoxFuture, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Remote, RemoteHealth,
-    RemoteResult, Stored, SweepRule,
+    BoxFuture, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Names, Remote,
+    RemoteHealth, RemoteResult, Stored, Sweep, SweepRule,
 };
 use terrace_core::{Bus, Key, Namespace, Tag, Version};
 use terrace_testkit::fake::FakeRemote;
@@ -104,8 +104,29 @@ impl<A: Around> Remote for Wrapped<A> {
         self.around.many(self.remote.invalidate(namespace, keys))
     }
 
-    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, u64> {
+    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, Sweep> {
         self.around.one(self.remote.sweep(namespace, rule))
+    }
+
+    fn sweeps<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, Vec<Sweep>> {
+        self.around.one(self.remote.sweeps(namespace))
+    }
+
+    fn names<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> Names<'a> {
+        self.remote.names(namespace, rule)
+    }
+
+    fn reap<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        sweep: &'a Sweep,
+        keys: &'a [Key],
+    ) -> RemoteResult<'a, u64> {
+        self.around.one(self.remote.reap(namespace, sweep, keys))
+    }
+
+    fn retire<'a>(&'a self, namespace: &'a Namespace, sweep: &'a Sweep) -> RemoteResult<'a, ()> {
+        self.around.one(self.remote.retire(namespace, sweep))
     }
 
     fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, ()> {

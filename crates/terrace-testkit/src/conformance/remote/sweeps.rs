@@ -1,7 +1,8 @@
 //! Many keys by a rule.
 
+use super::super::{names, swept};
 use super::{Bench, LEASE, LONG};
-use terrace_core::remote::{LeaseOutcome, SweepRule};
+use terrace_core::remote::{LeaseOutcome, RemoteError, SweepRule};
 use terrace_core::{Glob, Namespace};
 
 fn matching(pattern: &str) -> SweepRule {
@@ -10,7 +11,7 @@ fn matching(pattern: &str) -> SweepRule {
 
 impl Bench<'_> {
     async fn sweep(&self, rule: &SweepRule) -> u64 {
-        self.remote.sweep(&self.namespace, rule).await.expect("a sweep succeeds")
+        swept(self.remote, &self.namespace, rule).await
     }
 }
 
@@ -86,4 +87,73 @@ pub(super) async fn a_pattern_names_keys_and_nothing_else(bench: Bench<'_>) {
         );
         assert_eq!(removed, expected.len() as u64, "{pattern}");
     }
+}
+
+pub(super) async fn what_was_swept_is_dead_before_it_is_removed(bench: Bench<'_>) {
+    let keys = ["user:1", "user:2", "org:1"].map(Bench::key);
+    for key in &keys {
+        bench.set(key, "old", LONG).await;
+    }
+    let users = matching("user:*");
+    let sweep = bench.remote.sweep(&bench.namespace, &users).await.expect("a sweep succeeds");
+    assert_eq!(
+        bench.remote.sweeps(&bench.namespace).await.expect("they are told"),
+        std::slice::from_ref(&sweep)
+    );
+    let found = bench.remote.get_many(&bench.namespace, &keys).await.expect("it succeeds");
+    assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [false, false, true]);
+    assert_eq!(bench.get(&keys[0]).await, None);
+    let mut dead = names(bench.remote, &bench.namespace, &users).await.expect("they are told");
+    dead.sort();
+    assert_eq!(dead, keys[..2], "they are still there");
+
+    let lease = bench.ask(&keys[0], 1, LEASE, None).await;
+    let LeaseOutcome::Granted(lease) = lease else { panic!("a dead value is loaded anew, so not {lease:?}") };
+    assert!(bench.fill(&keys[0], &lease, "new", LONG).await);
+    bench.set(&keys[1], "new", LONG).await;
+    assert_eq!(bench.remote.reap(&bench.namespace, &sweep, &keys).await.expect("it succeeds"), 0);
+    for key in &keys {
+        assert!(bench.get(key).await.is_some(), "what came later lives, and what is not named");
+    }
+}
+
+pub(super) async fn a_sweep_is_ended_by_its_own_name_alone(bench: Bench<'_>) {
+    let (key, users) = (Bench::key("user:1"), matching("user:*"));
+    let first = bench.remote.sweep(&bench.namespace, &users).await.expect("a sweep succeeds");
+    bench.set(&key, "old", LONG).await;
+    let second = bench.remote.sweep(&bench.namespace, &users).await.expect("a sweep succeeds");
+    bench.remote.retire(&bench.namespace, &first).await.expect("it succeeds");
+    assert_eq!(bench.get(&key).await, None, "the later one still holds");
+    let keys = std::slice::from_ref(&key);
+    assert_eq!(bench.remote.reap(&bench.namespace, &first, keys).await.expect("it succeeds"), 0);
+    assert_eq!(bench.remote.reap(&bench.namespace, &second, keys).await.expect("it succeeds"), 1);
+    bench.remote.retire(&bench.namespace, &second).await.expect("it succeeds");
+    assert_eq!(bench.remote.sweeps(&bench.namespace).await.expect("they are told"), []);
+
+    let by_pattern = bench.remote.sweep(&bench.namespace, &users).await.expect("a sweep succeeds");
+    let all = bench.remote.sweep(&bench.namespace, &SweepRule::All).await.expect("a sweep succeeds");
+    assert_eq!(
+        bench.remote.sweeps(&bench.namespace).await.expect("they are told"),
+        std::slice::from_ref(&all)
+    );
+    for sweep in [by_pattern, all] {
+        bench.remote.retire(&bench.namespace, &sweep).await.expect("it succeeds");
+    }
+}
+
+pub(super) async fn only_so_many_sweeps_are_active(bench: Bench<'_>) {
+    let key = Bench::key("last");
+    let mut active = Vec::new();
+    for n in 0..64 {
+        let sweep = bench.remote.sweep(&bench.namespace, &matching(&format!("{n}*"))).await;
+        active.push(sweep.expect("there is room"));
+    }
+    let late = bench.lease(&key, 1).await;
+    let refused = bench.remote.sweep(&bench.namespace, &matching("last")).await;
+    assert!(matches!(refused, Err(RemoteError::Refused { .. })), "{refused:?}");
+    assert!(bench.fill(&key, &late, "v", LONG).await, "what is refused changes nothing");
+    bench.remote.sweep(&bench.namespace, &matching("7*")).await.expect("it takes the place of its like");
+    bench.remote.retire(&bench.namespace, &active[0]).await.expect("it succeeds");
+    assert_eq!(bench.sweep(&matching("last")).await, 1);
+    bench.sweep(&SweepRule::All).await;
 }
