@@ -129,6 +129,7 @@ mod tests {
             br#"{"success":true,"expires_at":"1970-01-01T00:01:00.000Z"}"#
         );
         assert_eq!(deleted(true), br#"{"success":true,"deleted":true}"#);
-        assert_eq!(invalidated(2), br#"{"invalidated":2,"success":true}"#);
+        assert_eq!(invalidated(2, true), br#"{"invalidated":2,"success":true}"#);
+        assert_eq!(invalidated(2, false), br#"{"invalidated":2,"exact":false,"success":true}"#);
     }
 }

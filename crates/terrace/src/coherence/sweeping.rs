@@ -25,7 +25,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How often each node looks for sweeps that nobody ends.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a sweep is left to the node that began it.
-const ORPHANED_AFTER: Duration = Duration::from_secs(60);
+const ORPHANED_AFTER: Duration = Duration::from_mins(1);
 
 /// What has been removed by now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
