@@ -214,6 +214,63 @@ pub struct Sweep {
     pub id: u64,
 }
 
+/// What an invalidation names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Named {
+    /// An entry.
+    Key(Key),
+    /// The entries that have a tag.
+    Tag(Tag),
+    /// The entries that a rule names.
+    Rule(SweepRule),
+}
+
+/// An invalidation that is to come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Delayed {
+    /// A random number, which tells it from others that name the same.
+    pub id: u64,
+    /// What it names.
+    pub named: Named,
+}
+
+/// Invalidations that are due, as far as they were asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Due {
+    /// Some of them. If there are any, there may be more.
+    pub now: Vec<Delayed>,
+    /// In how long the next one is due, if one is noted and none is due now.
+    pub next: Option<Duration>,
+}
+
+impl Delayed {
+    /// Reads what [`Display`](fmt::Display) writes: `id kind argument`; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, ' ');
+        let id = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let (kind, argument) = (parts.next()?, parts.next()?);
+        let named = match kind {
+            "key" => Named::Key(Key::new(argument).ok()?),
+            "tag" => Named::Tag(Tag::new(argument).ok()?),
+            "sweep" if argument.is_empty() => Named::Rule(SweepRule::All),
+            "sweep" => Named::Rule(SweepRule::Matching(Glob::new(argument).ok()?)),
+            _ => return None,
+        };
+        Some(Self { id, named })
+    }
+}
+
+impl fmt::Display for Delayed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, argument) = match &self.named {
+            Named::Key(key) => ("key", key.as_str()),
+            Named::Tag(tag) => ("tag", tag.as_str()),
+            Named::Rule(rule) => ("sweep", rule.pattern()),
+        };
+        write!(f, "{:016x} {kind} {argument}", self.id)
+    }
+}
+
 /// Keys, some at a time, until there are no more or it fails.
 pub type Names<'a> = Pin<Box<dyn Stream<Item = Result<Vec<Key>, RemoteError>> + Send + 'a>>;
 
@@ -378,6 +435,34 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
     /// One round trip per shard.
     fn retire<'a>(&'a self, namespace: &'a Namespace, sweep: &'a Sweep) -> RemoteResult<'a, ()>;
 
+    /// Notes invalidations that are due after so long, by the server's clock. They stay noted until they are
+    /// [`done`](Remote::done), whoever dies meanwhile.
+    ///
+    /// # Errors
+    /// [`RemoteError::Refused`] if too many are noted.
+    ///
+    /// # Cost
+    /// One round trip.
+    fn delay<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        invalidations: &'a [Delayed],
+        after: Duration,
+    ) -> RemoteResult<'a, ()>;
+
+    /// Takes some of the invalidations that are due. For half a minute nobody else is told of them; who does not say
+    /// [`done`](Remote::done) within that time has died.
+    ///
+    /// # Cost
+    /// One round trip.
+    fn due<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, Due>;
+
+    /// Forgets invalidations that were made.
+    ///
+    /// # Cost
+    /// One round trip.
+    fn done<'a>(&'a self, namespace: &'a Namespace, invalidations: &'a [Delayed]) -> RemoteResult<'a, ()>;
+
     /// Bumps tags: every entry that was stored with one of them is dead from now on.
     ///
     /// # Cost
@@ -407,4 +492,26 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
 
     /// Ends the connections. Calls after it fail as [`RemoteError::Unavailable`].
     fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delayed_invalidation_is_read_as_it_was_written() {
+        let glob = Glob::new("user:* x").expect("valid");
+        for named in [
+            Named::Key(Key::new(" a  key ").expect("valid")),
+            Named::Tag(Tag::new("t 1").expect("valid")),
+            Named::Rule(SweepRule::All),
+            Named::Rule(SweepRule::Matching(glob)),
+        ] {
+            let delayed = Delayed { id: 0xab, named };
+            assert_eq!(Delayed::parse(&delayed.to_string()), Some(delayed));
+        }
+        for text in ["", "ab", "ab key", "ab key ", "x key k", "ab other k", "ab tag \n"] {
+            assert_eq!(Delayed::parse(text), None, "{text}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use redis::{Cmd, Pipeline};
 use std::time::Duration;
 use terrace_core::envelope::Sealed;
 use terrace_core::key::Partition;
-use terrace_core::remote::{Lease, LeaseToken, Sweep, SweepRule};
+use terrace_core::remote::{Delayed, Lease, LeaseToken, Sweep, SweepRule};
 use terrace_core::{Key, Namespace, Tag, Ttl, Version};
 
 /// Most bumped tags of one partition that are told apart.
@@ -19,6 +19,14 @@ const BEAT_KEPT_MILLIS: u32 = 60_000;
 /// How many names the server looks at in one step of a sweep.
 const SCAN_COUNT: u32 = 500;
 
+/// Most delayed invalidations that are noted for one namespace.
+const DELAYED_MAX: u32 = 100_000;
+/// Most of them that are taken at once.
+const DUE_MAX: u32 = 256;
+/// How long those who took one have to make it.
+const CLAIM_MICROS: u64 = 30_000_000;
+/// The longest delay, a hundred years: so that the sum with the time of day is a number that the server knows exactly.
+const DELAY_MAX_MICROS: u64 = 3_155_760_000_000_000;
 /// Most sweeps by pattern whose victims are still there.
 const RULES_MAX: u32 = 64;
 
@@ -206,6 +214,31 @@ impl Commands {
             command
         };
         self.names.partitions().map(retire).collect()
+    }
+
+    pub(crate) fn delay(&self, namespace: &Namespace, invalidations: &[Delayed], after: Duration) -> Cmd {
+        let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX).min(DELAY_MAX_MICROS);
+        let mut command = Script::Delay.call(&[&self.names.delayed(namespace)]);
+        command.arg(micros).arg(DELAYED_MAX);
+        for invalidation in invalidations {
+            command.arg(invalidation.to_string());
+        }
+        command
+    }
+
+    pub(crate) fn due(&self, namespace: &Namespace) -> Cmd {
+        let mut command = Script::Due.call(&[&self.names.delayed(namespace)]);
+        command.arg(CLAIM_MICROS).arg(DUE_MAX);
+        command
+    }
+
+    pub(crate) fn done(&self, namespace: &Namespace, invalidations: &[Delayed]) -> Cmd {
+        let mut command = redis::cmd("ZREM");
+        command.arg(self.names.delayed(namespace));
+        for invalidation in invalidations {
+            command.arg(invalidation.to_string());
+        }
+        command
     }
 
     pub(crate) fn bump_tags(&self, namespace: &Namespace, tags: &[Tag]) -> Vec<Cmd> {

@@ -10,6 +10,7 @@
 //! | `<p>1:{ns.7}:s` | the partition's counter |
 //! | `<p>1:{ns.7}:log` | its log |
 //! | `<p>1:{ns.7}:g` | its tag generations |
+//! | `<p>1:{ns.0}:later` | the delayed invalidations of the whole namespace |
 //! | `<p>1:{ns.7}:c` | its channel; in database 3 it is `<p>1:{ns.7}:c3` |
 //! | `<p>1:meta:ns` | the settings that all nodes have to share |
 //! | `<p>1:beat:<origin>` | the last beat of a node, and the channel on which the node hears it |
@@ -111,6 +112,10 @@ impl Names {
         }
     }
 
+    pub(crate) fn delayed(&self, namespace: &Namespace) -> String {
+        self.named(namespace, Partition(0), "later", "")
+    }
+
     pub(crate) fn meta(&self, namespace: &Namespace) -> String {
         [&self.prefix, "meta:", namespace.as_str()].concat()
     }
@@ -191,6 +196,7 @@ mod tests {
                 "terrace:1:{users.7}:g"
             ]
         );
+        assert_eq!(names.delayed(&users), "terrace:1:{users.0}:later");
         assert_eq!(names.meta(&users), "terrace:1:meta:users");
         assert_eq!(names.beat("00000000000000ab"), "terrace:1:beat:00000000000000ab");
         let third = Names::new("terrace:", 256, 3);

@@ -27,7 +27,7 @@
 //! # What an ACL user needs
 //! `~<prefix>*` and `&<prefix>*` (`terrace:` by default), and
 //! `+@read +@write +@scripting +@connection +publish +subscribe +time`, or by name:
-//! `+get +getrange +pttl +set +unlink +hget +hmget +hset +hsetnx +hdel +hexists +hlen +xadd +xrange +scan +evalsha +script|load`
+//! `+get +getrange +pttl +set +unlink +hget +hmget +hset +hsetnx +hdel +hexists +hlen +xadd +xrange +zadd +zcard +zrem +zrange +zrangebyscore +scan +evalsha +script|load`
 //! `+publish +subscribe +time +ping`.
 
 #![forbid(unsafe_code)]

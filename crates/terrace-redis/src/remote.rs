@@ -24,8 +24,8 @@ use std::time::Duration;
 use terrace_core::bus::Bus;
 use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
-    BoxFuture, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Names, RemoteHealth,
-    RemoteResult, Stored, Sweep, SweepRule,
+    BoxFuture, Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Names,
+    RemoteHealth, RemoteResult, Stored, Sweep, SweepRule,
 };
 use terrace_core::{Clock, Key, Namespace, Remote, RemoteError, Tag, Ttl, Version};
 use tokio::sync::watch;
@@ -406,6 +406,26 @@ impl Remote for Redis {
     fn retire<'a>(&'a self, namespace: &'a Namespace, sweep: &'a Sweep) -> RemoteResult<'a, ()> {
         let commands = self.commands().retire(namespace, sweep);
         Box::pin(async move { self.write_many(commands, Again::Undone).await.map(drop) })
+    }
+
+    fn delay<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        invalidations: &'a [Delayed],
+        after: Duration,
+    ) -> RemoteResult<'a, ()> {
+        let command = self.commands().delay(namespace, invalidations, after);
+        Box::pin(async move { self.change(command).await.map(drop) })
+    }
+
+    fn due<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, Due> {
+        let command = self.commands().due(namespace);
+        Box::pin(async move { replies::due(self.change(command).await?) })
+    }
+
+    fn done<'a>(&'a self, namespace: &'a Namespace, invalidations: &'a [Delayed]) -> RemoteResult<'a, ()> {
+        let command = self.commands().done(namespace, invalidations);
+        Box::pin(async move { self.change(command).await.map(drop) })
     }
 
     fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, ()> {

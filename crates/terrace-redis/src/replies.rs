@@ -8,7 +8,7 @@ use bytes::Bytes;
 use redis::Value;
 use std::time::Duration;
 use terrace_core::remote::{
-    FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, ServerTime, Stored,
+    Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, ServerTime, Stored,
 };
 use terrace_core::{Key, RemoteError, Ttl, Version};
 
@@ -111,6 +111,21 @@ pub(crate) fn generation(reply: &Value) -> Parsed<Generation> {
     }
 }
 
+/// The reply to asking for what is due. What is no invalidation, a later version's perhaps, is left to others.
+pub(crate) fn due(reply: Value) -> Parsed<Due> {
+    let mut fields = array(reply)?.into_iter();
+    let (Some(taken), Some(next)) = (fields.next(), fields.next()) else {
+        return Err(unexpected("what is due", &"something else"));
+    };
+    let parsed = |value: &Value| match value {
+        Value::BulkString(text) => Ok(std::str::from_utf8(text).ok().and_then(Delayed::parse)),
+        other => Err(unexpected("an invalidation", other)),
+    };
+    let now = array(taken)?.iter().map(parsed).filter_map(Result::transpose).collect::<Parsed<_>>()?;
+    let next = array(next)?.first().map(whole).transpose()?.map(Duration::from_micros);
+    Ok(Due { now, next })
+}
+
 /// The reply to `SCAN`: where to go on, and names.
 pub(crate) fn scanned(reply: Value) -> Parsed<(u64, Vec<Vec<u8>>)> {
     let mut fields = array(reply)?.into_iter();
@@ -195,6 +210,7 @@ mod tests {
             let _ = stored(&other, reply.clone());
             let _ = lease(reply.clone(), &Key::new("k").expect("valid"), LeaseToken(1));
             let _ = fill(&reply);
+            let _ = due(reply.clone());
             let _ = changed(reply.clone());
             let _ = invalidated(reply.clone());
             let _ = generation(&reply);

@@ -27,6 +27,8 @@ pub(crate) enum Script {
     Retire,
     BumpTag,
     Generation,
+    Delay,
+    Due,
     Beat,
 }
 
@@ -39,7 +41,7 @@ static HASHES: LazyLock<[String; Script::ALL.len()]> =
     LazyLock::new(|| Script::ALL.map(|script| redis::Script::new(script.source()).get_hash().to_owned()));
 
 impl Script {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Lease,
         Self::Fill,
         Self::Release,
@@ -50,6 +52,8 @@ impl Script {
         Self::Retire,
         Self::BumpTag,
         Self::Generation,
+        Self::Delay,
+        Self::Due,
         Self::Beat,
     ];
 
@@ -65,6 +69,8 @@ impl Script {
             Self::Retire => source!("rules.lua", "retire.lua"),
             Self::BumpTag => source!("counter.lua", "bump_tag.lua"),
             Self::Generation => source!("counter.lua", "generation.lua"),
+            Self::Delay => source!("delay.lua"),
+            Self::Due => source!("due.lua"),
             Self::Beat => source!("beat.lua"),
         }
     }

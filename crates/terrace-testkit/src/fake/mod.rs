@@ -30,8 +30,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
-    BoxFuture, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Names, Remote,
-    RemoteError, RemoteHealth, RemoteResult, ServerTime, Stored, Sweep, SweepRule,
+    BoxFuture, Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Names,
+    Remote, RemoteError, RemoteHealth, RemoteResult, ServerTime, Stored, Sweep, SweepRule,
 };
 use terrace_core::{Bus, Clock, Key, Namespace, Partition, Tag, Ttl, Version};
 use tokio::sync::oneshot;
@@ -434,6 +434,31 @@ impl Remote for FakeRemote {
         let (namespace, sweep) = (namespace.clone(), sweep.clone());
         Box::pin(self.call(Operation::Retire, move |server, _| {
             server.retire(&namespace, &sweep);
+            Ok(())
+        }))
+    }
+
+    fn delay<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        invalidations: &'a [Delayed],
+        after: Duration,
+    ) -> RemoteResult<'a, ()> {
+        let (namespace, invalidations) = (namespace.clone(), invalidations.to_vec());
+        Box::pin(self.call(Operation::Delay, move |server, node| {
+            server.delay(&namespace, invalidations, after, node.caller())
+        }))
+    }
+
+    fn due<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, Due> {
+        let namespace = namespace.clone();
+        Box::pin(self.call(Operation::Due, move |server, node| Ok(server.due(&namespace, node.caller()))))
+    }
+
+    fn done<'a>(&'a self, namespace: &'a Namespace, invalidations: &'a [Delayed]) -> RemoteResult<'a, ()> {
+        let (namespace, invalidations) = (namespace.clone(), invalidations.to_vec());
+        Box::pin(self.call(Operation::Done, move |server, _| {
+            server.done(&namespace, &invalidations);
             Ok(())
         }))
     }

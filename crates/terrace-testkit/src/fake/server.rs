@@ -10,8 +10,8 @@ use std::time::Duration;
 use terrace_core::envelope::Sealed;
 use terrace_core::key::Partition as PartitionId;
 use terrace_core::remote::{
-    FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, RemoteError, ServerTime, Stored,
-    Sweep,
+    Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, RemoteError,
+    ServerTime, Stored, Sweep,
 };
 use terrace_core::{Key, Moment, Namespace, Tag, Ttl, Version};
 
@@ -47,6 +47,7 @@ struct Space {
     partitions: HashMap<u16, Partition>,
     values: BTreeMap<Key, Value>,
     leases: HashMap<Key, HeldLease>,
+    delayed: Vec<(u64, Delayed)>,
 }
 
 impl Space {
@@ -91,6 +92,13 @@ fn server_ttl(ttl: Ttl) -> Ttl {
 fn whole_millis(duration: Duration) -> Duration {
     Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
+
+/// Most delayed invalidations of one namespace.
+const DELAYED_MAX: usize = 100_000;
+/// Most of them that are taken at once.
+const DUE_MAX: usize = 256;
+/// How long those who took one have to make it.
+const CLAIM_MICROS: u64 = 30_000_000;
 
 /// All that the server holds.
 #[derive(Default)]
@@ -275,6 +283,41 @@ impl Server {
     pub(super) fn retire(&mut self, namespace: &Namespace, sweep: &Sweep) {
         let space = self.space(namespace);
         space.partitions.values_mut().for_each(|partition| partition.retire(sweep.id));
+    }
+
+    pub(super) fn delay(
+        &mut self,
+        namespace: &Namespace,
+        invalidations: Vec<Delayed>,
+        after: Duration,
+        caller: Caller,
+    ) -> Result<(), RemoteError> {
+        let space = self.space(namespace);
+        if space.delayed.len() + invalidations.len() > DELAYED_MAX {
+            return Err(RemoteError::Refused { reason: "so many are noted".to_owned() });
+        }
+        let due = caller.now.micros.saturating_add(u64::try_from(after.as_micros()).unwrap_or(u64::MAX));
+        space.delayed.extend(invalidations.into_iter().map(|invalidation| (due, invalidation)));
+        Ok(())
+    }
+
+    pub(super) fn due(&mut self, namespace: &Namespace, caller: Caller) -> Due {
+        let (space, now) = (self.space(namespace), caller.now.micros);
+        // The real server has those of one moment in the order of their texts.
+        space.delayed.sort_by_cached_key(|(due, invalidation)| (*due, invalidation.to_string()));
+        let taken = space.delayed.iter_mut().take_while(|(due, _)| *due <= now).take(DUE_MAX);
+        let taken = taken.map(|(due, invalidation)| {
+            *due = now + CLAIM_MICROS;
+            invalidation.clone()
+        });
+        let now_due: Vec<Delayed> = taken.collect();
+        let first = space.delayed.first().filter(|_| now_due.is_empty());
+        let next = first.map(|(due, _)| Duration::from_micros(due.saturating_sub(now)));
+        Due { now: now_due, next }
+    }
+
+    pub(super) fn done(&mut self, namespace: &Namespace, invalidations: &[Delayed]) {
+        self.space(namespace).delayed.retain(|(_, noted)| !invalidations.contains(noted));
     }
 
     pub(super) fn bump_tag(&mut self, namespace: &Namespace, tag: &Tag, caller: Caller) {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use terrace::Ttl;
 use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
-    BoxFuture, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Names, Remote,
-    RemoteHealth, RemoteResult, Stored, Sweep, SweepRule,
+    BoxFuture, Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Names,
+    Remote, RemoteHealth, RemoteResult, Stored, Sweep, SweepRule,
 };
 use terrace_core::{Bus, Key, Namespace, Tag, Version};
 use terrace_testkit::fake::FakeRemote;
@@ -127,6 +127,23 @@ impl<A: Around> Remote for Wrapped<A> {
 
     fn retire<'a>(&'a self, namespace: &'a Namespace, sweep: &'a Sweep) -> RemoteResult<'a, ()> {
         self.around.one(self.remote.retire(namespace, sweep))
+    }
+
+    fn delay<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        invalidations: &'a [Delayed],
+        after: Duration,
+    ) -> RemoteResult<'a, ()> {
+        self.around.one(self.remote.delay(namespace, invalidations, after))
+    }
+
+    fn due<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, Due> {
+        self.around.one(self.remote.due(namespace))
+    }
+
+    fn done<'a>(&'a self, namespace: &'a Namespace, invalidations: &'a [Delayed]) -> RemoteResult<'a, ()> {
+        self.around.one(self.remote.done(namespace, invalidations))
     }
 
     fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, ()> {
