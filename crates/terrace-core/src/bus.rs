@@ -12,6 +12,9 @@
 //! 3. A lost connection is told once, by [`BusEvent::Lost`], before anything of the next one. All namespaces are joined
 //!    anew then, without being asked to.
 //! 4. A stream that is not polled takes in no more than the server is willing to keep.
+//! 5. Before a namespace is told as joined, each of its partitions has been greeted by the server's [`Incarnation`]: where
+//!    the partition was last changed under another one, its counter is raised above all numbers that may have been lost,
+//!    and every lease from before is void. That is [`Change::Hello`], one step like any other change.
 
 use crate::glob::Glob;
 use crate::key::{Key, Namespace, Partition, Tag};
@@ -27,6 +30,28 @@ use std::pin::Pin;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct NodeId(pub u64);
 
+/// The life of a server, as far as what it remembers is concerned: another process, or another history of the same one, is
+/// another incarnation, and may have forgotten what was acknowledged before.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Incarnation(pub u64);
+
+/// A change that its node asserts again, on a server that may have forgotten it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reassertion {
+    /// The key's value was set or invalidated.
+    Key {
+        /// Which.
+        key: Key,
+        /// The number of the change: a value of that version or a later one stays. `None` if it was not acknowledged; then
+        /// no value stays.
+        number: Option<Version>,
+    },
+    /// The tag was bumped.
+    Tag(Tag),
+    /// What the rule names was swept.
+    Sweep(SweepRule),
+}
+
 /// What a change did.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
@@ -40,6 +65,8 @@ pub enum Change {
     Sweep(SweepRule),
     /// What the partition knew of tags was lost: every entry that was stored with a tag of this partition is dead.
     Floor,
+    /// The server has a new [`Incarnation`]: numbers go on far above those before. No entry is concerned.
+    Hello,
 }
 
 /// One change of one partition, as it is logged and published.
@@ -97,6 +124,7 @@ impl Message {
                 Change::Sweep(SweepRule::Matching(glob))
             }
             "floor" => Change::Floor,
+            "hello" => Change::Hello,
             _ => return Err(MessageError { what: "its operation is not known" }),
         };
         Ok(Self { previous, number: this, origin: NodeId(origin), change })
@@ -113,6 +141,7 @@ impl fmt::Display for Message {
             Change::Sweep(SweepRule::All) => ("sweep", ""),
             Change::Sweep(SweepRule::Matching(glob)) => ("sweep", glob.as_str()),
             Change::Floor => ("floor", ""),
+            Change::Hello => ("hello", ""),
         };
         let Self { previous, number, origin, .. } = self;
         write!(f, "{WIRE} {previous} {number} {:016x} {operation} {argument}", origin.0)
@@ -128,6 +157,9 @@ pub enum BusEvent {
         namespace: Namespace,
         /// The number of the last change of each partition, in order; zero where none is known.
         counters: Vec<Version>,
+        /// The incarnation of the server that each partition is on, in the same order. Where it is not the one that was told
+        /// before, the server may have forgotten what this node knows.
+        incarnations: Vec<Incarnation>,
     },
     /// A message, as it was published. Whether it is one is for the listener to find out.
     Heard {
@@ -189,6 +221,21 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
         namespace: &'a Namespace,
         after: &'a [(Partition, Version)],
     ) -> RemoteResult<'a, Vec<Vec<Bytes>>>;
+
+    /// Does changes again that the servers may have forgotten: removes a key's value unless it is newer than the change, voids
+    /// its lease and publishes an invalidation; bumps tags; sweeps. Whatever is done twice costs misses alone.
+    ///
+    /// `on` has the incarnation of each partition's server, as it was told. A server that has another one is not asked: that is
+    /// [`RemoteError::Unavailable`](crate::RemoteError::Unavailable), and a part may have been done.
+    ///
+    /// # Cost
+    /// One round trip for keys and tags, and as much as [`Remote::sweep`](crate::Remote::sweep) for each rule.
+    fn reassert<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        changes: &'a [Reassertion],
+        on: &'a [Incarnation],
+    ) -> RemoteResult<'a, ()>;
 }
 
 #[cfg(test)]
@@ -217,6 +264,7 @@ mod tests {
             Change::Sweep(SweepRule::All),
             Change::Sweep(SweepRule::Matching(glob)),
             Change::Floor,
+            Change::Hello,
         ] {
             let message = message(change);
             assert_eq!(Message::parse(message.to_string().as_bytes()), Ok(message));

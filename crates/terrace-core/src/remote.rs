@@ -179,7 +179,7 @@ pub struct Invalidated {
 }
 
 /// Which entries of a namespace a sweep kills.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum SweepRule {
     /// All of them.
     All,

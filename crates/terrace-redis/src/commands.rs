@@ -77,7 +77,7 @@ impl Commands {
         partitions.dedup();
         for partition in &partitions {
             let counter = self.names.counter(namespace, *partition);
-            pipeline.cmd("HMGET").arg(counter).arg("born").arg("rules");
+            pipeline.cmd("HMGET").arg(counter).arg("first").arg("rules");
         }
         for key in keys {
             let name = self.names.value(namespace, key);
@@ -284,6 +284,28 @@ impl Commands {
         pipeline
     }
 
+    /// Greets partitions by the server's incarnation.
+    pub(crate) fn hello(
+        &self,
+        namespace: &Namespace,
+        partitions: &[Partition],
+        incarnation: &str,
+    ) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(partitions.len());
+        for partition in partitions {
+            let mut command = self.change(Script::Hello, namespace, *partition, &[]);
+            command.arg(incarnation);
+            pipeline.add_command(command);
+        }
+        pipeline
+    }
+
+    pub(crate) fn reassert(&self, namespace: &Namespace, key: &Key, number: Option<Version>) -> Cmd {
+        let mut command = self.change_key(Script::Reassert, namespace, key);
+        command.arg(key.as_str()).arg(number.map_or_else(String::new, |number| number.to_string()));
+        command
+    }
+
     pub(crate) fn beat(&self, number: u64) -> Cmd {
         let mut command = Script::Beat.call(&[&self.names.beat(&self.origin)]);
         command.arg(number).arg(BEAT_KEPT_MILLIS);
@@ -295,6 +317,15 @@ impl Commands {
         let mut pipeline = Pipeline::with_capacity(partitions.len());
         for partition in partitions {
             pipeline.cmd("HGET").arg(self.names.counter(namespace, *partition)).arg("seq");
+        }
+        pipeline
+    }
+
+    /// Asks for the numbers of the last changes, each with the incarnation that the partition was last greeted by.
+    pub(crate) fn greeted(&self, namespace: &Namespace, partitions: &[Partition]) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(partitions.len());
+        for partition in partitions {
+            pipeline.cmd("HMGET").arg(self.names.counter(namespace, *partition)).arg(&["seq", "inc"]);
         }
         pipeline
     }

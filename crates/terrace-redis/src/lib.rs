@@ -11,6 +11,7 @@
 //! | `supervisor` | when a connection is opened, trusted, given up and opened again; owns spawning and waiting |
 //! | `call` | when a call is given up |
 //! | `error` | what a failure means |
+//! | `incarnation` | which life of a server a connection is to |
 //! | `commands`, `replies` | which commands a call sends, and what the replies say |
 //! | `remote` | how calls are put together |
 //! | `bus` | how a node hears of changes that others make |
@@ -26,9 +27,10 @@
 //!
 //! # What an ACL user needs
 //! `~<prefix>*` and `&<prefix>*` (`terrace:` by default), and
-//! `+@read +@write +@scripting +@connection +publish +subscribe +time`, or by name:
-//! `+get +getrange +pttl +set +unlink +hget +hmget +hset +hsetnx +hdel +hexists +hlen +xadd +xrange +zadd +zcard +zrem +zrange +zrangebyscore +scan +evalsha +script|load`
-//! `+publish +subscribe +time +ping`.
+//! `+@read +@write +@scripting +@connection +publish +subscribe +time +info`, or by name:
+//! `+get +getrange +pttl +set +unlink +hget +hmget +hset +hsetnx +hdel +hexists +hlen +xadd +xrange +zadd +zcard +zrem +zrange`
+//! `+zrangebyscore +scan +evalsha +script|load +publish +subscribe +time +ping`. With `+info` besides, a connection that is lost
+//! while the server goes on costs no copies: without it, nodes cannot know that it is the same server with the same memory.
 
 #![forbid(unsafe_code)]
 
@@ -37,6 +39,7 @@ mod call;
 mod commands;
 mod config;
 mod error;
+mod incarnation;
 mod keys;
 mod link;
 mod remote;

@@ -1,17 +1,19 @@
 //! One connection: opening it, speaking over it, and knowing that it is lost.
 //!
 //! 1. A connection is handed out only after the server's version and role were checked and the scripts were loaded. One
-//!    that is to listen calls no scripts and has none loaded.
+//!    that is to listen has them loaded when it calls one.
 //! 2. Loss is final. Everyone who waits on a lost connection learns of it at once, and nothing is heard on it any more.
 
 use crate::config::Settings;
 use crate::error::{self, Failure, Verdict};
+use crate::incarnation;
 use crate::scripts::Script;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, PushInfo, PushKind, Value};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use terrace_core::RemoteError;
+use terrace_core::bus::Incarnation;
 use tokio::sync::Notify;
 
 /// Whether a connection is lost, and why.
@@ -52,6 +54,7 @@ pub(crate) enum Again {
 pub(crate) struct Link {
     connection: MultiplexedConnection,
     server: String,
+    incarnation: Option<Incarnation>,
     loss: Arc<Loss>,
 }
 
@@ -92,8 +95,9 @@ impl Link {
             .get_multiplexed_async_connection_with_config(&config)
             .await
             .map_err(|error| error::of_opening(&address, &error))?;
-        let mut link = Self { connection, server: String::new(), loss };
+        let mut link = Self { connection, server: String::new(), incarnation: None, loss };
         link.server = link.check(&address).await?;
+        link.incarnation = incarnation::ask(&link).await?;
         Ok(link)
     }
 
@@ -113,6 +117,11 @@ impl Link {
     /// The server's name and version.
     pub(crate) fn server(&self) -> &str {
         &self.server
+    }
+
+    /// Which life of the server this is a connection to; `None` if the server does not say.
+    pub(crate) fn incarnation(&self) -> Option<Incarnation> {
+        self.incarnation
     }
 
     pub(crate) fn is_lost(&self) -> bool {
@@ -163,7 +172,7 @@ impl Link {
         self.accept(replies)
     }
 
-    async fn load_scripts(&self) -> Result<(), RemoteError> {
+    pub(crate) async fn load_scripts(&self) -> Result<(), RemoteError> {
         let mut pipeline = Pipeline::with_capacity(Script::ALL.len());
         for script in Script::ALL {
             pipeline.add_command(script.load());

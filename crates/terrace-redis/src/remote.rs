@@ -5,6 +5,7 @@
 //! 3. A read asks for the time left, then for the value. A writer that comes in between leaves a time that belongs to
 //!    the value before, so the time of the value's own envelope, from when the request was sent, is a bound as well.
 
+use crate::bus::Fit;
 use crate::call;
 use crate::commands::{Commands, Reading};
 use crate::config::{ConfigError, RedisBuilder, Settings};
@@ -133,6 +134,27 @@ impl Redis {
         F: Future<Output = Result<T, RemoteError>>,
     {
         call::run(&self.0.supervisor, self.settings().write_timeout, steps).await
+    }
+
+    /// Calls scripts in order, on a server that fits.
+    pub(crate) async fn write_on(&self, fit: Fit, commands: Vec<Cmd>) -> Result<(), RemoteError> {
+        let steps = |link: Arc<Link>| async move {
+            fit.check(&link)?;
+            run_in_parts(&link, commands, Again::Undone).await.map(drop)
+        };
+        self.write(steps).await
+    }
+
+    /// [`Remote::sweep`] on a server that fits.
+    pub(crate) async fn sweep_on(
+        &self,
+        fit: Fit,
+        namespace: &Namespace,
+        rule: &SweepRule,
+    ) -> Result<Sweep, RemoteError> {
+        let sweep = Sweep { rule: rule.clone(), id: crate::config::random() };
+        self.write_on(fit, self.commands().sweep(namespace, &sweep)).await?;
+        Ok(sweep)
     }
 
     /// Calls one script.
@@ -363,11 +385,7 @@ impl Remote for Redis {
     }
 
     fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, Sweep> {
-        Box::pin(async move {
-            let sweep = Sweep { rule: rule.clone(), id: crate::config::random() };
-            self.write_many(self.commands().sweep(namespace, &sweep), Again::Undone).await?;
-            Ok(sweep)
-        })
+        Box::pin(self.sweep_on(Fit::Any, namespace, rule))
     }
 
     fn sweeps<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, Vec<Sweep>> {

@@ -167,6 +167,20 @@ pub(crate) fn counter(reply: &Value) -> Parsed<Version> {
     }
 }
 
+/// The number of the last change of a partition, and whether it was greeted by this incarnation.
+pub(crate) fn greeted(reply: Value, incarnation: &str) -> Parsed<(Version, bool)> {
+    match array(reply)?.as_slice() {
+        [number, Value::BulkString(by)] => Ok((counter(number)?, by == incarnation.as_bytes())),
+        [number, Value::Nil] => Ok((counter(number)?, false)),
+        other => Err(unexpected("a number and an incarnation", &other)),
+    }
+}
+
+/// The number that a partition has after it was greeted; zero if it has no counter.
+pub(crate) fn hello(reply: &Value) -> Parsed<Version> {
+    version(reply)
+}
+
 /// The messages that are in a part of a log.
 pub(crate) fn logged(reply: Value) -> Parsed<Vec<Bytes>> {
     array(reply)?.into_iter().map(message).collect()
@@ -217,6 +231,8 @@ mod tests {
             let _ = scanned(reply.clone());
             let _ = partitions(&reply);
             let _ = counter(&reply);
+            let _ = greeted(reply.clone(), "");
+            let _ = hello(&reply);
             let _ = logged(reply.clone());
         }
     }

@@ -1,6 +1,6 @@
 //! Is a value dead that the server still has?
 //!
-//! With each value come two fields of its partition's counter: when the counter was made, and the rules of the sweeps whose
+//! With each value come two fields of its partition's counter: the number that the counter began with, and the rules of the sweeps whose
 //! victims may still be there. They are read *before* the value: a sweep that was ended meanwhile has removed the value, and
 //! one that began meanwhile has not returned yet.
 //!
@@ -17,27 +17,27 @@ use terrace_core::{Glob, RemoteError, Version};
 /// What kills values of one partition.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Rules {
-    /// When the counter was made, as a number; none if there is no counter.
-    born: Option<Version>,
+    /// The number that the counter began with; none if there is no counter.
+    first: Option<Version>,
     rules: Vec<(Version, Sweep)>,
 }
 
 impl Rules {
-    /// The reply to `HMGET counter born rules`.
+    /// The reply to `HMGET counter first rules`.
     pub(crate) fn read(reply: &Value) -> Result<Self, RemoteError> {
         let Value::Array(fields) = reply else { return Err(unexpected("fields of a counter", reply)) };
-        let [born, rules] = fields.as_slice() else { return Err(unexpected("two fields", reply)) };
-        let born = match born {
+        let [first, rules] = fields.as_slice() else { return Err(unexpected("two fields", reply)) };
+        let first = match first {
             Value::Nil => None,
-            born => Some(number(text(born)?).ok_or_else(|| unexpected("a number", born))?),
+            first => Some(number(text(first)?).ok_or_else(|| unexpected("a number", first))?),
         };
-        Ok(Self { born, rules: read_rules(rules)? })
+        Ok(Self { first, rules: read_rules(rules)? })
     }
 
     /// Whether the value under this key is dead.
     pub(crate) fn kill(&self, key: &str, stored: &Stored) -> bool {
         let version = stored.claimed_version();
-        let is_older = version != Version::ZERO && self.born.is_none_or(|born| version < born);
+        let is_older = version != Version::ZERO && self.first.is_none_or(|first| version < first);
         is_older || self.rules.iter().any(|(number, sweep)| version < *number && sweep.rule.names(key))
     }
 }
@@ -88,9 +88,9 @@ fn parse(mut rest: &str) -> Option<Vec<(Version, Sweep)>> {
 mod tests {
     use super::*;
 
-    fn fields(born: &str, rules: &str) -> Value {
+    fn fields(first: &str, rules: &str) -> Value {
         let field = |text: &str| if text.is_empty() { Value::Nil } else { Value::BulkString(text.into()) };
-        Value::Array(vec![field(born), field(rules)])
+        Value::Array(vec![field(first), field(rules)])
     }
 
     fn stored(version: u64) -> Stored {

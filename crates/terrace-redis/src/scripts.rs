@@ -30,6 +30,8 @@ pub(crate) enum Script {
     Delay,
     Due,
     Beat,
+    Hello,
+    Reassert,
 }
 
 /// A source: the parts it shares, then its own.
@@ -41,7 +43,7 @@ static HASHES: LazyLock<[String; Script::ALL.len()]> =
     LazyLock::new(|| Script::ALL.map(|script| redis::Script::new(script.source()).get_hash().to_owned()));
 
 impl Script {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Lease,
         Self::Fill,
         Self::Release,
@@ -55,6 +57,8 @@ impl Script {
         Self::Delay,
         Self::Due,
         Self::Beat,
+        Self::Hello,
+        Self::Reassert,
     ];
 
     const fn source(self) -> &'static str {
@@ -72,6 +76,8 @@ impl Script {
             Self::Delay => source!("delay.lua"),
             Self::Due => source!("due.lua"),
             Self::Beat => source!("beat.lua"),
+            Self::Hello => source!("counter.lua", "hello.lua"),
+            Self::Reassert => source!("counter.lua", "reassert.lua"),
         }
     }
 

@@ -175,8 +175,11 @@ impl View {
         ban();
         let mut here = self.remove_dead(false);
         let Some(l2) = self.l2() else { return Ok(Invalidated::here(here, self.is_counted())) };
+        self.note_tags(tags);
         let told = l2.call(&self.space, |remote| remote.bump_tags(&self.space.namespace, tags)).await;
-        if told.is_err() {
+        if told.is_ok() {
+            self.note_bumped(tags);
+        } else {
             self.space.pending.add_tags(tags);
             self.deliver_soon();
         }
@@ -199,8 +202,11 @@ impl View {
         self.ban(&ban);
         let here = self.remove_dead(self.l2().is_none());
         let Some(l2) = self.l2() else { return Ok(Invalidated::here(here, true)) };
+        self.note_sweep(rule);
         let told = l2.call(&self.space, |remote| remote.sweep(&self.space.namespace, rule)).await;
-        if told.is_err() {
+        if told.is_ok() {
+            self.note_sweep(rule);
+        } else {
             self.space.pending.add_rule(rule);
             self.deliver_soon();
         }

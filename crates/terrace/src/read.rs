@@ -274,7 +274,7 @@ impl View {
         }
     }
 
-    /// The envelope, if the bytes are one of this key.
+    /// The envelope, if the bytes are one of this key, and no change is known that made it invalid and that L2 has forgotten.
     pub(crate) fn open(&self, key: &Key, stored: &Stored) -> Option<Envelope> {
         self.space.counters.add(Event::L2BytesRead, stored.bytes.len() as u64);
         let opened = Envelope::open(&stored.bytes, &self.space.namespace, key, self.limits());
@@ -284,6 +284,7 @@ impl View {
                 tracing::warn!(namespace = %self.space.namespace, %error, "an entry in L2 is no envelope of its key");
             })
             .ok()
+            .filter(|envelope| !self.space.recent.outdates(key, envelope.version))
     }
 
     /// The value in an envelope, if this namespace's codec wrote it and can read it.

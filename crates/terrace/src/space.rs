@@ -3,6 +3,7 @@
 use crate::coherence::bans::Bans;
 use crate::coherence::generations::Generations;
 use crate::coherence::pending::Pending;
+use crate::coherence::recent::Recent;
 use crate::coherence::tickets::Tickets;
 use crate::coherence::trust::Trust;
 use crate::entry::Resident;
@@ -71,6 +72,7 @@ pub(crate) struct Space {
     pub(crate) rules: Rules,
     pub(crate) flights: Flights,
     pub(crate) pending: Pending,
+    pub(crate) recent: Recent,
     pub(crate) counters: Arc<SpaceCounters>,
     pub(crate) agreement: Agreement,
     pub(crate) deliveries: Turns,

@@ -137,14 +137,20 @@ impl View {
             self.drop_l1(&prepared.key);
         }
         let begun: Vec<Begun> = prepared.iter().map(|prepared| self.begin_write(prepared)).collect();
+        let keys = || begun.iter().map(|begun| &begun.key);
+        self.note_keys(keys());
         let told = match agreed {
             Ok(()) => self.tell_set(prepared).await,
             Err(error) => Err(error),
         };
         match told {
-            Ok(versions) => Ok(self.end_writes(begun, Effect::Applied, versions, true)),
+            Ok(versions) => {
+                self.note_made(keys().zip(versions.iter().copied()));
+                Ok(self.end_writes(begun, Effect::Applied, versions, true))
+            }
             Err(error) => {
-                self.queue_keys(begun.iter().map(|begun| &begun.key));
+                self.queue_keys(keys());
+                self.note_failed(keys());
                 let keep = error.is_retryable();
                 let versions = vec![Version::ZERO; begun.len()];
                 let written = self.end_writes(begun, Effect::Queued, versions, keep);
@@ -234,9 +240,14 @@ impl View {
             let here = existed.into_iter().map(|existed| Removed { existed, effect: Effect::Applied });
             return Ok(here.collect());
         }
+        self.note_keys(keys);
         let told = self.tell_invalidate(keys).await;
-        if told.is_err() {
-            self.queue_keys(keys);
+        match &told {
+            Ok(told) => self.note_made(keys.iter().zip(told.iter().map(|told| told.version))),
+            Err(_) => {
+                self.queue_keys(keys);
+                self.note_failed(keys);
+            }
         }
         for (key, existed) in keys.iter().zip(&mut existed) {
             *existed |= self.drop_l1(key);

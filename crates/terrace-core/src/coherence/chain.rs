@@ -16,8 +16,8 @@
 //!
 //! What numbers cannot show: a change that the server forgot before this node heard of it or of a later one; by a counter
 //! that was read while a forgotten change was still on its way, what was lost behind that (the next one shows it); and two
-//! changes of the same number, one of them forgotten. Numbers are the server's time in microseconds, so the second takes
-//! a server that counts ahead of its clock and then fails.
+//! changes of the same number, one of them forgotten. So a server that may have forgotten something is told to the chain
+//! ([`Chain::renewed`]), which then takes nothing for known.
 
 use crate::bus::{Message, MessageError};
 use crate::version::Version;
@@ -73,6 +73,12 @@ impl Chain {
             Some(last) if counter.supersedes(last) => Step::Missing { after: last, until: counter },
             _ => self.restart_read(counter),
         }
+    }
+
+    /// The partition's counter was read as by [`Chain::joined`], on a server that may have forgotten what was heard before:
+    /// its numbers say nothing of what is known here.
+    pub fn renewed(&mut self, counter: Version) -> Step {
+        self.restart_read(counter)
     }
 
     /// A message was heard.

@@ -111,6 +111,16 @@ const LOSSES: Bounds = Bounds {
 /// Another server takes over, which does not know the last change.
 const FAILOVERS: Bounds = Bounds { failovers: 1, drops: 0, cuts: 0, ..LOSSES };
 
+/// The same, where the node that invalidates listens and reads.
+const ISSUERS: Bounds = Bounds {
+    kinds: &[Kind::Key],
+    invalidations: [1, 0],
+    loads: [2, 0],
+    beats: [1, 0],
+    failovers: 1,
+    ..NOTHING
+};
+
 fn explore(rules: Rules, bounds: Bounds, until: HasDiscoveries) -> impl Checker<World> {
     World { rules, bounds }.checker().threads(2).finish_when(until).spawn_bfs().join()
 }
@@ -163,6 +173,36 @@ fn promises_hold_while_messages_and_connections_are_lost() {
 #[test]
 fn promises_hold_after_a_failover() {
     holds(FAILOVERS);
+}
+
+#[test]
+fn promises_hold_again_after_a_failover_that_forgot_them() {
+    holds(ISSUERS);
+}
+
+#[test]
+fn another_life_of_the_server_has_to_make_all_suspect() {
+    breaks(|rules| rules.renewal_suspects = false, FAILOVERS, "G2");
+}
+
+#[test]
+fn another_life_of_the_server_has_to_void_leases() {
+    breaks(|rules| rules.hello_voids = false, ISSUERS, "G5");
+}
+
+#[test]
+fn changes_have_to_be_asserted_again_after_a_failover() {
+    breaks(|rules| rules.changes_are_reasserted = false, ISSUERS, "G3");
+}
+
+#[test]
+fn changes_have_to_be_asserted_again_before_copies_are_trusted() {
+    breaks(|rules| rules.assertion_precedes_trust = false, ISSUERS, "G1");
+}
+
+#[test]
+fn a_change_has_to_be_noted_before_it_is_made() {
+    breaks(|rules| rules.change_is_noted_first = false, ISSUERS, "G3");
 }
 
 #[test]

@@ -27,7 +27,9 @@ impl Node {
     }
 
     fn apply(&mut self, rules: &Rules, message: Published, me: usize) {
-        if message.what == What::Other || (message.by == me && message.what == What::This) {
+        if matches!(message.what, What::Other | What::Hello)
+            || (message.by == me && message.what == What::This)
+        {
             return;
         }
         if rules.message_voids {
@@ -55,16 +57,45 @@ fn small(version: Version) -> u8 {
 }
 
 impl State {
-    /// The connection is there again, and the counter was read.
+    /// The connection is there again, the partition was greeted and the counter was read.
     pub(crate) fn rejoin(&mut self, rules: &Rules, node: usize) {
         self.nodes[node].link = Link::Joined;
+        self.hello(rules, node);
         let counter = Version::from(u64::from(self.seq()));
-        if rules.join_repairs {
+        let is_renewed = std::mem::replace(&mut self.nodes[node].life, self.life) != self.life;
+        self.nodes[node].owes |= is_renewed && self.nodes[node].recent.is_some();
+        if is_renewed && rules.renewal_suspects {
+            let step = self.nodes[node].chain.renewed(counter);
+            self.take(rules, node, step, None);
+            self.unsettle(node);
+        } else if rules.join_repairs {
             self.read(rules, node, counter);
         } else {
             self.nodes[node].chain = Chain::default();
             self.nodes[node].chain.joined(counter);
         }
+    }
+
+    /// The node asserts its changes again.
+    pub(crate) fn pay(&mut self, rules: &Rules, node: usize) {
+        self.nodes[node].owes = false;
+        if let Some(number) = self.nodes[node].recent.filter(|_| rules.changes_are_reasserted) {
+            self.reassert(node, number);
+        }
+        self.acked = self.acked.max(self.nodes[node].forgotten);
+        for in_flight in &mut self.nodes[node].channel {
+            if let InFlight::Beat { is_of_this_period, .. } = in_flight {
+                *is_of_this_period = false;
+            }
+        }
+        self.nodes[node].is_trusted = false;
+        self.promise_again(node);
+    }
+
+    /// What the node changed and the server had forgotten is promised again.
+    fn promise_again(&mut self, node: usize) {
+        let node = &mut self.nodes[node];
+        node.own = node.own.max(node.forgotten);
     }
 
     /// Gives a counter to the chain.
@@ -112,7 +143,10 @@ impl State {
                 if rules.counter_is_compared && self.nodes[node].chain.lags(began, counter) {
                     self.read(rules, node, counter);
                 }
-                self.nodes[node].is_trusted |= is_of_this_period;
+                if is_of_this_period && !(self.nodes[node].owes && rules.assertion_precedes_trust) {
+                    self.nodes[node].is_trusted = true;
+                    self.promise_again(node);
+                }
             }
         }
     }
@@ -147,16 +181,25 @@ impl State {
         if rules.ack_drops {
             self.nodes[node].forget();
         }
-        if change.at == Progress::Done {
+        if change.kind == Kind::Key && change.number > 0 {
+            self.nodes[node].recent = Some(Some(change.number));
+        }
+        let is_again =
+            change.at == Progress::Forgotten && self.nodes[node].life == self.life && !self.nodes[node].owes;
+        if change.at == Progress::Done || is_again {
             self.nodes[node].own = self.nodes[node].own.max(change.goal);
             self.acked = self.acked.max(change.goal);
+        } else if change.at == Progress::Forgotten {
+            self.forgotten = self.forgotten.max(change.goal);
+            self.nodes[node].forgotten = self.nodes[node].forgotten.max(change.goal);
         }
     }
 
     pub(crate) fn start(&mut self, node: usize) {
         let leader = self.promise(node);
         let stage = Stage::Asking { dead: 0 };
-        self.nodes[node].load = Some(Load { leader, joiner: None, is_void: false, stage });
+        self.nodes[node].load =
+            Some(Load { is_of_this_life: true, leader, joiner: None, is_void: false, stage });
     }
 
     /// One step of the read that is under way; nothing if it has to wait for somebody else's lease.
@@ -214,7 +257,9 @@ impl State {
         if let Some(joiner) = load.joiner.filter(|_| is_accepted || !rules.rejected_is_leaders) {
             self.give(joiner, result);
         }
-        self.nodes[node].seen = self.nodes[node].seen.max(result.version);
+        if load.is_of_this_life {
+            self.nodes[node].seen = self.nodes[node].seen.max(result.version);
+        }
     }
 
     /// A read that was promised this ends with that.

@@ -44,6 +44,16 @@ pub(crate) struct Rules {
     pub(crate) late_joiner_is_refused: bool,
     /// What L2 refused is given to the leader alone.
     pub(crate) rejected_is_leaders: bool,
+    /// Who joins another incarnation of the server takes nothing for known.
+    pub(crate) renewal_suspects: bool,
+    /// A server that greets the partition voids the leases from before.
+    pub(crate) hello_voids: bool,
+    /// A node asserts its changes again on another incarnation of the server.
+    pub(crate) changes_are_reasserted: bool,
+    /// It does so before it trusts its copies.
+    pub(crate) assertion_precedes_trust: bool,
+    /// A change is noted before it is made.
+    pub(crate) change_is_noted_first: bool,
 }
 
 impl Rules {
@@ -68,6 +78,11 @@ impl Rules {
         counter_is_compared: true,
         late_joiner_is_refused: true,
         rejected_is_leaders: true,
+        renewal_suspects: true,
+        hello_voids: true,
+        changes_are_reasserted: true,
+        assertion_precedes_trust: true,
+        change_is_noted_first: true,
     };
 }
 

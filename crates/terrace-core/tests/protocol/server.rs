@@ -2,14 +2,15 @@
 
 use crate::rules::{Kind, Lost, Rules};
 use crate::state::{
-    Counter, Generations, InFlight, LOG_MAX, Lease, Link, Progress, Promise, Published, Stage, State, Stored,
-    What,
+    Counter, Generations, Guarantee, InFlight, LOG_MAX, Lease, Link, Progress, Promise, Published, Stage,
+    State, Stored, What,
 };
 
 impl State {
     fn next_number(&mut self) -> u8 {
-        self.clock += 1;
-        self.clock
+        self.server.clock += 1;
+        self.highest = self.highest.max(self.server.clock);
+        self.server.clock
     }
 
     fn publish(&mut self, message: Published) {
@@ -75,7 +76,8 @@ impl State {
                     if rules.lease_is_voided {
                         self.server.lease = None;
                     }
-                    self.commit(by, What::This);
+                    let number = self.commit(by, What::This);
+                    change.number = number;
                 }
                 let is_untold = kind == Kind::Sweep && rules.sweep_is_told_twice;
                 if is_untold { Progress::Removed } else { Progress::Done }
@@ -144,6 +146,9 @@ impl State {
             && (!rules.barrier_is_checked || lease.version > barrier);
         if is_honoured {
             self.server.value = Some(stored);
+            if self.server.greeted == self.life && stored.value < self.forgotten {
+                self.broken = self.broken.or(Some(Guarantee::Lost));
+            }
         }
         is_honoured
     }
@@ -156,13 +161,39 @@ impl State {
         }
     }
 
-    /// Another server takes over which does not know the last change. What was promised before is promised no more.
+    /// Greets the partition by this life of the server.
+    pub(crate) fn hello(&mut self, rules: &Rules, by: usize) {
+        if self.server.greeted == self.life {
+            return;
+        }
+        self.server.greeted = self.life;
+        self.server.clock = self.highest;
+        let number = self.commit(by, What::Hello);
+        if rules.hello_voids {
+            let counter = self.counter(by);
+            self.server.counter = Some(Counter { barrier: number, ..counter });
+        }
+    }
+
+    /// Invalidates the key once more, but for a value that is not older than this.
+    pub(crate) fn reassert(&mut self, by: usize, number: Option<u8>) {
+        self.server.lease = None;
+        let is_older = |stored: &Stored| number.is_none_or(|number| stored.version < number);
+        self.server.value = self.server.value.filter(|stored| !is_older(stored));
+        self.commit(by, What::Again);
+    }
+
+    /// Another server takes over which does not know the last change. What was promised before is promised again when those
+    /// who had made the changes have asserted them.
     pub(crate) fn fail_over(&mut self) {
         self.server = self.replica.clone();
+        self.life += 1;
+        self.forgotten = self.forgotten.max(self.acked);
         (self.acked, self.due) = (0, 0);
         for node in 0..self.nodes.len() {
             self.cut(node);
             let node = &mut self.nodes[node];
+            node.forgotten = node.forgotten.max(node.own);
             (node.own, node.seen) = (0, 0);
             if let Some(change) = &mut node.change
                 && change.at != Progress::Begun
@@ -170,6 +201,7 @@ impl State {
                 change.at = Progress::Forgotten;
             }
             if let Some(load) = &mut node.load {
+                load.is_of_this_life = false;
                 let nothing = Promise { own: 0, fleet: 0, seen: 0 };
                 load.leader = nothing;
                 load.joiner = load.joiner.map(|_| nothing);

@@ -11,7 +11,11 @@ pub(crate) struct State {
     /// The value that the origin has, which is the number of the write that made it.
     pub(crate) origin: u8,
     /// The last number that was ever given out, by whichever server.
-    pub(crate) clock: u8,
+    pub(crate) highest: u8,
+    /// Which life of the server this is.
+    pub(crate) life: u8,
+    /// What was acknowledged on a server that has forgotten it.
+    pub(crate) forgotten: u8,
     pub(crate) server: Server,
     /// What a failover brings back: the server before its last change.
     pub(crate) replica: Server,
@@ -30,6 +34,7 @@ pub(crate) enum Guarantee {
     Node,
     Fleet,
     Back,
+    Lost,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -39,6 +44,10 @@ pub(crate) struct Server {
     pub(crate) counter: Option<Counter>,
     pub(crate) generations: Option<Generations>,
     pub(crate) log: Vec<Published>,
+    /// The last number that it has given out.
+    pub(crate) clock: u8,
+    /// By which of its lives the partition was greeted.
+    pub(crate) greeted: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -86,6 +95,10 @@ pub(crate) enum What {
     Other,
     /// A table was made anew, which concerns the node that asked for it as well.
     Floor,
+    /// The server has begun another life.
+    Hello,
+    /// The key was invalidated once more, which concerns the node that asked for it as well.
+    Again,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -102,6 +115,14 @@ pub(crate) struct Node {
     pub(crate) own: u8,
     /// The greatest version that was read here.
     pub(crate) seen: u8,
+    /// The life of the server that it joined last.
+    pub(crate) life: u8,
+    /// What it invalidated lately: the number, once it is known.
+    pub(crate) recent: Option<Option<u8>>,
+    /// Its changes are still to be asserted again.
+    pub(crate) owes: bool,
+    /// What of its own was acknowledged and forgotten: it is promised again when the node trusts its copies.
+    pub(crate) forgotten: u8,
 }
 
 /// The bus connection.
@@ -131,6 +152,8 @@ pub(crate) struct Invalidation {
     /// What the origin had when it began.
     pub(crate) goal: u8,
     pub(crate) at: Progress,
+    /// The number that it got; zero if none yet.
+    pub(crate) number: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -156,6 +179,8 @@ pub(crate) struct Promise {
 /// A read that L1 could not answer, with those who share its result.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Load {
+    /// It began on the server that is there now.
+    pub(crate) is_of_this_life: bool,
     pub(crate) leader: Promise,
     pub(crate) joiner: Option<Promise>,
     /// Something was invalidated here since it began.
@@ -191,6 +216,8 @@ impl State {
             counter: Some(Counter { seq: 1, born: 1, barrier: 0 }),
             generations: Some(Generations { floor: 1, tag: None }),
             log: Vec::new(),
+            clock: 1,
+            greeted: 1,
         };
         let mut chain = Chain::default();
         chain.joined(1.into());
@@ -205,10 +232,16 @@ impl State {
             is_trusted: true,
             own: 0,
             seen: 0,
+            life: 1,
+            recent: None,
+            owes: false,
+            forgotten: 0,
         };
         Self {
             origin: 0,
-            clock: 1,
+            highest: 1,
+            life: 1,
+            forgotten: 0,
             replica: server.clone(),
             server,
             nodes: [node(0), node(1)],

@@ -30,6 +30,7 @@ pub(crate) enum Action {
     Cut(usize),
     Subscribe(usize),
     Rejoin(usize),
+    Pay(usize),
     Lose(Lost),
     FailOver,
 }
@@ -88,6 +89,9 @@ impl World {
             Link::Down => actions.push(Action::Subscribe(me)),
             Link::Subscribed => actions.push(Action::Rejoin(me)),
             Link::Joined => {
+                if node.owes {
+                    actions.push(Action::Pay(me));
+                }
                 if left.beats[me] > 0 && self.rules.beat_is_required {
                     actions.push(Action::SendBeat(me));
                 }
@@ -118,7 +122,10 @@ impl World {
                     state.nodes[node].forget();
                 }
                 let goal = state.origin;
-                state.nodes[node].change = Some(Invalidation { kind, goal, at: Progress::Begun });
+                if kind == Kind::Key && rules.change_is_noted_first {
+                    state.nodes[node].recent = Some(None);
+                }
+                state.nodes[node].change = Some(Invalidation { kind, goal, at: Progress::Begun, number: 0 });
             }
             Action::RunScript(node) => state.invalidate(rules, node),
             Action::Acknowledge(node) => state.acknowledge(rules, node),
@@ -147,6 +154,7 @@ impl World {
             }
             Action::Subscribe(node) => state.nodes[node].link = Link::Subscribed,
             Action::Rejoin(node) => state.rejoin(rules, node),
+            Action::Pay(node) => state.pay(rules, node),
             Action::Lose(lost) => {
                 state.left.losses -= 1;
                 state.lose(lost);
@@ -208,6 +216,7 @@ impl Model for World {
             Property::always("G3", |world: &World, state: &State| {
                 state.live_value(&world.rules).is_none_or(|value| value >= state.acked)
             }),
+            Property::always("G5", |_, state: &State| state.broken != Some(Guarantee::Lost)),
             Property::always("G4", |world: &World, state: &State| world.holds(state, Guarantee::Back)),
         ]
     }

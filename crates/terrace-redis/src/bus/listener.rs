@@ -4,10 +4,10 @@
 //! 2. Joining comes before telling, and noticing a loss before both, so neither waits for a queue that never empties.
 //! 3. Nothing is told of a namespace before it is told as joined.
 
+use super::join::join;
 use super::queue::{BYTES_MAX, Published, Queue};
-use super::read_counters;
-use crate::call;
 use crate::commands::Commands;
+use crate::incarnation;
 use crate::link::Link;
 use crate::supervisor::Aside;
 use bytes::Bytes;
@@ -15,12 +15,9 @@ use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream;
 use std::sync::Arc;
 use std::time::Duration;
-use terrace_core::bus::{BusEvent, BusEvents};
-use terrace_core::{Namespace, RemoteError, Version};
+use terrace_core::Namespace;
+use terrace_core::bus::{BusEvent, BusEvents, Incarnation};
 use tokio::sync::watch;
-
-/// Most channels that are subscribed to in one command.
-const CHANNELS_MAX: usize = 512;
 
 /// The namespaces that were joined.
 type Joined = watch::Receiver<Vec<Namespace>>;
@@ -85,6 +82,7 @@ enum Heard {
 
 struct Connection {
     link: Arc<Link>,
+    incarnation: Incarnation,
     queue: Queue,
     limit: Duration,
     /// The namespaces that were told as joined.
@@ -99,8 +97,9 @@ struct Connection {
 impl Connection {
     fn new(aside: Aside, link: Arc<Link>, queue: Queue) -> Self {
         let limit = aside.settings().connect_timeout;
+        let incarnation = link.incarnation().unwrap_or_else(incarnation::unknown);
         let watching = aside.watch(Arc::clone(&link)).boxed();
-        Self { link, queue, limit, told: Vec::new(), is_told: false, watching, ended: None }
+        Self { link, incarnation, queue, limit, told: Vec::new(), is_told: false, watching, ended: None }
     }
 
     async fn next(&mut self, commands: &Commands, beats: &str, joined: &mut Joined) -> Heard {
@@ -112,10 +111,11 @@ impl Connection {
                     self.ended = Some(aside);
                 }
                 namespace = namespace_after(joined, self.told.len()), if !self.link.is_lost() => {
-                    match join(&self.link, self.limit, commands, &namespace).await {
-                        Ok(counters) => {
-                            self.told.push(namespace.clone());
-                            return Heard::Event(BusEvent::Joined { namespace, counters });
+                    let told = namespace.clone();
+                    match join(&self.link, self.limit, commands, namespace, self.incarnation).await {
+                        Ok(joined) => {
+                            self.told.push(told);
+                            return Heard::Event(joined);
                         }
                         Err(error) => self.link.give_up(&error.to_string()),
                     }
@@ -151,25 +151,6 @@ impl Connection {
             None => (&mut self.watching).await,
         }
     }
-}
-
-/// Subscribes to all channels of a namespace, then reads its counters.
-async fn join(
-    link: &Link,
-    limit: Duration,
-    commands: &Commands,
-    namespace: &Namespace,
-) -> Result<Vec<Version>, RemoteError> {
-    let names = &commands.names;
-    let channels = names.partitions().map(|partition| names.channel(namespace, partition));
-    let channels: Vec<String> = channels.collect();
-    let joining = async {
-        for channels in channels.chunks(CHANNELS_MAX) {
-            link.subscribe(channels).await?;
-        }
-        read_counters(link, commands, namespace, 0..names.partition_count()).await
-    };
-    call::on(link, limit, joining).await
 }
 
 /// The namespace that was joined after so many others, as soon as there is one.

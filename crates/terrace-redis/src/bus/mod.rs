@@ -4,8 +4,8 @@
 //! apart from those of the calls, and is driven by whoever polls it.
 //!
 //! 1. **One order.** All that a stream tells of comes over one connection, beats included, and is told as it came.
-//! 2. A namespace is subscribed to, then its counters are read over the same connection, so from the same server, then
-//!    it is told as joined. What was heard of it meanwhile waits in the queue; if it could not be joined, the connection
+//! 2. A namespace is subscribed to, then its counters are read over the same connection, so from the same server, then those
+//!    that another incarnation of the server was the last to change are raised, then it is told as joined. What was heard of it meanwhile waits in the queue; if it could not be joined, the connection
 //!    is given up, and what was heard of it is thrown away.
 //! 3. A lost connection is told once, after all that was read from it, and only if anything of it was told. The next
 //!    is opened under the supervisor's rules: to a primary alone, after a pause, and watched by heartbeats.
@@ -18,8 +18,10 @@
 //! | module | decides |
 //! |---|---|
 //! | `listener` | when to connect, to join and to tell what |
+//! | `join` | what comes before a namespace is told as joined |
 //! | `queue` | how much is kept of what was heard and not told yet |
 
+mod join;
 mod listener;
 mod queue;
 
@@ -30,7 +32,7 @@ use crate::replies;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use std::ops::Range;
-use terrace_core::bus::{Bus, BusEvents, NodeId};
+use terrace_core::bus::{Bus, BusEvents, Incarnation, NodeId, Reassertion};
 use terrace_core::remote::RemoteResult;
 use terrace_core::{Namespace, Partition, RemoteError, Version};
 
@@ -83,6 +85,60 @@ impl Bus for Redis {
             let parts = try_join_all(pipelines.iter().map(|pipeline| link.ask(pipeline))).await?;
             parts.into_iter().flatten().map(replies::logged).collect()
         }))
+    }
+
+    fn reassert<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        changes: &'a [Reassertion],
+        on: &'a [Incarnation],
+    ) -> RemoteResult<'a, ()> {
+        Box::pin(async move {
+            let (mut commands, mut tags, mut rules) = (Vec::new(), Vec::new(), Vec::new());
+            for change in changes {
+                match change {
+                    Reassertion::Key { key, number } => {
+                        commands.push(self.commands().reassert(namespace, key, *number));
+                    }
+                    Reassertion::Tag(tag) => tags.push(tag.clone()),
+                    Reassertion::Sweep(rule) => rules.push(rule),
+                }
+            }
+            commands.extend(self.commands().bump_tags(namespace, &tags));
+            let fit = Fit::of(on);
+            self.write_on(fit, commands).await?;
+            for rule in rules {
+                self.sweep_on(fit, namespace, rule).await?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Which incarnation of the server a call is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fit {
+    /// Any.
+    Any,
+    /// This one, or one that does not say.
+    One(Incarnation),
+}
+
+impl Fit {
+    /// All partitions are on one server.
+    fn of(on: &[Incarnation]) -> Self {
+        on.first().map_or(Self::Any, |incarnation| Self::One(*incarnation))
+    }
+
+    /// Whether the connection is to such a server.
+    pub(crate) fn check(self, link: &Link) -> Result<(), RemoteError> {
+        match (self, link.incarnation()) {
+            (Self::One(wanted), Some(is)) if wanted != is => {
+                let reason = "the connection is to another incarnation of the server".to_owned();
+                Err(RemoteError::Unavailable { reason })
+            }
+            _ => Ok(()),
+        }
     }
 }
 

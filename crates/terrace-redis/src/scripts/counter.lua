@@ -1,13 +1,21 @@
 -- Stands before every script that changes a partition.
 --
 -- A partition's counter is a hash: `seq`, the number of the last change; `top`, the last number given out, to a change
--- or to a lease; `barrier`, the number of the last sweep; `rules`, the sweeps whose victims may still be there; `born`,
--- the server's time when the hash was made, which every lease repeats, so that one of an earlier counter is void. Values
--- of an earlier counter are dead too: nobody knows any more what was swept.
+-- or to a lease; `first`, the one that the counter began with: values with smaller ones are dead, because nobody knows any
+-- more what was swept; `barrier`, the number of the last sweep; `rules`, the sweeps whose victims may still be there;
+-- `born`, the server's time when the hash was made, which every lease repeats, so that one of an earlier counter is void;
+-- `inc`, the incarnation of the server that the partition was last greeted by (HELLO).
 --
 -- A change takes max(top + 1, time in microseconds), is written to the log under that number and published, so that
 -- the chain of `previous` numbers has no hole. Numbers are formatted by hand: Lua's own form is 1.7e+15.
+--
+-- Numbers run ahead of the clock after HELLO, by about SKEW_MAX. So a counter that is made anew begins twice as far ahead:
+-- above all numbers of the one that was lost, because entries that were not lost with it have those as versions.
 local COUNTER, LOG, CHANNEL, ORIGIN = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
+-- How far the clocks of two servers are apart at most, in microseconds: 18 minutes.
+local SKEW_MAX = 1073741824
+-- How many changes of a partition a server has forgotten at most, while its numbers run ahead of the clock.
+local FORGOTTEN_MAX = 67108864
 
 local function text(number)
   return string.format('%.0f', number)
@@ -28,18 +36,20 @@ local function publish(previous, number, operation, argument)
   redis.call('PUBLISH', CHANNEL, message)
 end
 
--- The counter, made from the server's time if it is not there. Making it voids every lease, and begins a new log.
+-- The counter, made ahead of the server's time if it is not there. Making it voids every lease, and begins a new log.
 -- `seq` and `born` are texts, `top` and `barrier` are numbers.
 local function read_counter()
   local fields = redis.call('HMGET', COUNTER, 'seq', 'top', 'born', 'barrier')
   if fields[1] and fields[2] and fields[3] then
     return { seq = fields[1], top = tonumber(fields[2]), born = fields[3], barrier = tonumber(fields[4] or 0) }
   end
-  local born = text(now)
-  redis.call('HSET', COUNTER, 'seq', born, 'top', born, 'born', born)
+  local born, first = text(now), now + 2 * SKEW_MAX
+  local seq = text(first)
+  redis.call('HSET', COUNTER, 'seq', seq, 'top', seq, 'first', seq, 'born', born)
+  redis.call('HDEL', COUNTER, 'barrier', 'rules', 'inc')
   redis.call('UNLINK', LOG)
-  publish('0', born, 'floor', '')
-  return { seq = born, top = now, born = born, barrier = 0 }
+  publish('0', seq, 'floor', '')
+  return { seq = seq, top = first, born = born, barrier = 0 }
 end
 
 local function next_number(counter)

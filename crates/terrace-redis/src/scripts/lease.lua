@@ -11,7 +11,7 @@ if value then
     version = string.rep('\0', 8)
   end
   if version ~= DEAD then
-    return { 'hit', value, redis.call('PTTL', VALUE), redis.call('HMGET', COUNTER, 'born', 'rules') }
+    return { 'hit', value, redis.call('PTTL', VALUE), redis.call('HMGET', COUNTER, 'first', 'rules') }
   end
 end
 

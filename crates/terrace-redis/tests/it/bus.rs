@@ -67,6 +67,7 @@ async fn every_operation_is_heard_as_a_message() {
     writer.sweep(&all, &rule).await.expect("it succeeds");
     writer.sweep(&all, &SweepRule::All).await.expect("it succeeds");
     let rig = RedisRig {
+        builder: shared.builder(),
         redis: writer.clone(),
         raw: shared.raw().await,
         prefix: shared.prefix.clone(),
@@ -157,6 +158,9 @@ async fn a_namespace_that_is_joined_later_is_heard() {
     listener.join(&early);
     let mut ear = Ear::of(&listener);
     ear.joined(&early).await;
+    for _greeted in 0..4 {
+        ear.next_of_all().await;
+    }
     set(&writer, &late, &key("unheard"), "value").await;
     {
         let mut waiting = std::pin::pin!(ear.events.next());

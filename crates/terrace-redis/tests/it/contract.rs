@@ -45,8 +45,8 @@ async fn pairs(server: &RedisServer) -> Vec<(RedisRig, FakeRig)> {
     for partitions in [1, 3] {
         let prefix = format!("p{partitions}:");
         let builder = patient(adapter(server)).partitions(partitions).key_prefix(&prefix);
-        let redis = builder.build().expect("valid settings");
-        let real = RedisRig { redis, raw: raw(&server.url()).await, prefix, partitions };
+        let redis = builder.clone().build().expect("valid settings");
+        let real = RedisRig { builder, redis, raw: raw(&server.url()).await, prefix, partitions };
         pairs.push((real, FakeRig(FakeRemote::with_partitions(Clock::system(), partitions))));
     }
     pairs

@@ -9,6 +9,7 @@ mod contract;
 mod cost;
 mod faults;
 mod globs;
+mod incarnations;
 mod limits;
 mod messages;
 mod security;

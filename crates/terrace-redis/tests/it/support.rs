@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use redis::aio::MultiplexedConnection;
 use std::time::Duration;
-use terrace_core::bus::{Bus, BusEvent, BusEvents, Message};
+use terrace_core::bus::{self, Bus, BusEvent, BusEvents, Message};
 use terrace_core::remote::{BoxFuture, Remote};
 use terrace_core::{Key, Namespace, Partition, Ttl, Version};
 use terrace_redis::{Redis, RedisBuilder};
@@ -93,7 +93,7 @@ impl Ear {
         Self { events: redis.listen() }
     }
 
-    pub(crate) async fn next(&mut self) -> BusEvent {
+    pub(crate) async fn next_of_all(&mut self) -> BusEvent {
         let next = wait::within("something to be heard", wait::DEADLINE, self.events.next()).await;
         next.expect("the stream never ends")
     }
@@ -101,8 +101,20 @@ impl Ear {
     /// The counters of a namespace, of which it is the turn to be joined.
     pub(crate) async fn joined(&mut self, expected: &Namespace) -> Vec<Version> {
         match self.next().await {
-            BusEvent::Joined { namespace, counters } if namespace == *expected => counters,
+            BusEvent::Joined { namespace, counters, .. } if namespace == *expected => counters,
             other => panic!("`{expected}` is to be joined, not {other:?}"),
+        }
+    }
+
+    /// The next event that is not the greeting of a partition.
+    pub(crate) async fn next(&mut self) -> BusEvent {
+        loop {
+            let event = self.next_of_all().await;
+            let is_greeting = matches!(&event, BusEvent::Heard { bytes, .. }
+                if Message::parse(bytes).is_ok_and(|message| message.change == bus::Change::Hello));
+            if !is_greeting {
+                return event;
+            }
         }
     }
 
@@ -122,6 +134,7 @@ pub(crate) fn messages(log: &[Bytes]) -> Vec<Message> {
 
 /// The adapter as a [`Rig`].
 pub(crate) struct RedisRig {
+    pub(crate) builder: RedisBuilder,
     pub(crate) redis: Redis,
     pub(crate) raw: MultiplexedConnection,
     pub(crate) prefix: String,
@@ -143,6 +156,25 @@ impl RedisRig {
 impl Rig for RedisRig {
     fn remote(&self) -> &dyn Remote {
         &self.redis
+    }
+
+    fn bus(&self) -> &dyn Bus {
+        &self.redis
+    }
+
+    /// What partitions remember is made that of another server.
+    fn renew<'a>(&'a self, namespace: &'a Namespace) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            for partition in (0..self.partitions).map(Partition) {
+                let counter = physical(&self.prefix, namespace, partition, "s");
+                let mut forget = redis::cmd("HDEL");
+                let forgotten = forget.arg(counter).arg("inc").exec_async(&mut self.raw.clone()).await;
+                forgotten.expect("it is deleted");
+            }
+            let other = self.builder.clone().build().expect("valid settings");
+            other.join(namespace);
+            Ear::of(&other).joined(namespace).await;
+        })
     }
 
     fn end_value<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> BoxFuture<'a, ()> {

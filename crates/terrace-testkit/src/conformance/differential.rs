@@ -10,6 +10,7 @@ use super::samples;
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
+use terrace_core::bus::{Bus, Reassertion};
 use terrace_core::remote::{
     BoxFuture, Lease, LeaseOutcome, LeaseToken, Remote, RemoteError, Stored, Sweep, SweepRule,
 };
@@ -23,6 +24,10 @@ pub use rigs::FakeRig;
 pub trait Rig: Sync {
     /// The remote.
     fn remote(&self) -> &dyn Remote;
+    /// The remote, as one that tells of changes.
+    fn bus(&self) -> &dyn Bus;
+    /// Gives the server another incarnation, and joins the namespace on that.
+    fn renew<'a>(&'a self, namespace: &'a Namespace) -> BoxFuture<'a, ()>;
     /// Ends a value before its time.
     fn end_value<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> BoxFuture<'a, ()>;
     /// Ends a lease before its time.
@@ -69,6 +74,8 @@ pub enum Operation {
     Retire(u8),
     BumpTags(Vec<u8>),
     Generations(Vec<u8>),
+    Reassert { key: u8, knows: bool, more: u8 },
+    Renew,
     EndValue(u8),
     EndLease(u8),
     LoseCounter(u8),
@@ -96,6 +103,9 @@ pub fn operations() -> impl Strategy<Value = Vec<Operation>> {
         1 => any::<u8>().prop_map(Operation::Retire),
         2 => some().prop_map(Operation::BumpTags),
         2 => some().prop_map(Operation::Generations),
+        3 => (any::<u8>(), any::<bool>(), any::<u8>())
+            .prop_map(|(key, knows, more)| Operation::Reassert { key, knows, more }),
+        1 => Just(Operation::Renew),
         2 => any::<u8>().prop_map(Operation::EndValue),
         1 => any::<u8>().prop_map(Operation::EndLease),
         1 => any::<u8>().prop_map(Operation::LoseCounter),
@@ -228,6 +238,7 @@ impl Player<'_> {
             }
             Operation::Sweeps | Operation::Reap(_) | Operation::Retire(_) => self.reap(operation).await,
             Operation::BumpTags(_) | Operation::Generations(_) => self.tag(operation).await,
+            Operation::Reassert { key, knows, more } => self.reassert(*key, *knows, *more).await,
             _ => {
                 self.lose(operation).await;
                 Ok(())
@@ -377,9 +388,24 @@ impl Player<'_> {
         Ok(())
     }
 
+    /// Asserts a change of the version that was seen last, or of none, and one of a tag or a pattern at times.
+    async fn reassert(&mut self, index: u8, knows: bool, more: u8) -> Result<(), RemoteError> {
+        let key = key(index);
+        let number = self.seen.get(&key).copied().filter(|_| knows);
+        let number = number.map(|seen| Version::from(seen.get() + u64::from(more % 2)));
+        let mut changes = vec![Reassertion::Key { key, number }];
+        match more % 5 {
+            0 => changes.extend(tags(&[more]).into_iter().map(Reassertion::Tag)),
+            1 => changes.push(Reassertion::Sweep(SweepRule::All)),
+            _ => {}
+        }
+        self.rig.bus().reassert(self.namespace, &changes, &[]).await
+    }
+
     async fn lose(&mut self, operation: &Operation) {
         let partition = |index: &u8| Partition(u16::from(*index) % self.partitions);
         match operation {
+            Operation::Renew => self.rig.renew(self.namespace).await,
             Operation::EndValue(index) => self.rig.end_value(self.namespace, &key(*index)).await,
             Operation::EndLease(index) => self.rig.end_lease(self.namespace, &key(*index)).await,
             Operation::LoseCounter(index) => self.rig.lose_counter(self.namespace, partition(index)).await,

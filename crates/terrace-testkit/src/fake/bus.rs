@@ -1,18 +1,19 @@
 //! The fake's way of telling nodes of changes, with losses at will.
 //!
 //! 1. What a call publishes is handed to every ear in the step of the call, so all ears hear one order.
-//! 2. A namespace is joined in one step with the reading of its counters.
+//! 2. A namespace is joined in one step with the greeting of its partitions and the reading of its counters.
 //! 3. Losses are switched on per node ([`FakeRemote::set_loss`]), and hold for what is published from then on.
 
 use super::faults::Operation;
+use super::server::Server;
 use super::{FakeRemote, Message};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use terrace_core::bus::{Bus, BusEvent, BusEvents, NodeId};
-use terrace_core::remote::RemoteResult;
+use terrace_core::bus::{Bus, BusEvent, BusEvents, Incarnation, NodeId, Reassertion};
+use terrace_core::remote::{RemoteError, RemoteResult};
 use terrace_core::{Namespace, Partition, Version};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -41,6 +42,11 @@ pub(super) struct Ears {
 impl Ears {
     fn tell(&mut self, event: &BusEvent) {
         self.senders.retain(|sender| sender.send(event.clone()).is_ok());
+    }
+
+    pub(super) fn cut(&mut self) {
+        self.is_cut = true;
+        self.tell(&BusEvent::Lost);
     }
 
     fn hears(&self, namespace: &Namespace) -> bool {
@@ -73,20 +79,26 @@ impl FakeRemote {
 
     /// Cuts the connection over which this node hears of changes.
     pub fn cut_bus(&self) {
-        let mut ears = self.node.ears.lock();
-        ears.is_cut = true;
-        ears.tell(&BusEvent::Lost);
+        self.node.ears.lock().cut();
     }
 
     /// Opens it again, and joins all namespaces anew.
     pub fn mend_bus(&self) {
         let mut server = self.shared.state.lock();
+        let joined = self.node.ears.lock().joined.clone();
+        let events: Vec<_> = joined.into_iter().map(|joined| self.joining(&mut server, joined)).collect();
         let mut ears = self.node.ears.lock();
         ears.is_cut = false;
-        for namespace in ears.joined.clone() {
-            let counters = server.counters(&namespace, 0..self.node.partitions);
-            ears.tell(&BusEvent::Joined { namespace, counters });
-        }
+        events.iter().for_each(|event| ears.tell(event));
+    }
+
+    /// Greets the partitions of a namespace, and reads their counters.
+    fn joining(&self, server: &mut Server, namespace: Namespace) -> BusEvent {
+        let incarnation = self.shared.incarnation();
+        server.hello(&namespace, incarnation, self.caller());
+        self.publish(&server.take_published());
+        let counters = server.counters(&namespace, 0..self.node.partitions);
+        BusEvent::Joined { namespace, incarnations: vec![incarnation; counters.len()], counters }
     }
 
     pub(super) fn has_bus(&self) -> bool {
@@ -124,24 +136,27 @@ impl Bus for FakeRemote {
     fn listen(&self) -> BusEvents {
         let (sender, receiver) = unbounded_channel();
         let mut server = self.shared.state.lock();
-        let mut ears = self.node.ears.lock();
-        if !ears.is_cut {
-            for namespace in ears.joined.clone() {
-                let counters = server.counters(&namespace, 0..self.node.partitions);
-                drop(sender.send(BusEvent::Joined { namespace, counters }));
-            }
+        let (is_cut, joined) = {
+            let ears = self.node.ears.lock();
+            (ears.is_cut, ears.joined.clone())
+        };
+        for namespace in joined.into_iter().filter(|_| !is_cut) {
+            drop(sender.send(self.joining(&mut server, namespace)));
         }
-        ears.senders.push(sender);
+        self.node.ears.lock().senders.push(sender);
         Box::pin(Listening(receiver))
     }
 
     fn join(&self, namespace: &Namespace) {
         let mut server = self.shared.state.lock();
+        let is_new = {
+            let ears = self.node.ears.lock();
+            !ears.joined.contains(namespace) && !ears.is_cut
+        };
+        let event = is_new.then(|| self.joining(&mut server, namespace.clone()));
         let mut ears = self.node.ears.lock();
-        if ears.joined.insert(namespace.clone()) && !ears.is_cut {
-            let counters = server.counters(namespace, 0..self.node.partitions);
-            ears.tell(&BusEvent::Joined { namespace: namespace.clone(), counters });
-        }
+        ears.joined.insert(namespace.clone());
+        event.iter().for_each(|event| ears.tell(event));
     }
 
     fn beat(&self, number: u64) -> RemoteResult<'_, ()> {
@@ -177,6 +192,33 @@ impl Bus for FakeRemote {
                     .collect()
             };
             Ok(after.iter().map(since).collect())
+        }))
+    }
+
+    fn reassert<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        changes: &'a [Reassertion],
+        on: &'a [Incarnation],
+    ) -> RemoteResult<'a, ()> {
+        let (namespace, changes, on) = (namespace.clone(), changes.to_vec(), on.to_vec());
+        Box::pin(self.call(Operation::Reassert, move |server, node| {
+            if on.iter().any(|wanted| *wanted != node.shared.incarnation()) {
+                let reason = "it is another incarnation of the server".to_owned();
+                return Err(RemoteError::Unavailable { reason });
+            }
+            for change in &changes {
+                match change {
+                    Reassertion::Key { key, number } => {
+                        server.reassert(&namespace, key, *number, node.caller());
+                    }
+                    Reassertion::Tag(tag) => server.bump_tag(&namespace, tag, node.caller()),
+                    Reassertion::Sweep(rule) => {
+                        server.sweep(&namespace, &node.new_sweep(rule.clone()), node.caller())?;
+                    }
+                }
+            }
+            Ok(())
         }))
     }
 }

@@ -38,6 +38,7 @@ pub enum Operation {
     Beat,
     Counters,
     ChangesSince,
+    Reassert,
 }
 
 /// A way for a call to fail.

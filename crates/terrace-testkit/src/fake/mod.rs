@@ -8,9 +8,10 @@
 //! 2. What a call answers is what the adapter to a real server answers, but for the numbers; a differential test
 //!    holds that.
 //!
-//! Deliberately absent: eviction by itself, replicas, and latency that nobody asked for ([`FakeRemote::hold`]).
+//! Deliberately absent: eviction by itself, replicas that can be read, and latency that nobody asked for ([`FakeRemote::hold`]).
 
 mod bus;
+mod failover;
 mod faults;
 mod partition;
 mod server;
@@ -24,6 +25,7 @@ use bytes::Bytes;
 use faults::Faults;
 use parking_lot::Mutex;
 use server::{Caller, Now, Server};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -45,10 +47,13 @@ struct Shared {
     /// How many sweeps there were.
     sweeps: AtomicU64,
     state: Mutex<Server>,
+    incarnation: AtomicU64,
+    /// What the server was before each of its last changes, if a replica is to be had.
+    history: Mutex<Option<VecDeque<Server>>>,
 }
 
 impl Shared {
-    /// What a call takes at least: more than it can give out numbers, so that numbers never run ahead of time.
+    /// What a call takes at least, so that no two have the same time.
     const CALL_MICROS: u64 = 16;
 
     fn now(&self) -> Now {
@@ -107,6 +112,8 @@ impl FakeRemote {
             all_nodes: Mutex::default(),
             sweeps: AtomicU64::new(0),
             state: Mutex::default(),
+            incarnation: AtomicU64::new(1),
+            history: Mutex::default(),
         };
         Self::node(Arc::new(shared), partitions)
     }
@@ -239,6 +246,10 @@ impl FakeRemote {
         self.shared.state.lock().log(namespace, partition)
     }
 
+    fn new_sweep(&self, rule: SweepRule) -> Sweep {
+        Sweep { rule, id: self.shared.sweeps.fetch_add(1, Ordering::SeqCst) }
+    }
+
     fn caller(&self) -> Caller {
         Caller { id: self.node.id, partitions: self.node.partitions, now: self.shared.now() }
     }
@@ -256,8 +267,13 @@ impl FakeRemote {
         let node = self.clone();
         let act = move || {
             let mut server = node.shared.state.lock();
+            let before = node.shared.history.lock().is_some().then(|| server.clone());
             let result = effect(&mut server, &node);
-            node.publish(&server.take_published());
+            let published = server.take_published();
+            if let Some(before) = before.filter(|_| !published.is_empty()) {
+                node.shared.remember(before);
+            }
+            node.publish(&published);
             result
         };
         let run = move || match fault {
@@ -398,7 +414,7 @@ impl Remote for FakeRemote {
     fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, Sweep> {
         let (namespace, rule) = (namespace.clone(), rule.clone());
         Box::pin(self.call(Operation::Sweep, move |server, node| {
-            let sweep = Sweep { rule, id: node.shared.sweeps.fetch_add(1, Ordering::SeqCst) };
+            let sweep = node.new_sweep(rule);
             server.sweep(&namespace, &sweep, node.caller())?;
             Ok(sweep)
         }))

@@ -2,11 +2,13 @@
 //!
 //! 1. Numbers are given out once: to a change ([`Partition::change`], logged) or to a lease ([`Partition::grant`], not).
 //! 2. Each message names the number of the one before it, so that a hole in the chain is seen.
-//! 3. A counter that was lost is made anew from the server's time; leases of the old one are void.
+//! 3. A counter that was lost is made anew, ahead of the server's time; leases of the old one are void.
+//! 4. A server of another incarnation greets a partition before it changes it: that raises the counter and voids leases.
 
 use super::server::Now;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use terrace_core::bus::Incarnation;
 use terrace_core::remote::{Generation, ServerTime, Sweep, SweepRule};
 use terrace_core::{Key, Tag, Version};
 
@@ -19,7 +21,7 @@ pub struct Message {
     pub sequence: u64,
     /// The node that asked for it.
     pub origin: u64,
-    /// What was done: `set`, `invalidate`, `tag`, `sweep` or `floor`.
+    /// What was done: `set`, `invalidate`, `tag`, `sweep`, `floor` or `hello`.
     pub operation: &'static str,
     /// The key, tag or pattern.
     pub argument: String,
@@ -30,8 +32,19 @@ struct Counter {
     sequence: u64,
     top: u64,
     born: u64,
+    /// What it began with.
+    first: u64,
     barrier: u64,
     rules: Vec<(u64, Sweep)>,
+    /// The incarnation of the server that it was last greeted by.
+    incarnation: Option<Incarnation>,
+}
+
+impl Message {
+    /// One that has no number yet.
+    fn of(origin: u64, operation: &'static str, argument: &str) -> Self {
+        Self { previous: 0, sequence: 0, origin, operation, argument: argument.to_owned() }
+    }
 }
 
 impl fmt::Display for Message {
@@ -49,13 +62,14 @@ pub(super) struct Grant {
     pub(super) born: u64,
 }
 
+#[derive(Clone)]
 struct Generations {
     floor: Generation,
     bumped: HashMap<Tag, Generation>,
 }
 
 /// The state of one partition.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Partition {
     counter: Option<Counter>,
     generations: Option<Generations>,
@@ -71,23 +85,29 @@ impl Partition {
     const LOG_MAX: usize = 4096;
     /// Bumped tags that are told apart; one more, and all tags of the partition get a new floor.
     pub(super) const TAGS_MAX: usize = 4096;
+    /// How far the clocks of two servers are apart at most, in microseconds.
+    const SKEW_MAX: u64 = 1 << 30;
+    /// Changes that a server has forgotten at most while its numbers run ahead of its clock.
+    const FORGOTTEN_MAX: u64 = 1 << 26;
 
     fn counter(&mut self, now: Now, origin: u64) -> Counter {
         if let Some(counter) = &self.counter {
             return counter.clone();
         }
         let micros = now.micros;
-        let rules = Vec::new();
-        let counter = Counter { sequence: micros, top: micros, born: micros, barrier: 0, rules };
+        let sequence = micros + 2 * Self::SKEW_MAX;
+        let counter = Counter {
+            sequence,
+            top: sequence,
+            born: micros,
+            first: sequence,
+            barrier: 0,
+            rules: Vec::new(),
+            incarnation: None,
+        };
         self.counter = Some(counter.clone());
         self.log.clear();
-        self.append(Message {
-            previous: 0,
-            sequence: micros,
-            origin,
-            operation: "floor",
-            argument: String::new(),
-        });
+        self.append(Message { sequence, ..Message::of(origin, "floor", "") });
         counter
     }
 
@@ -111,14 +131,25 @@ impl Partition {
 
     /// Gives a change its number, and logs it.
     pub(super) fn change(&mut self, now: Now, origin: u64, operation: &'static str, argument: &str) -> u64 {
-        let mut counter = self.counter(now, origin);
-        let previous = counter.sequence;
-        counter.sequence = now.micros.max(counter.top + 1);
-        counter.top = counter.sequence;
-        let sequence = counter.sequence;
-        self.counter = Some(counter);
-        self.append(Message { previous, sequence, origin, operation, argument: argument.to_owned() });
+        let counter = self.counter(now, origin);
+        let sequence = now.micros.max(counter.top + 1);
+        self.commit(counter, sequence, Message::of(origin, operation, argument));
         sequence
+    }
+
+    fn commit(&mut self, counter: Counter, sequence: u64, message: Message) {
+        let previous = counter.sequence;
+        self.counter = Some(Counter { sequence, top: sequence, ..counter });
+        self.append(Message { previous, sequence, ..message });
+    }
+
+    /// Greets the partition by the server's incarnation.
+    pub(super) fn hello(&mut self, now: Now, origin: u64, incarnation: Incarnation) {
+        let known = self.counter.clone();
+        let Some(counter) = known.filter(|counter| counter.incarnation != Some(incarnation)) else { return };
+        let sequence = (counter.top + Self::FORGOTTEN_MAX).max(now.micros + Self::SKEW_MAX);
+        let counter = Counter { barrier: sequence, incarnation: Some(incarnation), ..counter };
+        self.commit(counter, sequence, Message::of(origin, "hello", ""));
     }
 
     /// Gives a lease its number.
@@ -164,7 +195,7 @@ impl Partition {
 
     /// Whether a value of this version is dead.
     pub(super) fn kills(&self, key: &Key, version: Version) -> bool {
-        let is_of = |counter: &Counter| version >= counter.born.into();
+        let is_of = |counter: &Counter| version >= counter.first.into();
         let is_older = version != Version::ZERO && !self.counter.as_ref().is_some_and(is_of);
         let is_swept =
             |(number, sweep): &(u64, Sweep)| version < (*number).into() && sweep.rule.names(key.as_str());

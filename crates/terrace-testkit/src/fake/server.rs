@@ -7,6 +7,7 @@ use super::partition::{Grant, Message, Partition};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::time::Duration;
+use terrace_core::bus::Incarnation;
 use terrace_core::envelope::Sealed;
 use terrace_core::key::Partition as PartitionId;
 use terrace_core::remote::{
@@ -30,18 +31,20 @@ pub(super) struct Caller {
     pub(super) now: Now,
 }
 
+#[derive(Clone)]
 struct Value {
     bytes: bytes::Bytes,
     expires: Moment,
 }
 
+#[derive(Clone)]
 struct HeldLease {
     lease: Lease,
     grant: Grant,
     expires: Moment,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Space {
     partitions_agreed: Option<u16>,
     partitions: HashMap<u16, Partition>,
@@ -101,7 +104,7 @@ const DUE_MAX: usize = 256;
 const CLAIM_MICROS: u64 = 30_000_000;
 
 /// All that the server holds.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Server {
     spaces: HashMap<Namespace, Space>,
 }
@@ -236,6 +239,32 @@ impl Server {
         let version = space.partition(id).change(caller.now, caller.id, "invalidate", key.as_str());
         space.leases.remove(key);
         Invalidated { version: version.into(), existed: space.values.remove(key).is_some() }
+    }
+
+    /// Invalidates a key once more, but for a value that is not older than this.
+    pub(super) fn reassert(
+        &mut self,
+        namespace: &Namespace,
+        key: &Key,
+        number: Option<Version>,
+        caller: Caller,
+    ) {
+        let id = PartitionId::of(namespace, key.as_str(), caller.partitions);
+        let space = self.space_of(namespace, key, caller);
+        space.leases.remove(key);
+        let version = space.stored(key, caller.now.moment).map(|stored| stored.claimed_version());
+        if version.is_some_and(|version| number.is_none_or(|number| number.supersedes(version))) {
+            space.values.remove(key);
+        }
+        space.partition(id).change(caller.now, caller.id, "invalidate", key.as_str());
+    }
+
+    /// Greets the partitions of a namespace.
+    pub(super) fn hello(&mut self, namespace: &Namespace, incarnation: Incarnation, caller: Caller) {
+        let space = self.space(namespace);
+        for id in 0..caller.partitions {
+            space.partition(PartitionId(id)).hello(caller.now, caller.id, incarnation);
+        }
     }
 
     pub(super) fn sweep(

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -12,6 +12,8 @@ use tokio::task::JoinSet;
 struct Counts {
     round_trips: AtomicU64,
     connections: AtomicU64,
+    /// Where new connections lead.
+    target: AtomicU16,
 }
 
 /// A TCP relay on loopback. It ends when it is dropped, and so do the connections through it.
@@ -20,6 +22,8 @@ pub struct Proxy {
     address: SocketAddr,
     counts: Arc<Counts>,
     is_blocked: watch::Sender<bool>,
+    /// Connections that were made before the last of them end.
+    cuts: watch::Sender<()>,
     _tasks: JoinSet<()>,
 }
 
@@ -40,11 +44,17 @@ impl Proxy {
     pub async fn start(target: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback has a free port");
         let address = listener.local_addr().expect("it is bound");
-        let counts = Arc::new(Counts::default());
-        let is_blocked = watch::Sender::new(false);
+        let counts = Arc::new(Counts { target: AtomicU16::new(target), ..Counts::default() });
+        let (is_blocked, cuts) = (watch::Sender::new(false), watch::Sender::new(()));
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, target, Arc::clone(&counts), is_blocked.subscribe()));
-        Self { address, counts, is_blocked, _tasks: tasks }
+        tasks.spawn(accept(listener, Arc::clone(&counts), is_blocked.subscribe(), cuts.subscribe()));
+        Self { address, counts, is_blocked, cuts, _tasks: tasks }
+    }
+
+    /// Ends all connections. New ones lead to another port on loopback, as after a failover.
+    pub fn lead_to(&self, target: u16) {
+        self.counts.target.store(target, Ordering::SeqCst);
+        self.cuts.send_replace(());
     }
 
     /// `127.0.0.1:port`.
@@ -74,15 +84,28 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: u16, counts: Arc<Counts>, blocked: watch::Receiver<bool>) {
+async fn accept(
+    listener: TcpListener,
+    counts: Arc<Counts>,
+    blocked: watch::Receiver<bool>,
+    mut cuts: watch::Receiver<()>,
+) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         counts.connections.fetch_add(1, Ordering::SeqCst);
-        connections.spawn(relay(client, target, Arc::clone(&counts), blocked.clone()));
+        cuts.mark_unchanged();
+        let (counts, blocked, mut cuts) = (Arc::clone(&counts), blocked.clone(), cuts.clone());
+        connections.spawn(async move {
+            tokio::select! {
+                () = relay(client, counts, blocked) => {}
+                _ = cuts.changed() => {}
+            }
+        });
     }
 }
 
-async fn relay(client: TcpStream, target: u16, counts: Arc<Counts>, blocked: watch::Receiver<bool>) {
+async fn relay(client: TcpStream, counts: Arc<Counts>, blocked: watch::Receiver<bool>) {
+    let target = counts.target.load(Ordering::SeqCst);
     let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)).await else { return };
     client.set_nodelay(true).ok();
     server.set_nodelay(true).ok();

@@ -143,12 +143,30 @@ impl RedisServer {
     /// Dropping the future may leave it killed.
     pub async fn restart(&self) {
         self.kill();
+        std::fs::remove_file(self.folder.path().join("dump.rdb")).ok();
+        self.restart_as_it_is().await;
+    }
+
+    async fn restart_as_it_is(&self) {
+        self.kill();
         for _ in 0..START_ATTEMPTS {
             if self.try_start().await {
                 return;
             }
         }
         panic!("{} does not start again; its log says: {}", self.program, self.log());
+    }
+
+    /// Kills it and starts it again on the same port, with what it saved last (`SAVE`), which it reads although it is told to
+    /// save nothing by itself.
+    ///
+    /// # Panics
+    /// If it does not start.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave it killed.
+    pub async fn restart_with_dump(&self) {
+        self.restart_as_it_is().await;
     }
 
     /// Halts the process (SIGSTOP): its sockets stay open and nobody answers.

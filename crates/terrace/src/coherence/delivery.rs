@@ -26,7 +26,7 @@ impl View {
 
     /// Whether one of these tags of an entry in L2 was invalidated, and L2 has not seen it.
     pub(crate) fn distrusts_tags(&self, tags: &[TagStamp]) -> bool {
-        self.see_to(self.space.pending.distrusts_tags(tags))
+        self.see_to(self.space.pending.distrusts_tags(tags)) || self.space.recent.distrusts_tags(tags)
     }
 
     fn see_to(&self, is_distrusted: bool) -> bool {
@@ -82,19 +82,28 @@ impl View {
             Ok(()) => Ok(true),
         };
         for keys in delivery.keys.chunks(BATCH_MAX) {
+            self.note_keys(keys);
             let told = l2.call_each(space, keys.len(), |remote| remote.invalidate(namespace, keys)).await;
+            match &told {
+                Ok(told) => self.note_made(keys.iter().zip(told.iter().map(|told| told.version))),
+                Err(_) => self.note_failed(keys),
+            }
             if note(told.map(drop))? {
                 pending.delivered_keys(keys, delivery.until);
             }
         }
         for tags in delivery.tags.chunks(BATCH_MAX) {
+            self.note_tags(tags);
             if note(l2.call(space, |remote| remote.bump_tags(namespace, tags)).await)? {
+                self.note_bumped(tags);
                 pending.delivered_tags(tags, delivery.until);
             }
         }
         for rule in &delivery.rules {
+            self.note_sweep(rule);
             let swept = l2.call(space, |remote| remote.sweep(namespace, rule)).await;
             if note(swept.map(|sweep| drop(self.reap_soon(sweep))))? {
+                self.note_sweep(rule);
                 pending.delivered_rule(rule, delivery.until);
             }
         }

@@ -27,6 +27,7 @@ impl View {
                 self.ban(&Ban::Floor(partition, count));
                 generations.forget_of(&HashSet::from([partition]), &self.space.namespace, count);
             }
+            Change::Hello => {}
         }
         generations.heard(partition, message.number);
     }

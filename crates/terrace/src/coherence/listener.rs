@@ -11,8 +11,11 @@
 //!    each beat, in turn: what they count must have been heard when the beat is back. Until their turn has come such a
 //!    loss is not noticed.
 //! 5. Beats that do not come back for two leases end the connection: it may be half open.
+//! 6. A server that may have forgotten something, because it has another incarnation than the one that was heard before, makes
+//!    its partitions suspect, and is told again what this node changed lately before its copies are trusted ([`super::debts`]).
 
 use super::beats::Beats;
+use super::debts::Debts;
 use crate::runtime::{Turn, sleep};
 use crate::space::{Shared, View};
 use crate::telemetry::Event;
@@ -23,7 +26,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use terrace_core::bus::{Bus, BusEvent, BusEvents, Message};
+use terrace_core::bus::{Bus, BusEvent, BusEvents, Incarnation, Message};
 use terrace_core::coherence::{Chain, Step};
 use terrace_core::remote::BoxFuture;
 use terrace_core::{Clock, Moment, Namespace, Partition, Remote, RemoteError, Version};
@@ -48,6 +51,7 @@ pub(crate) async fn listen(shared: Weak<Shared>, remote: Arc<dyn Remote>, lease:
         asking: FuturesUnordered::new(),
         readings: Vec::new(),
         is_unread: false,
+        debts: Debts::default(),
     };
     listener.run().await;
 }
@@ -65,6 +69,8 @@ struct Listener {
     readings: Vec<Reading>,
     /// Whether the last reading of logs failed.
     is_unread: bool,
+    /// What L2 may have forgotten of this node's changes.
+    debts: Debts,
 }
 
 /// What is known of one namespace.
@@ -127,6 +133,12 @@ impl Listener {
                     self.readings.extend(reading.filter(|reading| reading.beat >= self.beats.valid_from));
                     self.compare(bus).await?;
                 },
+                payment = self.debts.next() => {
+                    let view = self.view(payment.namespace());
+                    if self.debts.settle(view.as_ref(), payment, self.beats.next) {
+                        self.send_beat();
+                    }
+                },
                 () = &mut tick => {
                     if self.shared.strong_count() == 0 {
                         return Ok(());
@@ -136,6 +148,7 @@ impl Listener {
                         tracing::warn!(?silent, "beats do not come back; listening anew");
                         return Err(Broken);
                     }
+                    self.pay_all(bus);
                     self.send_beat();
                     tick = Box::pin(sleep(self.interval()));
                 }
@@ -145,7 +158,9 @@ impl Listener {
 
     async fn handle(&mut self, bus: &dyn Bus, event: BusEvent) -> Result<(), Broken> {
         match event {
-            BusEvent::Joined { namespace, counters } => self.join(bus, namespace, &counters).await,
+            BusEvent::Joined { namespace, counters, incarnations } => {
+                self.join(bus, namespace, &counters, &incarnations).await
+            }
             BusEvent::Heard { namespace, partition, bytes } => {
                 self.receive(bus, &namespace, partition, &bytes).await
             }
@@ -163,16 +178,28 @@ impl Listener {
     }
 
     fn lose(&mut self) {
-        self.heard.values_mut().for_each(|heard| heard.is_joined = false);
+        let now = self.clock.now();
+        for (namespace, heard) in &mut self.heard {
+            heard.is_joined = false;
+            if let Some(view) = view_of(&self.shared, namespace) {
+                view.space.recent.freeze(now);
+            }
+        }
         self.beats.valid_from = self.beats.next;
         self.readings.clear();
     }
 
     fn view(&self, namespace: &Namespace) -> Option<View> {
-        let shared = self.shared.upgrade()?;
-        let space = shared.spaces.read().get(namespace).map(Arc::clone)?;
-        // Another cache on the same connection may have joined what this one keeps to itself.
-        space.rules.uses_l2.then_some(View { shared, space })
+        view_of(&self.shared, namespace)
+    }
+
+    /// Asserts what is owed in the namespaces that are joined.
+    fn pay_all(&mut self, bus: &dyn Bus) {
+        for (namespace, _) in self.heard.iter().filter(|(_, heard)| heard.is_joined) {
+            if let Some(view) = view_of(&self.shared, namespace) {
+                self.debts.pay(&view, &self.remote, bus.partitions());
+            }
+        }
     }
 
     async fn join(
@@ -180,14 +207,19 @@ impl Listener {
         bus: &dyn Bus,
         namespace: Namespace,
         counters: &[Version],
+        incarnations: &[Incarnation],
     ) -> Result<(), Broken> {
-        let mut heard = match self.heard.remove(&namespace) {
-            Some(heard) => heard,
-            None => self.begin(bus, &namespace, counters),
+        let renewed = self.debts.join(self.view(&namespace).as_ref(), &namespace, incarnations);
+        let (mut heard, is_first) = match self.heard.remove(&namespace) {
+            Some(heard) => (heard, false),
+            None => (self.begin(bus, &namespace, counters), true),
         };
-        let steps: Vec<(Partition, Step)> = (0..)
-            .map(Partition)
-            .zip(heard.chains.iter_mut().zip(counters).map(|(chain, &counter)| chain.joined(counter)))
+        let chains = (0..).map(Partition).zip(heard.chains.iter_mut().zip(counters));
+        let steps: Vec<(Partition, Step)> = chains
+            .map(|(partition, (chain, &counter))| {
+                let is_renewed = !is_first && renewed.contains(&partition);
+                (partition, if is_renewed { chain.renewed(counter) } else { chain.joined(counter) })
+            })
             .collect();
         let joined = self.follow(bus, &namespace, &mut heard, steps).await;
         if let Some(view) = self.view(&namespace) {
@@ -198,6 +230,7 @@ impl Listener {
         self.heard.insert(namespace, heard);
         self.beats.back_at = self.clock.precise();
         joined?;
+        self.pay_all(bus);
         self.send_beat();
         Ok(())
     }
@@ -363,7 +396,10 @@ impl Listener {
         }
         let Some(shared) = self.shared.upgrade() else { return };
         let spaces = shared.spaces.read();
-        let joined = self.heard.iter().filter(|(_, heard)| heard.is_joined);
+        let joined = self
+            .heard
+            .iter()
+            .filter(|(namespace, heard)| heard.is_joined && self.debts.allow(namespace, number));
         for space in joined.filter_map(|(namespace, _)| spaces.get(namespace)) {
             space.trust.extend(sent, self.lease, &self.clock);
         }
@@ -391,6 +427,13 @@ impl Listener {
         }
         Ok(())
     }
+}
+
+fn view_of(shared: &Weak<Shared>, namespace: &Namespace) -> Option<View> {
+    let shared = shared.upgrade()?;
+    let space = shared.spaces.read().get(namespace).map(Arc::clone)?;
+    // Another cache on the same connection may have joined what this one keeps to itself.
+    space.rules.uses_l2.then_some(View { shared, space })
 }
 
 impl Reading {

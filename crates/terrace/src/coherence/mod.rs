@@ -8,9 +8,11 @@
 //! | [`bans`] | reads against copies that a tag, a pattern or a clearing has killed |
 //! | [`generations`] | reads against entries in L2 whose tags were bumped |
 //! | [`pending`] | reads against an L2 that has not seen an invalidation yet, because it could not be reached |
+//! | [`recent`] | reads against an L2 that has forgotten an invalidation which this node made |
 //! | [`trust`] | reads against copies in L1 of which this node may not have heard that they changed |
 //!
-//! `delivery` tells L2 what it has not seen; `sweeping` removes from L2 what is dead; `listener` hears what L2 tells, and `hearing` is what that does here.
+//! `delivery` tells L2 what it has not seen, `debts` what it may have forgotten; `sweeping` removes from L2 what is dead;
+//! `listener` hears what L2 tells, and `hearing` is what that does here.
 //!
 //! What this gives, on one node: after a write or an invalidation returns, no read that starts later on that node
 //! returns a value whose load or L2 read began before. It holds with L2 down.
@@ -21,11 +23,13 @@
 
 pub(crate) mod bans;
 mod beats;
+mod debts;
 mod delivery;
 pub(crate) mod generations;
 mod hearing;
 pub(crate) mod listener;
 pub(crate) mod pending;
+pub(crate) mod recent;
 pub(crate) mod sweeping;
 pub(crate) mod tickets;
 pub(crate) mod trust;

@@ -156,6 +156,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             rules,
             flights: crate::flight::Flights::default(),
             pending: crate::coherence::pending::Pending::default(),
+            recent: crate::coherence::recent::Recent::default(),
             counters,
             agreement: crate::resilience::Agreement::default(),
             deliveries: crate::runtime::Turns::default(),

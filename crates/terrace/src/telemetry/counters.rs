@@ -93,6 +93,12 @@ pub(crate) enum Event {
     BusRepaired,
     /// A partition of which a change may have been missed for good: its copies were dropped.
     BusSuspected,
+    /// The namespace was joined on a server of which it is not known that it remembers what was acknowledged before.
+    BusIncarnation,
+    /// A change of this node's that was asserted again, because L2 may have forgotten it.
+    Reasserted,
+    /// A change that cannot be asserted again, because there was no room to keep it.
+    RecentDropped,
     /// A lookup whose copy in L1 could not be proven fresh, so that L2 was asked.
     Validated,
     /// Bytes from L2 that are no envelope of this key. Such a lookup goes on as if L2 had nothing.

@@ -61,6 +61,14 @@ pub(super) const BUS_HOLES: Metric = counter(
     "terrace_bus_holes_total",
     "Partitions of which a change was missed, by whether the log told it or copies were dropped.",
 );
+pub(super) const BUS_INCARNATIONS: Metric = counter(
+    "terrace_bus_incarnations_total",
+    "Times that L2 was found to have failed over or restarted, so that it may have forgotten changes.",
+);
+pub(super) const BUS_REASSERTIONS: Metric = counter(
+    "terrace_bus_reassertions_total",
+    "Changes of this node by whether they were asserted again, or could not be kept for that.",
+);
 pub(super) const VALIDATIONS: Metric =
     counter("terrace_validations_total", "Lookups whose copy in L1 could not be proven fresh.");
 pub(super) const L2_ROUND_TRIPS: Metric = counter("terrace_l2_round_trips_total", "Requests to L2.");
@@ -79,7 +87,7 @@ pub(super) const BUILD_INFO: Metric = gauge("terrace_build_info", "Always 1; the
 
 /// All metrics there are.
 #[cfg(test)]
-pub(super) const ALL: [Metric; 19] = [
+pub(super) const ALL: [Metric; 21] = [
     REQUESTS,
     HITS,
     MISSES,
@@ -92,6 +100,8 @@ pub(super) const ALL: [Metric; 19] = [
     L1_EVICTIONS,
     BUS_CHANGES,
     BUS_HOLES,
+    BUS_INCARNATIONS,
+    BUS_REASSERTIONS,
     VALIDATIONS,
     L2_ROUND_TRIPS,
     L2_BYTES,

@@ -62,7 +62,7 @@ impl Value {
 }
 
 /// What is written for every keyspace.
-const FAMILIES: [Family; 16] = [
+const FAMILIES: [Family; 18] = [
     Family {
         metric: names::REQUESTS,
         series: &[
@@ -125,6 +125,14 @@ const FAMILIES: [Family; 16] = [
         series: &[
             (&[(names::OUTCOME, "repaired")], Value::Count(Event::BusRepaired)),
             (&[(names::OUTCOME, "suspected")], Value::Count(Event::BusSuspected)),
+        ],
+    },
+    Family { metric: names::BUS_INCARNATIONS, series: &[(&[], Value::Count(Event::BusIncarnation))] },
+    Family {
+        metric: names::BUS_REASSERTIONS,
+        series: &[
+            (&[(names::OUTCOME, "asserted")], Value::Count(Event::Reasserted)),
+            (&[(names::OUTCOME, "dropped")], Value::Count(Event::RecentDropped)),
         ],
     },
     Family { metric: names::VALIDATIONS, series: &[(&[], Value::Count(Event::Validated))] },

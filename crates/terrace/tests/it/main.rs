@@ -4,6 +4,7 @@ mod alloc;
 mod batch;
 mod dead;
 mod down;
+mod failover;
 mod fixture;
 mod flight;
 mod flight_end;

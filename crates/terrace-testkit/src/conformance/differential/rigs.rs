@@ -2,6 +2,7 @@
 
 use super::{Change, Rig};
 use crate::fake::{FakeRemote, Message};
+use terrace_core::bus::Bus;
 use terrace_core::remote::{BoxFuture, Remote};
 use terrace_core::{Key, Namespace, Partition};
 
@@ -12,6 +13,17 @@ pub struct FakeRig(pub FakeRemote);
 impl Rig for FakeRig {
     fn remote(&self) -> &dyn Remote {
         &self.0
+    }
+
+    fn bus(&self) -> &dyn Bus {
+        &self.0
+    }
+
+    fn renew<'a>(&'a self, namespace: &'a Namespace) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            self.0.fail_over(0);
+            self.0.another_node().join(namespace);
+        })
     }
 
     fn end_value<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> BoxFuture<'a, ()> {
