@@ -28,9 +28,9 @@
 //! # What an ACL user needs
 //! `~<prefix>*` and `&<prefix>*` (`terrace:` by default), and
 //! `+@read +@write +@scripting +@connection +publish +subscribe +time +info`, or by name:
-//! `+get +getrange +pttl +set +unlink +hget +hmget +hset +hsetnx +hdel +hexists +hlen +xadd +xrange +zadd +zcard +zrem +zrange`
-//! `+zrangebyscore +scan +evalsha +script|load +publish +subscribe +time +ping`. With `+info` besides, a connection that is lost
-//! while the server goes on costs no copies: without it, nodes cannot know that it is the same server with the same memory.
+//! `+get +getrange +pttl +set +unlink +hget +hmget +hset +hsetnx +hdel +hexists +hlen +xadd +xrange +xrevrange +zadd +zcard +zrem`
+//! `+zrange +zrangebyscore +scan +evalsha +script|load +publish +subscribe +time +ping`. With `+info` besides, a connection that is
+//! lost while the server goes on costs no copies: without it, nodes cannot know that it is the same server with the same memory.
 
 #![forbid(unsafe_code)]
 

@@ -10,12 +10,13 @@
 -- the chain of `previous` numbers has no hole. Numbers are formatted by hand: Lua's own form is 1.7e+15.
 --
 -- Numbers run ahead of the clock after HELLO, by about SKEW_MAX. So a counter that is made anew begins twice as far ahead:
--- above all numbers of the one that was lost, because entries that were not lost with it have those as versions.
+-- above all numbers of the one that was lost, because entries that were not lost with it have those as versions. A log that
+-- was not lost knows them better.
 local COUNTER, LOG, CHANNEL, ORIGIN = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 -- How far the clocks of two servers are apart at most, in microseconds: 18 minutes.
 local SKEW_MAX = 1073741824
 -- How many changes of a partition a server has forgotten at most, while its numbers run ahead of the clock.
-local FORGOTTEN_MAX = 67108864
+local FORGOTTEN_MAX = 1048576
 
 local function text(number)
   return string.format('%.0f', number)
@@ -44,6 +45,10 @@ local function read_counter()
     return { seq = fields[1], top = tonumber(fields[2]), born = fields[3], barrier = tonumber(fields[4] or 0) }
   end
   local born, first = text(now), now + 2 * SKEW_MAX
+  local logged = redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1]
+  if logged then
+    first = math.max(first, tonumber(string.match(logged[1], '^%d+')) + FORGOTTEN_MAX)
+  end
   local seq = text(first)
   redis.call('HSET', COUNTER, 'seq', seq, 'top', seq, 'first', seq, 'born', born)
   redis.call('HDEL', COUNTER, 'barrier', 'rules', 'inc')

@@ -88,14 +88,15 @@ impl Partition {
     /// How far the clocks of two servers are apart at most, in microseconds.
     const SKEW_MAX: u64 = 1 << 30;
     /// Changes that a server has forgotten at most while its numbers run ahead of its clock.
-    const FORGOTTEN_MAX: u64 = 1 << 26;
+    const FORGOTTEN_MAX: u64 = 1 << 20;
 
     fn counter(&mut self, now: Now, origin: u64) -> Counter {
         if let Some(counter) = &self.counter {
             return counter.clone();
         }
         let micros = now.micros;
-        let sequence = micros + 2 * Self::SKEW_MAX;
+        let logged = self.log.back().map_or(0, |message| message.sequence + Self::FORGOTTEN_MAX);
+        let sequence = logged.max(micros + 2 * Self::SKEW_MAX);
         let counter = Counter {
             sequence,
             top: sequence,

@@ -21,6 +21,7 @@ mod race;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "redis")]
+mod redis_failover;
 mod redis_fleet;
 mod shutdown;
 mod stats;
