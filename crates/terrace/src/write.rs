@@ -242,12 +242,11 @@ impl View {
         }
         self.note_keys(keys);
         let told = self.tell_invalidate(keys).await;
-        match &told {
-            Ok(told) => self.note_made(keys.iter().zip(told.iter().map(|told| told.version))),
-            Err(_) => {
-                self.queue_keys(keys);
-                self.note_failed(keys);
-            }
+        if let Ok(told) = &told {
+            self.note_made(keys.iter().zip(told.iter().map(|told| told.version)));
+        } else {
+            self.queue_keys(keys);
+            self.note_failed(keys);
         }
         for (key, existed) in keys.iter().zip(&mut existed) {
             *existed |= self.drop_l1(key);

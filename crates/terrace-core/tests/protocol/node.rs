@@ -182,7 +182,7 @@ impl State {
             self.nodes[node].forget();
         }
         if change.kind == Kind::Key && change.number > 0 {
-            self.nodes[node].recent = Some(Some(change.number));
+            self.nodes[node].recent = Some(change.number);
         }
         let is_again =
             change.at == Progress::Forgotten && self.nodes[node].life == self.life && !self.nodes[node].owes;

@@ -175,10 +175,10 @@ impl State {
         }
     }
 
-    /// Invalidates the key once more, but for a value that is not older than this.
-    pub(crate) fn reassert(&mut self, by: usize, number: Option<u8>) {
+    /// Invalidates the key once more, but for a value that is not older than this; zero spares none.
+    pub(crate) fn reassert(&mut self, by: usize, number: u8) {
         self.server.lease = None;
-        let is_older = |stored: &Stored| number.is_none_or(|number| stored.version < number);
+        let is_older = |stored: &Stored| number == 0 || stored.version < number;
         self.server.value = self.server.value.filter(|stored| !is_older(stored));
         self.commit(by, What::Again);
     }

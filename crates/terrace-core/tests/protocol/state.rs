@@ -117,8 +117,8 @@ pub(crate) struct Node {
     pub(crate) seen: u8,
     /// The life of the server that it joined last.
     pub(crate) life: u8,
-    /// What it invalidated lately: the number, once it is known.
-    pub(crate) recent: Option<Option<u8>>,
+    /// What it invalidated lately: the number, zero until it is known.
+    pub(crate) recent: Option<u8>,
     /// Its changes are still to be asserted again.
     pub(crate) owes: bool,
     /// What of its own was acknowledged and forgotten: it is promised again when the node trusts its copies.

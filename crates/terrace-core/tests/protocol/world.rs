@@ -123,7 +123,7 @@ impl World {
                 }
                 let goal = state.origin;
                 if kind == Kind::Key && rules.change_is_noted_first {
-                    state.nodes[node].recent = Some(None);
+                    state.nodes[node].recent = Some(0);
                 }
                 state.nodes[node].change = Some(Invalidation { kind, goal, at: Progress::Begun, number: 0 });
             }

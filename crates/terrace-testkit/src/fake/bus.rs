@@ -89,7 +89,9 @@ impl FakeRemote {
         let events: Vec<_> = joined.into_iter().map(|joined| self.joining(&mut server, joined)).collect();
         let mut ears = self.node.ears.lock();
         ears.is_cut = false;
-        events.iter().for_each(|event| ears.tell(event));
+        for event in &events {
+            ears.tell(event);
+        }
     }
 
     /// Greets the partitions of a namespace, and reads their counters.
@@ -156,7 +158,9 @@ impl Bus for FakeRemote {
         let event = is_new.then(|| self.joining(&mut server, namespace.clone()));
         let mut ears = self.node.ears.lock();
         ears.joined.insert(namespace.clone());
-        event.iter().for_each(|event| ears.tell(event));
+        if let Some(event) = event {
+            ears.tell(&event);
+        }
     }
 
     fn beat(&self, number: u64) -> RemoteResult<'_, ()> {

@@ -30,8 +30,9 @@ impl Shared {
 
     fn live_anew(&self) {
         self.incarnation.fetch_add(1, Ordering::SeqCst);
-        let nodes = self.all_nodes.lock().clone();
-        nodes.iter().for_each(|node| node.ears.lock().cut());
+        for node in self.all_nodes.lock().iter() {
+            node.ears.lock().cut();
+        }
     }
 }
 
@@ -63,8 +64,6 @@ impl FakeRemote {
     pub fn restart_empty(&self) {
         self.shared.state.lock().flush();
         self.shared.history.lock().as_mut().into_iter().for_each(VecDeque::clear);
-        self.shared.incarnation.fetch_add(1, Ordering::SeqCst);
-        let nodes = self.shared.all_nodes.lock().clone();
-        nodes.iter().for_each(|node| node.ears.lock().cut());
+        self.shared.live_anew();
     }
 }

@@ -67,7 +67,8 @@ impl Debts {
         debt.on = on.into();
         let Some(view) = view else { return renewed };
         let recent = &view.space.recent;
-        if !renewed.is_empty() && !(is_first && recent.is_empty()) {
+        let has_something = !is_first || !recent.is_empty();
+        if !renewed.is_empty() && has_something {
             view.space.counters.add(Event::BusIncarnation, u64::from(!is_first));
             debt.owed.extend(&renewed);
             recent.owe();

@@ -26,7 +26,7 @@ use terrace_core::remote::SweepRule;
 use terrace_core::{Key, Moment, Tag, Version};
 
 /// How long a change is kept: longer than a replica lags behind that is fit to take over.
-const KEPT: Duration = Duration::from_secs(60);
+const KEPT: Duration = Duration::from_mins(1);
 /// Most keys and tags that are kept.
 const CHANGES_MAX: usize = 65_536;
 /// Most bytes of their texts.

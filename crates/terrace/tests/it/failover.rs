@@ -15,10 +15,10 @@ async fn two() -> (Node, Node) {
     let issuer = Node::first_hearing().await;
     drop(issuer.remote.clone().replicated());
     let other = issuer.another_hearing().await;
-    let tagged = EntryOptions::default().tag("t").unwrap();
+    let tagged = EntryOptions::default().tag("t").expect("a tag");
     issuer.put("k", "old").await;
     issuer.put("other", "old").await;
-    issuer.texts.put_with("tagged", "old".to_owned(), tagged).await.unwrap();
+    issuer.texts.put_with("tagged", "old".to_owned(), tagged).await.expect("stored");
     for key in ["k", "other", "tagged"] {
         until_trusted(&other, key).await;
     }

@@ -177,7 +177,9 @@ impl Figures {
             *figures.loads.lock().entry(key).or_default() += 1;
             Ok::<_, Infallible>(figures.origin.lock().get(&key).copied().unwrap_or(0))
         };
-        numbers.get_or_load(&key, loader).await.map(|value| *value)
+        let loaded = numbers.get_or_load(&key, loader).await;
+        self.errors.fetch_add(u64::from(loaded.is_err()), Ordering::Relaxed);
+        loaded.map(|value| *value)
     }
 }
 
@@ -198,13 +200,7 @@ async fn read_all_the_time(figures: Arc<Figures>, numbers: Keyspace<u64, u64>, c
         let (value, is_copy) = match numbers.get_entry(&key).await.expect("a valid key") {
             Some(entry) if entry.is_stale => (None, false),
             Some(entry) => (Some(*entry.value), entry.tier == Tier::L1),
-            None => match figures.load(&numbers, key).await {
-                Ok(value) => (Some(value), false),
-                Err(_) => {
-                    figures.errors.fetch_add(1, Ordering::Relaxed);
-                    continue;
-                }
-            },
+            None => (figures.load(&numbers, key).await.ok(), false),
         };
         let counter = if value.is_some() { &figures.fresh } else { &figures.stale };
         counter.fetch_add(1, Ordering::Relaxed);
