@@ -170,6 +170,14 @@ pub(crate) struct InvalidateArgs {
     #[arg(long = "tag", value_name = "TAG")]
     pub(crate) tags: Vec<String>,
 
+    /// Say what would be invalidated, and invalidate nothing
+    #[arg(long, conflicts_with = "after")]
+    pub(crate) dry_run: bool,
+
+    /// Invalidate after so long, e.g. `5s`
+    #[arg(long, value_name = "DELAY")]
+    pub(crate) after: Option<String>,
+
     /// Do not ask before a pattern; needed where nobody can answer
     #[arg(long)]
     pub(crate) yes: bool,

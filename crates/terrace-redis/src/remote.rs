@@ -442,8 +442,12 @@ impl Remote for Redis {
     }
 
     fn done<'a>(&'a self, namespace: &'a Namespace, invalidations: &'a [Delayed]) -> RemoteResult<'a, ()> {
-        let command = self.commands().done(namespace, invalidations);
-        Box::pin(async move { self.change(command).await.map(drop) })
+        Box::pin(async move {
+            if invalidations.is_empty() {
+                return Ok(());
+            }
+            self.change(self.commands().done(namespace, invalidations)).await.map(drop)
+        })
     }
 
     fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, ()> {

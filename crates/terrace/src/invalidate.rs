@@ -6,17 +6,27 @@
 //! | tags | ban the copies that have them | bump the tag's generation: whatever was stored with it is dead |
 //! | pattern, everything | ban the copies that match | write the rule down in every partition; remove what matches afterwards |
 //!
+//! What is to be invalidated later waits in [`crate::coherence::delayed`].
+//!
 //! As in [`crate::write`], the copies are dropped or banned once before L2 is told and once after, and what L2 could not be
 //! told waits in [`crate::coherence::pending`].
 
+mod invalidator;
+mod preview;
+
+pub use invalidator::{InvalidationPolicy, Invalidator};
+pub use preview::Preview;
+
 use crate::Tier;
 use crate::coherence::bans::Ban;
+use crate::coherence::delayed::Targets;
 use crate::coherence::sweeping::Reaped;
 use crate::error::Error;
 use crate::space::View;
 use crate::telemetry::{Event, Op, Timer};
 use crate::write::{Effect, Removed};
 use std::marker::PhantomData;
+use std::time::Duration;
 use terrace_core::glob::GlobError;
 use terrace_core::remote::SweepRule;
 use terrace_core::{CacheKey, Glob, Key, KeyError, RemoteError, Tag};
@@ -54,6 +64,7 @@ pub struct Invalidation<K> {
     keys: Result<Vec<Key>, KeyError>,
     tags: Vec<Tag>,
     patterns: Vec<Glob>,
+    policy: InvalidationPolicy,
     key: PhantomData<fn(K)>,
 }
 
@@ -62,13 +73,15 @@ impl<K> std::fmt::Debug for Invalidation<K> {
         f.debug_struct("Invalidation")
             .field("tags", &self.tags)
             .field("patterns", &self.patterns)
+            .field("policy", &self.policy)
             .finish_non_exhaustive()
     }
 }
 
 impl<K> Invalidation<K> {
     pub(crate) fn new(view: View) -> Self {
-        Self { view, keys: Ok(Vec::new()), tags: Vec::new(), patterns: Vec::new(), key: PhantomData }
+        let policy = InvalidationPolicy::Immediate;
+        Self { view, keys: Ok(Vec::new()), tags: Vec::new(), patterns: Vec::new(), policy, key: PhantomData }
     }
 
     /// Adds keys.
@@ -94,6 +107,36 @@ impl<K> Invalidation<K> {
         Ok(self)
     }
 
+    fn globs(mut self, globs: impl IntoIterator<Item = Glob>) -> Self {
+        self.patterns.extend(globs);
+        self
+    }
+
+    /// Says when what was named stops being true. At once, if this is not called.
+    pub fn policy(mut self, policy: InvalidationPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// [`InvalidationPolicy::Delayed`]: for an origin whose replicas lag, a second invalidation after the first; or for what
+    /// is published at a time.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # use std::time::Duration;
+    /// let users = terrace::Cache::memory()?.keyspace::<u64, String>("users").build()?;
+    /// users.put(&1, "ann".into()).await?;
+    /// let later = users.invalidate().keys([1]).after(Duration::from_secs(5)).send().await?;
+    /// assert_eq!(later.effect, terrace::Effect::Later);
+    /// assert!(users.get(&1).await?.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn after(self, delay: Duration) -> Self {
+        self.policy(InvalidationPolicy::Delayed(delay))
+    }
+
     /// Adds a tag.
     ///
     /// # Errors
@@ -109,9 +152,11 @@ impl<K> Invalidation<K> {
     /// # Errors
     /// [`ErrorKind::Key`](crate::ErrorKind::Key) if a key cannot be one; then nothing was invalidated.
     /// [`ErrorKind::Remote`](crate::ErrorKind::Remote) if L2 refused a part of it;
-    /// the other parts were invalidated, and this node keeps no copy of any.
+    /// the other parts were invalidated, and this node keeps no copy of any. What is to be invalidated later and could not be
+    /// noted is [`ErrorKind::Remote`](crate::ErrorKind::Remote) too, and some of it may come about.
     ///
     /// # Cost
+    /// Later: one round trip for each 512 keys, tags and patterns, now and when it is due, besides what it costs then.
     /// Keys: one round trip. Tags: one round trip. Patterns: one round trip each, with a short script for each partition; then up
     /// to a second for the count, while entries are found by a pass over all keys of the server. Where L1 has few
     /// entries they are looked through, for the count.
@@ -119,27 +164,34 @@ impl<K> Invalidation<K> {
     /// # Cancel safety
     /// It goes on when the caller goes away.
     pub async fn send(self) -> Result<Invalidated, Error> {
-        let Self { view, keys, tags, patterns, .. } = self;
-        let keys = keys?;
-        let counters = &view.space.counters;
-        counters.add(Event::InvalidatedKey, keys.len() as u64);
-        counters.add(Event::InvalidatedTag, tags.len() as u64);
-        counters.add(Event::InvalidatedPattern, patterns.len() as u64);
-        let timer = counters.timer();
-        let result = view.invalidate_all_of(keys, tags, patterns).await;
-        view.count_invalidation(timer, &result);
-        result
+        let Self { view, keys, tags, patterns, policy, key: _ } = self;
+        let rules = patterns.into_iter().map(SweepRule::Matching).collect();
+        let targets = Targets { keys: keys?, tags, rules };
+        match policy {
+            InvalidationPolicy::Immediate => {
+                let timer = view.space.counters.timer();
+                let result = view.invalidate_all_of(targets).await;
+                view.count_invalidation(timer, &result);
+                result
+            }
+            InvalidationPolicy::Delayed(delay) => {
+                let later = view.clone();
+                view.carry_out(async move { later.delay(targets, delay).await }).await?;
+                Ok(Invalidated::later())
+            }
+            InvalidationPolicy::Lazy => Ok(Invalidated::later()),
+        }
     }
 }
 
 impl View {
-    async fn invalidate_all_of(
-        &self,
-        keys: Vec<Key>,
-        tags: Vec<Tag>,
-        patterns: Vec<Glob>,
-    ) -> Result<Invalidated, Error> {
-        let view = self.clone();
+    /// Invalidates all of it. Goes on if the caller goes away.
+    pub(crate) async fn invalidate_all_of(&self, targets: Targets) -> Result<Invalidated, Error> {
+        let (view, Targets { keys, tags, rules }) = (self.clone(), targets);
+        let counters = &self.space.counters;
+        counters.add(Event::InvalidatedKey, keys.len() as u64);
+        counters.add(Event::InvalidatedTag, tags.len() as u64);
+        counters.add(Event::InvalidatedPattern, rules.len() as u64);
         let all = async move {
             let mut total = Ok(Invalidated { count: 0, is_exact: true, effect: Effect::Applied });
             if !keys.is_empty() {
@@ -149,8 +201,8 @@ impl View {
             if !tags.is_empty() {
                 total = both(total, view.invalidate_tags(&tags).await);
             }
-            for pattern in patterns {
-                total = both(total, view.sweep_through(&SweepRule::Matching(pattern)).await);
+            for rule in rules {
+                total = both(total, view.sweep_through(&rule).await);
             }
             total
         };
@@ -162,7 +214,7 @@ impl View {
         self.space.counters.observe(Op::Invalidate, farthest, timer);
         self.space.counters.count(match result {
             Ok(Invalidated { effect: Effect::Applied, .. }) => Event::InvalidateApplied,
-            Ok(Invalidated { effect: Effect::Queued, .. }) => Event::InvalidateQueued,
+            Ok(_) => Event::InvalidateQueued,
             Err(_) => Event::InvalidateFailed,
         });
     }
@@ -236,6 +288,11 @@ impl Invalidated {
         let count = removed.iter().filter(|removed| removed.existed).count() as u64;
         let effect = removed.iter().fold(Effect::Applied, |effect, removed| effect.and(removed.effect));
         Self { count, is_exact: effect == Effect::Applied, effect }
+    }
+
+    /// What comes of it is not known yet.
+    fn later() -> Self {
+        Self { count: 0, is_exact: false, effect: Effect::Later }
     }
 
     /// What came of it where there is no L2.

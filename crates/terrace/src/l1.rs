@@ -321,6 +321,21 @@ impl L1 {
         dropped
     }
 
+    /// Looks at every copy of a namespace that is alive, with its key's text.
+    pub(crate) fn for_each(&self, space: u32, bans: &Bans, mut look: impl FnMut(&str, &Resident)) {
+        self.memory.retain(|name, copy| {
+            let look = |text: &str| {
+                if !bans.name(copy.born, text, copy.tags()) {
+                    look(text, copy);
+                }
+            };
+            if name.space == space {
+                name.with_text(look);
+            }
+            true
+        });
+    }
+
     /// Removes expired copies, at most `budget` of them. Returns whether there may be more.
     pub(crate) fn expire(&self, budget: usize) -> bool {
         self.memory.expire(budget).more

@@ -55,7 +55,7 @@ pub use cache::{Cache, Health};
 pub use entry::{Entry, Tier};
 pub use erased::Opaque;
 pub use error::{ConfigError, Error, ErrorKind, KeyspaceError, LoadError, LoadFailure, ShutdownError};
-pub use invalidate::{InvalidateError, Invalidated, Invalidation};
+pub use invalidate::{InvalidateError, Invalidated, Invalidation, InvalidationPolicy, Invalidator, Preview};
 pub use keyspace::{EntryOptions, Keyspace, KeyspaceBuilder};
 pub use origin::Origin;
 pub use space::SuspectPolicy;

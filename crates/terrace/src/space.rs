@@ -80,7 +80,7 @@ pub(crate) struct Space {
     pub(crate) bans: Bans,
     pub(crate) generations: Generations,
     pub(crate) retiring: Turns,
-    pub(crate) orphans: Turns,
+    pub(crate) chores: Turns,
 }
 
 /// One namespace of one cache: what every path of the library works on.
@@ -121,9 +121,7 @@ impl View {
     pub(crate) fn begin(&self) -> Result<Leave, Error> {
         let leave = self.shared.runtime.enter()?;
         self.shared.start_cleaning();
-        if self.l2().is_some() {
-            self.look_for_orphans();
-        }
+        self.see_to_chores();
         Ok(leave)
     }
 

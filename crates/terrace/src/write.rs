@@ -22,20 +22,22 @@ use terrace_core::remote::Invalidated as KeyInvalidated;
 use terrace_core::{Key, RemoteError, Tag, Ttl, Version};
 
 /// How far a change has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Effect {
     /// Every tier has it.
     Applied,
     /// This node has it. L2 could not be reached, and is told as soon as it can be; until then other nodes may
     /// still read the old value from it.
     Queued,
+    /// Nobody has it yet: it was asked for later, or left to expiry ([`InvalidationPolicy`](crate::InvalidationPolicy)).
+    Later,
 }
 
 impl Effect {
     /// The lesser of two effects.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        if self == Self::Applied { other } else { Self::Queued }
+        self.max(other)
     }
 }
 

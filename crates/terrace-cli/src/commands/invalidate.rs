@@ -17,7 +17,7 @@ const PATH: &str = "/api/cache/invalidate";
 /// Invalidates by key, pattern and tag.
 pub(crate) async fn invalidate(args: InvalidateArgs, talk: Talk) -> anyhow::Result<Exit> {
     let client = Client::new(&args.service.url)?;
-    if let Some(pattern) = &args.pattern
+    if let Some(pattern) = args.pattern.as_ref().filter(|_| !args.dry_run)
         && !is_agreed(&args, pattern, client.base())?
     {
         talk.say("nothing was invalidated");
@@ -26,11 +26,26 @@ pub(crate) async fn invalidate(args: InvalidateArgs, talk: Talk) -> anyhow::Resu
     let reply = client.send(Method::POST, PATH, body(&args)).await?;
     if args.service.json {
         output::line(&reply)?;
+    } else if args.dry_run {
+        talk.say(preview(&client.json(&reply)?));
+    } else if args.after.is_some() {
+        talk.say("noted");
     } else {
         let count = client.json(&reply)?.get("invalidated").and_then(Value::as_u64).unwrap_or(0);
         talk.say(format!("invalidated {}", words::count(count)));
     }
     Ok(Exit::Success)
+}
+
+/// What a dry run says, in words.
+fn preview(reply: &Value) -> String {
+    let matched = reply.get("matched").and_then(Value::as_u64).unwrap_or(0);
+    let at_least = if reply.get("exact").and_then(Value::as_bool) == Some(true) { "" } else { "at least " };
+    let sample =
+        reply.get("sample").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let sample: Vec<String> = sample.map(|key| format!("{key:?}")).collect();
+    let among = if sample.is_empty() { String::new() } else { format!(", among them {}", sample.join(", ")) };
+    format!("{at_least}{} would be invalidated{among}", words::count(matched))
 }
 
 /// Whether a pattern may go ahead.
@@ -69,6 +84,12 @@ fn body(args: &InvalidateArgs) -> String {
     if !args.tags.is_empty() {
         named.insert("tags".to_owned(), args.tags.clone().into());
     }
+    if args.dry_run {
+        named.insert("dry_run".to_owned(), true.into());
+    }
+    if let Some(delay) = &args.after {
+        named.insert("delay".to_owned(), delay.clone().into());
+    }
     Value::Object(named).to_string()
 }
 
@@ -91,6 +112,15 @@ mod tests {
         let all = args(&["--key", "a", "--key", "b", "--pattern", "user:*", "--tag", "org:7"]);
         assert_eq!(body(&all), r#"{"keys":["a","b"],"pattern":"user:*","tags":["org:7"]}"#);
         assert_eq!(body(&args(&["--key", "a"])), r#"{"keys":["a"]}"#);
+        assert_eq!(body(&args(&["--key", "a", "--dry-run"])), r#"{"dry_run":true,"keys":["a"]}"#);
+        assert_eq!(body(&args(&["--key", "a", "--after", "5s"])), r#"{"delay":"5s","keys":["a"]}"#);
+    }
+
+    #[test]
+    fn a_dry_run_is_told_in_words() {
+        let reply = serde_json::json!({ "matched": 2, "exact": false, "sample": ["a", "b"] });
+        assert_eq!(preview(&reply), "at least 2 would be invalidated, among them \"a\", \"b\"");
+        assert_eq!(preview(&serde_json::json!({ "matched": 0, "exact": true })), "0 would be invalidated");
     }
 
     #[test]

@@ -7,16 +7,19 @@
 use super::entry::parse;
 use super::error::{Code, Problem};
 use super::guard::Whole;
-use super::{App, acknowledged, key, render};
+use super::{App, acknowledged, json, key, render};
+use crate::config::Period;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use terrace::{Effect, Glob, Key, Tag};
+use terrace::{Effect, Glob, Invalidation, InvalidationPolicy, Key, Tag};
 
 /// Keys in one request, at most.
 const KEYS_MAX: usize = 10_000;
+/// Keys that a dry run shows, at most.
+const SAMPLE_MAX: usize = 10;
 /// Tags in one request, at most.
 const TAGS_MAX: usize = 1_000;
 
@@ -26,6 +29,18 @@ struct Body {
     keys: Option<Vec<String>>,
     pattern: Option<String>,
     tags: Option<Vec<String>>,
+    #[serde(default)]
+    dry_run: bool,
+    policy: Option<Policy>,
+    delay: Option<Period>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Policy {
+    Immediate,
+    Delayed,
+    Lazy,
 }
 
 /// What is to be invalidated, checked.
@@ -33,29 +48,19 @@ struct Request {
     keys: Vec<Key>,
     pattern: Option<Glob>,
     tags: Vec<Tag>,
+    policy: InvalidationPolicy,
 }
 
 /// `POST /api/cache/invalidate`.
 pub(super) async fn invalidate(State(app): State<Arc<App>>, Whole(body): Whole) -> Result<Response, Problem> {
-    let request = check(parse(&body)?, app.limits.key_bytes_max)?;
-    let mut by_keyspace: BTreeMap<usize, Vec<Key>> = BTreeMap::new();
-    for key in request.keys {
-        by_keyspace.entry(app.keyspaces.index_of(&key)).or_default().push(key);
+    let body: Body = parse(&body)?;
+    let is_dry_run = body.dry_run;
+    let invalidations = named(&app, check(body, app.limits.key_bytes_max)?)?;
+    if is_dry_run {
+        return preview(invalidations).await;
     }
     let (mut count, mut is_exact, mut effect) = (0, true, Effect::Applied);
-    for (index, keyspace) in app.keyspaces.iter().enumerate() {
-        let keys = by_keyspace.remove(&index).unwrap_or_default();
-        let pattern = request.pattern.as_ref().filter(|pattern| app.keyspaces.could_match(index, pattern));
-        if keys.is_empty() && pattern.is_none() && request.tags.is_empty() {
-            continue;
-        }
-        let mut invalidation = keyspace.invalidate().keys(keys);
-        if let Some(pattern) = pattern {
-            invalidation = invalidation.pattern(pattern.as_str())?;
-        }
-        for tag in &request.tags {
-            invalidation = invalidation.tag(tag.as_str())?;
-        }
+    for invalidation in invalidations {
         let done = invalidation.send().await?;
         count += done.count;
         is_exact &= done.is_exact;
@@ -64,7 +69,58 @@ pub(super) async fn invalidate(State(app): State<Arc<App>>, Whole(body): Whole) 
     Ok(acknowledged(render::invalidated(count, is_exact), effect))
 }
 
+/// What is named, keyspace by keyspace.
+fn named(app: &App, request: Request) -> Result<Vec<Invalidation<Key>>, Problem> {
+    let mut by_keyspace: BTreeMap<usize, Vec<Key>> = BTreeMap::new();
+    for key in request.keys {
+        by_keyspace.entry(app.keyspaces.index_of(&key)).or_default().push(key);
+    }
+    let mut invalidations = Vec::new();
+    for (index, keyspace) in app.keyspaces.iter().enumerate() {
+        let keys = by_keyspace.remove(&index).unwrap_or_default();
+        let pattern = request.pattern.as_ref().filter(|pattern| app.keyspaces.could_match(index, pattern));
+        if keys.is_empty() && pattern.is_none() && request.tags.is_empty() {
+            continue;
+        }
+        let mut invalidation = keyspace.invalidate().policy(request.policy).keys(keys);
+        if let Some(pattern) = pattern {
+            invalidation = invalidation.pattern(pattern.as_str())?;
+        }
+        for tag in &request.tags {
+            invalidation = invalidation.tag(tag.as_str())?;
+        }
+        invalidations.push(invalidation);
+    }
+    Ok(invalidations)
+}
+
+/// What would be invalidated, in all keyspaces.
+async fn preview(invalidations: Vec<Invalidation<Key>>) -> Result<Response, Problem> {
+    let (mut matched, mut is_exact, mut sample) = (0, true, Vec::new());
+    for invalidation in invalidations {
+        let found = invalidation.preview().await?;
+        matched += found.matched;
+        is_exact &= found.is_exact;
+        sample.extend(found.sample);
+    }
+    sample.truncate(SAMPLE_MAX);
+    Ok(json(render::matched(matched, is_exact, &sample)).into_response())
+}
+
+fn policy(policy: Option<Policy>, delay: Option<Period>) -> Result<InvalidationPolicy, Problem> {
+    match (policy, delay) {
+        (None | Some(Policy::Immediate), None) => Ok(InvalidationPolicy::Immediate),
+        (None | Some(Policy::Delayed), Some(delay)) => Ok(InvalidationPolicy::Delayed(delay.0)),
+        (Some(Policy::Lazy), None) => Ok(InvalidationPolicy::Lazy),
+        (Some(Policy::Delayed), None) => {
+            Err(invalid("the policy `delayed` needs a `delay`, e.g. \"5s\"".to_owned()))
+        }
+        (Some(_), Some(_)) => Err(invalid("only the policy `delayed` has a `delay`".to_owned())),
+    }
+}
+
 fn check(body: Body, key_bytes_max: usize) -> Result<Request, Problem> {
+    let policy = policy(body.policy, body.delay)?;
     let keys = body.keys.unwrap_or_default();
     let tags = body.tags.unwrap_or_default();
     if keys.is_empty() && tags.is_empty() && body.pattern.is_none() {
@@ -78,6 +134,7 @@ fn check(body: Body, key_bytes_max: usize) -> Result<Request, Problem> {
     let numbered =
         |number: usize, what: &str, words: String| invalid(format!("{what} number {number}: {words}"));
     Ok(Request {
+        policy,
         keys: (1..)
             .zip(&keys)
             .map(|(number, text)| {

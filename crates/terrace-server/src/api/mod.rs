@@ -107,14 +107,17 @@ fn json(body: Vec<u8>) -> Response {
     response
 }
 
-/// The header that says that a change holds on this node, and that L2 will be told when it is back.
+/// The header that says that a change holds on this node alone yet, and L2 will be told when it is back; or that it is to come.
 const EFFECT: HeaderName = HeaderName::from_static("terrace-effect");
 
 /// The acknowledgement of a change.
 fn acknowledged(body: Vec<u8>, effect: Effect) -> Response {
     let mut response = json(body);
-    if effect == Effect::Queued {
-        response.headers_mut().insert(EFFECT, HeaderValue::from_static("queued"));
-    }
+    let effect = match effect {
+        Effect::Applied => None,
+        Effect::Queued => Some(HeaderValue::from_static("queued")),
+        Effect::Later => Some(HeaderValue::from_static("later")),
+    };
+    response.headers_mut().extend(effect.map(|effect| (EFFECT, effect)));
     response.into_response()
 }

@@ -69,6 +69,13 @@ pub(crate) fn deleted(existed: bool) -> Vec<u8> {
     format!("{{\"success\":true,\"deleted\":{existed}}}").into_bytes()
 }
 
+/// What an invalidation would come to.
+pub(crate) fn matched(matched: u64, is_exact: bool, sample: &[String]) -> Vec<u8> {
+    serde_json::json!({ "matched": matched, "exact": is_exact, "sample": sample, "success": true })
+        .to_string()
+        .into_bytes()
+}
+
 /// What an invalidation came to. That the count is not all there was is said only where it is so.
 pub(crate) fn invalidated(count: u64, is_exact: bool) -> Vec<u8> {
     let more = if is_exact { "" } else { "\"exact\":false," };

@@ -139,6 +139,71 @@ async fn invalidations_count() {
 }
 
 #[tokio::test]
+async fn a_dry_run_says_what_it_would_do_and_does_nothing() {
+    let service = start("keyspace.users.pattern = 'user:{id}'").await;
+    for key in ["user:1", "user:2", "motd"] {
+        service.put(&format!("/api/cache/{key}"), r#"{"value":1,"tags":["all"]}"#).await;
+    }
+    for (body, answer) in [
+        (
+            r#"{"pattern":"user:*","dry_run":true}"#,
+            r#"{"exact":true,"matched":2,"sample":["user:1","user:2"],"success":true}"#,
+        ),
+        (
+            r#"{"keys":["motd","none"],"tags":["none"],"dry_run":true}"#,
+            r#"{"exact":true,"matched":1,"sample":["motd"],"success":true}"#,
+        ),
+        (
+            r#"{"tags":["all"],"dry_run":true}"#,
+            r#"{"exact":true,"matched":3,"sample":["motd","user:1","user:2"],"success":true}"#,
+        ),
+    ] {
+        let done = service.post("/api/cache/invalidate", body).await;
+        let parsed: serde_json::Value = serde_json::from_str(&done.body).expect("JSON");
+        let expected: serde_json::Value = serde_json::from_str(answer).expect("JSON");
+        let sorted = |mut answer: serde_json::Value| {
+            let sample = answer["sample"].as_array_mut().expect("a sample");
+            sample.sort_by_key(|key| key.as_str().map(str::to_owned));
+            answer
+        };
+        assert_eq!((done.status, sorted(parsed)), (200, expected), "{body}");
+    }
+    for key in ["user:1", "user:2", "motd"] {
+        assert_eq!(service.get(&format!("/api/cache/{key}")).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn an_invalidation_can_come_later_or_never() {
+    let service = memory().await;
+    service.put("/api/cache/a", r#"{"value":1}"#).await;
+    for body in [
+        r#"{"keys":["a"],"policy":"lazy"}"#,
+        r#"{"keys":["a"],"delay":"1h"}"#,
+        r#"{"keys":["a"],"policy":"delayed","delay":3600}"#,
+    ] {
+        let later = service.post("/api/cache/invalidate", body).await;
+        assert_eq!((later.status, later.header("terrace-effect")), (200, Some("later")), "{body}");
+        assert_eq!(later.body, r#"{"invalidated":0,"exact":false,"success":true}"#);
+        assert_eq!(service.get("/api/cache/a").await.status, 200);
+    }
+    let soon = service.post("/api/cache/invalidate", r#"{"keys":["a"],"delay":"10ms"}"#).await;
+    assert_eq!(soon.status, 200);
+    terrace_testkit::wait::until_some("it to be due", async || {
+        (service.get("/api/cache/a").await.status == 404).then_some(())
+    })
+    .await;
+    for body in [
+        r#"{"keys":["a"],"policy":"delayed"}"#,
+        r#"{"keys":["a"],"policy":"lazy","delay":"1s"}"#,
+        r#"{"keys":["a"],"policy":"never"}"#,
+        r#"{"keys":["a"],"delay":"soon"}"#,
+    ] {
+        assert_eq!(service.post("/api/cache/invalidate", body).await.status, 400, "{body}");
+    }
+}
+
+#[tokio::test]
 async fn metrics_have_the_promised_members_first() {
     let service = memory().await;
     service.put("/api/cache/a", r#"{"value":1}"#).await;

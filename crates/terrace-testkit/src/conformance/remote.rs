@@ -5,6 +5,7 @@
 //! Deliberately absent: failures, which a real server makes in its own way. Its adapter's tests have them.
 
 mod batches;
+mod later;
 mod leases;
 mod sweeps;
 mod tags;
@@ -66,6 +67,7 @@ pub const CASES: &[Case] = cases![
     sweeps::what_was_swept_is_dead_before_it_is_removed,
     sweeps::a_sweep_is_ended_by_its_own_name_alone,
     sweeps::only_so_many_sweeps_are_active,
+    later::what_is_delayed_is_due_once_and_again_for_others,
     tags::a_generation_changes_when_its_tag_is_bumped_and_only_then,
     tags::a_bump_is_seen_to_be_before_or_after_a_lease,
     tags::tags_with_odd_names_are_tags,

@@ -11,7 +11,8 @@
 //! | [`recent`] | reads against an L2 that has forgotten an invalidation which this node made |
 //! | [`trust`] | reads against copies in L1 of which this node may not have heard that they changed |
 //!
-//! `delivery` tells L2 what it has not seen, `debts` what it may have forgotten; `sweeping` removes from L2 what is dead;
+//! `delivery` tells L2 what it has not seen, `debts` what it may have forgotten; `sweeping` removes from L2 what is dead; `delayed` makes
+//! what was asked for later; `chores` does on behalf of others what nobody else does;
 //! `listener` hears what L2 tells, and `hearing` is what that does here.
 //!
 //! What this gives, on one node: after a write or an invalidation returns, no read that starts later on that node
@@ -23,7 +24,9 @@
 
 pub(crate) mod bans;
 mod beats;
+mod chores;
 mod debts;
+pub(crate) mod delayed;
 mod delivery;
 pub(crate) mod generations;
 mod hearing;

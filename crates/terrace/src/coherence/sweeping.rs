@@ -5,9 +5,8 @@
 //!
 //! 1. Only a sweep for which every name was looked at is ended. One that fails on the way begins anew.
 //! 2. The server is asked for no more than half of the time: after each step comes a pause as long as the step.
-//! 3. A sweep whose node died is ended by another: every node looks now and then for sweeps that have been active for long.
+//! 3. A sweep whose node died is ended by another: every node looks now and then ([`super::chores`]) for sweeps that have been active for long.
 
-use crate::resilience::L2;
 use crate::runtime::{sleep, within};
 use crate::space::View;
 use futures_util::StreamExt;
@@ -22,8 +21,6 @@ const COUNTING_MAX: Duration = Duration::from_secs(1);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Longest pause after a step that failed.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// How often each node looks for sweeps that nobody ends.
-const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a sweep is left to the node that began it.
 const ORPHANED_AFTER: Duration = Duration::from_mins(1);
 
@@ -78,30 +75,9 @@ impl View {
         l2.call(space, |remote| remote.retire(&space.namespace, sweep)).await
     }
 
-    /// Sees to it that sweeps are ended whose nodes died.
-    pub(crate) fn look_for_orphans(&self) {
-        if self.space.orphans.are_taken() || !self.shared.runtime.is_available() {
-            return;
-        }
-        let Some(turn) = self.space.orphans.take() else { return };
-        let (shared, space) =
-            (std::sync::Arc::downgrade(&self.shared), std::sync::Arc::downgrade(&self.space));
-        self.shared.runtime.spawn_until_closed(async move {
-            let _turn = turn;
-            let mut known: Vec<(Sweep, Moment)> = Vec::new();
-            loop {
-                sleep(LOOK_INTERVAL).await;
-                let (Some(shared), Some(space)) = (shared.upgrade(), space.upgrade()) else { return };
-                let view = Self { shared, space };
-                if let Some(l2) = view.l2() {
-                    view.end_orphans(l2, &mut known).await;
-                }
-            }
-        });
-    }
-
     /// Ends the sweeps that have been known for long.
-    async fn end_orphans(&self, l2: &L2, known: &mut Vec<(Sweep, Moment)>) {
+    pub(super) async fn end_orphans(&self, known: &mut Vec<(Sweep, Moment)>) {
+        let Some(l2) = self.l2() else { return };
         let active = l2.call(&self.space, |remote| remote.sweeps(&self.space.namespace)).await;
         let Ok(active) = active else { return };
         let now = self.shared.clock.precise();

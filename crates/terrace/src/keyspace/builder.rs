@@ -150,7 +150,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             bans: crate::coherence::bans::Bans::new(namespace.clone()),
             generations: crate::coherence::generations::Generations::default(),
             retiring: crate::runtime::Turns::default(),
-            orphans: crate::runtime::Turns::default(),
+            chores: crate::runtime::Turns::default(),
             namespace,
             format,
             rules,

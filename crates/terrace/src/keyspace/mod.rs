@@ -17,7 +17,7 @@ use crate::Tier;
 use crate::entry::{Entry, Resident, remaining};
 use crate::erased::typed_clone;
 use crate::error::{Error, ErrorKind, LoadError, LoadFailure};
-use crate::invalidate::{Invalidated, Invalidation};
+use crate::invalidate::{Invalidated, Invalidation, InvalidationPolicy, Invalidator};
 use crate::origin::Origin;
 use crate::space::View;
 use crate::telemetry::{Event, Op};
@@ -317,6 +317,25 @@ where
     /// ```
     pub fn invalidate(&self) -> Invalidation<K> {
         Invalidation::new(self.view.clone())
+    }
+
+    /// An invalidator: it names entries as [`Keyspace::invalidate`] does, by one policy, and remembers patterns.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use terrace::InvalidationPolicy::Immediate;
+    /// let users = terrace::Cache::memory()?.keyspace::<String, u64>("users").build()?;
+    /// users.put_many([("user:1".into(), 1), ("team:1".into(), 2), ("org:1".into(), 3)]).await?;
+    /// let invalidator = users.invalidator(Immediate);
+    /// invalidator.register("user:*")?;
+    /// invalidator.register("team:*")?;
+    /// assert_eq!(invalidator.invalidate_registered().await?.count, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn invalidator(&self, policy: InvalidationPolicy) -> Invalidator<K> {
+        Invalidator::new(self.view.clone(), policy)
     }
 
     /// Removes every entry of this namespace, and of no other.

@@ -16,6 +16,7 @@ mod l1;
 mod l1_l2;
 mod l1_limits;
 mod l2;
+mod later;
 mod model;
 mod race;
 #[cfg(feature = "redis")]

@@ -1,0 +1,105 @@
+//! Invalidations that are to come.
+//!
+//! 1. Where there is L2 they are noted there, by its clock: whoever sees first that one is due makes it, and has it forgotten
+//!    afterwards. So one survives the death of who asked for it; it may be made twice, which costs misses.
+//! 2. The one who asked wakes when it is due. The others look now and then ([`super::chores`]).
+//! 3. Without L2 they wait in this process, and die with it.
+
+use crate::error::{Error, ErrorKind};
+use crate::runtime::sleep;
+use crate::space::View;
+use std::time::Duration;
+use terrace_core::remote::{Delayed, Named, SweepRule};
+use terrace_core::{Key, RemoteError, Tag};
+
+/// Invalidations that are noted in one call.
+const BATCH_MAX: usize = 512;
+/// The one who asked looks again if the next one is due that soon: clocks do not go alike.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What invalidations name, each kind by itself.
+#[derive(Debug, Default)]
+pub(crate) struct Targets {
+    pub(crate) keys: Vec<Key>,
+    pub(crate) tags: Vec<Tag>,
+    pub(crate) rules: Vec<SweepRule>,
+}
+
+impl Targets {
+    fn into_named(self) -> impl Iterator<Item = Named> {
+        let Self { keys, tags, rules } = self;
+        let keys = keys.into_iter().map(Named::Key);
+        keys.chain(tags.into_iter().map(Named::Tag)).chain(rules.into_iter().map(Named::Rule))
+    }
+}
+
+impl FromIterator<Named> for Targets {
+    fn from_iter<I: IntoIterator<Item = Named>>(named: I) -> Self {
+        let mut targets = Self::default();
+        for named in named {
+            match named {
+                Named::Key(key) => targets.keys.push(key),
+                Named::Tag(tag) => targets.tags.push(tag),
+                Named::Rule(rule) => targets.rules.push(rule),
+            }
+        }
+        targets
+    }
+}
+
+impl View {
+    /// Sees to it that these are invalidated after so long.
+    pub(crate) async fn delay(&self, targets: Targets, after: Duration) -> Result<(), Error> {
+        let Some(l2) = self.l2() else { return self.delay_here(targets, after) };
+        let note =
+            |named| Delayed { id: getrandom::u64().expect("the operating system has randomness"), named };
+        let noted: Vec<Delayed> = targets.into_named().map(note).collect();
+        for batch in noted.chunks(BATCH_MAX) {
+            l2.call(&self.space, |remote| remote.delay(&self.space.namespace, batch, after)).await?;
+        }
+        if self.shared.runtime.is_available() {
+            let view = self.clone();
+            self.shared.runtime.spawn_until_closed(async move {
+                sleep(after).await;
+                while let Ok(Some(next)) = view.make_due().await
+                    && next <= SOON
+                {
+                    sleep(next).await;
+                }
+            });
+        }
+        Ok(())
+    }
+
+    fn delay_here(&self, targets: Targets, after: Duration) -> Result<(), Error> {
+        if !self.shared.runtime.is_available() {
+            return Err(ErrorKind::Closed.into());
+        }
+        let view = self.clone();
+        self.shared.runtime.spawn_until_closed(async move {
+            sleep(after).await;
+            if let Err(error) = view.invalidate_all_of(targets).await {
+                tracing::warn!(namespace = %view.space.namespace, %error, "a delayed invalidation failed");
+            }
+        });
+        Ok(())
+    }
+
+    /// Makes the invalidations that are due in L2. Returns in how long the next one is due, if one is noted.
+    pub(crate) async fn make_due(&self) -> Result<Option<Duration>, RemoteError> {
+        let Some(l2) = self.l2() else { return Ok(None) };
+        let (space, namespace) = (&self.space, &self.space.namespace);
+        loop {
+            let due = l2.call(space, |remote| remote.due(namespace)).await?;
+            if due.now.is_empty() {
+                return Ok(due.next);
+            }
+            let targets = due.now.iter().map(|delayed| delayed.named.clone()).collect();
+            if let Err(error) = self.invalidate_all_of(targets).await {
+                tracing::warn!(%namespace, %error, "delayed invalidations failed; they are due again soon");
+                return Ok(None);
+            }
+            l2.call(space, |remote| remote.done(namespace, &due.now)).await?;
+        }
+    }
+}
