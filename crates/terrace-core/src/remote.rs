@@ -290,6 +290,8 @@ pub struct RemoteHealth {
     pub round_trip: Duration,
     /// Its name and version, e.g. `redis 7.0.15`.
     pub server: String,
+    /// What its own settings leave open, in words for whoever runs it.
+    pub warnings: Vec<String>,
 }
 
 /// A shared tier: Redis, Valkey, or whatever else keeps the four rules above.

@@ -12,19 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use terrace_core::{Clock, RemoteError};
 
-/// Runs `steps` on a connection, if there is one, within `limit`.
-pub(crate) async fn run<T, F>(
-    supervisor: &Supervisor,
-    limit: Duration,
-    steps: impl FnOnce(Arc<Link>) -> F,
-) -> Result<T, RemoteError>
-where
-    F: Future<Output = Result<T, RemoteError>>,
-{
-    let (link, limit) = connection(supervisor, limit).await?;
-    on(&link, limit, steps(Arc::clone(&link))).await
-}
-
 /// A connection, and what is left of `limit`.
 pub(crate) async fn connection(
     supervisor: &Supervisor,

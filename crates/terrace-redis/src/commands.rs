@@ -4,8 +4,8 @@
 //!    cutting the pipelines.
 
 use crate::keys::Names;
-use crate::scripts::Script;
-use redis::{Cmd, Pipeline};
+use crate::scripts::{Channels, Script};
+use redis::Cmd;
 use std::time::Duration;
 use terrace_core::envelope::Sealed;
 use terrace_core::key::Partition;
@@ -52,7 +52,7 @@ fn keep(ttl: Ttl) -> Keep {
 
 /// Asks for some values.
 pub(crate) struct Reading {
-    pub(crate) pipeline: Pipeline,
+    pub(crate) commands: Vec<Cmd>,
     /// How many replies come first: the rules of so many partitions.
     pub(crate) partitions: usize,
     /// For each value, which of them are about it.
@@ -65,26 +65,29 @@ pub(crate) struct Commands {
     pub(crate) names: Names,
     /// This node's name in messages.
     pub(crate) origin: String,
+    /// How changes are published.
+    pub(crate) channels: Channels,
 }
 
 impl Commands {
     /// What kills the values, then the values. Each partition's part comes once.
     pub(crate) fn get(&self, namespace: &Namespace, keys: &[Key]) -> Reading {
-        let mut pipeline = Pipeline::with_capacity(keys.len() * 3);
         let of = |key: &Key| self.names.partition_of(namespace, key.as_str());
         let mut partitions: Vec<Partition> = keys.iter().map(of).collect();
         partitions.sort_unstable();
         partitions.dedup();
+        let mut commands = Vec::with_capacity(partitions.len() + keys.len() * 2);
         for partition in &partitions {
-            let counter = self.names.counter(namespace, *partition);
-            pipeline.cmd("HMGET").arg(counter).arg("first").arg("rules");
+            let mut command = named("HMGET", self.names.counter(namespace, *partition));
+            command.arg("first").arg("rules");
+            commands.push(command);
         }
         for key in keys {
             let name = self.names.value(namespace, key);
-            pipeline.cmd("PTTL").arg(&name).cmd("GET").arg(&name);
+            commands.extend([named("PTTL", &name), named("GET", &name)]);
         }
         let places = keys.iter().map(|key| partitions.binary_search(&of(key)).unwrap_or_default()).collect();
-        Reading { pipeline, partitions: partitions.len(), places }
+        Reading { commands, partitions: partitions.len(), places }
     }
 
     /// The call of a script that changes the partition of `name`, with what all of those need.
@@ -95,7 +98,7 @@ impl Commands {
             Script::BumpTag | Script::Generation => keys.push(&shared.generations),
             _ => keys.extend(own),
         }
-        let mut command = script.call(&keys);
+        let mut command = script.call(self.channels, &keys);
         command.arg(&self.origin);
         command
     }
@@ -123,7 +126,7 @@ impl Commands {
     }
 
     pub(crate) fn release(&self, namespace: &Namespace, key: &Key, lease: &Lease) -> Cmd {
-        let mut command = Script::Release.call(&[&self.names.lease(namespace, key)]);
+        let mut command = Script::Release.call(self.channels, &[&self.names.lease(namespace, key)]);
         command.arg(hex(lease.token));
         command
     }
@@ -138,7 +141,7 @@ impl Commands {
     ) -> Cmd {
         let counter = self.names.counter(namespace, self.names.partition_of(namespace, key.as_str()));
         let keys = [&*counter, &*self.names.value(namespace, key), &*self.names.lease(namespace, key)];
-        let mut command = Script::Fill.call(&keys);
+        let mut command = Script::Fill.call(self.channels, &keys);
         command.arg(hex(lease.token));
         match keep(ttl) {
             Keep::Always => command.arg(""),
@@ -181,12 +184,13 @@ impl Commands {
     }
 
     /// Asks for the rules of all partitions.
-    pub(crate) fn rules(&self, namespace: &Namespace) -> Pipeline {
-        let mut pipeline = Pipeline::new();
-        for partition in self.names.partitions() {
-            pipeline.cmd("HGET").arg(self.names.counter(namespace, partition)).arg("rules");
-        }
-        pipeline
+    pub(crate) fn rules(&self, namespace: &Namespace) -> Vec<Cmd> {
+        let rules = |partition| {
+            let mut command = named("HGET", self.names.counter(namespace, partition));
+            command.arg("rules");
+            command
+        };
+        self.names.partitions().map(rules).collect()
     }
 
     /// Looks at more names.
@@ -200,7 +204,8 @@ impl Commands {
     pub(crate) fn reap(&self, namespace: &Namespace, sweep: &Sweep, keys: &[Key]) -> Vec<Cmd> {
         let reap = |key: &Key| {
             let counter = self.names.counter(namespace, self.names.partition_of(namespace, key.as_str()));
-            let mut command = Script::Reap.call(&[&*counter, &*self.names.value(namespace, key)]);
+            let mut command =
+                Script::Reap.call(self.channels, &[&*counter, &*self.names.value(namespace, key)]);
             command.arg(sweep_id(sweep));
             command
         };
@@ -209,7 +214,8 @@ impl Commands {
 
     pub(crate) fn retire(&self, namespace: &Namespace, sweep: &Sweep) -> Vec<Cmd> {
         let retire = |partition| {
-            let mut command = Script::Retire.call(&[&self.names.counter(namespace, partition)]);
+            let mut command =
+                Script::Retire.call(self.channels, &[&self.names.counter(namespace, partition)]);
             command.arg(sweep_id(sweep));
             command
         };
@@ -218,7 +224,7 @@ impl Commands {
 
     pub(crate) fn delay(&self, namespace: &Namespace, invalidations: &[Delayed], after: Duration) -> Cmd {
         let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX).min(DELAY_MAX_MICROS);
-        let mut command = Script::Delay.call(&[&self.names.delayed(namespace)]);
+        let mut command = Script::Delay.call(self.channels, &[&self.names.delayed(namespace)]);
         command.arg(micros).arg(DELAYED_MAX);
         for invalidation in invalidations {
             command.arg(invalidation.to_string());
@@ -227,7 +233,7 @@ impl Commands {
     }
 
     pub(crate) fn due(&self, namespace: &Namespace) -> Cmd {
-        let mut command = Script::Due.call(&[&self.names.delayed(namespace)]);
+        let mut command = Script::Due.call(self.channels, &[&self.names.delayed(namespace)]);
         command.arg(CLAIM_MICROS).arg(DUE_MAX);
         command
     }
@@ -276,12 +282,12 @@ impl Commands {
     }
 
     /// Sets the number of partitions if there is none yet, and asks for it.
-    pub(crate) fn agree(&self, namespace: &Namespace) -> Pipeline {
+    pub(crate) fn agree(&self, namespace: &Namespace) -> Vec<Cmd> {
         let meta = self.names.meta(namespace);
-        let mut pipeline = Pipeline::with_capacity(2);
-        pipeline.cmd("HSETNX").arg(&meta).arg("partitions").arg(self.names.partition_count());
-        pipeline.cmd("HGET").arg(&meta).arg("partitions");
-        pipeline
+        let [mut set, mut get] = [named("HSETNX", &meta), named("HGET", &meta)];
+        set.arg("partitions").arg(self.names.partition_count());
+        get.arg("partitions");
+        vec![set, get]
     }
 
     /// Greets partitions by the server's incarnation.
@@ -290,14 +296,13 @@ impl Commands {
         namespace: &Namespace,
         partitions: &[Partition],
         incarnation: &str,
-    ) -> Pipeline {
-        let mut pipeline = Pipeline::with_capacity(partitions.len());
-        for partition in partitions {
+    ) -> Vec<Cmd> {
+        let hello = |partition: &Partition| {
             let mut command = self.change(Script::Hello, namespace, *partition, &[]);
             command.arg(incarnation);
-            pipeline.add_command(command);
-        }
-        pipeline
+            command
+        };
+        partitions.iter().map(hello).collect()
     }
 
     pub(crate) fn reassert(&self, namespace: &Namespace, key: &Key, number: Option<Version>) -> Cmd {
@@ -306,39 +311,49 @@ impl Commands {
         command
     }
 
-    pub(crate) fn beat(&self, number: u64) -> Cmd {
-        let mut command = Script::Beat.call(&[&self.names.beat(&self.origin)]);
+    /// A beat, to the primary that `tag` leads to; see [`Names::beat`].
+    pub(crate) fn beat(&self, tag: Option<u32>, number: u64) -> Cmd {
+        let mut command = Script::Beat.call(self.channels, &[&self.names.beat(tag, &self.origin)]);
         command.arg(number).arg(BEAT_KEPT_MILLIS);
         command
     }
 
     /// Asks for the numbers of the last changes.
-    pub(crate) fn counters(&self, namespace: &Namespace, partitions: &[Partition]) -> Pipeline {
-        let mut pipeline = Pipeline::with_capacity(partitions.len());
-        for partition in partitions {
-            pipeline.cmd("HGET").arg(self.names.counter(namespace, *partition)).arg("seq");
-        }
-        pipeline
+    pub(crate) fn counters(&self, namespace: &Namespace, partitions: &[Partition]) -> Vec<Cmd> {
+        let counter = |partition: &Partition| {
+            let mut command = named("HGET", self.names.counter(namespace, *partition));
+            command.arg("seq");
+            command
+        };
+        partitions.iter().map(counter).collect()
     }
 
     /// Asks for the numbers of the last changes, each with the incarnation that the partition was last greeted by.
-    pub(crate) fn greeted(&self, namespace: &Namespace, partitions: &[Partition]) -> Pipeline {
-        let mut pipeline = Pipeline::with_capacity(partitions.len());
-        for partition in partitions {
-            pipeline.cmd("HMGET").arg(self.names.counter(namespace, *partition)).arg(&["seq", "inc"]);
-        }
-        pipeline
+    pub(crate) fn greeted(&self, namespace: &Namespace, partitions: &[Partition]) -> Vec<Cmd> {
+        let greeted = |partition: &Partition| {
+            let mut command = named("HMGET", self.names.counter(namespace, *partition));
+            command.arg(&["seq", "inc"]);
+            command
+        };
+        partitions.iter().map(greeted).collect()
     }
 
     /// Asks for what the logs hold after these numbers.
-    pub(crate) fn changes_since(&self, namespace: &Namespace, after: &[(Partition, Version)]) -> Pipeline {
-        let mut pipeline = Pipeline::with_capacity(after.len());
-        for (partition, version) in after {
-            let log = self.names.log(namespace, *partition);
-            pipeline.cmd("XRANGE").arg(log).arg(format!("({version}-0")).arg("+");
-        }
-        pipeline
+    pub(crate) fn changes_since(&self, namespace: &Namespace, after: &[(Partition, Version)]) -> Vec<Cmd> {
+        let log = |(partition, version): &(Partition, Version)| {
+            let mut command = named("XRANGE", self.names.log(namespace, *partition));
+            command.arg(format!("({version}-0")).arg("+");
+            command
+        };
+        after.iter().map(log).collect()
     }
+}
+
+/// A command about a name.
+fn named(command: &str, name: impl redis::ToRedisArgs) -> Cmd {
+    let mut command = redis::cmd(command);
+    command.arg(name);
+    command
 }
 
 fn hex(token: LeaseToken) -> String {

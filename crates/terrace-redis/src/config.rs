@@ -3,8 +3,11 @@
 //! 1. A wrong value is refused with its setting, itself and what is allowed. Nothing is clamped in silence.
 //! 2. Passwords, given apart or within a URL, are never part of such a message.
 
+mod address;
+
+pub(crate) use address::{Address, List};
+
 use crate::remote::Redis;
-use redis::{ConnectionAddr, IntoConnectionInfo};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -35,6 +38,16 @@ impl ConfigError {
     fn new(setting: &'static str, value: impl fmt::Display, allowed: &'static str) -> Self {
         Self { setting, value: value.to_string(), allowed }
     }
+
+    /// What it means that nothing could be made of checked settings.
+    pub(crate) fn of_client(tls: bool, error: &redis::RedisError) -> Self {
+        let (setting, allowed) = if tls {
+            ("root_certificate", "a readable file of PEM certificates")
+        } else {
+            ("address", "`host:port`")
+        };
+        Self::new(setting, format!("not usable ({error})"), allowed)
+    }
 }
 
 /// A text that is never shown.
@@ -53,53 +66,39 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where the server is.
+/// Which servers there are, and who says which of them is asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Address {
-    pub(crate) host: String,
-    pub(crate) port: u16,
+pub(crate) enum Servers {
+    /// One, which is the primary.
+    One(Address),
+    /// Sentinels, which know the primary of this name.
+    Sentinel { primary: String, sentinels: Vec<Address> },
+    /// Some members of a Cluster, which know the others.
+    Cluster(Vec<Address>),
 }
 
-impl Address {
-    const PORT_DEFAULT: u16 = 6379;
-    const ALLOWED: &'static str = "`host`, `host:port` or `[ipv6]:port`, with a port from 1 to 65535";
-
-    fn parse(text: &str) -> Result<Self, ConfigError> {
-        let refusal = || ConfigError::new("address", format!("{text:?}"), Self::ALLOWED);
-        let (host, port) = match text.strip_prefix('[') {
-            Some(rest) => {
-                let (host, port) = rest.split_once(']').ok_or_else(refusal)?;
-                (host, if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or_else(refusal)?) })
-            }
-            None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
-        };
-        let port = port.map_or(Ok(Self::PORT_DEFAULT), str::parse).map_err(|_| refusal())?;
-        let is_odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '@');
-        if host.is_empty() || host.contains(is_odd) || port == 0 {
-            return Err(refusal());
-        }
-        Ok(Self { host: host.to_owned(), port })
+impl Servers {
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self, Self::Cluster(_))
     }
 }
 
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
+/// Who we are to servers of one kind, and how they are spoken to.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Login {
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) tls: bool,
 }
 
 /// All settings, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    pub(crate) address: Address,
-    pub(crate) tls: bool,
+    pub(crate) servers: Servers,
+    pub(crate) login: Login,
+    /// For sentinels.
+    pub(crate) sentinel_login: Login,
     pub(crate) root_certificate: Option<Vec<u8>>,
-    pub(crate) username: Option<String>,
-    pub(crate) password: Option<Secret>,
     pub(crate) database: u32,
     pub(crate) key_prefix: String,
     pub(crate) partitions: u16,
@@ -112,7 +111,8 @@ pub(crate) struct Settings {
     pub(crate) node_id: u64,
 }
 
-/// The settings of a connection to Redis or Valkey, in the making. Made by [`Redis::url`] or [`Redis::address`].
+/// The settings of a connection to Redis or Valkey, in the making. Made by [`Redis::url`], [`Redis::address`],
+/// [`Redis::sentinel`] or [`Redis::cluster`].
 ///
 /// # Examples
 /// ```
@@ -129,11 +129,15 @@ pub(crate) struct Settings {
 #[derive(Clone, Debug)]
 #[must_use = "settings do nothing until they are built"]
 pub struct RedisBuilder {
-    address: String,
+    addresses: Vec<String>,
+    kind: Kind,
     tls: bool,
     root_certificate: Option<PathBuf>,
     username: Option<String>,
     password: Option<Secret>,
+    sentinel_username: Option<String>,
+    sentinel_password: Option<Secret>,
+    sentinel_tls: Option<bool>,
     database: u32,
     key_prefix: String,
     partitions: u16,
@@ -149,7 +153,17 @@ pub struct RedisBuilder {
     node_id: Option<u64>,
 }
 
+/// What stands at the addresses.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Kind {
+    One,
+    Sentinel(String),
+    Cluster,
+}
+
 impl RedisBuilder {
+    const PORT_DEFAULT: u16 = 6379;
+    const SENTINEL_PORT_DEFAULT: u16 = 26379;
     /// Prefix of every key and channel, unless it is set otherwise.
     pub const KEY_PREFIX_DEFAULT: &'static str = "terrace:";
     /// Longest prefix, in bytes.
@@ -173,11 +187,15 @@ impl RedisBuilder {
 
     pub(crate) fn from_address(address: &str) -> Self {
         Self {
-            address: address.to_owned(),
+            addresses: vec![address.to_owned()],
+            kind: Kind::One,
             tls: false,
             root_certificate: None,
             username: None,
             password: None,
+            sentinel_username: None,
+            sentinel_password: None,
+            sentinel_tls: None,
             database: 0,
             key_prefix: Self::KEY_PREFIX_DEFAULT.to_owned(),
             partitions: Partition::COUNT_DEFAULT,
@@ -195,27 +213,17 @@ impl RedisBuilder {
     }
 
     pub(crate) fn from_url(url: &str) -> Result<Self, ConfigError> {
-        const ALLOWED: &str = "`redis://[user[:password]@]host[:port][/database]`, or `rediss://` for TLS";
-        let refusal =
-            || ConfigError::new("url", "not an address of Redis (hidden: it may hold a password)", ALLOWED);
-        let parsed = redis::parse_redis_url(url).ok_or_else(refusal)?;
-        if parsed.query().is_some() || parsed.fragment().is_some() {
-            const PLAIN: &str = "a URL without `?…` and `#…`; an unverified TLS peer is never accepted";
-            return Err(ConfigError::new("url", "one with options", PLAIN));
-        }
-        let info = parsed.into_connection_info().map_err(|_| refusal())?;
-        let (host, port, tls) = match info.addr() {
-            ConnectionAddr::Tcp(host, port) => (host, *port, false),
-            ConnectionAddr::TcpTls { host, port, .. } => (host, *port, true),
-            _ => return Err(refusal()),
-        };
-        let mut builder = Self::from_address(&Address { host: host.clone(), port }.to_string()).tls(tls);
-        builder.database = u32::try_from(info.redis_settings().db()).map_err(|_| refusal())?;
-        builder.username = info.redis_settings().username().map(str::to_owned);
-        Ok(match info.redis_settings().password() {
-            Some(password) => builder.password(password),
-            None => builder,
-        })
+        address::read_url(url)
+    }
+
+    pub(crate) fn sentinel_of(mut self, primary: &str, sentinels: Vec<String>) -> Self {
+        (self.kind, self.addresses) = (Kind::Sentinel(primary.to_owned()), sentinels);
+        self
+    }
+
+    pub(crate) fn cluster_of(mut self, members: Vec<String>) -> Self {
+        (self.kind, self.addresses) = (Kind::Cluster, members);
+        self
     }
 
     /// The ACL user to authenticate as. Without one it is the server's `default` user.
@@ -230,7 +238,25 @@ impl RedisBuilder {
         self
     }
 
-    /// The number of the database; 0 by default.
+    /// The ACL user to authenticate as at sentinels, which know other users than the servers do. None by default.
+    pub fn sentinel_username(mut self, username: impl Into<String>) -> Self {
+        self.sentinel_username = Some(username.into()).filter(|username| !username.is_empty());
+        self
+    }
+
+    /// The password for sentinels; none by default, also if the servers need one. An empty one counts as none.
+    pub fn sentinel_password(mut self, password: impl Into<String>) -> Self {
+        self.sentinel_password = Some(Secret(password.into())).filter(|password| !password.0.is_empty());
+        self
+    }
+
+    /// Whether sentinels speak TLS; as the servers do by default. They are verified against the same root certificates.
+    pub fn sentinel_tls(mut self, tls: bool) -> Self {
+        self.sentinel_tls = Some(tls);
+        self
+    }
+
+    /// The number of the database; 0 by default, and always on a Cluster.
     pub fn database(mut self, database: u32) -> Self {
         self.database = database;
         self
@@ -263,7 +289,7 @@ impl RedisBuilder {
         self
     }
 
-    /// How many connections to hold; [`RedisBuilder::CONNECTIONS_DEFAULT`] by default. All calls of a process share
+    /// How many connections to hold to each primary; [`RedisBuilder::CONNECTIONS_DEFAULT`] by default. All calls of a process share
     /// them: a connection carries any number of calls at once, and more of them rarely help.
     pub fn connections(mut self, connections: u32) -> Self {
         self.connections = Some(connections);
@@ -346,6 +372,7 @@ impl RedisBuilder {
     }
 
     fn check(self) -> Result<Settings, ConfigError> {
+        let servers = self.check_servers()?;
         self.check_prefix()?;
         check_range("partitions", &self.partitions, &(1..=Self::PARTITIONS_MAX), "1 to 4096")?;
         check_range("database", &self.database, &(0..=i32::MAX.unsigned_abs()), "0 to 2147483647")?;
@@ -364,12 +391,17 @@ impl RedisBuilder {
                 ConfigError::new("root_certificate", format!("{} ({error})", file.display()), allowed)
             })
         });
+        let login = Login { username: self.username, password: self.password, tls: self.tls };
+        let sentinel_login = Login {
+            username: self.sentinel_username,
+            password: self.sentinel_password,
+            tls: self.sentinel_tls.unwrap_or(self.tls),
+        };
         Ok(Settings {
-            address: Address::parse(&self.address)?,
-            tls: self.tls,
+            servers,
+            login,
+            sentinel_login,
             root_certificate: root_certificate.transpose()?,
-            username: self.username,
-            password: self.password,
             database: self.database,
             key_prefix: self.key_prefix,
             partitions: self.partitions,
@@ -381,6 +413,34 @@ impl RedisBuilder {
             write_timeout: self.write_timeout,
             node_id: self.node_id.unwrap_or_else(random),
         })
+    }
+
+    fn check_servers(&self) -> Result<Servers, ConfigError> {
+        let port = if matches!(self.kind, Kind::Sentinel(_)) {
+            Self::SENTINEL_PORT_DEFAULT
+        } else {
+            Self::PORT_DEFAULT
+        };
+        let addresses = self.addresses.iter().map(|address| Address::parse(address, port));
+        let addresses = addresses.collect::<Result<Vec<_>, _>>()?;
+        let Some(first) = addresses.first() else {
+            return Err(ConfigError::new("addresses", "none", "one or more"));
+        };
+        match &self.kind {
+            Kind::One => Ok(Servers::One(first.clone())),
+            Kind::Sentinel(primary) => {
+                let is_odd = |c: char| c.is_whitespace() || c.is_control();
+                if primary.is_empty() || primary.contains(is_odd) {
+                    let allowed = "the name that the sentinels know it by, without spaces";
+                    return Err(ConfigError::new("sentinel", format!("the primary {primary:?}"), allowed));
+                }
+                Ok(Servers::Sentinel { primary: primary.clone(), sentinels: addresses })
+            }
+            Kind::Cluster if self.database != 0 => {
+                Err(ConfigError::new("database", self.database, "0, for a Cluster has no other"))
+            }
+            Kind::Cluster => Ok(Servers::Cluster(addresses)),
+        }
     }
 
     fn check_prefix(&self) -> Result<(), ConfigError> {

@@ -4,6 +4,7 @@
 //!    the wrong server to talk to (a replica) or that it does not know us (authentication).
 //! 2. What may have taken effect is never called unsent.
 
+use crate::config::Address;
 use redis::{ErrorKind, RedisError, ServerError};
 use terrace_core::RemoteError;
 
@@ -73,9 +74,9 @@ pub(crate) fn of_exchange(error: &RedisError) -> Failure {
 }
 
 /// What it means that no connection could be opened. Nothing was sent, so nothing has taken effect.
-pub(crate) fn of_opening(address: &str, error: &RedisError) -> RemoteError {
+pub(crate) fn of_opening(address: &Address, error: &RedisError) -> RemoteError {
     if error.kind() == ErrorKind::RESP3NotSupported {
-        return too_old(address, "a server without RESP3");
+        return too_old(address, "a server without RESP3", false);
     }
     let reason = format!("{address}: {error}");
     let is_refusal = error.kind() == ErrorKind::AuthenticationFailed
@@ -84,8 +85,9 @@ pub(crate) fn of_opening(address: &str, error: &RedisError) -> RemoteError {
 }
 
 /// The refusal of a server that lacks what the scripts need.
-pub(crate) fn too_old(address: &str, server: &str) -> RemoteError {
-    let reason = format!("{address} is {server}, and Redis 6.2 or any Valkey is needed");
+pub(crate) fn too_old(address: &Address, server: &str, is_cluster: bool) -> RemoteError {
+    let needed = if is_cluster { "a Cluster of Redis 7.0 or Valkey 7.2" } else { "Redis 6.2 or any Valkey" };
+    let reason = format!("{address} is {server}, and {needed} is needed");
     RemoteError::Refused { reason }
 }
 

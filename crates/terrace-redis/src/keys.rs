@@ -14,6 +14,7 @@
 //! | `<p>1:{ns.7}:c` | its channel; in database 3 it is `<p>1:{ns.7}:c3` |
 //! | `<p>1:meta:ns` | the settings that all nodes have to share |
 //! | `<p>1:beat:<origin>` | the last beat of a node, and the channel on which the node hears it |
+//! | `<p>1:beat:{12}:<origin>` | the same in a Cluster, one for each primary |
 //!
 //! 1. The braces make all that is in a partition one slot of a Cluster. A prefix has no braces and a namespace has
 //!    neither braces nor dots, so a key cannot choose its slot, and the first `{` ends the prefix.
@@ -120,9 +121,11 @@ impl Names {
         [&self.prefix, "meta:", namespace.as_str()].concat()
     }
 
-    /// The key of a node's beats, and the channel of them.
-    pub(crate) fn beat(&self, origin: &str) -> String {
-        [&self.prefix, "beat:", origin].concat()
+    /// The key of a node's beats, and the channel of them. In a Cluster there is one for each primary, with a hash tag that
+    /// leads there.
+    pub(crate) fn beat(&self, tag: Option<u32>, origin: &str) -> String {
+        let tag = tag.map(|tag| format!("{{{tag}}}:")).unwrap_or_default();
+        [&self.prefix, "beat:", &tag, origin].concat()
     }
 
     /// A pattern for the server that all values match which the rule may name, and few others.
@@ -198,7 +201,8 @@ mod tests {
         );
         assert_eq!(names.delayed(&users), "terrace:1:{users.0}:later");
         assert_eq!(names.meta(&users), "terrace:1:meta:users");
-        assert_eq!(names.beat("00000000000000ab"), "terrace:1:beat:00000000000000ab");
+        assert_eq!(names.beat(None, "00000000000000ab"), "terrace:1:beat:00000000000000ab");
+        assert_eq!(names.beat(Some(12), "00000000000000ab"), "terrace:1:beat:{12}:00000000000000ab");
         let third = Names::new("terrace:", 256, 3);
         assert_eq!(third.channel(&users, Partition(7)), "terrace:1:{users.7}:c3");
     }

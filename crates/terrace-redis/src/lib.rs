@@ -34,6 +34,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bounds;
 mod bus;
 mod call;
 mod commands;
@@ -48,6 +49,7 @@ mod rules;
 mod scripts;
 mod supervisor;
 mod tls;
+mod topology;
 
 pub use config::{ConfigError, RedisBuilder};
 pub use remote::Redis;

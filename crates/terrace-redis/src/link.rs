@@ -1,15 +1,18 @@
 //! One connection: opening it, speaking over it, and knowing that it is lost.
 //!
-//! 1. A connection is handed out only after the server's version and role were checked and the scripts were loaded. One
-//!    that is to listen has them loaded when it calls one.
+//! 1. A connection is handed out only after the server's version, role and mode were checked and the scripts were loaded.
+//!    One that is to listen has them loaded when it calls one. One that is only to ask who the primary is may go to
+//!    anybody.
 //! 2. Loss is final. Everyone who waits on a lost connection learns of it at once, and nothing is heard on it any more.
+//! 3. A subscription that the server ends, because its slot has moved, is a loss.
 
-use crate::config::Settings;
+use crate::config::{Address, Settings};
 use crate::error::{self, Failure, Verdict};
 use crate::incarnation;
-use crate::scripts::Script;
+use crate::scripts::{Channels, Script};
+use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, PushInfo, PushKind, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, PushInfo, PushKind, ServerError, Value};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use terrace_core::RemoteError;
@@ -41,18 +44,28 @@ impl Loss {
     }
 }
 
-/// Which commands are sent again after the server had forgotten a script.
+/// How commands are sent, and which of them again after one was not done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Again {
-    /// Those that were not done.
-    Undone,
-    /// From the first that was not done on, so that their order holds; the others are done twice.
-    InOrder,
+pub(crate) enum Sending {
+    /// They read, and are all under way at once.
+    Reads,
+    /// They are scripts; those that were not done are sent again.
+    Changes,
+    /// They are scripts; those from the first that was not done on are sent again, so that their order holds, and some are
+    /// done twice.
+    ChangesInOrder,
 }
+
+/// Most reads that are sent in one write, so that replies of others can get in between.
+const READS_MAX: usize = 256;
+/// Most changes that are sent in one write.
+const CHANGES_MAX: usize = 512;
 
 /// An open connection to a server that was found fit.
 pub(crate) struct Link {
     connection: MultiplexedConnection,
+    address: Address,
+    is_cluster: bool,
     server: String,
     incarnation: Option<Incarnation>,
     loss: Arc<Loss>,
@@ -63,8 +76,12 @@ impl Link {
     const QUEUE_COMMANDS: usize = 1024;
 
     /// Opens a connection, checks the server and loads the scripts. The caller bounds the time.
-    pub(crate) async fn open(client: &Client, settings: &Settings) -> Result<Self, RemoteError> {
-        let link = Self::listening(client, settings, |_| Ok(())).await?;
+    pub(crate) async fn open(
+        client: &Client,
+        address: &Address,
+        settings: &Settings,
+    ) -> Result<Self, RemoteError> {
+        let link = Self::listening(client, address, settings, |_| Ok(())).await?;
         link.load_scripts().await?;
         Ok(link)
     }
@@ -73,6 +90,28 @@ impl Link {
     /// says why it takes no more: then the connection is lost. The caller bounds the time.
     pub(crate) async fn listening(
         client: &Client,
+        address: &Address,
+        settings: &Settings,
+        hear: impl Fn(PushInfo) -> Result<(), &'static str> + Send + Sync + 'static,
+    ) -> Result<Self, RemoteError> {
+        let mut link = Self::connect(client, address, settings, hear).await?;
+        link.server = link.check().await?;
+        link.incarnation = incarnation::ask(&link).await?;
+        Ok(link)
+    }
+
+    /// Opens a connection to somebody who is asked about others. The caller bounds the time.
+    pub(crate) async fn asking(
+        client: &Client,
+        address: &Address,
+        settings: &Settings,
+    ) -> Result<Self, RemoteError> {
+        Self::connect(client, address, settings, |_| Ok(())).await
+    }
+
+    async fn connect(
+        client: &Client,
+        address: &Address,
         settings: &Settings,
         hear: impl Fn(PushInfo) -> Result<(), &'static str> + Send + Sync + 'static,
     ) -> Result<Self, RemoteError> {
@@ -83,35 +122,38 @@ impl Link {
             .set_response_timeout(None)
             .set_pipeline_buffer_size(Self::QUEUE_COMMANDS)
             .set_push_sender(move |push: PushInfo| {
-                if push.kind == PushKind::Disconnection {
-                    told.declare("the connection was closed");
-                } else if told.reason.get().is_none() {
-                    hear(push).unwrap_or_else(|reason| told.declare(reason));
+                match push.kind {
+                    PushKind::Disconnection => told.declare("the connection was closed"),
+                    PushKind::SUnsubscribe => told.declare("the server ended a subscription"),
+                    _ if told.reason.get().is_some() => {}
+                    _ => hear(push).unwrap_or_else(|reason| told.declare(reason)),
                 }
                 Ok::<(), redis::aio::SendError>(())
             });
-        let address = settings.address.to_string();
         let connection = client
             .get_multiplexed_async_connection_with_config(&config)
             .await
-            .map_err(|error| error::of_opening(&address, &error))?;
-        let mut link = Self { connection, server: String::new(), incarnation: None, loss };
-        link.server = link.check(&address).await?;
-        link.incarnation = incarnation::ask(&link).await?;
-        Ok(link)
+            .map_err(|error| error::of_opening(address, &error))?;
+        let is_cluster = settings.servers.is_cluster();
+        let server = String::new();
+        Ok(Self { connection, address: address.clone(), is_cluster, server, incarnation: None, loss })
     }
 
     /// Asks the server what it is and whether it is the one to talk to. No right is needed for the question.
-    async fn check(&self, address: &str) -> Result<String, RemoteError> {
+    async fn check(&self) -> Result<String, RemoteError> {
         let hello = self.ask(&one(redis::cmd("HELLO"))).await?;
-        check_server(address, hello.first())
+        check_server(&self.address, self.is_cluster, hello.first())
     }
 
     /// Asks whether the server lives and still is the one to talk to; gives the connection up if it is not.
-    pub(crate) async fn beat(&self, address: &str) {
-        if let Err(RemoteError::Refused { reason }) = self.check(address).await {
+    pub(crate) async fn beat(&self) {
+        if let Err(RemoteError::Refused { reason }) = self.check().await {
             self.give_up(&reason);
         }
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// The server's name and version.
@@ -140,63 +182,79 @@ impl Link {
 
     /// Sends commands in one write, and returns their replies in order. None of them is an error.
     pub(crate) async fn ask(&self, pipeline: &Pipeline) -> Result<Vec<Value>, RemoteError> {
-        self.accept(self.send(pipeline).await?)
+        accept(self.send(pipeline).await?)
     }
 
     /// Subscribes to channels by their names. Returns when the server has confirmed all of them.
     pub(crate) async fn subscribe(&self, channels: &[String]) -> Result<(), RemoteError> {
+        if self.is_cluster {
+            let mut pipeline = Pipeline::with_capacity(channels.len());
+            for channel in channels {
+                pipeline.cmd("SSUBSCRIBE").arg(channel);
+            }
+            return self.ask(&pipeline).await.map(drop);
+        }
         let mut connection = self.connection.clone();
         let subscribed = connection.subscribe(channels).await;
         subscribed.map_err(|error| self.judge(error::of_exchange(&error)))
     }
 
-    /// As [`Link::ask`], for calls of scripts: one that the server has forgotten is loaded and called again.
-    pub(crate) async fn run(&self, pipeline: &Pipeline, again: Again) -> Result<Vec<Value>, RemoteError> {
-        let mut replies = self.send(pipeline).await?;
+    /// Sends commands, a bounded number in one write, and returns their replies in order, errors of the server among them.
+    /// A script that the server has forgotten is loaded and called again.
+    pub(crate) async fn exchange(
+        &self,
+        batches: &[Pipeline],
+        sending: Sending,
+    ) -> Result<Vec<Value>, RemoteError> {
+        if let [batch] = batches {
+            return self.exchange_one(batch, sending).await;
+        }
+        if sending == Sending::Reads {
+            let parts = try_join_all(batches.iter().map(|batch| self.send(batch))).await?;
+            return Ok(parts.into_iter().flatten().collect());
+        }
+        let mut replies = Vec::new();
+        for batch in batches {
+            replies.append(&mut self.exchange_one(batch, sending).await?);
+        }
+        Ok(replies)
+    }
+
+    async fn exchange_one(&self, batch: &Pipeline, sending: Sending) -> Result<Vec<Value>, RemoteError> {
+        let mut replies = self.send(batch).await?;
         let is_undone =
             |reply: &Value| matches!(reply, Value::ServerError(error) if error::is_unknown_script(error));
-        let Some(first) = replies.iter().position(is_undone) else { return self.accept(replies) };
+        let Some(first) = replies.iter().position(is_undone) else { return Ok(replies) };
         self.load_scripts().await?;
-        let chosen: Vec<usize> = match again {
-            Again::InOrder => (first..replies.len()).collect(),
-            Again::Undone => (first..replies.len()).filter(|&index| is_undone(&replies[index])).collect(),
-        };
-        let commands: Vec<&Cmd> = pipeline.cmd_iter().collect();
-        let mut repeated = Pipeline::with_capacity(chosen.len());
-        for &index in &chosen {
-            repeated.add_command(commands[index].clone());
-        }
+        let is_chosen = |index: &usize| sending == Sending::ChangesInOrder || is_undone(&replies[*index]);
+        let chosen: Vec<usize> = (first..replies.len()).filter(is_chosen).collect();
+        let commands: Vec<&Cmd> = batch.cmd_iter().collect();
+        let repeated = in_a_row(chosen.iter().map(|&index| commands[index].clone()));
         for (index, reply) in chosen.into_iter().zip(self.send(&repeated).await?) {
             replies[index] = reply;
         }
-        self.accept(replies)
+        Ok(replies)
     }
 
     pub(crate) async fn load_scripts(&self) -> Result<(), RemoteError> {
-        let mut pipeline = Pipeline::with_capacity(Script::ALL.len());
-        for script in Script::ALL {
-            pipeline.add_command(script.load());
-        }
-        self.ask(&pipeline).await.map(drop)
+        let channels = Channels::of(self.is_cluster);
+        let loading = in_a_row(Script::ALL.into_iter().map(|script| script.load(channels)));
+        self.ask(&loading).await.map(drop)
     }
 
+    /// Sends commands in one write, and returns their replies in order. One of them may say that the connection is of no
+    /// use any more.
     async fn send(&self, pipeline: &Pipeline) -> Result<Vec<Value>, RemoteError> {
         let mut connection = self.connection.clone();
         let replies = connection.send_packed_commands(pipeline, 0, pipeline.len()).await;
         let replies = replies.map_err(|error| self.judge(error::of_exchange(&error)))?;
-        if replies.len() == pipeline.len() {
-            Ok(replies)
-        } else {
-            Err(error::unexpected("as many replies as commands", &replies.len()))
+        if replies.len() != pipeline.len() {
+            return Err(error::unexpected("as many replies as commands", &replies.len()));
         }
-    }
-
-    fn accept(&self, replies: Vec<Value>) -> Result<Vec<Value>, RemoteError> {
-        let failed = replies.iter().find_map(|reply| match reply {
-            Value::ServerError(error) => Some(self.judge(error::of_reply(error))),
-            _ => None,
-        });
-        failed.map_or(Ok(replies), Err)
+        for error in replies.iter().filter_map(as_error) {
+            self.judge(error::of_reply(error));
+        }
+        Ok(replies)
     }
 
     fn judge(&self, failure: Failure) -> RemoteError {
@@ -215,13 +273,43 @@ impl fmt::Debug for Link {
 
 /// A pipeline of one command.
 pub(crate) fn one(command: Cmd) -> Pipeline {
-    let mut pipeline = Pipeline::with_capacity(1);
-    pipeline.add_command(command);
+    in_a_row(std::iter::once(command))
+}
+
+/// Commands in the order in which they are sent, a bounded number together.
+pub(crate) fn batches(commands: Vec<Cmd>, sending: Sending) -> Vec<Pipeline> {
+    let most = if sending == Sending::Reads { READS_MAX } else { CHANGES_MAX };
+    let mut batches = Vec::with_capacity(commands.len().div_ceil(most));
+    let mut commands = commands.into_iter();
+    while commands.len() > 0 {
+        batches.push(in_a_row(commands.by_ref().take(most)));
+    }
+    batches
+}
+
+fn in_a_row(commands: impl Iterator<Item = Cmd>) -> Pipeline {
+    let mut pipeline = Pipeline::with_capacity(commands.size_hint().0);
+    for command in commands {
+        pipeline.add_command(command);
+    }
     pipeline
 }
 
-/// The name and version of a server that says hello, if it can do what the scripts need.
-fn check_server(address: &str, hello: Option<&Value>) -> Result<String, RemoteError> {
+fn as_error(reply: &Value) -> Option<&ServerError> {
+    match reply {
+        Value::ServerError(error) => Some(error),
+        _ => None,
+    }
+}
+
+/// The replies, if none of them is an error.
+pub(crate) fn accept(replies: Vec<Value>) -> Result<Vec<Value>, RemoteError> {
+    let failed = replies.iter().find_map(as_error).map(|error| error::of_reply(error).error);
+    failed.map_or(Ok(replies), Err)
+}
+
+/// The name and version of a server that says hello, if it can do what the scripts need and is what it is taken for.
+fn check_server(address: &Address, is_cluster: bool, hello: Option<&Value>) -> Result<String, RemoteError> {
     let Some(Value::Map(fields)) = hello else { return Err(error::unexpected("a map from HELLO", &hello)) };
     let field = |name: &str| {
         fields.iter().find_map(|(key, value)| (text(key) == Some(name)).then(|| text(value)).flatten())
@@ -230,20 +318,37 @@ fn check_server(address: &str, hello: Option<&Value>) -> Result<String, RemoteEr
     let server = format!("{name} {version}");
     let mut numbers = version.split('.').map_while(|part| part.parse::<u32>().ok());
     let number = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if name == "redis" && number < (6, 2) {
-        return Err(error::too_old(address, &server));
+    let needed = match (name, is_cluster) {
+        ("redis", true) => (7, 0),
+        ("redis", false) => (6, 2),
+        (_, true) => (7, 2),
+        (_, false) => (0, 0),
+    };
+    if number < needed {
+        return Err(error::too_old(address, &server, is_cluster));
+    }
+    let refused = |reason| Err(RemoteError::Refused { reason });
+    match field("mode") {
+        Some("sentinel") => return refused(format!("{address} is a sentinel, and not a server with values")),
+        Some("cluster") if !is_cluster => {
+            return refused(format!("{address} is a member of a Cluster, and has to be spoken to as one"));
+        }
+        Some("standalone") if is_cluster => return refused(format!("{address} is no member of a Cluster")),
+        _ => {}
     }
     if field("role").is_some_and(|role| role != "master") {
-        let reason = format!("{address} is a replica, and values are read and written at primaries alone");
-        return Err(RemoteError::Refused { reason });
+        return refused(format!(
+            "{address} is a replica, and values are read and written at primaries alone"
+        ));
     }
     Ok(server)
 }
 
-fn text(value: &Value) -> Option<&str> {
+/// A text, in whichever form the server has it.
+pub(crate) fn text(value: &Value) -> Option<&str> {
     match value {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text),
         _ => None,
     }
 }
@@ -252,11 +357,23 @@ fn text(value: &Value) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn check(name: &str, version: &str, role: &str) -> Result<String, String> {
+    fn check_mode(
+        mode: &str,
+        is_cluster: bool,
+        name: &str,
+        version: &str,
+        role: &str,
+    ) -> Result<String, String> {
         let field =
             |name: &str, value: &str| (Value::BulkString(name.into()), Value::SimpleString(value.to_owned()));
-        let hello = Value::Map(vec![field("server", name), field("version", version), field("role", role)]);
-        check_server("db:6379", Some(&hello)).map_err(|error| error.to_string())
+        let fields = [("server", name), ("version", version), ("mode", mode), ("role", role)];
+        let hello = Value::Map(fields.map(|(name, value)| field(name, value)).into());
+        let address = Address { host: "db".to_owned(), port: 6379 };
+        check_server(&address, is_cluster, Some(&hello)).map_err(|error| error.to_string())
+    }
+
+    fn check(name: &str, version: &str, role: &str) -> Result<String, String> {
+        check_mode("standalone", false, name, version, role)
     }
 
     #[test]
@@ -269,5 +386,23 @@ mod tests {
         assert_eq!(old, "L2 refused: db:6379 is redis 6.0.16, and Redis 6.2 or any Valkey is needed");
         let replica = check("redis", "7.0.15", "replica").expect_err("a replica");
         assert!(replica.contains("db:6379 is a replica"), "{replica}");
+    }
+
+    #[test]
+    fn a_cluster_is_known_for_what_it_is_and_must_be_newer() {
+        let member = |name, version| check_mode("cluster", true, name, version, "master");
+        assert_eq!(member("redis", "7.0.0"), Ok("redis 7.0.0".to_owned()));
+        assert_eq!(member("valkey", "7.2.5"), Ok("valkey 7.2.5".to_owned()));
+        let old = member("redis", "6.2.14").expect_err("too old");
+        assert!(old.ends_with("redis 6.2.14, and a Cluster of Redis 7.0 or Valkey 7.2 is needed"), "{old}");
+        let found = |mode, is_cluster| check_mode(mode, is_cluster, "redis", "7.2.0", "master");
+        for (mode, is_cluster, words) in [
+            ("cluster", false, "is a member of a Cluster, and has to be spoken to as one"),
+            ("standalone", true, "is no member of a Cluster"),
+            ("sentinel", false, "is a sentinel"),
+        ] {
+            let refusal = found(mode, is_cluster).expect_err(words);
+            assert!(refusal.contains(words), "{refusal}");
+        }
     }
 }

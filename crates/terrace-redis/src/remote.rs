@@ -5,21 +5,20 @@
 //! 3. A read asks for the time left, then for the value. A writer that comes in between leaves a time that belongs to
 //!    the value before, so the time of the value's own envelope, from when the request was sent, is a bound as well.
 
-use crate::bus::Fit;
 use crate::call;
 use crate::commands::{Commands, Reading};
 use crate::config::{ConfigError, RedisBuilder, Settings};
 use crate::error;
-use crate::link::{Again, Link, one};
+use crate::link::{Link, Sending, one};
 use crate::replies;
 use crate::rules::{self, Rules};
+use crate::scripts::Channels;
 use crate::supervisor::Supervisor;
-use crate::tls;
+use crate::topology::{Fit, Map, Topology};
 use futures_util::future::try_join_all;
 use futures_util::stream;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Value};
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use terrace_core::bus::Bus;
@@ -31,14 +30,9 @@ use terrace_core::remote::{
 use terrace_core::{Clock, Key, Namespace, Remote, RemoteError, Tag, Ttl, Version};
 use tokio::sync::watch;
 
-/// Most keys that are read in one write, so that replies of others can get in between.
-pub(crate) const READ_KEYS_MAX: usize = 128;
-/// Most changes that are sent in one write.
-const WRITES_MAX: usize = 512;
-
-/// A Redis or Valkey server as the shared tier.
+/// Redis or Valkey as the shared tier: one server, the primary that sentinels elect, or a Cluster.
 ///
-/// Made by [`Redis::url`] or [`Redis::address`]. Cheap to clone; clones share the connections, which close when the
+/// Made by [`Redis::url`], [`Redis::address`], [`Redis::sentinel`] or [`Redis::cluster`]. Cheap to clone; clones share the connections, which close when the
 /// last clone is dropped. The first call opens them, on the runtime it runs on.
 ///
 /// Every call ends within its deadline, the read or the write timeout. Only [`Remote::sweep`] is as long as the
@@ -62,13 +56,17 @@ pub struct Redis(Arc<Inner>);
 
 struct Inner {
     commands: Commands,
-    supervisor: Supervisor,
+    topology: Topology,
     /// The namespaces that are listened to, in the order in which they were joined. It only grows.
     joined: watch::Sender<Vec<Namespace>>,
 }
 
 impl Redis {
     /// Begins with `redis://[user[:password]@]host[:port][/database]`, or `rediss://` for TLS.
+    ///
+    /// Several servers are written as `redis+sentinel://[user[:password]@]host[:port],…/primary[/database]` and
+    /// `redis+cluster://[user[:password]@]host[:port],…`, with `rediss` for TLS. User and password are those of the servers;
+    /// sentinels have [their own](RedisBuilder::sentinel_password).
     ///
     /// # Errors
     /// [`ConfigError`] if it is no such URL. It does not repeat the URL, which may hold a password.
@@ -81,14 +79,28 @@ impl Redis {
         RedisBuilder::from_address(address)
     }
 
+    /// Begins with sentinels, as `host:port` (without a port it is 26379), and the name by which they know the primary.
+    /// They are asked who that is at the start, whenever a connection is lost, and every second; so a primary that they have
+    /// replaced is left also by those who still reach it.
+    pub fn sentinel(primary: &str, sentinels: impl IntoIterator<Item = impl Into<String>>) -> RedisBuilder {
+        let sentinels = sentinels.into_iter().map(Into::into).collect();
+        RedisBuilder::from_address("").sentinel_of(primary, sentinels)
+    }
+
+    /// Begins with some members of a Cluster, as `host:port`; without a port it is 6379. They know the others. It has to be
+    /// of Redis 7.0 or Valkey 7.2, or later.
+    pub fn cluster(members: impl IntoIterator<Item = impl Into<String>>) -> RedisBuilder {
+        RedisBuilder::from_address("").cluster_of(members.into_iter().map(Into::into).collect())
+    }
+
     pub(crate) fn new(settings: Settings) -> Result<Self, ConfigError> {
-        let client = tls::client(&settings)?;
         let commands = Commands {
             names: crate::keys::Names::new(&settings.key_prefix, settings.partitions, settings.database),
             origin: format!("{:016x}", settings.node_id),
+            channels: Channels::of(settings.servers.is_cluster()),
         };
-        let supervisor = Supervisor::new(settings, client);
-        Ok(Self(Arc::new(Inner { commands, supervisor, joined: watch::Sender::default() })))
+        let topology = Topology::new(settings)?;
+        Ok(Self(Arc::new(Inner { commands, topology, joined: watch::Sender::default() })))
     }
 
     /// How often the layer above may try a call again; the adapter never does.
@@ -101,107 +113,96 @@ impl Redis {
         self.settings().node_id
     }
 
-    /// How many connections are held, after pool settings were turned into a number of them.
+    /// How many connections are held to each primary, after pool settings were turned into a number of them.
     pub fn connections(&self) -> usize {
         self.settings().connections
     }
 
     pub(crate) fn settings(&self) -> &Settings {
-        self.0.supervisor.settings()
+        self.0.topology.settings()
     }
 
     pub(crate) fn commands(&self) -> &Commands {
         &self.0.commands
     }
 
-    pub(crate) fn supervisor(&self) -> &Supervisor {
-        &self.0.supervisor
+    pub(crate) fn topology(&self) -> &Topology {
+        &self.0.topology
     }
 
     pub(crate) fn joined(&self) -> &watch::Sender<Vec<Namespace>> {
         &self.0.joined
     }
 
-    pub(crate) async fn read<T, F>(&self, steps: impl FnOnce(Arc<Link>) -> F) -> Result<T, RemoteError>
-    where
-        F: Future<Output = Result<T, RemoteError>>,
-    {
-        call::run(&self.0.supervisor, self.settings().read_timeout, steps).await
+    pub(crate) async fn read(&self, commands: Vec<Cmd>) -> Result<Vec<Value>, RemoteError> {
+        self.0.topology.exchange(commands, Sending::Reads, self.settings().read_timeout).await
     }
 
-    async fn write<T, F>(&self, steps: impl FnOnce(Arc<Link>) -> F) -> Result<T, RemoteError>
-    where
-        F: Future<Output = Result<T, RemoteError>>,
-    {
-        call::run(&self.0.supervisor, self.settings().write_timeout, steps).await
+    /// The values of some keys.
+    async fn get_all(&self, namespace: &Namespace, keys: &[Key]) -> Result<Vec<Option<Stored>>, RemoteError> {
+        let Reading { commands, partitions, places } = self.commands().get(namespace, keys);
+        alive(keys, partitions, &places, self.read(commands).await?)
     }
 
-    /// Calls scripts in order, on a server that fits.
-    pub(crate) async fn write_on(&self, fit: Fit, commands: Vec<Cmd>) -> Result<(), RemoteError> {
-        let steps = |link: Arc<Link>| async move {
-            fit.check(&link)?;
-            run_in_parts(&link, commands, Again::Undone).await.map(drop)
-        };
-        self.write(steps).await
+    /// Calls scripts on servers that fit.
+    pub(crate) async fn change_on(&self, fit: &Fit, commands: Vec<Cmd>) -> Result<Vec<Value>, RemoteError> {
+        self.0.topology.exchange_on(fit, commands, Sending::Changes, self.settings().write_timeout).await
     }
 
-    /// [`Remote::sweep`] on a server that fits.
+    /// [`Remote::sweep`] on servers that fit.
     pub(crate) async fn sweep_on(
         &self,
-        fit: Fit,
+        fit: &Fit,
         namespace: &Namespace,
         rule: &SweepRule,
     ) -> Result<Sweep, RemoteError> {
         let sweep = Sweep { rule: rule.clone(), id: crate::config::random() };
-        self.write_on(fit, self.commands().sweep(namespace, &sweep)).await?;
+        self.change_on(fit, self.commands().sweep(namespace, &sweep)).await?;
         Ok(sweep)
     }
 
     /// Calls one script.
-    pub(crate) async fn change(&self, command: Cmd) -> Result<Value, RemoteError> {
-        let pipeline = one(command);
-        let replies = self.write(|link| async move { link.run(&pipeline, Again::Undone).await }).await?;
+    async fn change(&self, command: Cmd) -> Result<Value, RemoteError> {
+        let replies = self.change_many(vec![command]).await?;
         replies.into_iter().next().ok_or_else(|| error::unexpected("a reply", &"none"))
     }
 
-    /// Calls scripts in order, within `limit` altogether.
-    async fn change_many(
-        &self,
-        limit: Duration,
-        commands: Vec<Cmd>,
-        again: Again,
-    ) -> Result<Vec<Value>, RemoteError> {
-        if commands.is_empty() {
-            return Ok(Vec::new());
-        }
-        let steps = |link: Arc<Link>| async move { run_in_parts(&link, commands, again).await };
-        call::run(&self.0.supervisor, limit, steps).await
+    /// Calls scripts.
+    pub(crate) async fn change_many(&self, commands: Vec<Cmd>) -> Result<Vec<Value>, RemoteError> {
+        self.change_on(&Fit::Any, commands).await
     }
 
-    async fn write_many(&self, commands: Vec<Cmd>, again: Again) -> Result<Vec<Value>, RemoteError> {
-        self.change_many(self.settings().write_timeout, commands, again).await
-    }
-
-    /// Looks at the names of all keys, step by step, each within the deadline of a read.
+    /// Looks at the names of all keys, primary by primary, step by step, each within the deadline of a read.
     ///
-    /// All steps take the same connection: on another one it might be another server, to which a cursor means
-    /// nothing, and keys would be passed over.
+    /// All steps at a primary take the same connection: on another one it might be another server, to which a cursor means
+    /// nothing, and keys would be passed over. If slots have moved meanwhile, names may have been passed over too.
     fn scan<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> Names<'a> {
-        let begin = Scan { link: None, cursor: Some(0) };
-        Box::pin(stream::try_unfold(begin, move |scan| async move {
+        let begin = Scan { map: None, shard: 0, link: None, cursor: 0 };
+        Box::pin(stream::try_unfold(begin, move |mut scan| async move {
             let limit = self.settings().read_timeout;
-            let Some(cursor) = scan.cursor else { return Ok(None) };
-            let (link, limit) = match scan.link {
-                Some(link) => (link, limit),
-                None => call::connection(&self.0.supervisor, limit).await?,
+            let map = match &scan.map {
+                Some(map) => Arc::clone(map),
+                None => self.0.topology.map(limit).await?,
             };
-            let step = one(self.commands().scan(namespace, rule, cursor));
+            let Some(shard) = map.shards.get(scan.shard) else {
+                self.0.topology.check_settled(&map, limit).await?;
+                return Ok(None);
+            };
+            let (link, limit) = match scan.link.take() {
+                Some(link) => (link, limit),
+                None => call::connection(&shard.supervisor, limit).await?,
+            };
+            let step = one(self.commands().scan(namespace, rule, scan.cursor));
             let reply = call::on(&link, limit, link.ask(&step)).await?.pop();
             let (next, names) =
                 replies::scanned(reply.ok_or_else(|| error::unexpected("a reply", &"none"))?)?;
             let key = |name: &Vec<u8>| self.commands().names.named_by(namespace, rule, name);
             let keys = names.iter().filter_map(key).collect();
-            Ok(Some((keys, Scan { link: Some(link), cursor: Some(next).filter(|next| *next != 0) })))
+            let next = match next {
+                0 => Scan { map: Some(map), shard: scan.shard + 1, link: None, cursor: 0 },
+                cursor => Scan { map: Some(map), link: Some(link), cursor, ..scan },
+            };
+            Ok(Some((keys, next)))
         }))
     }
 
@@ -226,18 +227,25 @@ impl fmt::Debug for Redis {
 
 /// Where looking at names has come to.
 struct Scan {
+    map: Option<Arc<Map>>,
+    /// Which shard of the map it is at.
+    shard: usize,
     link: Option<Arc<Link>>,
-    /// Where to go on; nowhere if that was all.
-    cursor: Option<u64>,
+    cursor: u64,
 }
 
-/// The values of some keys, in one exchange.
-async fn read_some(link: &Link, keys: &[Key], reading: &Reading) -> Result<Vec<Option<Stored>>, RemoteError> {
-    let mut replies = link.ask(&reading.pipeline).await?.into_iter();
-    let rules = replies.by_ref().take(reading.partitions).map(|reply| Rules::read(&reply));
+/// The values of some keys that are not dead.
+fn alive(
+    keys: &[Key],
+    partitions: usize,
+    places: &[usize],
+    replies: Vec<Value>,
+) -> Result<Vec<Option<Stored>>, RemoteError> {
+    let mut replies = replies.into_iter();
+    let rules = replies.by_ref().take(partitions).map(|reply| Rules::read(&reply));
     let rules: Vec<Rules> = rules.collect::<Result<_, _>>()?;
     let mut found = Vec::with_capacity(keys.len());
-    for (key, &place) in keys.iter().zip(&reading.places) {
+    for (key, &place) in keys.iter().zip(places) {
         let (Some(ttl), Some(value), Some(rules)) = (replies.next(), replies.next(), rules.get(place)) else {
             return Err(error::unexpected("a reply for each key", &found.len()));
         };
@@ -247,40 +255,20 @@ async fn read_some(link: &Link, keys: &[Key], reading: &Reading) -> Result<Vec<O
     Ok(found)
 }
 
-/// Calls scripts in order, a bounded number in one write.
-async fn run_in_parts(link: &Link, commands: Vec<Cmd>, again: Again) -> Result<Vec<Value>, RemoteError> {
-    let mut replies = Vec::with_capacity(commands.len());
-    let mut commands = commands.into_iter();
-    while commands.len() > 0 {
-        let pipeline = in_a_row(commands.by_ref().take(WRITES_MAX));
-        replies.append(&mut link.run(&pipeline, again).await?);
-    }
-    Ok(replies)
-}
-
-fn in_a_row(commands: impl ExactSizeIterator<Item = Cmd>) -> Pipeline {
-    let mut pipeline = Pipeline::with_capacity(commands.len());
-    for command in commands {
-        pipeline.add_command(command);
-    }
-    pipeline
-}
-
 impl Remote for Redis {
     fn open<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, ()> {
-        Box::pin(self.write(move |link| async move {
-            let agreed = link.ask(&self.commands().agree(namespace)).await?;
-            self.check_agreed(namespace, &agreed)?;
-            run_in_parts(&link, self.commands().floors(namespace), Again::Undone).await.map(drop)
-        }))
+        Box::pin(async move {
+            let limit = self.settings().write_timeout;
+            let agreed =
+                self.0.topology.exchange(self.commands().agree(namespace), Sending::ChangesInOrder, limit);
+            self.check_agreed(namespace, &agreed.await?)?;
+            self.change_many(self.commands().floors(namespace)).await.map(drop)
+        })
     }
 
     fn get<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> RemoteResult<'a, Option<Stored>> {
         Box::pin(async move {
-            let keys = std::slice::from_ref(key);
-            let reading = self.commands().get(namespace, keys);
-            let found = self.read(|link| async move { read_some(&link, keys, &reading).await }).await?;
-            Ok(found.into_iter().next().flatten())
+            Ok(self.get_all(namespace, std::slice::from_ref(key)).await?.into_iter().next().flatten())
         })
     }
 
@@ -289,20 +277,7 @@ impl Remote for Redis {
         namespace: &'a Namespace,
         keys: &'a [Key],
     ) -> RemoteResult<'a, Vec<Option<Stored>>> {
-        Box::pin(async move {
-            if keys.is_empty() {
-                return Ok(Vec::new());
-            }
-            let readings =
-                keys.chunks(READ_KEYS_MAX).map(|keys| (keys, self.commands().get(namespace, keys)));
-            let readings: Vec<(&[Key], Reading)> = readings.collect();
-            let steps = |link: Arc<Link>| async move {
-                let parts = readings.iter().map(|(keys, reading)| read_some(&link, keys, reading));
-                let parts = try_join_all(parts).await?;
-                Ok(parts.into_iter().flatten().collect())
-            };
-            self.read(steps).await
-        })
+        Box::pin(self.get_all(namespace, keys))
     }
 
     fn lease<'a>(
@@ -367,7 +342,8 @@ impl Remote for Redis {
         let set = |(key, value, ttl): &(Key, Sealed, Ttl)| self.commands().set(namespace, key, value, *ttl);
         let commands = entries.iter().map(set).collect();
         Box::pin(async move {
-            let replies = self.write_many(commands, Again::InOrder).await?;
+            let limit = self.settings().write_timeout;
+            let replies = self.0.topology.exchange(commands, Sending::ChangesInOrder, limit).await?;
             replies.into_iter().map(replies::changed).collect()
         })
     }
@@ -379,19 +355,19 @@ impl Remote for Redis {
     ) -> RemoteResult<'a, Vec<Invalidated>> {
         let commands = keys.iter().map(|key| self.commands().invalidate(namespace, key)).collect();
         Box::pin(async move {
-            let replies = self.write_many(commands, Again::Undone).await?;
+            let replies = self.change_many(commands).await?;
             replies.into_iter().map(replies::invalidated).collect()
         })
     }
 
     fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, Sweep> {
-        Box::pin(self.sweep_on(Fit::Any, namespace, rule))
+        Box::pin(async move { self.sweep_on(&Fit::Any, namespace, rule).await })
     }
 
     fn sweeps<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, Vec<Sweep>> {
         let rules = self.commands().rules(namespace);
         Box::pin(async move {
-            let replies = self.read(|link| async move { link.ask(&rules).await }).await?;
+            let replies = self.read(rules).await?;
             let mut sweeps = Vec::new();
             for reply in &replies {
                 for sweep in rules::sweeps(reply)? {
@@ -416,14 +392,14 @@ impl Remote for Redis {
     ) -> RemoteResult<'a, u64> {
         let commands = self.commands().reap(namespace, sweep, keys);
         Box::pin(async move {
-            let replies = self.write_many(commands, Again::Undone).await?;
+            let replies = self.change_many(commands).await?;
             replies.iter().map(replies::count).sum()
         })
     }
 
     fn retire<'a>(&'a self, namespace: &'a Namespace, sweep: &'a Sweep) -> RemoteResult<'a, ()> {
         let commands = self.commands().retire(namespace, sweep);
-        Box::pin(async move { self.write_many(commands, Again::Undone).await.map(drop) })
+        Box::pin(async move { self.change_many(commands).await.map(drop) })
     }
 
     fn delay<'a>(
@@ -452,7 +428,7 @@ impl Remote for Redis {
 
     fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, ()> {
         let commands = self.commands().bump_tags(namespace, tags);
-        Box::pin(async move { self.write_many(commands, Again::Undone).await.map(drop) })
+        Box::pin(async move { self.change_many(commands).await.map(drop) })
     }
 
     fn generations<'a>(
@@ -462,7 +438,8 @@ impl Remote for Redis {
     ) -> RemoteResult<'a, Vec<Generation>> {
         let commands = self.commands().generations(namespace, tags);
         Box::pin(async move {
-            let replies = self.change_many(self.settings().read_timeout, commands, Again::Undone).await?;
+            let limit = self.settings().read_timeout;
+            let replies = self.0.topology.exchange(commands, Sending::Changes, limit).await?;
             replies.iter().map(replies::generation).collect()
         })
     }
@@ -473,19 +450,29 @@ impl Remote for Redis {
 
     fn health(&self) -> RemoteResult<'_, RemoteHealth> {
         Box::pin(async move {
-            let ping = one(redis::cmd("PING"));
-            let steps = |link: Arc<Link>| async move {
-                let clock = Clock::system();
-                let since = clock.precise();
-                link.ask(&ping).await?;
-                let round_trip = clock.precise().since(since);
-                Ok(RemoteHealth { round_trip, server: link.server().to_owned() })
-            };
-            self.read(steps).await
+            let limit = self.settings().read_timeout;
+            let map = self.0.topology.map(limit).await?;
+            let asked =
+                try_join_all(map.shards.iter().map(|shard| ask_health(&shard.supervisor, limit))).await?;
+            let slowest = asked.into_iter().max_by_key(|health| health.round_trip);
+            let mut health = slowest.ok_or_else(|| error::unexpected("a server", &"none"))?;
+            health.warnings = map.shards.iter().filter_map(|shard| shard.supervisor.warning()).collect();
+            health.warnings.dedup();
+            Ok(health)
         })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.0.supervisor.close())
+        Box::pin(self.0.topology.close())
     }
+}
+
+/// How one server is.
+async fn ask_health(supervisor: &Supervisor, limit: Duration) -> Result<RemoteHealth, RemoteError> {
+    let (link, limit) = call::connection(supervisor, limit).await?;
+    let clock = Clock::system();
+    let since = clock.precise();
+    call::on(&link, limit, link.ask(&one(redis::cmd("PING")))).await?;
+    let round_trip = clock.precise().since(since);
+    Ok(RemoteHealth { round_trip, server: link.server().to_owned(), warnings: Vec::new() })
 }

@@ -8,10 +8,12 @@
 //! 2. What the server may refuse for want of memory it refuses before the script has done anything. Invalidations it
 //!    never refuses for that: they begin with a command that frees memory, after which a script may go on.
 //! 3. Every number that a change gets is logged and published in the same script; those of leases never are.
-//! 4. A beat writes, so that only a primary answers it, and publishes in the same script. It too begins by freeing
+//! 4. In a Cluster the same sources publish on sharded channels, which stay with their slots: one word is another one.
+//! 5. A beat writes, so that only a primary answers it, and publishes in the same script. It too begins by freeing
 //!    memory: a server that has none left still lets its nodes know that they hear it.
 
 use redis::Cmd;
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 /// A script on the server.
@@ -39,8 +41,28 @@ macro_rules! source {
     ($($file:literal),+) => { concat!($(include_str!(concat!("scripts/", $file))),+) };
 }
 
-static HASHES: LazyLock<[String; Script::ALL.len()]> =
-    LazyLock::new(|| Script::ALL.map(|script| redis::Script::new(script.source()).get_hash().to_owned()));
+/// The channels on which scripts publish.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Channels {
+    /// Those of a server.
+    Plain,
+    /// Those of a slot of a Cluster.
+    Sharded,
+}
+
+impl Channels {
+    pub(crate) fn of(is_cluster: bool) -> Self {
+        if is_cluster { Self::Sharded } else { Self::Plain }
+    }
+}
+
+type Hashes = [String; Script::ALL.len()];
+
+fn hashes(channels: Channels) -> Hashes {
+    Script::ALL.map(|script| redis::Script::new(&script.text(channels)).get_hash().to_owned())
+}
+
+static HASHES: LazyLock<[Hashes; 2]> = LazyLock::new(|| [Channels::Plain, Channels::Sharded].map(hashes));
 
 impl Script {
     pub(crate) const ALL: [Self; 15] = [
@@ -81,17 +103,24 @@ impl Script {
         }
     }
 
+    fn text(self, channels: Channels) -> Cow<'static, str> {
+        match channels {
+            Channels::Plain => self.source().into(),
+            Channels::Sharded => self.source().replace("'PUBLISH'", "'SPUBLISH'").into(),
+        }
+    }
+
     /// The call of this script with these keys; its arguments are yet to be added.
-    pub(crate) fn call(self, keys: &[&str]) -> Cmd {
+    pub(crate) fn call(self, channels: Channels, keys: &[&str]) -> Cmd {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(&HASHES[self as usize]).arg(keys.len()).arg(keys);
+        command.arg(&HASHES[channels as usize][self as usize]).arg(keys.len()).arg(keys);
         command
     }
 
     /// The command that makes the server know this script.
-    pub(crate) fn load(self) -> Cmd {
+    pub(crate) fn load(self, channels: Channels) -> Cmd {
         let mut command = redis::cmd("SCRIPT");
-        command.arg("LOAD").arg(self.source());
+        command.arg("LOAD").arg(self.text(channels).as_ref());
         command
     }
 }
@@ -105,7 +134,19 @@ mod tests {
         for (index, script) in Script::ALL.into_iter().enumerate() {
             assert_eq!(index, script as usize, "{script:?}");
         }
-        let distinct: std::collections::HashSet<_> = HASHES.iter().collect();
-        assert_eq!(distinct.len(), Script::ALL.len());
+        for hashes in &*HASHES {
+            let distinct: std::collections::HashSet<_> = hashes.iter().collect();
+            assert_eq!(distinct.len(), Script::ALL.len());
+        }
+    }
+
+    #[test]
+    fn whatever_publishes_does_so_on_the_channels_that_were_asked_for() {
+        for script in Script::ALL {
+            let (plain, sharded) = (script.text(Channels::Plain), script.text(Channels::Sharded));
+            let publishes = plain.matches("redis.call('PUBLISH'").count();
+            assert_eq!(publishes, plain.matches("PUBLISH'").count(), "{script:?}");
+            assert_eq!(publishes, sharded.matches("redis.call('SPUBLISH'").count(), "{script:?}");
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! When is a connection opened, trusted, given up and opened again?
 //!
 //! One task per connection does it, and calls never wait for it, but for the very first attempt. A connection that
-//! listens has no task: whoever listens drives it, by [`Aside`], under the same rules. This module is the crate's owner
-//! of spawning and waiting.
+//! listens has no task: whoever listens drives it, by [`crate::topology::Aside`], under the same rules. This module is the
+//! crate's owner of spawning and waiting.
 //!
 //! 1. A connection is given up when the server closes it, when an exchange on it fails for good, when the server turns
 //!    out to be a replica or to refuse our name, and when two heartbeats in a row go unanswered. Then calls that wait
@@ -13,16 +13,18 @@
 //!
 //! Deliberately absent: a judgement on the server's health beyond the connection's (the breaker's), and any retry.
 
-use crate::config::Settings;
+use crate::config::{Address, Settings};
 use crate::link::Link;
+use crate::{bounds, tls};
 use arc_swap::ArcSwapOption;
-use redis::{Client, PushInfo};
+use redis::{Client, RedisResult};
+use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use terrace_core::{Clock, RemoteError};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 /// How often the server is asked whether it lives and still is a primary.
@@ -40,13 +42,18 @@ struct Status {
     first_attempts: usize,
     /// Why there is no connection.
     reason: RemoteError,
+    /// What the server's settings leave open.
+    warning: Option<String>,
     is_closed: bool,
 }
 
-/// The connections, and what they are opened with.
+/// The connections to one server, and what they are opened with.
 struct Pool {
-    settings: Settings,
+    settings: Arc<Settings>,
+    address: Address,
     client: Client,
+    /// Told when a connection is lost.
+    doubt: Arc<Notify>,
     slots: Box<[ArcSwapOption<Link>]>,
     turn: AtomicUsize,
     status: watch::Sender<Status>,
@@ -71,19 +78,20 @@ impl Pool {
                 status.first_attempts = 0;
             }
         });
-        tracing::debug!(address = %self.settings.address, server = link.server(), "connected to L2");
+        tracing::debug!(address = %self.address, server = link.server(), "connected to L2");
     }
 
     fn down(&self, slot: usize, reason: &str) {
-        tracing::warn!(address = %self.settings.address, reason, "lost a connection to L2");
+        tracing::warn!(address = %self.address, reason, "lost a connection to L2");
         self.slots[slot].store(None);
-        let reason = format!("{}: {reason}; reconnecting", self.settings.address);
+        let reason = format!("{}: {reason}; reconnecting", self.address);
         self.status.send_modify(|status| status.reason = RemoteError::Unavailable { reason });
+        self.doubt.notify_one();
     }
 
     fn failed(&self, error: RemoteError, is_first: bool) {
         if is_first {
-            tracing::warn!(address = %self.settings.address, %error, "cannot connect to L2; trying on");
+            tracing::warn!(address = %self.address, %error, "cannot connect to L2; trying on");
         }
         self.status.send_modify(|status| {
             if is_first {
@@ -108,27 +116,39 @@ impl Pool {
         }
     }
 
-    /// Ends when the connections were closed for good.
-    async fn closed(&self) {
-        self.status.subscribe().wait_for(|status| status.is_closed).await.ok();
-    }
-
     async fn open(&self) -> Result<Arc<Link>, RemoteError> {
-        self.in_time(Link::open(&self.client, &self.settings)).await
+        let opening = Link::open(&self.client, &self.address, &self.settings);
+        in_time(&self.settings, &self.address, opening).await.map(Arc::new)
     }
 
-    async fn in_time(
-        &self,
-        opening: impl Future<Output = Result<Link, RemoteError>>,
-    ) -> Result<Arc<Link>, RemoteError> {
-        let limit = self.settings.connect_timeout;
-        let opened = tokio::time::timeout(limit, opening).await;
-        let too_slow = |_| {
-            let reason = format!("{}: no connection within {limit:?}", self.settings.address);
-            Err(RemoteError::Unavailable { reason })
-        };
-        opened.unwrap_or_else(too_slow).map(Arc::new).map_err(as_unsent)
+    /// Looks at what the server's settings leave open.
+    async fn examine(&self, link: &Link) {
+        let examined = bounds::examine(link, &self.settings.servers);
+        let Ok(warning) = tokio::time::timeout(HEARTBEAT_TIMEOUT, examined).await else { return };
+        self.status.send_if_modified(|status| {
+            let is_new = status.warning != warning;
+            if let Some(warning) = warning.as_ref().filter(|_| is_new) {
+                tracing::warn!(address = %self.address, warning, "L2 gives no bound on a split brain");
+            }
+            status.warning = warning;
+            is_new
+        });
     }
+}
+
+/// Bounds the time that opening may take.
+pub(crate) async fn in_time<T>(
+    settings: &Settings,
+    what: &impl fmt::Display,
+    opening: impl Future<Output = Result<T, RemoteError>>,
+) -> Result<T, RemoteError> {
+    let limit = settings.connect_timeout;
+    let opened = tokio::time::timeout(limit, opening).await;
+    let too_slow = |_| {
+        let reason = format!("{what}: no connection within {limit:?}");
+        Err(RemoteError::Unavailable { reason })
+    };
+    opened.unwrap_or_else(too_slow).map_err(as_unsent)
 }
 
 /// Nothing that a caller asked for was sent while a connection was being opened.
@@ -139,28 +159,89 @@ fn as_unsent(error: RemoteError) -> RemoteError {
     }
 }
 
-/// The connections and their tasks. Dropping it ends both.
+/// Tasks that run on the runtime of whoever needed them first. Dropping it ends them.
+#[derive(Default)]
+pub(crate) struct Tasks(Mutex<Vec<JoinHandle<()>>>);
+
+impl Tasks {
+    fn all(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts them, if they do not run.
+    pub(crate) fn start<T>(&self, make: impl FnOnce() -> Vec<T>) -> Result<(), RemoteError>
+    where
+        T: Future<Output = ()> + Send + 'static,
+    {
+        let mut all = self.all();
+        if all.iter().any(|task| !task.is_finished()) {
+            return Ok(());
+        }
+        let runtime = tokio::runtime::Handle::try_current().map_err(|error| RemoteError::Unavailable {
+            reason: format!("there is no tokio runtime: {error}"),
+        })?;
+        *all = make().into_iter().map(|task| runtime.spawn(task)).collect();
+        Ok(())
+    }
+
+    pub(crate) fn abort(&self) {
+        self.all().iter().for_each(JoinHandle::abort);
+    }
+
+    /// Waits until all have ended that were aborted.
+    pub(crate) async fn ended(&self) {
+        let all = std::mem::take(&mut *self.all());
+        for task in all {
+            task.abort();
+            task.await.ok();
+        }
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}
+
+/// The connections to one server, and their tasks. Dropping it ends both.
 pub(crate) struct Supervisor {
     pool: Arc<Pool>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    tasks: Tasks,
 }
 
 impl Supervisor {
     /// Keeps the settings. Opens nothing yet.
-    pub(crate) fn new(settings: Settings, client: Client) -> Self {
-        let slots = (0..settings.connections).map(|_| ArcSwapOption::empty()).collect();
+    pub(crate) fn new(settings: &Arc<Settings>, address: &Address, doubt: &Arc<Notify>) -> RedisResult<Self> {
         let status = Status {
             first_attempts: settings.connections,
-            reason: RemoteError::Unavailable { reason: format!("{}: not connected yet", settings.address) },
+            reason: RemoteError::Unavailable { reason: format!("{address}: not connected yet") },
+            warning: None,
             is_closed: false,
         };
-        let pool =
-            Pool { settings, client, slots, turn: AtomicUsize::new(0), status: watch::Sender::new(status) };
-        Self { pool: Arc::new(pool), tasks: Mutex::default() }
+        let pool = Pool {
+            settings: Arc::clone(settings),
+            address: address.clone(),
+            client: tls::client(settings, address)?,
+            doubt: Arc::clone(doubt),
+            slots: (0..settings.connections).map(|_| ArcSwapOption::empty()).collect(),
+            turn: AtomicUsize::new(0),
+            status: watch::Sender::new(status),
+        };
+        Ok(Self { pool: Arc::new(pool), tasks: Tasks::default() })
     }
 
-    pub(crate) fn settings(&self) -> &Settings {
-        &self.pool.settings
+    pub(crate) fn address(&self) -> &Address {
+        &self.pool.address
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.pool.client
+    }
+
+    /// What the server's settings leave open, as far as is known.
+    pub(crate) fn warning(&self) -> Option<String> {
+        self.pool.status.borrow().warning.clone()
     }
 
     /// A connection, if there is one.
@@ -179,119 +260,45 @@ impl Supervisor {
             (Some(link), _) => Ok(link),
             (None, Ok(_)) => Err(self.pool.status.borrow().reason.clone()),
             (None, Err(_)) => {
-                let reason = format!("{}: still connecting after {limit:?}", self.pool.settings.address);
+                let reason = format!("{}: still connecting after {limit:?}", self.pool.address);
                 Err(RemoteError::Unavailable { reason })
             }
         }
     }
 
-    fn start(&self) -> Result<(), RemoteError> {
-        let mut tasks = self.tasks();
-        let runs = tasks.iter().any(|task| !task.is_finished());
-        if runs || self.pool.status.borrow().is_closed {
+    /// Starts the tasks if they do not run.
+    pub(crate) fn start(&self) -> Result<(), RemoteError> {
+        if self.pool.status.borrow().is_closed {
             return Ok(());
         }
-        let count = self.pool.slots.len();
-        self.pool.status.send_modify(|status| status.first_attempts = count);
-        *tasks = Vec::with_capacity(count);
-        for slot in 0..count {
-            tasks.push(spawn(supervise(Arc::clone(&self.pool), slot))?);
-        }
-        Ok(())
+        self.tasks.start(|| {
+            let count = self.pool.slots.len();
+            self.pool.status.send_modify(|status| status.first_attempts = count);
+            (0..count).map(|slot| supervise(Arc::clone(&self.pool), slot)).collect()
+        })
     }
 
-    fn tasks(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// For a connection that listens.
-    pub(crate) fn aside(&self) -> Aside {
-        Aside { pool: Arc::clone(&self.pool), backoff: None, is_failing: false }
+    /// Ends the connections.
+    pub(crate) fn abort(&self) {
+        self.pool.close();
+        self.tasks.abort();
     }
 
     /// Ends the connections, and waits until their tasks have ended.
     pub(crate) async fn close(&self) {
-        self.pool.close();
-        let tasks = std::mem::take(&mut *self.tasks());
-        for task in tasks {
-            task.abort();
-            task.await.ok();
-        }
+        self.abort();
+        self.tasks.ended().await;
     }
 }
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        self.pool.close();
-        self.tasks().iter().for_each(JoinHandle::abort);
-    }
-}
-
-/// What opens and watches a connection that stands apart from those of the calls, while it is polled.
-pub(crate) struct Aside {
-    pool: Arc<Pool>,
-    /// None before the first attempt, for which nobody has to wait.
-    backoff: Option<Backoff>,
-    is_failing: bool,
-}
-
-impl Aside {
-    pub(crate) fn settings(&self) -> &Settings {
-        &self.pool.settings
-    }
-
-    /// One attempt to open a connection that listens to these channels, after the pause that is due. It never ends once
-    /// the connections were closed.
-    pub(crate) async fn open(
-        &mut self,
-        channels: &[String],
-        hear: impl Fn(PushInfo) -> Result<(), &'static str> + Send + Sync + 'static,
-    ) -> Option<Arc<Link>> {
-        let Self { pool, backoff, is_failing } = self;
-        let attempt = async {
-            match backoff {
-                Some(backoff) => pause(backoff.next()).await,
-                None => *backoff = Some(Backoff::default()),
-            }
-            let opening = async {
-                let link = Link::listening(&pool.client, &pool.settings, hear).await?;
-                link.subscribe(channels).await?;
-                Ok(link)
-            };
-            pool.in_time(opening).await
-        };
-        let opened = tokio::select! {
-            biased;
-            () = pool.closed() => std::future::pending().await,
-            opened = attempt => opened,
-        };
-        if let Err(error) = &opened
-            && !*is_failing
-        {
-            tracing::warn!(address = %pool.settings.address, %error, "cannot listen to L2; trying on");
-        }
-        *is_failing = opened.is_err();
-        opened.ok()
-    }
-
-    /// Watches a connection until it is lost, then gives back what opens the next.
-    pub(crate) async fn watch(mut self, link: Arc<Link>) -> Self {
-        let address = self.pool.settings.address.to_string();
-        tokio::select! {
-            biased;
-            () = self.pool.closed() => link.give_up("it was closed"),
-            _ = watch(&link, &address, None, self.backoff.get_or_insert_default()) => {
-                let reason = link.lost().await;
-                tracing::warn!(address, reason, "lost a connection that listens to L2");
-            }
-        }
-        self
+        self.abort();
     }
 }
 
 /// Keeps one connection open, until it is aborted.
 async fn supervise(pool: Arc<Pool>, slot: usize) {
-    let address = pool.settings.address.to_string();
     let mut backoff = Backoff::default();
     let mut is_first = true;
     let mut serving: Option<Arc<Link>> = None;
@@ -299,6 +306,9 @@ async fn supervise(pool: Arc<Pool>, slot: usize) {
         let (link, max_age) = match (pool.open().await, serving.take()) {
             (Ok(link), _) => {
                 pool.up(slot, &link);
+                if slot == 0 {
+                    pool.examine(&link).await;
+                }
                 (link, pool.settings.max_lifetime)
             }
             (Err(_), Some(link)) if !link.is_lost() => (link, Some(REPLACE_AGAIN)),
@@ -310,9 +320,12 @@ async fn supervise(pool: Arc<Pool>, slot: usize) {
             }
         };
         is_first = false;
-        match watch(&link, &address, max_age, &mut backoff).await {
-            End::Aged => serving = Some(link),
-            End::Lost => {
+        match watch(&link, max_age).await {
+            End::Aged => (serving, backoff) = (Some(link), Backoff::default()),
+            End::Lost { was_well } => {
+                if was_well {
+                    backoff = Backoff::default();
+                }
                 pool.down(slot, link.lost().await);
                 drop(link);
                 pause(backoff.next()).await;
@@ -322,43 +335,46 @@ async fn supervise(pool: Arc<Pool>, slot: usize) {
 }
 
 /// Why a connection is no longer watched.
-enum End {
-    Lost,
+pub(crate) enum End {
+    /// It is lost.
+    Lost {
+        /// Whether a heartbeat was answered on it.
+        was_well: bool,
+    },
     Aged,
 }
 
 /// Asks a connection again and again whether it lives.
-async fn watch(link: &Link, address: &str, max_age: Option<Duration>, backoff: &mut Backoff) -> End {
+pub(crate) async fn watch(link: &Link, max_age: Option<Duration>) -> End {
     let clock = Clock::system();
     let since = clock.now();
-    let mut missed = 0;
+    let (mut missed, mut was_well) = (0, false);
     loop {
         tokio::select! {
             biased;
-            _ = link.lost() => return End::Lost,
+            _ = link.lost() => return End::Lost { was_well },
             () = pause(HEARTBEAT) => {}
         }
         if max_age.is_some_and(|max_age| clock.now().since(since) >= max_age) {
             return End::Aged;
         }
-        let is_answered = tokio::time::timeout(HEARTBEAT_TIMEOUT, link.beat(address)).await.is_ok();
+        let is_answered = tokio::time::timeout(HEARTBEAT_TIMEOUT, link.beat()).await.is_ok();
         missed = if is_answered { 0 } else { missed + 1 };
+        was_well |= is_answered;
         if missed >= HEARTBEATS_MISSED_MAX {
             link.give_up("heartbeats went unanswered");
-        } else if is_answered {
-            *backoff = Backoff::default();
         }
     }
 }
 
 /// How long to wait before the next attempt.
-struct Backoff(Duration);
+pub(crate) struct Backoff(Duration);
 
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(10);
     const MAX: Duration = Duration::from_millis(500);
 
-    fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let whole = self.0;
         self.0 = (whole * 2).min(Self::MAX);
         let chance = f64::from(getrandom::u32().unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX);
@@ -372,15 +388,8 @@ impl Default for Backoff {
     }
 }
 
-fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Result<JoinHandle<()>, RemoteError> {
-    let runtime = tokio::runtime::Handle::try_current().map_err(|error| RemoteError::Unavailable {
-        reason: format!("there is no tokio runtime: {error}"),
-    })?;
-    Ok(runtime.spawn(task))
-}
-
 #[expect(clippy::disallowed_methods, reason = "this module is the crate's owner of waiting")]
-async fn pause(duration: Duration) {
+pub(crate) async fn pause(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
 

@@ -1,8 +1,8 @@
 //! What comes before a namespace is told as joined?
 //!
-//! 1. All its channels are subscribed to, then its counters are read over the same connection: whatever is published after
-//!    the reading is heard.
-//! 2. Counters that were last greeted by another incarnation of the server are raised, over the same connection too. What is
+//! 1. All its channels are subscribed to, each over the connection to its server, then its counters are read over the
+//!    same connections: whatever is published after the reading is heard.
+//! 2. Counters that were last greeted by another incarnation of the server are raised, over the same connections too. What is
 //!    told of them is what they were raised to, in one step with the reading.
 //! 3. A partition without a counter is told as zero and left alone: there is nothing in it to be raised above, and a counter
 //!    that is made later begins high enough.
@@ -10,10 +10,11 @@
 use crate::call;
 use crate::commands::Commands;
 use crate::incarnation;
-use crate::link::{Again, Link};
-use crate::remote::READ_KEYS_MAX;
+use crate::link::{Link, Sending, accept, batches};
 use crate::replies;
+use crate::topology::Listening;
 use futures_util::future::try_join_all;
+use redis::{Cmd, Value};
 use std::time::Duration;
 use terrace_core::bus::{BusEvent, Incarnation};
 use terrace_core::{Namespace, Partition, RemoteError, Version};
@@ -21,26 +22,43 @@ use terrace_core::{Namespace, Partition, RemoteError, Version};
 /// Most channels that are subscribed to in one command.
 const CHANNELS_MAX: usize = 512;
 
-/// Joins a namespace, within `limit`, over a connection to this incarnation of the server.
+/// Joins a namespace, within `limit`.
 pub(super) async fn join(
-    link: &Link,
+    listening: &Listening,
     limit: Duration,
     commands: &Commands,
     namespace: Namespace,
-    incarnation: Incarnation,
 ) -> Result<BusEvent, RemoteError> {
-    let names = &commands.names;
-    let channels = names.partitions().map(|partition| names.channel(&namespace, partition));
-    let channels: Vec<String> = channels.collect();
-    let joining = async {
-        for channels in channels.chunks(CHANNELS_MAX) {
-            link.subscribe(channels).await?;
+    let count = usize::from(commands.names.partition_count());
+    let (mut counters, mut incarnations) = (vec![Version::ZERO; count], vec![Incarnation(0); count]);
+    let parts = listening.parts(commands, &namespace)?;
+    let joining = parts.iter().map(|part| {
+        let joined = join_part(part.link, commands, &namespace, &part.partitions, part.incarnation);
+        call::on(part.link, limit, joined)
+    });
+    for (part, found) in parts.iter().zip(try_join_all(joining).await?) {
+        for (partition, counter) in part.partitions.iter().zip(found) {
+            counters[usize::from(partition.0)] = counter;
+            incarnations[usize::from(partition.0)] = part.incarnation;
         }
-        greet(link, commands, &namespace, incarnation).await
-    };
-    let counters = call::on(link, limit, joining).await?;
-    let incarnations = vec![incarnation; counters.len()];
+    }
     Ok(BusEvent::Joined { namespace, counters, incarnations })
+}
+
+/// Joins the partitions that one server has.
+async fn join_part(
+    link: &Link,
+    commands: &Commands,
+    namespace: &Namespace,
+    partitions: &[Partition],
+    incarnation: Incarnation,
+) -> Result<Vec<Version>, RemoteError> {
+    let channels = partitions.iter().map(|partition| commands.names.channel(namespace, *partition));
+    let channels: Vec<String> = channels.collect();
+    for channels in channels.chunks(CHANNELS_MAX) {
+        link.subscribe(channels).await?;
+    }
+    greet(link, commands, namespace, partitions, incarnation).await
 }
 
 /// Reads the numbers of the last changes, and raises those that another incarnation gave out.
@@ -48,28 +66,28 @@ async fn greet(
     link: &Link,
     commands: &Commands,
     namespace: &Namespace,
+    partitions: &[Partition],
     incarnation: Incarnation,
 ) -> Result<Vec<Version>, RemoteError> {
     let text = incarnation::text_of(incarnation);
-    let partitions: Vec<Partition> = commands.names.partitions().collect();
-    let pipelines = partitions.chunks(READ_KEYS_MAX).map(|some| commands.greeted(namespace, some));
-    let pipelines: Vec<_> = pipelines.collect();
-    let parts = try_join_all(pipelines.iter().map(|pipeline| link.ask(pipeline))).await?;
-    let read = parts.into_iter().flatten().map(|reply| replies::greeted(reply, &text));
+    let replies = exchange(link, commands.greeted(namespace, partitions), Sending::Reads).await?;
+    let read = replies.into_iter().map(|reply| replies::greeted(reply, &text));
     let read = read.collect::<Result<Vec<_>, _>>()?;
     let is_strange = |(number, is_greeted): &(Version, bool)| *number != Version::ZERO && !is_greeted;
-    let strangers: Vec<Partition> =
-        partitions.iter().zip(&read).filter(|(_, read)| is_strange(read)).map(|(one, _)| *one).collect();
+    let strangers: Vec<usize> = (0..read.len()).filter(|index| is_strange(&read[*index])).collect();
     let mut counters: Vec<Version> = read.into_iter().map(|(number, _)| number).collect();
     if strangers.is_empty() {
         return Ok(counters);
     }
     link.load_scripts().await?;
-    for some in strangers.chunks(READ_KEYS_MAX) {
-        let replies = link.run(&commands.hello(namespace, some, &text), Again::Undone).await?;
-        for (partition, reply) in some.iter().zip(&replies) {
-            counters[usize::from(partition.0)] = replies::hello(reply)?;
-        }
+    let greeted: Vec<Partition> = strangers.iter().map(|&index| partitions[index]).collect();
+    let replies = exchange(link, commands.hello(namespace, &greeted, &text), Sending::Changes).await?;
+    for (index, reply) in strangers.into_iter().zip(&replies) {
+        counters[index] = replies::hello(reply)?;
     }
     Ok(counters)
+}
+
+async fn exchange(link: &Link, commands: Vec<Cmd>, sending: Sending) -> Result<Vec<Value>, RemoteError> {
+    accept(link.exchange(&batches(commands, sending), sending).await?)
 }

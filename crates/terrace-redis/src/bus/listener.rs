@@ -4,34 +4,30 @@
 //! 2. Joining comes before telling, and noticing a loss before both, so neither waits for a queue that never empties.
 //! 3. Nothing is told of a namespace before it is told as joined.
 
+use super::beats::Beats;
 use super::join::join;
 use super::queue::{BYTES_MAX, Published, Queue};
 use crate::commands::Commands;
-use crate::incarnation;
-use crate::link::Link;
-use crate::supervisor::Aside;
+use crate::topology::{Aside, Listening};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream;
 use std::sync::Arc;
 use std::time::Duration;
 use terrace_core::Namespace;
-use terrace_core::bus::{BusEvent, BusEvents, Incarnation};
+use terrace_core::bus::{BusEvent, BusEvents};
 use tokio::sync::watch;
 
 /// The namespaces that were joined.
 type Joined = watch::Receiver<Vec<Namespace>>;
 
 pub(super) fn listen(aside: Aside, commands: Commands, joined: Joined) -> BusEvents {
-    let beats = commands.names.beat(&commands.origin);
-    let listener = Listener { commands, beats, joined, state: State::Apart(aside) };
+    let listener = Listener { commands, joined, state: State::Apart(aside) };
     Box::pin(stream::unfold(listener, |listener| listener.next().map(Some)))
 }
 
 struct Listener {
     commands: Commands,
-    /// The channel of this node's beats.
-    beats: String,
     joined: Joined,
     state: State,
 }
@@ -47,13 +43,13 @@ impl Listener {
             self.state = match self.state {
                 State::Apart(mut aside) => {
                     let (queue, take) = Queue::new(BYTES_MAX);
-                    match aside.open(std::slice::from_ref(&self.beats), take).await {
-                        Some(link) => State::Connected(Connection::new(aside, link, queue)),
+                    match aside.open(&self.commands, take).await {
+                        Some(listening) => State::Connected(Connection::new(aside, listening, queue)),
                         None => State::Apart(aside),
                     }
                 }
                 State::Connected(mut connection) => {
-                    let heard = connection.next(&self.commands, &self.beats, &mut self.joined).await;
+                    let heard = connection.next(&self.commands, &mut self.joined).await;
                     let (event, state) = match heard {
                         Heard::Event(event) => {
                             connection.is_told = true;
@@ -81,28 +77,28 @@ enum Heard {
 }
 
 struct Connection {
-    link: Arc<Link>,
-    incarnation: Incarnation,
+    listening: Arc<Listening>,
     queue: Queue,
+    beats: Beats,
     limit: Duration,
     /// The namespaces that were told as joined.
     told: Vec<Namespace>,
     /// Whether anything was told at all.
     is_told: bool,
     watching: BoxFuture<'static, Aside>,
-    /// What came of watching: once it is there, the connection is lost.
+    /// What came of watching: once it is there, the connections are lost.
     ended: Option<Aside>,
 }
 
 impl Connection {
-    fn new(aside: Aside, link: Arc<Link>, queue: Queue) -> Self {
-        let limit = aside.settings().connect_timeout;
-        let incarnation = link.incarnation().unwrap_or_else(incarnation::unknown);
-        let watching = aside.watch(Arc::clone(&link)).boxed();
-        Self { link, incarnation, queue, limit, told: Vec::new(), is_told: false, watching, ended: None }
+    fn new(aside: Aside, listening: Arc<Listening>, queue: Queue) -> Self {
+        let limit = aside.limit();
+        let beats = Beats::of(listening.beats.clone());
+        let watching = aside.watch(Arc::clone(&listening)).boxed();
+        Self { listening, queue, beats, limit, told: Vec::new(), is_told: false, watching, ended: None }
     }
 
-    async fn next(&mut self, commands: &Commands, beats: &str, joined: &mut Joined) -> Heard {
+    async fn next(&mut self, commands: &Commands, joined: &mut Joined) -> Heard {
         loop {
             tokio::select! {
                 biased;
@@ -110,19 +106,19 @@ impl Connection {
                     self.queue.close();
                     self.ended = Some(aside);
                 }
-                namespace = namespace_after(joined, self.told.len()), if !self.link.is_lost() => {
+                namespace = namespace_after(joined, self.told.len()), if !self.listening.is_lost() => {
                     let told = namespace.clone();
-                    match join(&self.link, self.limit, commands, namespace, self.incarnation).await {
+                    match join(&self.listening, self.limit, commands, namespace).await {
                         Ok(joined) => {
                             self.told.push(told);
                             return Heard::Event(joined);
                         }
-                        Err(error) => self.link.give_up(&error.to_string()),
+                        Err(error) => self.listening.give_up(&error.to_string()),
                     }
                 }
                 published = self.queue.next() => match published {
                     Some(published) => {
-                        if let Some(event) = self.event(commands, beats, published) {
+                        if let Some(event) = self.event(commands, published) {
                             return Heard::Event(event);
                         }
                     }
@@ -132,20 +128,21 @@ impl Connection {
         }
     }
 
-    /// What is to be told of something that was published; nothing if it is of no namespace that was told as joined.
-    fn event(&self, commands: &Commands, beats: &str, published: Published) -> Option<BusEvent> {
+    /// What is to be told of something that was published; nothing if it is of no namespace that was told as joined, or a
+    /// beat that other primaries still owe.
+    fn event(&mut self, commands: &Commands, published: Published) -> Option<BusEvent> {
         let Published { channel, message } = published;
-        if channel == beats.as_bytes() {
+        if let Some(primary) = self.beats.primary_of(&channel) {
             let number = std::str::from_utf8(&message).ok()?.parse().ok()?;
-            return Some(BusEvent::Beat(number));
+            return self.beats.back(primary, number).then_some(BusEvent::Beat(number));
         }
         let (namespace, partition) = commands.names.of_channel(&self.told, &channel)?;
         Some(BusEvent::Heard { namespace, partition, bytes: Bytes::from(message) })
     }
 
-    /// What opens the next connection. The library ends its side without a word if its runtime has ended.
+    /// What opens the next connections. The library ends its side without a word if its runtime has ended.
     async fn end(&mut self) -> Aside {
-        self.link.give_up("the connection was closed");
+        self.listening.give_up("the connection was closed");
         match self.ended.take() {
             Some(aside) => aside,
             None => (&mut self.watching).await,

@@ -1,14 +1,17 @@
 //! How does a node hear of changes that others make?
 //!
-//! Every script publishes its change on the channel of its partition. A stream of events has one connection of its own,
-//! apart from those of the calls, and is driven by whoever polls it.
+//! Every script publishes its change on the channel of its partition. A stream of events has connections of its own, one to
+//! each primary, apart from those of the calls, and is driven by whoever polls it.
 //!
-//! 1. **One order.** All that a stream tells of comes over one connection, beats included, and is told as it came.
-//! 2. A namespace is subscribed to, then its counters are read over the same connection, so from the same server, then those
-//!    that another incarnation of the server was the last to change are raised, then it is told as joined. What was heard of it meanwhile waits in the queue; if it could not be joined, the connection
-//!    is given up, and what was heard of it is thrown away.
-//! 3. A lost connection is told once, after all that was read from it, and only if anything of it was told. The next
-//!    is opened under the supervisor's rules: to a primary alone, after a pause, and watched by heartbeats.
+//! 1. **One order.** All that a stream tells of a partition comes over one connection, beats included, and is told as it
+//!    came. A beat is sent to every primary, and told when it has come back from all of them, so after all that was
+//!    published before it anywhere.
+//! 2. A namespace is subscribed to, then its counters are read over the same connections, so from the same servers, then
+//!    those that another incarnation of its server was the last to change are raised, then it is told as joined. What was heard of it meanwhile waits in the queue; if it could not be joined, the connections
+//!    are given up, and what was heard of it is thrown away.
+//! 3. The connections end together: if one is lost, a slot moves or another server becomes a primary, all are given up. That
+//!    is told once, after all that was read from them, and only if anything of them was told. The next are opened under
+//!    the supervisor's rules: to primaries alone, after a pause, and watched by heartbeats.
 //! 4. A stream that is not polled keeps at most [`queue::BYTES_MAX`]; then it gives the connection up, as the server
 //!    does with a listener that is too slow.
 //! 5. Once the handle is closed or its last clone dropped, a stream tells of the loss and of nothing more.
@@ -18,23 +21,24 @@
 //! | module | decides |
 //! |---|---|
 //! | `listener` | when to connect, to join and to tell what |
+//! | `beats` | when a beat has come back from all primaries |
 //! | `join` | what comes before a namespace is told as joined |
 //! | `queue` | how much is kept of what was heard and not told yet |
 
+mod beats;
 mod join;
 mod listener;
 mod queue;
 
-use crate::commands::Commands;
-use crate::link::Link;
-use crate::remote::{READ_KEYS_MAX, Redis};
+use crate::remote::Redis;
 use crate::replies;
+use crate::topology::Fit;
 use bytes::Bytes;
-use futures_util::future::try_join_all;
+use futures_util::FutureExt;
 use std::ops::Range;
 use terrace_core::bus::{Bus, BusEvents, Incarnation, NodeId, Reassertion};
 use terrace_core::remote::RemoteResult;
-use terrace_core::{Namespace, Partition, RemoteError, Version};
+use terrace_core::{Namespace, Partition, Version};
 
 impl Bus for Redis {
     fn node(&self) -> NodeId {
@@ -46,7 +50,7 @@ impl Bus for Redis {
     }
 
     fn listen(&self) -> BusEvents {
-        listener::listen(self.supervisor().aside(), self.commands().clone(), self.joined().subscribe())
+        listener::listen(self.topology().aside(), self.commands().clone(), self.joined().subscribe())
     }
 
     fn join(&self, namespace: &Namespace) {
@@ -60,7 +64,11 @@ impl Bus for Redis {
     }
 
     fn beat(&self, number: u64) -> RemoteResult<'_, ()> {
-        Box::pin(async move { self.change(self.commands().beat(number)).await.map(drop) })
+        Box::pin(async move {
+            let map = self.topology().map(self.settings().write_timeout).await?;
+            let beats = map.shards.iter().map(|shard| self.commands().beat(shard.tag, number)).collect();
+            self.change_many(beats).await.map(drop)
+        })
     }
 
     fn counters<'a>(
@@ -68,9 +76,9 @@ impl Bus for Redis {
         namespace: &'a Namespace,
         partitions: Range<u16>,
     ) -> RemoteResult<'a, Vec<Version>> {
-        Box::pin(self.read(move |link| async move {
-            read_counters(&link, self.commands(), namespace, partitions).await
-        }))
+        let partitions: Vec<Partition> = partitions.map(Partition).collect();
+        let read = self.read(self.commands().counters(namespace, &partitions));
+        read.map(|replies| replies?.iter().map(replies::counter).collect()).boxed()
     }
 
     fn changes_since<'a>(
@@ -78,13 +86,8 @@ impl Bus for Redis {
         namespace: &'a Namespace,
         after: &'a [(Partition, Version)],
     ) -> RemoteResult<'a, Vec<Vec<Bytes>>> {
-        Box::pin(self.read(move |link| async move {
-            let pipelines =
-                after.chunks(READ_KEYS_MAX).map(|after| self.commands().changes_since(namespace, after));
-            let pipelines: Vec<_> = pipelines.collect();
-            let parts = try_join_all(pipelines.iter().map(|pipeline| link.ask(pipeline))).await?;
-            parts.into_iter().flatten().map(replies::logged).collect()
-        }))
+        let read = self.read(self.commands().changes_since(namespace, after));
+        read.map(|replies| replies?.into_iter().map(replies::logged).collect()).boxed()
     }
 
     fn reassert<'a>(
@@ -105,53 +108,12 @@ impl Bus for Redis {
                 }
             }
             commands.extend(self.commands().bump_tags(namespace, &tags));
-            let fit = Fit::of(on);
-            self.write_on(fit, commands).await?;
+            let fit = Fit::of(&self.commands().names, namespace, on);
+            self.change_on(&fit, commands).await?;
             for rule in rules {
-                self.sweep_on(fit, namespace, rule).await?;
+                self.sweep_on(&fit, namespace, rule).await?;
             }
             Ok(())
         })
     }
-}
-
-/// Which incarnation of the server a call is for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Fit {
-    /// Any.
-    Any,
-    /// This one, or one that does not say.
-    One(Incarnation),
-}
-
-impl Fit {
-    /// All partitions are on one server.
-    fn of(on: &[Incarnation]) -> Self {
-        on.first().map_or(Self::Any, |incarnation| Self::One(*incarnation))
-    }
-
-    /// Whether the connection is to such a server.
-    pub(crate) fn check(self, link: &Link) -> Result<(), RemoteError> {
-        match (self, link.incarnation()) {
-            (Self::One(wanted), Some(is)) if wanted != is => {
-                let reason = "the connection is to another incarnation of the server".to_owned();
-                Err(RemoteError::Unavailable { reason })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// The numbers of the last changes of some partitions, in order, in one exchange.
-async fn read_counters(
-    link: &Link,
-    commands: &Commands,
-    namespace: &Namespace,
-    partitions: Range<u16>,
-) -> Result<Vec<Version>, RemoteError> {
-    let partitions: Vec<Partition> = partitions.map(Partition).collect();
-    let pipelines = partitions.chunks(READ_KEYS_MAX).map(|some| commands.counters(namespace, some));
-    let pipelines: Vec<_> = pipelines.collect();
-    let parts = try_join_all(pipelines.iter().map(|pipeline| link.ask(pipeline))).await?;
-    parts.iter().flatten().map(replies::counter).collect()
 }

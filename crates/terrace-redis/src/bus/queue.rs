@@ -1,7 +1,7 @@
 //! How much is kept of what was heard and not told yet?
 //!
 //! The client library reads from a connection on its own and hands everything on at once, so somebody has to say when
-//! it is too much.
+//! it is too much. All connections of a listener share one queue.
 //!
 //! 1. At most [`BYTES_MAX`] are kept, counted with what it costs to keep them. Who is to take more is told the reason.
 //! 2. What was taken is given out in its order, also after the end of the connection.
@@ -27,9 +27,11 @@ impl Published {
     fn read(push: PushInfo) -> Option<Self> {
         let mut data = push.data.into_iter();
         match (push.kind, data.next(), data.next()) {
-            (PushKind::Message, Some(Value::BulkString(channel)), Some(Value::BulkString(message))) => {
-                Some(Self { channel, message })
-            }
+            (
+                PushKind::Message | PushKind::SMessage,
+                Some(Value::BulkString(channel)),
+                Some(Value::BulkString(message)),
+            ) => Some(Self { channel, message }),
             _ => None,
         }
     }
@@ -49,7 +51,7 @@ impl Queue {
     /// A queue, and the end that takes.
     pub(super) fn new(
         bytes_max: usize,
-    ) -> (Self, impl Fn(PushInfo) -> Result<(), &'static str> + Send + Sync + 'static) {
+    ) -> (Self, impl Fn(PushInfo) -> Result<(), &'static str> + Clone + Send + Sync + 'static) {
         let (sender, published) = unbounded_channel();
         let held = Arc::new(AtomicUsize::new(0));
         let taken = Arc::clone(&held);

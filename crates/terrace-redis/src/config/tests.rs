@@ -10,18 +10,65 @@ fn refusal(builder: RedisBuilder) -> String {
 
 #[test]
 fn a_url_says_all_there_is_to_say() {
-    let settings = |url| RedisBuilder::from_url(url).expect("valid").check().expect("valid");
     let full = settings("rediss://us%40er:p%3Aw@db.example:7000/3");
-    assert_eq!((full.address.to_string().as_str(), full.tls, full.database), ("db.example:7000", true, 3));
-    assert_eq!(
-        (full.username.as_deref(), full.password.as_ref().map(Secret::reveal)),
-        (Some("us@er"), Some("p:w"))
-    );
+    assert_eq!((servers(&full).as_str(), full.login.tls, full.database), ("one db.example:7000", true, 3));
+    assert_eq!(login(&full.login), (Some("us@er"), Some("p:w")));
     let bare = settings("redis://localhost");
-    assert_eq!((bare.address.to_string().as_str(), bare.tls, bare.database), ("localhost:6379", false, 0));
-    assert_eq!((bare.username, bare.password), (None, None));
-    let six = settings("redis://[::1]:6380");
-    assert_eq!((six.address.host.as_str(), six.address.port), ("::1", 6380));
+    assert_eq!((servers(&bare).as_str(), bare.login.tls, bare.database), ("one localhost:6379", false, 0));
+    assert_eq!(bare.login, Login::default());
+    assert_eq!(servers(&settings("redis://[::1]:6380")), "one [::1]:6380");
+}
+
+fn settings(url: &str) -> Settings {
+    RedisBuilder::from_url(url).expect("valid").check().expect("valid")
+}
+
+fn servers(settings: &Settings) -> String {
+    match &settings.servers {
+        Servers::One(address) => format!("one {address}"),
+        Servers::Sentinel { primary, sentinels } => format!("{primary} of {}", List(sentinels)),
+        Servers::Cluster(members) => format!("all of {}", List(members)),
+    }
+}
+
+fn login(login: &Login) -> (Option<&str>, Option<&str>) {
+    (login.username.as_deref(), login.password.as_ref().map(Secret::reveal))
+}
+
+#[test]
+fn a_url_names_sentinels_or_members() {
+    let watched = settings("rediss+sentinel://us%40er:p%3Aw@a,b:7000,[::1]/main/3");
+    assert_eq!(servers(&watched), "main of a:26379, b:7000, [::1]:26379");
+    assert_eq!(login(&watched.login), (Some("us@er"), Some("p:w")));
+    assert_eq!((watched.login.tls, watched.sentinel_login.tls, watched.database), (true, true, 3));
+    assert_eq!(login(&watched.sentinel_login), (None, None), "sentinels are not told the servers' password");
+    let apart = RedisBuilder::from_url("rediss+sentinel://a/main").expect("valid").sentinel_tls(false);
+    let apart = apart.sentinel_username("eye").sentinel_password(SECRET).check().expect("valid");
+    assert_eq!((apart.login.tls, apart.sentinel_login.tls), (true, false));
+    assert_eq!(login(&apart.sentinel_login), (Some("eye"), Some(SECRET)));
+
+    let members = settings("redis+cluster://:pw@a:1,b");
+    assert_eq!(servers(&members), "all of a:1, b:6379");
+    assert_eq!((login(&members.login), members.login.tls), ((None, Some("pw")), false));
+    assert_eq!(servers(&settings("rediss+cluster://a")), "all of a:6379");
+}
+
+#[test]
+fn several_servers_have_rules_of_their_own() {
+    let url = |url: &str| RedisBuilder::from_url(url).expect(url);
+    for (builder, expected) in [
+        (url("redis+cluster://a/3"), "`database` is 3; allowed is 0, for a Cluster has no other"),
+        (Redis::cluster(["a"]).database(1), "`database` is 1; allowed is 0"),
+        (Redis::cluster([""; 0]), "`addresses` is none; allowed is one or more"),
+        (Redis::cluster(["a,b"]), "`address` is \"a,b\""),
+        (Redis::sentinel("main", [""; 0]), "`addresses` is none"),
+        (Redis::sentinel("", ["a"]), "`sentinel` is the primary \"\"; allowed is the name that"),
+        (url("redis+sentinel://a"), "`sentinel` is the primary \"\""),
+        (Redis::sentinel("main", ["a:0"]), "`address` is \"a:0\""),
+    ] {
+        let refusal = refusal(builder);
+        assert!(refusal.contains(expected), "{refusal} should say {expected}");
+    }
 }
 
 #[test]
@@ -99,6 +146,12 @@ fn odd_urls_are_refused_without_being_repeated() {
         "rediss://:s3cret@localhost/#insecure",
         "redis://:s3cret@localhost/?protocol=resp2",
         "redis+unix:///s3cret",
+        "redis+other://:s3cret@localhost",
+        "redis://:s3cret@a,b",
+        "redis+cluster://:s3cret@a,,b",
+        "redis+cluster://:s3cret@a?x=1,b",
+        "redis+sentinel://:s3cret@a/main/x",
+        "http+cluster://:s3cret@a",
     ] {
         let refusal = RedisBuilder::from_url(url).expect_err(url).to_string();
         assert!(refusal.contains("`url`") && !refusal.contains(SECRET), "{refusal}");

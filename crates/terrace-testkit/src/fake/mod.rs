@@ -502,7 +502,7 @@ impl Remote for FakeRemote {
 
     fn health(&self) -> RemoteResult<'_, RemoteHealth> {
         Box::pin(self.call(Operation::Health, |_, _| {
-            Ok(RemoteHealth { round_trip: Duration::ZERO, server: "fake 1".to_owned() })
+            Ok(RemoteHealth { round_trip: Duration::ZERO, server: "fake 1".to_owned(), warnings: Vec::new() })
         }))
     }
 

@@ -4,6 +4,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use std::path::{Path, PathBuf};
 
 /// The files of a server with TLS.
+#[derive(Debug)]
 pub(super) struct Certificates {
     pub(super) authority: PathBuf,
     pub(super) certificate: PathBuf,

@@ -3,6 +3,8 @@
 //! | item | is |
 //! |---|---|
 //! | [`RedisServer`] | a server of one test's own: it may be killed, stopped, filled up |
+//! | [`RedisCluster`] | a Cluster of one test's own: three primaries, three replicas |
+//! | [`RedisSentinel`] | a primary, two replicas and three sentinels of one test's own |
 //! | [`redis_url`], [`postgres_url`] | a server that many tests share, each under a prefix of its own |
 //! | [`Proxy`] | a road to a server that counts round trips and can be blocked |
 //!
@@ -10,12 +12,16 @@
 //! 2. A server ends with the value that stands for it, and at the latest with this process, however that ends.
 
 mod certificates;
+mod cluster;
 mod process;
 mod proxy;
 mod redis;
+mod sentinel;
 
+pub use cluster::RedisCluster;
 pub use proxy::Proxy;
 pub use redis::{RedisServer, RedisServerBuilder};
+pub use sentinel::RedisSentinel;
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};

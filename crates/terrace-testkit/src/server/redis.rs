@@ -4,23 +4,40 @@ use super::certificates::Certificates;
 use super::process::Process;
 use super::skipped;
 use parking_lot::Mutex;
+use redis::aio::MultiplexedConnection;
+use redis::{Client, ConnectionAddr, IntoConnectionInfo, TlsCertificates};
 use rustix::process::Signal;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 
 const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
 const START_ATTEMPTS: u32 = 20;
 
+/// What a server is besides a place for values.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) enum Role {
+    /// It is alone.
+    #[default]
+    Alone,
+    /// A member of a Cluster, whose members speak with each other on another port.
+    Member,
+    /// It watches others, and holds no values.
+    Sentinel,
+}
+
 /// How to start a server.
 #[derive(Clone, Debug, Default)]
 #[must_use = "a server that is not started serves nothing"]
 pub struct RedisServerBuilder {
-    password: Option<String>,
+    pub(super) password: Option<String>,
     has_tls: bool,
+    certificates: Option<Arc<Certificates>>,
+    role: Role,
     arguments: Vec<OsString>,
 }
 
@@ -44,6 +61,22 @@ impl RedisServerBuilder {
         self
     }
 
+    pub(super) fn role(mut self, role: Role) -> Self {
+        self.role = role;
+        self
+    }
+
+    /// Makes the certificates that it and its like have in common, if it speaks TLS.
+    pub(super) fn shared_certificates(mut self, folder: &Path) -> Self {
+        self.certificates = self.has_tls.then(|| Arc::new(Certificates::write(folder)));
+        self
+    }
+
+    pub(super) fn certificates_of(mut self, other: &Self) -> Self {
+        (self.has_tls, self.certificates) = (other.has_tls, other.certificates.clone());
+        self
+    }
+
     /// Sets what the configuration file would: `maxmemory` to `3mb`.
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.arguments.extend([format!("--{name}").into(), value.into()]);
@@ -63,11 +96,13 @@ impl RedisServerBuilder {
             return None;
         };
         let folder = TempDir::new().expect("a temporary folder");
-        let certificates = self.has_tls.then(|| Certificates::write(folder.path()));
+        let own = || self.has_tls.then(|| Arc::new(Certificates::write(folder.path())));
+        let certificates = self.certificates.clone().or_else(own);
+        let ports = (0, 0);
         let mut server =
-            RedisServer { options: self, program, certificates, folder, port: 0, process: Mutex::new(None) };
+            RedisServer { options: self, program, certificates, folder, ports, process: Mutex::new(None) };
         for _ in 0..START_ATTEMPTS {
-            server.port = free_port();
+            server.ports = (free_port(), free_port());
             if server.try_start().await {
                 return Some(server);
             }
@@ -80,9 +115,10 @@ impl RedisServerBuilder {
 pub struct RedisServer {
     options: RedisServerBuilder,
     program: &'static str,
-    certificates: Option<Certificates>,
+    certificates: Option<Arc<Certificates>>,
     folder: TempDir,
-    port: u16,
+    /// That for clients, and that for other members of a Cluster.
+    ports: (u16, u16),
     process: Mutex<Option<Process>>,
 }
 
@@ -105,18 +141,22 @@ impl RedisServer {
 
     /// The port it listens on.
     pub fn port(&self) -> u16 {
-        self.port
+        self.ports.0
+    }
+
+    pub(super) fn member_port(&self) -> u16 {
+        self.ports.1
     }
 
     /// `127.0.0.1:port`.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.port())
     }
 
     /// Its URL, without credentials.
     pub fn url(&self) -> String {
         let scheme = if self.certificates.is_some() { "rediss" } else { "redis" };
-        format!("{scheme}://127.0.0.1:{}", self.port)
+        format!("{scheme}://127.0.0.1:{}", self.port())
     }
 
     /// The file with the certificate that signed the server's.
@@ -195,7 +235,7 @@ impl RedisServer {
     pub async fn cli(&self, arguments: &[&str]) -> String {
         let program = self.program.replace("server", "cli");
         let mut command = tokio::process::Command::new(program);
-        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        command.args(["-h", "127.0.0.1", "-p", &self.port().to_string()]);
         if let Some(certificates) = &self.certificates {
             command.arg("--tls").arg("--cacert").arg(&certificates.authority);
         }
@@ -216,9 +256,17 @@ impl RedisServer {
     }
 
     fn arguments(&self) -> Vec<OsString> {
-        let port = OsString::from(self.port.to_string());
-        let mut arguments: Vec<OsString> =
-            ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"].map(Into::into).into();
+        let port = OsString::from(self.port().to_string());
+        let mut arguments: Vec<OsString> = Vec::new();
+        if self.options.role == Role::Sentinel {
+            // It writes what it learns into a file of its own, and refuses to start without one.
+            let file = self.folder.path().join("sentinel.conf");
+            std::fs::write(&file, "sentinel resolve-hostnames no\n").expect("the folder is ours");
+            arguments.extend([file.into(), "--sentinel".into()]);
+        } else {
+            arguments.extend(["--save", "", "--appendonly", "no"].map(Into::into));
+        }
+        arguments.extend(["--bind", "127.0.0.1"].map(Into::into));
         arguments.extend([
             "--dir".into(),
             self.folder.path().into(),
@@ -230,13 +278,61 @@ impl RedisServer {
             Some(files) => {
                 arguments.extend(["--port".into(), "0".into(), "--tls-port".into(), port]);
                 arguments.extend(["--tls-auth-clients".into(), "no".into()]);
+                arguments.extend(["--tls-replication".into(), "yes".into()]);
                 arguments.extend(["--tls-ca-cert-file".into(), files.authority.clone().into()]);
                 arguments.extend(["--tls-cert-file".into(), files.certificate.clone().into()]);
                 arguments.extend(["--tls-key-file".into(), files.key.clone().into()]);
             }
         }
+        if self.options.role == Role::Member {
+            let member_port = self.member_port().to_string();
+            arguments.extend(["--cluster-enabled", "yes", "--cluster-port", &member_port].map(Into::into));
+            if self.certificates.is_some() {
+                arguments.extend(["--tls-cluster", "yes"].map(Into::into));
+            }
+        }
         arguments.extend(self.options.arguments.iter().cloned());
         arguments
+    }
+
+    pub(super) fn password(&self) -> Option<&str> {
+        self.options.password.as_deref()
+    }
+
+    /// A connection to it, as the default user.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    ///
+    /// # Cancel safety
+    /// Dropping the future opens nothing.
+    pub async fn connect(&self) -> MultiplexedConnection {
+        crate::wait::until_some("a connection", async || self.try_connect().await).await
+    }
+
+    pub(super) async fn try_connect(&self) -> Option<MultiplexedConnection> {
+        let (host, port) = ("127.0.0.1".to_owned(), self.port());
+        let address = if self.certificates.is_some() {
+            // Only fails if somebody else was faster, which serves as well.
+            rustls::crypto::ring::default_provider().install_default().ok();
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        let mut login = redis::RedisConnectionInfo::default();
+        if let Some(password) = &self.options.password {
+            login = login.set_password(password);
+        }
+        let info = address.into_connection_info().expect("an address is turned into itself");
+        let info = info.set_redis_settings(login);
+        let client = match &self.certificates {
+            None => Client::open(info),
+            Some(files) => {
+                let root_cert = std::fs::read(&files.authority).ok();
+                Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })
+            }
+        };
+        client.expect("the settings are right").get_multiplexed_async_connection().await.ok()
     }
 
     /// Starts the process and waits for it to be ready. False if it ends instead, as it does when somebody else has
@@ -245,7 +341,8 @@ impl RedisServer {
         std::fs::remove_file(self.log_file()).ok();
         *self.process.lock() = Some(Process::start(self.program, &self.arguments()));
         let ask = async || {
-            if self.log().contains("Ready to accept connections") {
+            let log = self.log();
+            if ["Ready to accept connections", "Sentinel ID is"].iter().any(|words| log.contains(words)) {
                 return Some(true);
             }
             let has_ended = self.process.lock().as_mut().is_none_or(Process::has_ended);

@@ -1,0 +1,210 @@
+//! How is a call of several slots cut, and what is a redirection worth?
+//!
+//! 1. A command that was redirected was not done. It is sent again, where it was sent to, within the call's deadline.
+//! 2. Nothing else is sent again, but what [`Sending::ChangesInOrder`] says: commands of a slot that follow one which was
+//!    redirected follow it.
+//! 3. A slot that is being moved has its names in two places. A script that needs several is told to try again until the
+//!    slot has arrived; it waits within the deadline.
+//! 4. A call of several slots of which a part was not sent may have taken effect.
+//!
+//! Deliberately absent: waiting for a Cluster that is down, or for a shard without a primary. That fails at once, as with
+//! one server.
+
+use super::{Fit, State, slots};
+use crate::call;
+use crate::config::Address;
+use crate::error::unexpected;
+use crate::link::{self, Sending};
+use crate::supervisor::{Backoff, Supervisor, pause};
+use futures_util::future::join_all;
+use redis::{Cmd, Pipeline, ServerError, Value};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use terrace_core::RemoteError;
+
+/// Where a command has to go.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum To {
+    /// To the owner of its slot, as the map has it.
+    Owner,
+    /// To a server that was named as the owner.
+    Named(Address),
+    /// To a server that will be the owner.
+    Asked(Address),
+}
+
+/// A command that has no answer yet.
+struct Waiting {
+    index: usize,
+    slot: u16,
+    command: Cmd,
+    to: To,
+}
+
+/// Commands for one server.
+struct Group {
+    supervisor: Arc<Supervisor>,
+    /// The place in the call, and the slot.
+    members: Vec<(usize, u16)>,
+    batches: Vec<Pipeline>,
+    /// How many commands stand for one: `ASKING` goes before each that was redirected so.
+    stride: usize,
+}
+
+/// Sends commands to whoever has what they name. The caller bounds the time.
+pub(super) async fn exchange(
+    state: &Arc<State>,
+    fit: &Fit,
+    commands: Vec<Cmd>,
+    sending: Sending,
+    limit: Duration,
+) -> Result<Vec<Value>, RemoteError> {
+    let mut replies = vec![Value::Nil; commands.len()];
+    let numbered = commands.into_iter().enumerate();
+    let waiting =
+        |(index, command)| Waiting { index, slot: slots::of_command(&command), command, to: To::Owner };
+    let mut waiting: Vec<Waiting> = numbered.map(waiting).collect();
+    let mut backoff = Backoff::default();
+    let mut is_begun = false;
+    for round in 0.. {
+        let doubted = |error| if is_begun { in_doubt(error) } else { error };
+        let groups = group(state, waiting, sending, limit).await.map_err(doubted)?;
+        is_begun |= groups.len() > 1;
+        let doubted = |error| if is_begun { in_doubt(error) } else { error };
+        let sent = join_all(groups.iter().map(|group| group.send(state, fit, sending, limit))).await;
+        waiting = Vec::new();
+        for (group, answers) in groups.into_iter().zip(sent) {
+            group.sort(answers.map_err(doubted)?, sending, &mut replies, &mut waiting)?;
+        }
+        if replies.iter().any(is_down) || !waiting.is_empty() {
+            state.doubt.notify_one();
+        }
+        if waiting.is_empty() {
+            break;
+        }
+        is_begun |= waiting.len() < replies.len();
+        if round > 1 || waiting.iter().any(|waiting| waiting.to == To::Owner) {
+            pause(backoff.next()).await;
+        }
+    }
+    Ok(replies)
+}
+
+fn is_down(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error) if error.code() == "CLUSTERDOWN")
+}
+
+/// Another part of the call may have taken effect.
+fn in_doubt(error: RemoteError) -> RemoteError {
+    if error.is_unsent() {
+        RemoteError::Broken { reason: format!("a part was not sent: {error}") }
+    } else {
+        error
+    }
+}
+
+async fn group(
+    state: &Arc<State>,
+    waiting: Vec<Waiting>,
+    sending: Sending,
+    limit: Duration,
+) -> Result<Vec<Group>, RemoteError> {
+    let map = state.map(limit).await?;
+    let mut groups: Vec<(Arc<Supervisor>, bool, Vec<Waiting>)> = Vec::new();
+    for waiting in waiting {
+        let supervisor = match &waiting.to {
+            To::Owner => {
+                let owner = map.of_slot(waiting.slot).ok_or_else(|| {
+                    state.doubt.notify_one();
+                    let reason = format!("slot {} of the Cluster has no primary", waiting.slot);
+                    RemoteError::Unavailable { reason }
+                })?;
+                Arc::clone(&map.shards[owner].supervisor)
+            }
+            To::Named(address) | To::Asked(address) => state.connections(address)?,
+        };
+        let is_asked = matches!(waiting.to, To::Asked(_));
+        let is_its = |group: &&mut (Arc<Supervisor>, bool, _)| {
+            Arc::ptr_eq(&group.0, &supervisor) && group.1 == is_asked
+        };
+        match groups.iter_mut().find(is_its) {
+            Some((_, _, group)) => group.push(waiting),
+            None => groups.push((supervisor, is_asked, vec![waiting])),
+        }
+    }
+    let group = |(supervisor, is_asked, waiting)| Group::new(supervisor, is_asked, waiting, sending);
+    Ok(groups.into_iter().map(group).collect())
+}
+
+impl Group {
+    fn new(supervisor: Arc<Supervisor>, is_asked: bool, waiting: Vec<Waiting>, sending: Sending) -> Self {
+        let members = waiting.iter().map(|waiting| (waiting.index, waiting.slot)).collect();
+        let stride = if is_asked { 2 } else { 1 };
+        let mut commands = Vec::with_capacity(waiting.len() * stride);
+        for waiting in waiting {
+            if is_asked {
+                commands.push(redis::cmd("ASKING"));
+            }
+            commands.push(waiting.command);
+        }
+        Self { supervisor, members, batches: link::batches(commands, sending), stride }
+    }
+
+    async fn send(
+        &self,
+        state: &Arc<State>,
+        fit: &Fit,
+        sending: Sending,
+        limit: Duration,
+    ) -> Result<Vec<Value>, RemoteError> {
+        let (link, limit) =
+            call::connection(&self.supervisor, limit).await.inspect_err(|_| state.doubt.notify_one())?;
+        fit.check(&link, self.members.iter().map(|(_, slot)| *slot))?;
+        call::on(&link, limit, link.exchange(&self.batches, sending)).await
+    }
+
+    /// Keeps what was answered, and lets the rest wait.
+    fn sort(
+        &self,
+        answers: Vec<Value>,
+        sending: Sending,
+        replies: &mut [Value],
+        waiting: &mut Vec<Waiting>,
+    ) -> Result<(), RemoteError> {
+        let commands =
+            self.batches.iter().flat_map(Pipeline::cmd_iter).skip(self.stride - 1).step_by(self.stride);
+        let answers = answers.into_iter().skip(self.stride - 1).step_by(self.stride);
+        let mut redirected: HashMap<u16, To> = HashMap::new();
+        for ((&(index, slot), command), answer) in self.members.iter().zip(commands).zip(answers) {
+            let redirection = match &answer {
+                Value::ServerError(error) => redirection(error, self.supervisor.address())?,
+                _ => None,
+            };
+            let followed = redirected.get(&slot).filter(|_| sending == Sending::ChangesInOrder).cloned();
+            match redirection.or(followed) {
+                None => replies[index] = answer,
+                Some(to) => {
+                    redirected.insert(slot, to.clone());
+                    waiting.push(Waiting { index, slot, command: command.clone(), to });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a server sends a command that it has not done.
+fn redirection(error: &ServerError, asked: &Address) -> Result<Option<To>, RemoteError> {
+    let named = || {
+        let details = error.details().unwrap_or_default();
+        let address = details.split_once(' ').and_then(|(_, address)| Address::redirected(address, asked));
+        address.ok_or_else(|| unexpected("the address of a server", &details))
+    };
+    Ok(match error.code() {
+        "MOVED" => Some(To::Named(named()?)),
+        "ASK" => Some(To::Asked(named()?)),
+        "TRYAGAIN" => Some(To::Owner),
+        _ => None,
+    })
+}
