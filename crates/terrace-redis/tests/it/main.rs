@@ -5,6 +5,7 @@
 
 mod bus;
 mod bus_faults;
+mod cluster;
 mod contract;
 mod cost;
 mod faults;
@@ -13,4 +14,5 @@ mod incarnations;
 mod limits;
 mod messages;
 mod security;
+mod sentinel;
 mod support;

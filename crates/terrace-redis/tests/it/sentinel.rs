@@ -1,0 +1,80 @@
+//! The adapter where sentinels elect the primary.
+
+use crate::support::{Ear, key, namespace, patient, read, set, until_served};
+use terrace_core::bus::{Bus, BusEvent};
+use terrace_core::remote::{Remote, RemoteError};
+use terrace_redis::{Redis, RedisBuilder};
+use terrace_testkit::conformance::remote;
+use terrace_testkit::server::{RedisSentinel, RedisServer};
+use terrace_testkit::wait;
+
+fn adapter(watched: &RedisSentinel) -> RedisBuilder {
+    patient(Redis::sentinel(RedisSentinel::PRIMARY, watched.addresses()))
+}
+
+#[tokio::test]
+async fn the_adapter_keeps_the_contract_behind_sentinels() {
+    let Some(watched) = RedisSentinel::start().await else { return };
+    remote::check(&adapter(&watched).build().expect("valid settings"), "contract").await;
+    let unknown = Redis::sentinel("other", watched.addresses()).build().expect("valid settings");
+    let error = unknown.health().await.expect_err("nobody knows it");
+    assert!(matches!(error, RemoteError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("No such master"), "{error}");
+}
+
+#[tokio::test]
+async fn a_failover_is_followed_by_calls_and_by_the_bus() {
+    let Some(watched) = RedisSentinel::start().await else { return };
+    let redis = adapter(&watched).partitions(4).build().expect("valid settings");
+    let users = namespace("users");
+    redis.open(&users).await.expect("it opens");
+    redis.join(&users);
+    let mut ear = Ear::of(&redis);
+    ear.joined(&users).await;
+    set(&redis, &users, &key("before"), "value").await;
+    ear.message(&users).await;
+    let before = watched.primary().await;
+    watched.servers()[before].kill();
+    assert_eq!(ear.next().await, BusEvent::Lost);
+    watched.replaced(before).await;
+    ear.joined(&users).await;
+    until_served(&redis).await;
+    assert_eq!(read(&redis, &users, &key("before")).await.as_deref(), Some("value"), "it was replicated");
+    set(&redis, &users, &key("after"), "value").await;
+    ear.message(&users).await;
+    redis.beat(7).await.expect("it succeeds");
+    assert_eq!(ear.next().await, BusEvent::Beat(7));
+}
+
+#[tokio::test]
+async fn a_primary_that_was_replaced_is_left_though_it_still_answers() {
+    let Some(watched) = RedisSentinel::start().await else { return };
+    let redis = adapter(&watched).partitions(4).build().expect("valid settings");
+    let users = namespace("users");
+    redis.open(&users).await.expect("it opens");
+    redis.join(&users);
+    let mut ear = Ear::of(&redis);
+    ear.joined(&users).await;
+    watched.failover().await;
+    assert_eq!(ear.next().await, BusEvent::Lost);
+    ear.joined(&users).await;
+    let write = async || {
+        let value =
+            terrace_testkit::conformance::samples::sealed(&users, &key("key"), "value", crate::support::LONG);
+        redis.set(&users, &key("key"), value, crate::support::LONG).await.ok()
+    };
+    wait::until_some("a write to be taken", write).await;
+    ear.message(&users).await;
+}
+
+#[tokio::test]
+async fn a_sentinel_is_not_taken_for_a_server() {
+    let Some(watched) = RedisSentinel::start().await else { return };
+    let Some(server) = RedisServer::start().await else { return };
+    let error = Redis::address(&watched.addresses()[0]).build().expect("valid").health().await;
+    let error = error.expect_err("it has no values");
+    assert!(error.to_string().contains("is a sentinel"), "{error}");
+    let error = Redis::sentinel("main", [server.address()]).build().expect("valid").health().await;
+    let error = error.expect_err("it knows nobody");
+    assert!(error.to_string().to_lowercase().contains("unknown command"), "{error}");
+}
