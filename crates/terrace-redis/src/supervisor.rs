@@ -368,15 +368,22 @@ pub(crate) async fn watch(link: &Link, max_age: Option<Duration>) -> End {
 }
 
 /// How long to wait before the next attempt.
-pub(crate) struct Backoff(Duration);
+pub(crate) struct Backoff {
+    whole: Duration,
+    max: Duration,
+}
 
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(10);
     const MAX: Duration = Duration::from_millis(500);
 
+    pub(crate) fn up_to(max: Duration) -> Self {
+        Self { whole: Self::FIRST.min(max), max }
+    }
+
     pub(crate) fn next(&mut self) -> Duration {
-        let whole = self.0;
-        self.0 = (whole * 2).min(Self::MAX);
+        let whole = self.whole;
+        self.whole = (whole * 2).min(self.max);
         let chance = f64::from(getrandom::u32().unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX);
         whole / 2 + (whole / 2).mul_f64(chance)
     }
@@ -384,7 +391,7 @@ impl Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self(Self::FIRST)
+        Self::up_to(Self::MAX)
     }
 }
 

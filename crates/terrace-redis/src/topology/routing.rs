@@ -1,8 +1,8 @@
 //! How is a call of several slots cut, and what is a redirection worth?
 //!
 //! 1. A command that was redirected was not done. It is sent again, where it was sent to, within the call's deadline.
-//! 2. Nothing else is sent again, but what [`Sending::ChangesInOrder`] says: commands of a slot that follow one which was
-//!    redirected follow it.
+//! 2. Nothing else is sent again but reads, and what [`Sending::ChangesInOrder`] says: commands of a slot that follow one
+//!    which was redirected follow it, so that the order holds that they have with one server.
 //! 3. A slot that is being moved has its names in two places. A script that needs several is told to try again until the
 //!    slot has arrived; it waits within the deadline.
 //! 4. A call of several slots of which a part was not sent may have taken effect.
@@ -22,6 +22,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use terrace_core::RemoteError;
+
+/// The longest pause before a command is sent again whose slot is being moved: a slot is moved in milliseconds.
+const WAIT_MAX: Duration = Duration::from_millis(40);
 
 /// Where a command has to go.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -65,7 +68,7 @@ pub(super) async fn exchange(
     let waiting =
         |(index, command)| Waiting { index, slot: slots::of_command(&command), command, to: To::Owner };
     let mut waiting: Vec<Waiting> = numbered.map(waiting).collect();
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::up_to(WAIT_MAX);
     let mut is_begun = false;
     for round in 0.. {
         let doubted = |error| if is_begun { in_doubt(error) } else { error };
@@ -181,7 +184,7 @@ impl Group {
                 Value::ServerError(error) => redirection(error, self.supervisor.address())?,
                 _ => None,
             };
-            let followed = redirected.get(&slot).filter(|_| sending == Sending::ChangesInOrder).cloned();
+            let followed = redirected.get(&slot).filter(|_| sending != Sending::Changes).cloned();
             match redirection.or(followed) {
                 None => replies[index] = answer,
                 Some(to) => {

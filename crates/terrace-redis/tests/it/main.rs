@@ -6,6 +6,7 @@
 mod bus;
 mod bus_faults;
 mod cluster;
+mod cluster_faults;
 mod contract;
 mod cost;
 mod faults;

@@ -78,3 +78,23 @@ async fn a_sentinel_is_not_taken_for_a_server() {
     let error = error.expect_err("it knows nobody");
     assert!(error.to_string().to_lowercase().contains("unknown command"), "{error}");
 }
+
+#[tokio::test]
+async fn a_split_brain_without_a_bound_is_warned_of() {
+    for (replicas, expected) in [("0", 1), ("1", 0)] {
+        let server = RedisServer::builder().setting("min-replicas-to-write", replicas);
+        let Some(watched) = RedisSentinel::start_with(server, RedisServer::builder()).await else { return };
+        let redis = adapter(&watched).build().expect("valid settings");
+        redis.open(&namespace("users")).await.expect("it opens");
+        let examined = async || {
+            let warnings = redis.health().await.expect("it is well").warnings;
+            (warnings.len() == expected).then_some(warnings)
+        };
+        let warnings = wait::until_some("what health says", examined).await;
+        assert!(warnings.iter().all(|warning| warning.contains("min-replicas-to-write")), "{warnings:?}");
+        if expected == 0 {
+            until_served(&redis).await;
+            assert!(redis.health().await.expect("it is well").warnings.is_empty());
+        }
+    }
+}

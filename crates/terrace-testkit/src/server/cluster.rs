@@ -5,6 +5,7 @@ use crate::wait;
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue};
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
@@ -16,6 +17,8 @@ const SLOTS: u16 = 1 << 14;
 const NODE_TIMEOUT: &str = "1500";
 /// How many names are moved at a time.
 const MOVED: usize = 100;
+/// How long it takes until it is worth while to ask again.
+pub(super) const STEP: Duration = Duration::from_millis(25);
 /// How long a member may take to say what it knows.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -173,11 +176,16 @@ impl RedisCluster {
     /// Dropping the future only stops the waiting.
     pub async fn settled(&self) {
         wait::until_some("the Cluster to settle", async || {
+            wait::pause(STEP).await;
             let known = join_all(self.members.iter().map(known)).await;
             let known = known.into_iter().flatten().collect::<Option<Vec<_>>>()?;
             let (first, rest) = known.split_first()?;
             let slots: u16 = first.iter().map(|(first, last, ..)| last - first + 1).sum();
-            let is_settled = slots == SLOTS && rest.iter().all(|shards| shards == first);
+            let shards: HashMap<_, _> =
+                first.iter().map(|(.., primary, replicas)| (primary, replicas)).collect();
+            let members: usize = shards.values().map(|replicas| 1 + replicas.len()).sum();
+            let is_settled =
+                slots == SLOTS && members == known.len() && rest.iter().all(|shards| shards == first);
             is_settled.then_some(())
         })
         .await;

@@ -5,7 +5,7 @@ use super::process::Process;
 use super::skipped;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::{Client, ConnectionAddr, IntoConnectionInfo, TlsCertificates};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, TlsCertificates};
 use rustix::process::Signal;
 use std::ffi::OsString;
 use std::fmt;
@@ -332,7 +332,9 @@ impl RedisServer {
                 Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })
             }
         };
-        client.expect("the settings are right").get_multiplexed_async_connection().await.ok()
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(crate::wait::DEADLINE));
+        let client = client.expect("the settings are right");
+        client.get_multiplexed_async_connection_with_config(&config).await.ok()
     }
 
     /// Starts the process and waits for it to be ready. False if it ends instead, as it does when somebody else has

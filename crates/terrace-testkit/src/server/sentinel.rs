@@ -1,6 +1,6 @@
 //! A Redis primary of one test's own, with replicas, under the eyes of sentinels.
 
-use super::cluster::{ask, line, tell};
+use super::cluster::{STEP, ask, line, tell};
 use super::redis::{RedisServer, RedisServerBuilder, Role};
 use crate::wait;
 use futures_util::future::join_all;
@@ -89,6 +89,7 @@ impl RedisSentinel {
         let alive =
             join_all(self.servers.iter().map(RedisServer::try_connect)).await.into_iter().flatten().count();
         wait::until_some("replicas to follow", async || {
+            wait::pause(STEP).await;
             let info: String = line("INFO replication").query_async(&mut connection).await.ok()?;
             (info.matches("state=online").count() + 1 == alive).then_some(())
         })
@@ -98,6 +99,7 @@ impl RedisSentinel {
     /// Waits until the sentinels know each other and the replicas.
     async fn watched(&self) {
         wait::until_some("sentinels to know each other", async || {
+            wait::pause(STEP).await;
             for sentinel in &self.sentinels {
                 let mut connection = sentinel.try_connect().await?;
                 let known: HashMap<String, String> = line(&format!("SENTINEL MASTER {}", Self::PRIMARY))
@@ -178,6 +180,7 @@ impl RedisSentinel {
     /// Dropping the future only stops the waiting.
     pub async fn replaced(&self, before: usize) {
         wait::until_some("another primary", async || {
+            wait::pause(STEP).await;
             let primary = self.primary().await;
             if primary == before {
                 return None;
