@@ -63,5 +63,16 @@ pub(crate) fn l2(config: &L2Config) -> Result<Redis, RedisError> {
     if let Some(file) = &config.tls.root_certificate_file {
         builder = builder.root_certificate(file);
     }
+    if let Some(sentinel) = &config.sentinel {
+        if let Some(username) = &sentinel.username {
+            builder = builder.sentinel_username(username);
+        }
+        if let Some(password) = &sentinel.password {
+            builder = builder.sentinel_password(password.reveal());
+        }
+        if let Some(tls) = sentinel.tls {
+            builder = builder.sentinel_tls(tls);
+        }
+    }
     builder.build()
 }

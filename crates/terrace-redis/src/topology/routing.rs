@@ -2,7 +2,7 @@
 //!
 //! 1. A command that was redirected was not done. It is sent again, where it was sent to, within the call's deadline.
 //! 2. Nothing else is sent again but reads, and what [`Sending::ChangesInOrder`] says: commands of a slot that follow one
-//!    which was redirected follow it, so that the order holds that they have with one server.
+//!    which was redirected follow it, to the same server, so that the order holds that they have with one.
 //! 3. A slot that is being moved has its names in two places. A script that needs several is told to try again until the
 //!    slot has arrived; it waits within the deadline.
 //! 4. A call of several slots of which a part was not sent may have taken effect.
@@ -185,10 +185,10 @@ impl Group {
                 _ => None,
             };
             let followed = redirected.get(&slot).filter(|_| sending != Sending::Changes).cloned();
-            match redirection.or(followed) {
+            match followed.or(redirection) {
                 None => replies[index] = answer,
                 Some(to) => {
-                    redirected.insert(slot, to.clone());
+                    redirected.entry(slot).or_insert_with(|| to.clone());
                     waiting.push(Waiting { index, slot, command: command.clone(), to });
                 }
             }

@@ -7,6 +7,7 @@ mod bus;
 mod bus_faults;
 mod cluster;
 mod cluster_faults;
+mod cluster_security;
 mod contract;
 mod cost;
 mod faults;

@@ -2,14 +2,16 @@
 //!
 //! 1. Alive means that it answers.
 //! 2. Ready means that it can serve: an L2 that is down makes it slower, not unready, so it is ready and `degraded`.
-//! 3. While it is about to stop it is not ready, so that load balancers turn away.
-//! 4. The answer comes within [`PATIENCE`], whatever L2 does.
+//! 3. What L2's own settings leave open is shown as `warnings`, and changes nothing else.
+//! 4. While it is about to stop it is not ready, so that load balancers turn away.
+//! 5. The answer comes within [`PATIENCE`], whatever L2 does.
 
 use super::{App, json};
 use crate::runtime;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,10 +30,23 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
         let body = json(br#"{"status":"stopping"}"#.to_vec());
         return (StatusCode::SERVICE_UNAVAILABLE, body).into_response();
     }
-    let is_l2_down = match runtime::within(PATIENCE, app.cache.health()).await {
-        Some(health) => matches!(health.l2, Some(Err(_))),
-        None => true,
+    let (is_l2_down, warnings) = match runtime::within(PATIENCE, app.cache.health()).await {
+        Some(health) => match health.l2 {
+            Some(Ok(l2)) => (false, l2.warnings),
+            Some(Err(_)) => (true, Vec::new()),
+            None => (false, Vec::new()),
+        },
+        None => (true, Vec::new()),
     };
-    let degraded = if is_l2_down { "\"l2\"" } else { "" };
-    json(format!("{{\"status\":\"ok\",\"degraded\":[{degraded}]}}").into_bytes())
+    let degraded: &[&str] = if is_l2_down { &["l2"] } else { &[] };
+    json(serde_json::to_vec(&Ready { status: "ok", degraded, warnings }).unwrap_or_default())
+}
+
+/// That the service can serve, and what is not as it should be.
+#[derive(Serialize)]
+struct Ready<'a> {
+    status: &'a str,
+    degraded: &'a [&'a str],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }

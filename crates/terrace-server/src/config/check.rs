@@ -7,8 +7,8 @@ use super::report::{ConfigError, Document, Refusal, nearest};
 use super::units::{ByteSize, Count, Flag, Period, TtlSetting};
 use super::{
     CompressionAlgorithm, CompressionConfig, Config, Defaults, EvictionPolicy, L1Config, L2Config,
-    L2Timeouts, L2Tls, MetricsConfig, ServerConfig, ShutdownConfig, Suspect, WriteBehindConfig, file,
-    keyspaces, origins,
+    L2Sentinel, L2Timeouts, L2Tls, MetricsConfig, ServerConfig, ShutdownConfig, Suspect, WriteBehindConfig,
+    file, keyspaces, origins,
 };
 use crate::config::{Address, Secret};
 use crate::tiers;
@@ -232,14 +232,33 @@ impl Checker<'_> {
                     .root_certificate_file
                     .map(|file| PathBuf::from(file.into_inner())),
             },
+            sentinel: None,
         };
+        let sentinel = l2.sentinel.map(|sentinel| self.sentinel(sentinel, l2.url.as_ref()));
         let url = l2.url.filter(|url| !url.get_ref().reveal().is_empty())?;
         let at = url.span();
-        let config = L2Config { url: url.into_inner(), ..config };
+        let config = L2Config { url: url.into_inner(), sentinel, ..config };
         if let Err(error) = tiers::l2(&config) {
             self.refuse(&Refusal::new(at, error.to_string()));
         }
         Some(config)
+    }
+
+    fn sentinel(&mut self, given: Spanned<file::Sentinel>, url: Option<&Spanned<Address>>) -> L2Sentinel {
+        let is_meant = |url: &Spanned<Address>| {
+            let scheme = url.get_ref().reveal().split_once("://").map(|(scheme, _)| scheme);
+            scheme.is_some_and(|scheme| scheme.ends_with("+sentinel"))
+        };
+        if !url.is_some_and(is_meant) {
+            let refusal = Refusal::new(given.span(), "`l2.url` names no sentinels");
+            self.refuse(&refusal.help("write `redis+sentinel://host:26379,host:26379/primary`"));
+        }
+        let given = given.into_inner();
+        L2Sentinel {
+            username: given.username.filter(|name| !name.is_empty()),
+            password: self.password(given.password, given.password_file),
+            tls: given.tls.map(|flag| flag.0),
+        }
     }
 
     fn password(&mut self, text: Option<Spanned<Secret>>, file: Option<Spanned<String>>) -> Option<Secret> {

@@ -75,6 +75,16 @@ pub(super) struct L2 {
     pub(super) max_retries: Option<Spanned<Count>>,
     pub(super) timeouts: Timeouts,
     pub(super) tls: Tls,
+    pub(super) sentinel: Option<Spanned<Sentinel>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Sentinel {
+    pub(super) username: Option<String>,
+    pub(super) password: Option<Spanned<Secret>>,
+    pub(super) password_file: Option<Spanned<String>>,
+    pub(super) tls: Option<Flag>,
 }
 
 #[derive(Default, Deserialize)]

@@ -217,7 +217,8 @@ pub enum Suspect {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[non_exhaustive]
 pub struct L2Config {
-    /// `redis://` or `rediss://` host, port and database.
+    /// `redis://` or `rediss://` host, port and database; or `redis+sentinel://` hosts, the primary's name and database; or
+    /// `redis+cluster://` hosts.
     pub url: Address,
     /// User for servers with access control lists.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -252,6 +253,24 @@ pub struct L2Config {
     pub timeouts: L2Timeouts,
     /// TLS.
     pub tls: L2Tls,
+    /// Who the service is to sentinels, which have users of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentinel: Option<L2Sentinel>,
+}
+
+/// Who the service is to sentinels.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct L2Sentinel {
+    /// User for sentinels with access control lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Password. Default none, also if the servers need one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// Whether they speak TLS. Default as the servers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<bool>,
 }
 
 /// TLS to the shared tier.

@@ -135,6 +135,13 @@ error: this cannot be: it is at most 2147483648, and 0 entries are bounded by by
         "l2 = { url = 'redis://h', pool_size = 5, min_idle = 6 }",
         "l2 = { url = 'redis://h', pool_size = 5, max_idle = 6 }",
         "l2 = { url = 'redis://h', key_prefix = '{x}' }",
+        "l2 = { url = 'redis+cluster://h/3' }",
+        "l2 = { url = 'redis+cluster://h', database = 3 }",
+        "l2 = { url = 'redis+sentinel://h' }",
+        "l2 = { url = 'redis://h1,h2' }",
+        "l2 = { url = 'redis+other://h' }",
+        "l2 = { url = 'redis://h', sentinel = { password = 'p' } }",
+        "l2 = { url = 'redis+sentinel://h/main', sentinel = { name = 'main' } }",
         "defaults.max_key = 1025",
         "defaults.codec = 'xml'",
         "defaults.compression.algo = 'brotli'",
@@ -299,6 +306,27 @@ fn everything_that_is_wrong_is_shown_at_once_in_order() {
         .map(|place| text.find(place).expect("shown"))
         .collect();
     assert!(lines.is_sorted(), "{text}");
+}
+
+#[test]
+fn several_servers_are_named_by_a_url() {
+    let toml = "[l2]\nurl = 'rediss+sentinel://app:hunter2@a,b:7000/main/3'\n\
+                sentinel = { username = 'eye', password = 'hunter3', tls = false }\n";
+    let config = Config::load(&Sources::text(toml)).expect("valid");
+    let l2 = config.l2.as_ref().expect("an L2");
+    assert_eq!(l2.url.to_string(), "rediss+sentinel://***@a,b:7000/main/3");
+    let sentinel = l2.sentinel.as_ref().expect("they are named");
+    assert_eq!((sentinel.username.as_deref(), sentinel.tls), (Some("eye"), Some(false)));
+    assert_eq!(sentinel.password.as_ref().map(|password| password.reveal()), Some("hunter3"));
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("hunter"), "{shown}");
+    let variables =
+        [("TERRACE__L2__SENTINEL__PASSWORD", "hunter4"), ("REDIS_URL", "redis+sentinel://a/main")];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let config = Config::load(&Sources::none().variables(variables)).expect("valid");
+    let sentinel = config.l2.and_then(|l2| l2.sentinel).expect("they are named");
+    assert_eq!(sentinel.password.map(|password| password.reveal().to_owned()).as_deref(), Some("hunter4"));
+    Config::load(&Sources::text("l2.url = 'redis+cluster://:pw@a,b,[::1]:7000'")).expect("valid");
 }
 
 #[test]

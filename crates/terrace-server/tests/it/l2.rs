@@ -1,7 +1,7 @@
 //! With a shared tier: two services, and a Redis that comes and goes.
 
 use crate::support::start;
-use terrace_testkit::server::{RedisServer, redis_url, unique_prefix};
+use terrace_testkit::server::{RedisCluster, RedisSentinel, RedisServer, redis_url, unique_prefix};
 use terrace_testkit::wait;
 
 fn toml(url: &str, prefix: &str) -> String {
@@ -100,4 +100,32 @@ async fn a_copy_that_cannot_be_proven_fresh_is_stale_or_refused_as_the_keyspace_
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
     assert!(refused.body.contains("l2_unavailable"), "{}", refused.body);
     assert_eq!(service.get("/api/cache/strict:none").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_cluster_is_a_tier_like_any_other() {
+    let Some(cluster) = RedisCluster::start().await else { return };
+    let toml = toml(&format!("redis+cluster://{}", cluster.addresses().join(",")), "x:");
+    let (one, two) = (start(&toml).await, start(&toml).await);
+    for key in ["a", "b", "c", "d"] {
+        assert_eq!(one.put(&format!("/api/cache/{key}"), r#"{"value":1}"#).await.status, 200);
+        assert_eq!(two.get(&format!("/api/cache/{key}")).await.status, 200);
+    }
+    assert_eq!(two.delete("/api/cache/a").await.header("terrace-effect"), None, "it is done everywhere");
+    assert_eq!(two.get("/readyz").await.body, r#"{"status":"ok","degraded":[]}"#);
+}
+
+#[tokio::test]
+async fn a_split_brain_without_a_bound_is_shown() {
+    let Some(watched) = RedisSentinel::start().await else { return };
+    let url = format!("redis+sentinel://{}/{}", watched.addresses().join(","), RedisSentinel::PRIMARY);
+    let service = start(&toml(&url, "x:")).await;
+    assert_eq!(service.put("/api/cache/a", r#"{"value":1}"#).await.status, 200);
+    let warned = async || {
+        let ready = service.get("/readyz").await;
+        assert_eq!(ready.status, 200);
+        ready.body.contains("min-replicas-to-write").then_some(ready.body)
+    };
+    let body = wait::until_some("a warning", warned).await;
+    assert!(body.starts_with(r#"{"status":"ok","degraded":[],"warnings":[""#), "{body}");
 }

@@ -243,9 +243,9 @@ impl RedisCluster {
             }
             let own = format!("CLUSTER SETSLOT {slot} NODE {to}");
             tell(&mut target, &own).await;
-            tell(&mut source, &own).await;
-            for other in &mut others {
-                tell(other, &own).await;
+            // They may have heard of it already. A primary that has given its last slot away is one no more, and refuses.
+            for other in std::iter::once(&mut source).chain(&mut others) {
+                line(&own).exec_async(other).await.ok();
             }
         }
     }

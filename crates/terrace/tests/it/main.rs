@@ -22,7 +22,10 @@ mod race;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "redis")]
+mod redis_cluster;
+#[cfg(feature = "redis")]
 mod redis_failover;
+#[cfg(feature = "redis")]
 mod redis_fleet;
 mod shutdown;
 mod stats;

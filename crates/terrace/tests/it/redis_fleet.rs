@@ -7,19 +7,19 @@ use crate::fixture::{HOUR, spawn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use terrace::{Cache, Clock, Effect, Keyspace, Redis};
+use terrace::{Cache, Clock, Effect, Keyspace, Redis, RedisBuilder};
 use terrace_core::Moment;
 use terrace_testkit::server::{Proxy, RedisServer};
 use terrace_testkit::wait::{pause, until, until_some};
 use tokio::task::JoinHandle;
 
 const KEYS: u64 = 6;
-const LEASE: Duration = Duration::from_millis(500);
+pub(crate) const LEASE: Duration = Duration::from_millis(500);
 
-type Numbers = Keyspace<u64, u64>;
+pub(crate) type Numbers = Keyspace<u64, u64>;
 
-fn node(address: &str) -> (Cache, Numbers) {
-    let redis = Redis::address(address)
+pub(crate) fn node(redis: RedisBuilder) -> (Cache, Numbers) {
+    let redis = redis
         .read_timeout(Duration::from_millis(300))
         .write_timeout(Duration::from_millis(300))
         .build()
@@ -31,16 +31,16 @@ fn node(address: &str) -> (Cache, Numbers) {
 }
 
 /// What was applied, and what was read.
-struct Watch {
+pub(crate) struct Watch {
     clock: Clock,
     applied: Vec<parking_lot::Mutex<Vec<(Moment, u64)>>>,
-    is_over: AtomicBool,
-    fresh: AtomicU64,
-    stale: AtomicU64,
+    pub(crate) is_over: AtomicBool,
+    pub(crate) fresh: AtomicU64,
+    pub(crate) stale: AtomicU64,
 }
 
 impl Watch {
-    fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             clock: Clock::system(),
             applied: (0..KEYS).map(|_| parking_lot::Mutex::default()).collect(),
@@ -71,7 +71,7 @@ impl Watch {
 }
 
 /// Raises the numbers, in turn, by all ways to change a key.
-fn writer(watch: &Arc<Watch>, numbers: &Numbers) -> JoinHandle<()> {
+pub(crate) fn writer(watch: &Arc<Watch>, numbers: &Numbers) -> JoinHandle<()> {
     let (watch, numbers) = (Arc::clone(watch), numbers.clone());
     spawn(async move {
         for number in 1.. {
@@ -88,7 +88,7 @@ fn writer(watch: &Arc<Watch>, numbers: &Numbers) -> JoinHandle<()> {
 }
 
 /// Reads as fast as it can, and checks what it reads.
-fn reader(watch: &Arc<Watch>, numbers: &Numbers, first: u64) -> JoinHandle<()> {
+pub(crate) fn reader(watch: &Arc<Watch>, numbers: &Numbers, first: u64) -> JoinHandle<()> {
     let (watch, numbers) = (Arc::clone(watch), numbers.clone());
     spawn(async move {
         for turn in first.. {
@@ -146,7 +146,8 @@ async fn ill_treat(server: &RedisServer, proxy: &Proxy) {
 async fn nothing_older_than_a_lease_is_fresh_whatever_is_done_to_the_server() {
     let Some(server) = RedisServer::start().await else { return };
     let proxy = Proxy::start(server.port()).await;
-    let nodes = [node(&server.address()), node(&server.address()), node(&proxy.address())];
+    let nodes =
+        [&server.address(), &server.address(), &proxy.address()].map(|address| node(Redis::address(address)));
     let watch = Watch::new();
     let mut tasks = vec![writer(&watch, &nodes[0].1)];
     for ((_, numbers), first) in nodes.iter().zip(0..) {
@@ -167,7 +168,8 @@ async fn nothing_older_than_a_lease_is_fresh_whatever_is_done_to_the_server() {
 #[tokio::test]
 async fn another_node_hears_of_a_change_of_any_kind() {
     let Some(server) = RedisServer::start().await else { return };
-    let ((_writing, writer), (_reading, reader)) = (node(&server.address()), node(&server.address()));
+    let ((_writing, writer), (_reading, reader)) =
+        (node(Redis::address(&server.address())), node(Redis::address(&server.address())));
     let number = async |number: u64| {
         writer.put(&1, number).await.expect("stored");
         until("the reader drops what it had", || reader.peek(&1).is_none()).await;

@@ -1,0 +1,45 @@
+//! A fleet on a Cluster whose primaries are replaced and hand over their slots: nothing is returned as fresh that is older
+//! than the lease, as in [`crate::redis_fleet`].
+
+use crate::redis_fleet::{LEASE, Watch, node, reader, writer};
+use std::sync::atomic::Ordering;
+use terrace::Redis;
+use terrace_testkit::server::RedisCluster;
+use terrace_testkit::wait::{pause, until};
+
+/// Does to a Cluster what operators do.
+async fn operate(cluster: &RedisCluster) {
+    for round in 0..2 {
+        for primary in cluster.primaries().await {
+            cluster.failover(cluster.replica_of(primary).await).await;
+            cluster.settled().await;
+            pause(LEASE).await;
+        }
+        let primaries = cluster.primaries().await;
+        let (from, to) = (primaries[0], primaries[1]);
+        let there = if round == 0 { 0..700 } else { 700..1400 };
+        cluster.move_slots(from, to, there).await;
+        pause(LEASE).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_older_than_a_lease_is_fresh_whatever_is_done_to_the_cluster() {
+    let Some(cluster) = RedisCluster::start().await else { return };
+    let nodes = [(); 2].map(|()| node(Redis::cluster(cluster.addresses())));
+    let watch = Watch::new();
+    let mut tasks = vec![writer(&watch, &nodes[0].1)];
+    for ((_, numbers), first) in nodes.iter().zip(0..) {
+        tasks.push(reader(&watch, numbers, first));
+    }
+    until("the fleet to be at work", || watch.fresh.load(Ordering::Relaxed) > 1000).await;
+    operate(&cluster).await;
+    let calm = watch.fresh.load(Ordering::Relaxed);
+    until("fresh reads after it", || watch.fresh.load(Ordering::Relaxed) > calm + 1000).await;
+    watch.is_over.store(true, Ordering::Relaxed);
+    for task in tasks {
+        task.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    }
+    let (fresh, stale) = (watch.fresh.load(Ordering::Relaxed), watch.stale.load(Ordering::Relaxed));
+    println!("{fresh} fresh reads, {stale} stale ones");
+}
