@@ -1,7 +1,8 @@
 //! The Redis and Valkey tier of terrace: one attempt per call, no policy.
 //!
-//! [`Redis`] implements [`terrace_core::Remote`] for a single server, from Redis 6.2 and any Valkey on. Retry,
-//! breakers, fallback and the order of tiers are the library's; what happens on the wire is decided here:
+//! [`Redis`] implements [`terrace_core::Remote`] for a single server and for the primary that sentinels elect, from Redis 6.2
+//! and any Valkey on, and for a Cluster, from Redis 7.0 and Valkey 7.2 on. Retry, breakers, fallback and the order of
+//! tiers are the library's; what happens on the wire is decided here:
 //!
 //! | module | decides |
 //! |---|---|
@@ -9,6 +10,8 @@
 //! | `keys` | what keys and channels are called on the server, and which of them a sweep may touch |
 //! | `scripts` | what each change does there, atomically |
 //! | `supervisor` | when a connection is opened, trusted, given up and opened again; owns spawning and waiting |
+//! | `topology` | which server has a partition, and who says so |
+//! | `bounds` | what the server's settings leave open |
 //! | `call` | when a call is given up |
 //! | `error` | what a failure means |
 //! | `incarnation` | which life of a server a connection is to |
@@ -31,6 +34,8 @@
 //! `+get +getrange +pttl +set +unlink +hget +hmget +hset +hsetnx +hdel +hexists +hlen +xadd +xrange +xrevrange +zadd +zcard +zrem`
 //! `+zrange +zrangebyscore +scan +evalsha +script|load +publish +subscribe +time +ping`. With `+info` besides, a connection that is
 //! lost while the server goes on costs no copies: without it, nodes cannot know that it is the same server with the same memory.
+//! On a Cluster also `+spublish +ssubscribe +asking +cluster|slots +cluster|info +cluster|nodes`. At sentinels, where users are
+//! others: `+sentinel|master`. With `+config|get` the adapter can warn of settings that give no bound on a split brain.
 
 #![forbid(unsafe_code)]
 

@@ -11,7 +11,8 @@ use terrace_testkit::server::{RedisCluster, RedisSentinel, RedisServer};
 const SECRET: &str = "s3cret-w0rd";
 /// What the documentation says, without the first words.
 const RIGHTS: &str = ">s3cret-w0rd ~terrace:* &terrace:* -@all +get +getrange +pttl +set +unlink +hget +hmget +hset +hsetnx \
-                      +hdel +hexists +hlen +xadd +xrange +scan +evalsha +script|load +publish +subscribe +time +ping";
+                      +hdel +hexists +hlen +xadd +xrange +xrevrange +zadd +zcard +zrem +zrange +zrangebyscore +scan \
+                      +evalsha +script|load +publish +subscribe +time +ping";
 const CLUSTER_RIGHTS: &str = "+spublish +ssubscribe +asking +cluster|slots +cluster|info +cluster|nodes";
 
 async fn assert_hears(redis: &Redis) {
