@@ -1,6 +1,7 @@
 //! The adapter on a Cluster: calls go to the slot's owner, and what is published is heard from all of them.
 
 use crate::support::{Ear, key, messages, namespace, patient, read, set};
+use futures_util::TryStreamExt;
 use std::collections::HashSet;
 use terrace_core::bus::{Bus, BusEvent, Change};
 use terrace_core::remote::{Remote, RemoteError, SweepRule};
@@ -8,6 +9,7 @@ use terrace_core::{Key, Partition, Version};
 use terrace_redis::{Redis, RedisBuilder};
 use terrace_testkit::conformance::{remote, swept};
 use terrace_testkit::server::{RedisCluster, RedisServer};
+use terrace_testkit::wait;
 
 pub(crate) fn adapter(cluster: &RedisCluster) -> RedisBuilder {
     patient(Redis::cluster(cluster.addresses()))
@@ -120,4 +122,30 @@ async fn a_cluster_and_a_server_are_not_taken_for_each_other() {
     let alone = Redis::cluster([server.address()]).build().expect("valid settings");
     let error = alone.health().await.expect_err("it is none");
     assert!(error.to_string().contains("cluster support disabled"), "{error}");
+}
+
+#[tokio::test]
+async fn looking_at_all_names_fails_if_slots_have_moved_meanwhile() {
+    let Some(cluster) = RedisCluster::start().await else { return };
+    let redis = adapter(&cluster).partitions(16).build().expect("valid settings");
+    let users = namespace("users");
+    redis.open(&users).await.expect("it opens");
+    for index in 0..50 {
+        set(&redis, &users, &key(&format!("key:{index}")), "value").await;
+    }
+    let all = redis.names(&users, &SweepRule::All).try_concat().await.expect("nothing moves");
+    assert_eq!(all.into_iter().collect::<HashSet<_>>().len(), 50, "from every primary");
+    let primaries = cluster.primaries().await;
+    let (from, to) = (primaries[0], primaries[1]);
+    let mut names = redis.names(&users, &SweepRule::All);
+    names.try_next().await.expect("it begins");
+    cluster.move_slots(from, to, 0..1).await;
+    let error = names.try_concat().await.expect_err("a slot has another owner");
+    assert!(matches!(error, RemoteError::Broken { .. }), "{error}");
+    cluster.begin_to_move(from, to, 1).await;
+    let whole = async || redis.names(&users, &SweepRule::All).try_concat().await;
+    let error = whole().await.expect_err("a slot is being moved");
+    assert!(matches!(error, RemoteError::Broken { .. }), "{error}");
+    cluster.move_slots(from, to, 1..2).await;
+    wait::until_some("all names to be told", async || whole().await.ok()).await;
 }

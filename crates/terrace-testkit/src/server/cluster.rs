@@ -58,6 +58,8 @@ impl RedisCluster {
             .role(Role::Member)
             .setting("cluster-node-timeout", NODE_TIMEOUT)
             .setting("repl-diskless-sync-delay", "0")
+            // A replica that has followed nothing yet is not told of, and what it follows first is a ping.
+            .setting("repl-ping-replica-period", "1")
             .shared_certificates(folder.path());
         if let Some(password) = &password {
             member = member.setting("masterauth", password);
@@ -206,6 +208,21 @@ impl RedisCluster {
             (role.first() == Some(&redis::Value::BulkString(b"master".to_vec()))).then_some(())
         })
         .await;
+    }
+
+    /// Says that a slot will be moved, and moves nothing yet.
+    ///
+    /// # Panics
+    /// If a member refuses.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave one of the two told.
+    pub async fn begin_to_move(&self, from: usize, to: usize, slot: u16) {
+        let (source, target) = (self.id(from).await, self.id(to).await);
+        tell(&mut self.members[to].connect().await, &format!("CLUSTER SETSLOT {slot} IMPORTING {source}"))
+            .await;
+        tell(&mut self.members[from].connect().await, &format!("CLUSTER SETSLOT {slot} MIGRATING {target}"))
+            .await;
     }
 
     /// Moves slots to a primary, with what is in them, as an operator's tool does: names go over one by one, then the
