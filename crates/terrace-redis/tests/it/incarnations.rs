@@ -11,7 +11,7 @@ use terrace_testkit::conformance::samples;
 use terrace_testkit::server::RedisServer;
 
 /// How far a greeting raises at least.
-const FORGOTTEN_MAX: u64 = 1 << 20;
+const FORGOTTEN_MAX: u64 = 1 << 14;
 
 async fn joined(ear: &mut Ear, expected: &Namespace) -> (Vec<Version>, Vec<Incarnation>) {
     match ear.next().await {

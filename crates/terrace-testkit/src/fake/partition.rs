@@ -88,7 +88,7 @@ impl Partition {
     /// How far the clocks of two servers are apart at most, in microseconds.
     const SKEW_MAX: u64 = 1 << 30;
     /// Changes that a server has forgotten at most while its numbers run ahead of its clock.
-    const FORGOTTEN_MAX: u64 = 1 << 20;
+    const FORGOTTEN_MAX: u64 = 1 << 14;
 
     fn counter(&mut self, now: Now, origin: u64) -> Counter {
         if let Some(counter) = &self.counter {
