@@ -65,6 +65,8 @@ pub enum Change {
     Sweep(SweepRule),
     /// What the partition knew of tags was lost: every entry that was stored with a tag of this partition is dead.
     Floor,
+    /// Somebody asks for the key to be loaded anew. Its value stays until then.
+    Refresh(Key),
     /// The server has a new [`Incarnation`]: numbers go on far above those before. No entry is concerned.
     Hello,
 }
@@ -123,6 +125,9 @@ impl Message {
                 let glob = Glob::new(argument).map_err(|_| MessageError { what: "its pattern is none" })?;
                 Change::Sweep(SweepRule::Matching(glob))
             }
+            "refresh" => {
+                Change::Refresh(Key::new(argument).map_err(|_| MessageError { what: "its key is none" })?)
+            }
             "floor" => Change::Floor,
             "hello" => Change::Hello,
             _ => return Err(MessageError { what: "its operation is not known" }),
@@ -140,6 +145,7 @@ impl fmt::Display for Message {
             Change::Tag(tag) => ("tag", tag.as_str()),
             Change::Sweep(SweepRule::All) => ("sweep", ""),
             Change::Sweep(SweepRule::Matching(glob)) => ("sweep", glob.as_str()),
+            Change::Refresh(key) => ("refresh", key.as_str()),
             Change::Floor => ("floor", ""),
             Change::Hello => ("hello", ""),
         };
@@ -222,6 +228,13 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
         after: &'a [(Partition, Version)],
     ) -> RemoteResult<'a, Vec<Vec<Bytes>>>;
 
+    /// Asks all nodes to load a key anew. Returns the number of that: a value of a greater version was loaded after it. It
+    /// writes, so a server that is not a primary refuses it.
+    ///
+    /// # Cost
+    /// One round trip.
+    fn refresh<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> RemoteResult<'a, Version>;
+
     /// Does changes again that the servers may have forgotten: removes a key's value unless it is newer than the change, voids
     /// its lease and publishes an invalidation; bumps tags; sweeps. Whatever is done twice costs misses alone.
     ///
@@ -260,6 +273,7 @@ mod tests {
         for change in [
             Change::Set(Key::new("k").expect("valid")),
             Change::Invalidate(Key::new(" a  key ").expect("valid")),
+            Change::Refresh(Key::new("k").expect("valid")),
             Change::Tag(Tag::new("t 1").expect("valid")),
             Change::Sweep(SweepRule::All),
             Change::Sweep(SweepRule::Matching(glob)),

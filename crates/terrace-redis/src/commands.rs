@@ -305,6 +305,13 @@ impl Commands {
         partitions.iter().map(hello).collect()
     }
 
+    pub(crate) fn refresh(&self, namespace: &Namespace, key: &Key) -> Cmd {
+        let partition = self.names.partition_of(namespace, key.as_str());
+        let mut command = self.change(Script::Refresh, namespace, partition, &[]);
+        command.arg(key.as_str());
+        command
+    }
+
     pub(crate) fn reassert(&self, namespace: &Namespace, key: &Key, number: Option<Version>) -> Cmd {
         let mut command = self.change_key(Script::Reassert, namespace, key);
         command.arg(key.as_str()).arg(number.map_or_else(String::new, |number| number.to_string()));

@@ -28,7 +28,7 @@ fn array(value: Value) -> Parsed<Vec<Value>> {
     }
 }
 
-fn version(value: &Value) -> Parsed<Version> {
+pub(crate) fn version(value: &Value) -> Parsed<Version> {
     whole(value).map(Version::from)
 }
 

@@ -34,6 +34,7 @@ pub(crate) enum Script {
     Beat,
     Hello,
     Reassert,
+    Refresh,
 }
 
 /// A source: the parts it shares, then its own.
@@ -65,7 +66,7 @@ fn hashes(channels: Channels) -> Hashes {
 static HASHES: LazyLock<[Hashes; 2]> = LazyLock::new(|| [Channels::Plain, Channels::Sharded].map(hashes));
 
 impl Script {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Lease,
         Self::Fill,
         Self::Release,
@@ -81,6 +82,7 @@ impl Script {
         Self::Beat,
         Self::Hello,
         Self::Reassert,
+        Self::Refresh,
     ];
 
     const fn source(self) -> &'static str {
@@ -100,6 +102,7 @@ impl Script {
             Self::Beat => source!("beat.lua"),
             Self::Hello => source!("counter.lua", "hello.lua"),
             Self::Reassert => source!("counter.lua", "reassert.lua"),
+            Self::Refresh => source!("counter.lua", "refresh.lua"),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::resilience::L2;
 use crate::runtime::{Runtime, Turns};
 use crate::space::Shared;
 use crate::telemetry::Telemetry;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use terrace_core::version::LocalVersions;
@@ -179,6 +180,7 @@ impl CacheBuilder {
             cleanup_interval,
             spaces: parking_lot::RwLock::default(),
             cleaning: Turns::default(),
+            bus_lag_nanos: AtomicU64::default(),
             clock,
         });
         Ok(Cache { shared })

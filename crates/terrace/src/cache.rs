@@ -9,6 +9,7 @@ use crate::telemetry::{EngineGauges, Sources, SpaceCounters, Stats};
 use std::collections::hash_map::Entry as Slot;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use terrace_core::remote::RemoteHealth;
 use terrace_core::{Namespace, RemoteError};
@@ -121,6 +122,9 @@ impl Cache {
         let ended = ended.await.is_some();
         let loads = shared.runtime.running();
         shared.runtime.give_up();
+        for view in self.views() {
+            view.space.events.close();
+        }
         if let Some(l2) = &shared.l2 {
             l2.remote().close().await;
         }
@@ -184,6 +188,10 @@ impl Sources for Shared {
 
     fn pending_invalidations(&self) -> u64 {
         Self::pending_invalidations(self)
+    }
+
+    fn bus_lag(&self) -> Duration {
+        Duration::from_nanos(self.bus_lag_nanos.load(Ordering::Relaxed))
     }
 
     fn has_l2(&self) -> bool {

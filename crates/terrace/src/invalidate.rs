@@ -22,6 +22,7 @@ use crate::coherence::bans::Ban;
 use crate::coherence::delayed::Targets;
 use crate::coherence::sweeping::Reaped;
 use crate::error::Error;
+use crate::events::EventKind;
 use crate::space::View;
 use crate::telemetry::{Event, Op, Timer};
 use crate::write::{Effect, Removed};
@@ -226,7 +227,13 @@ impl View {
         };
         ban();
         let mut here = self.remove_dead(false);
-        let Some(l2) = self.l2() else { return Ok(Invalidated::here(here, self.is_counted())) };
+        let tell = |is_applied| {
+            self.tell_own(is_applied, tags.iter().map(|tag| EventKind::TagInvalidated(tag.clone())));
+        };
+        let Some(l2) = self.l2() else {
+            tell(true);
+            return Ok(Invalidated::here(here, self.is_counted()));
+        };
         self.note_tags(tags);
         let told = l2.call(&self.space, |remote| remote.bump_tags(&self.space.namespace, tags)).await;
         if told.is_ok() {
@@ -235,6 +242,7 @@ impl View {
             self.space.pending.add_tags(tags);
             self.deliver_soon();
         }
+        tell(told.is_ok());
         ban();
         here += self.remove_dead(false);
         match told {
@@ -253,7 +261,11 @@ impl View {
         let ban = Ban::Sweep(rule);
         self.ban(&ban);
         let here = self.remove_dead(self.l2().is_none());
-        let Some(l2) = self.l2() else { return Ok(Invalidated::here(here, true)) };
+        let tell = |is_applied| self.tell_own(is_applied, [EventKind::swept(rule)]);
+        let Some(l2) = self.l2() else {
+            tell(true);
+            return Ok(Invalidated::here(here, true));
+        };
         self.note_sweep(rule);
         let told = l2.call(&self.space, |remote| remote.sweep(&self.space.namespace, rule)).await;
         if told.is_ok() {
@@ -262,6 +274,7 @@ impl View {
             self.space.pending.add_rule(rule);
             self.deliver_soon();
         }
+        tell(told.is_ok());
         self.ban(&ban);
         match told {
             Ok(sweep) => {

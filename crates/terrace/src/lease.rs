@@ -19,7 +19,7 @@ use terrace_core::remote::{FillOutcome, Lease, LeaseOutcome, LeaseToken};
 use terrace_core::{Clock, Key, Moment, Tag, Ttl, Version};
 
 /// Longest lease, however long a load may take: a node that dies during a load leaves its lease behind.
-const LEASE_MAX: Duration = Duration::from_mins(5);
+pub(crate) const LEASE_MAX: Duration = Duration::from_mins(5);
 /// Longest wait for somebody else's load.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 /// First pause between two looks for somebody else's value; it doubles up to [`PAUSE_MAX`].
@@ -203,7 +203,7 @@ impl Patience {
 }
 
 /// 128 random bits: the operating system's, because two loads of two nodes must never share a token.
-fn random() -> u128 {
+pub(crate) fn random() -> u128 {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("the operating system has randomness");
     u128::from_ne_bytes(bytes)

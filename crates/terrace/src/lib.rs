@@ -19,6 +19,8 @@
 //! | `write`, `invalidate` | the order of tiers on a change |
 //! | `flight` | who runs the loader on this node |
 //! | `lease` | who may fill L2, fleet-wide |
+//! | `refresh` | what is loaded anew because somebody asked for it |
+//! | `events` | what those are told who want to know what happens |
 //! | `tags` | whether an entry with tags is still alive |
 //! | `coherence` | when a value may enter L1, and when L2 may be believed |
 //! | `resilience` | what a failing L2 means |
@@ -36,6 +38,7 @@ mod coherence;
 mod entry;
 mod erased;
 mod error;
+mod events;
 mod flight;
 mod invalidate;
 mod keyspace;
@@ -43,6 +46,7 @@ mod l1;
 mod lease;
 mod origin;
 mod read;
+mod refresh;
 mod resilience;
 mod runtime;
 mod space;
@@ -55,6 +59,7 @@ pub use cache::{Cache, Health};
 pub use entry::{Entry, Tier};
 pub use erased::Opaque;
 pub use error::{ConfigError, Error, ErrorKind, KeyspaceError, LoadError, LoadFailure, ShutdownError};
+pub use events::{Event, EventKind, Events};
 pub use invalidate::{InvalidateError, Invalidated, Invalidation, InvalidationPolicy, Invalidator, Preview};
 pub use keyspace::{EntryOptions, Keyspace, KeyspaceBuilder};
 pub use origin::Origin;

@@ -382,7 +382,7 @@ impl View {
     }
 
     /// Runs the loader, come what may of it.
-    async fn load(&self, loading: Loading) -> Result<Option<Loaded>, Error> {
+    pub(crate) async fn load(&self, loading: Loading) -> Result<Option<Loaded>, Error> {
         let limit = self.space.rules.load_timeout;
         let ran = crate::runtime::within(limit, AssertUnwindSafe(loading).catch_unwind()).await;
         let result = match ran {

@@ -9,14 +9,17 @@ use crate::coherence::trust::Trust;
 use crate::entry::Resident;
 use crate::erased::{Erased, ValueFormat};
 use crate::error::{Error, ErrorKind};
+use crate::events::Hub;
 use crate::flight::Flights;
 use crate::l1::{Copy, KeyRef, L1, UNANCHORED_TTL_MAX};
+use crate::refresh::Refreshes;
 use crate::resilience::{Agreement, L2};
 use crate::runtime::{Leave, Runtime, Turn, Turns};
 use crate::telemetry::{SpaceCounters, Telemetry};
 use bytes::Bytes;
 use parking_lot::RwLock;
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 use terrace_core::envelope::{Compression, Envelope, Limits, Sealed, TagStamp};
@@ -36,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) cleanup_interval: Duration,
     pub(crate) spaces: RwLock<HashMap<Namespace, Arc<Space>>>,
     pub(crate) cleaning: Turns,
+    /// How long this node's last message to itself took to come back.
+    pub(crate) bus_lag_nanos: AtomicU64,
 }
 
 /// The rules of one namespace.
@@ -73,6 +78,8 @@ pub(crate) struct Space {
     pub(crate) flights: Flights,
     pub(crate) pending: Pending,
     pub(crate) recent: Recent,
+    pub(crate) events: Arc<Hub>,
+    pub(crate) refreshes: Refreshes,
     pub(crate) counters: Arc<SpaceCounters>,
     pub(crate) agreement: Agreement,
     pub(crate) deliveries: Turns,

@@ -15,6 +15,7 @@ use crate::coherence::tickets::Ticket;
 use crate::entry::Resident;
 use crate::erased::Erased;
 use crate::error::{Error, ErrorKind};
+use crate::events::EventKind;
 use crate::space::View;
 use crate::telemetry::Event;
 use bytes::Bytes;
@@ -118,6 +119,7 @@ impl View {
             let copy = (!ttl.is_zero())
                 .then(|| self.copy(self.entry(value.clone(), version, ttl, &tags), weight_bytes, true));
             if self.l1().is_none_or(|l1| l1.replace(self.space.id, &key, copy)) {
+                self.tell_own(true, [EventKind::Set(key)]);
                 return Written { effect: Effect::Applied, version, ttl };
             }
         }
@@ -148,11 +150,13 @@ impl View {
         match told {
             Ok(versions) => {
                 self.note_made(keys().zip(versions.iter().copied()));
+                self.tell_own(true, keys().map(|key| EventKind::Set(key.clone())));
                 Ok(self.end_writes(begun, Effect::Applied, versions, true))
             }
             Err(error) => {
                 self.queue_keys(keys());
                 self.note_failed(keys());
+                self.tell_own(false, keys().map(|key| EventKind::Set(key.clone())));
                 let keep = error.is_retryable();
                 let versions = vec![Version::ZERO; begun.len()];
                 let written = self.end_writes(begun, Effect::Queued, versions, keep);
@@ -238,7 +242,11 @@ impl View {
 
     pub(crate) async fn remove_through(&self, keys: &[Key]) -> Result<Vec<Removed>, Error> {
         let mut existed: Vec<bool> = keys.iter().map(|key| self.drop_l1(key)).collect();
+        let told_own = |is_applied| {
+            self.tell_own(is_applied, keys.iter().map(|key| EventKind::Invalidated(key.clone())));
+        };
         if self.l2().is_none() {
+            told_own(true);
             let here = existed.into_iter().map(|existed| Removed { existed, effect: Effect::Applied });
             return Ok(here.collect());
         }
@@ -250,6 +258,7 @@ impl View {
             self.queue_keys(keys);
             self.note_failed(keys);
         }
+        told_own(told.is_ok());
         for (key, existed) in keys.iter().zip(&mut existed) {
             *existed |= self.drop_l1(key);
         }

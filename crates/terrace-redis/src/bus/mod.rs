@@ -38,7 +38,7 @@ use futures_util::FutureExt;
 use std::ops::Range;
 use terrace_core::bus::{Bus, BusEvents, Incarnation, NodeId, Reassertion};
 use terrace_core::remote::RemoteResult;
-use terrace_core::{Namespace, Partition, Version};
+use terrace_core::{Key, Namespace, Partition, Version};
 
 impl Bus for Redis {
     fn node(&self) -> NodeId {
@@ -88,6 +88,11 @@ impl Bus for Redis {
     ) -> RemoteResult<'a, Vec<Vec<Bytes>>> {
         let read = self.read(self.commands().changes_since(namespace, after));
         read.map(|replies| replies?.into_iter().map(replies::logged).collect()).boxed()
+    }
+
+    fn refresh<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> RemoteResult<'a, Version> {
+        let command = self.commands().refresh(namespace, key);
+        Box::pin(async move { replies::version(&self.change(command).await?) })
     }
 
     fn reassert<'a>(

@@ -75,6 +75,7 @@ pub enum Operation {
     BumpTags(Vec<u8>),
     Generations(Vec<u8>),
     Reassert { key: u8, knows: bool, more: u8 },
+    Refresh(u8),
     Renew,
     EndValue(u8),
     EndLease(u8),
@@ -105,6 +106,7 @@ pub fn operations() -> impl Strategy<Value = Vec<Operation>> {
         2 => some().prop_map(Operation::Generations),
         3 => (any::<u8>(), any::<bool>(), any::<u8>())
             .prop_map(|(key, knows, more)| Operation::Reassert { key, knows, more }),
+        1 => any::<u8>().prop_map(Operation::Refresh),
         1 => Just(Operation::Renew),
         2 => any::<u8>().prop_map(Operation::EndValue),
         1 => any::<u8>().prop_map(Operation::EndLease),
@@ -239,6 +241,12 @@ impl Player<'_> {
             Operation::Sweeps | Operation::Reap(_) | Operation::Retire(_) => self.reap(operation).await,
             Operation::BumpTags(_) | Operation::Generations(_) => self.tag(operation).await,
             Operation::Reassert { key, knows, more } => self.reassert(*key, *knows, *more).await,
+            Operation::Refresh(index) => {
+                let key = key(*index);
+                let number = self.rig.bus().refresh(self.namespace, &key).await?;
+                self.version(key.as_str(), number);
+                Ok(())
+            }
             _ => {
                 self.lose(operation).await;
                 Ok(())

@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use terrace_core::bus::{Bus, BusEvent, BusEvents, Incarnation, NodeId, Reassertion};
 use terrace_core::remote::{RemoteError, RemoteResult};
-use terrace_core::{Namespace, Partition, Version};
+use terrace_core::{Key, Namespace, Partition, Version};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// What is lost on the way to one node.
@@ -196,6 +196,13 @@ impl Bus for FakeRemote {
                     .collect()
             };
             Ok(after.iter().map(since).collect())
+        }))
+    }
+
+    fn refresh<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> RemoteResult<'a, Version> {
+        let (namespace, key) = (namespace.clone(), key.clone());
+        Box::pin(self.call(Operation::Refresh, move |server, node| {
+            Ok(server.refresh(&namespace, &key, node.caller()))
         }))
     }
 

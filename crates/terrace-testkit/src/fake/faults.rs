@@ -39,6 +39,7 @@ pub enum Operation {
     Counters,
     ChangesSince,
     Reassert,
+    Refresh,
 }
 
 /// A way for a call to fail.

@@ -259,6 +259,12 @@ impl Server {
         space.partition(id).change(caller.now, caller.id, "invalidate", key.as_str());
     }
 
+    /// Asks for a key to be loaded anew.
+    pub(super) fn refresh(&mut self, namespace: &Namespace, key: &Key, caller: Caller) -> Version {
+        let id = PartitionId::of(namespace, key.as_str(), caller.partitions);
+        self.space(namespace).partition(id).change(caller.now, caller.id, "refresh", key.as_str()).into()
+    }
+
     /// Greets the partitions of a namespace.
     pub(super) fn hello(&mut self, namespace: &Namespace, incarnation: Incarnation, caller: Caller) {
         let space = self.space(namespace);

@@ -195,8 +195,8 @@ impl View {
         }
     }
 
-    /// Whether L2 tells of its other lives.
-    fn tells(&self) -> bool {
+    /// Whether L2 tells of changes, and of its other lives.
+    pub(crate) fn tells(&self) -> bool {
         self.l2().is_some_and(|l2| l2.remote().bus().is_some())
     }
 }

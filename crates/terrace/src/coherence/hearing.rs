@@ -27,6 +27,7 @@ impl View {
                 self.ban(&Ban::Floor(partition, count));
                 generations.forget_of(&HashSet::from([partition]), &self.space.namespace, count);
             }
+            Change::Refresh(key) => self.hear_refresh(key, message.number),
             Change::Hello => {}
         }
         generations.heard(partition, message.number);

@@ -16,6 +16,7 @@
 
 use super::beats::Beats;
 use super::debts::Debts;
+use crate::events::EventKind;
 use crate::runtime::{Turn, sleep};
 use crate::space::{Shared, View};
 use crate::telemetry::Event;
@@ -24,6 +25,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use terrace_core::bus::{Bus, BusEvent, BusEvents, Incarnation, Message};
@@ -165,7 +167,12 @@ impl Listener {
                 self.receive(bus, &namespace, partition, &bytes).await
             }
             BusEvent::Beat(number) => {
-                let Some(sent) = self.beats.returned(number, self.clock.precise()) else { return Ok(()) };
+                let now = self.clock.precise();
+                let Some(sent) = self.beats.returned(number, now) else { return Ok(()) };
+                if let Some(shared) = self.shared.upgrade() {
+                    let lag = u64::try_from(now.since(sent).as_nanos()).unwrap_or(u64::MAX);
+                    shared.bus_lag_nanos.store(lag, Ordering::Relaxed);
+                }
                 self.compare(bus).await?;
                 self.extend(bus, number, sent);
                 Ok(())
@@ -183,6 +190,7 @@ impl Listener {
             heard.is_joined = false;
             if let Some(view) = view_of(&self.shared, namespace) {
                 view.space.recent.freeze(now);
+                view.space.events.tell_state(&self.clock, EventKind::Lost);
             }
         }
         self.beats.valid_from = self.beats.next;
@@ -224,6 +232,8 @@ impl Listener {
         let joined = self.follow(bus, &namespace, &mut heard, steps).await;
         if let Some(view) = self.view(&namespace) {
             view.space.generations.counted(counters);
+            let is_anew = !is_first && !renewed.is_empty();
+            view.space.events.tell_state(&self.clock, EventKind::Joined { is_anew });
         }
         heard.is_joined = joined.is_ok();
         heard.settles_with = self.beats.next;
@@ -344,6 +354,8 @@ impl Listener {
     fn suspect(&self, bus: &dyn Bus, namespace: &Namespace, suspects: &HashSet<Partition>) {
         if let Some(view) = self.view(namespace).filter(|_| !suspects.is_empty()) {
             view.space.counters.add(Event::BusSuspected, suspects.len() as u64);
+            let count = u32::try_from(suspects.len()).unwrap_or(u32::MAX);
+            view.space.events.tell_state(&self.clock, EventKind::Suspected(count));
             view.suspect(suspects, bus.partitions());
         }
     }
@@ -353,6 +365,7 @@ impl Listener {
             if message.origin != bus.node() {
                 view.space.counters.count(Event::BusHeard);
             }
+            view.space.events.tell_heard(&self.clock, message, bus.node());
             view.hear(partition, message, bus.partitions());
         }
     }
@@ -401,6 +414,7 @@ impl Listener {
             .iter()
             .filter(|(namespace, heard)| heard.is_joined && self.debts.allow(namespace, number));
         for space in joined.filter_map(|(namespace, _)| spaces.get(namespace)) {
+            space.counters.add(Event::BusLapsed, u64::from(space.trust.has_lapsed(&self.clock)));
             space.trust.extend(sent, self.lease, &self.clock);
         }
     }

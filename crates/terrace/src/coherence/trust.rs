@@ -44,6 +44,11 @@ impl Trust {
         until == ALWAYS || clock.now().as_nanos() < until
     }
 
+    /// Whether copies counted as fresh once, and do not any more.
+    pub(crate) fn has_lapsed(&self, clock: &Clock) -> bool {
+        self.until.load(Ordering::Acquire) != 0 && !self.holds(clock)
+    }
+
     /// A beat that was sent at `sent` has come back, and all that came before it was applied.
     pub(crate) fn extend(&self, sent: Moment, lease: Duration, clock: &Clock) {
         let until = sent.plus(lease.saturating_sub(clock.resolution())).as_nanos().min(ALWAYS - 1);

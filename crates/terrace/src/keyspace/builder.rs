@@ -157,6 +157,8 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             flights: crate::flight::Flights::default(),
             pending: crate::coherence::pending::Pending::default(),
             recent: crate::coherence::recent::Recent::default(),
+            events: Arc::default(),
+            refreshes: crate::refresh::Refreshes::default(),
             counters,
             agreement: crate::resilience::Agreement::default(),
             deliveries: crate::runtime::Turns::default(),

@@ -4,7 +4,7 @@
 //! 2. What takes longer is boxed and out of line. So the way of a hit is short enough to become part of its caller, and its
 //!    answer stays in registers: on its way there through memory it would wait for the value's reference count.
 
-use super::{BoundOrigin, EntryOptions, Keyspace};
+use super::{BoundOrigin, EntryOptions, Keyspace, Tagger};
 use crate::Tier;
 use crate::entry::Found;
 use crate::erased::typed_clone;
@@ -148,7 +148,7 @@ where
     ) -> Result<Option<Found>, Error> {
         let load = || {
             let key = owned();
-            self.loading(key.clone(), EntryOptions::default(), origin(key))
+            Self::loading(&self.tagger, key.clone(), EntryOptions::default(), origin(key))
         };
         self.view.read_or_load(text, known, Wanted::Answer, load).await
     }
@@ -188,7 +188,7 @@ where
         let owned = key.to_owned();
         let load = || {
             let loading = loader();
-            self.loading(owned, options, async move {
+            Self::loading(&self.tagger, owned, options, async move {
                 loading.await.map(Some).map_err(|error| ErrorKind::Load(LoadFailure::new(error)).into())
             })
         };
@@ -200,12 +200,12 @@ where
 
     /// A load with its value made typeless, and tagged.
     pub(super) fn loading(
-        &self,
+        tagger: &Option<Arc<Tagger<K, V>>>,
         key: K,
         options: EntryOptions,
         load: impl Future<Output = Result<Option<V>, Error>> + Send + 'static,
     ) -> Loading {
-        let tagger = self.tagger.clone();
+        let tagger = tagger.clone();
         Box::pin(async move {
             let Some(value) = load.await? else { return Ok(None) };
             let EntryOptions { ttl, mut tags } = options;

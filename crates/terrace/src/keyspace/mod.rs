@@ -5,6 +5,7 @@
 
 mod batch;
 mod builder;
+mod live;
 mod lookup;
 mod options;
 

@@ -99,6 +99,10 @@ pub(crate) enum Event {
     Reasserted,
     /// A change that cannot be asserted again, because there was no room to keep it.
     RecentDropped,
+    /// A time that copies stopped to count as fresh, because this node could not know whether it hears of changes.
+    BusLapsed,
+    /// A key that was loaded anew because somebody asked for it.
+    Refreshed,
     /// A lookup whose copy in L1 could not be proven fresh, so that L2 was asked.
     Validated,
     /// Bytes from L2 that are no envelope of this key. Such a lookup goes on as if L2 had nothing.

@@ -33,6 +33,7 @@ use counters::CounterSnapshot;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use terrace_core::{Clock, Moment, Namespace};
 
 /// What L1 says of its entries of one keyspace.
@@ -57,6 +58,9 @@ pub(crate) trait Sources {
 
     /// Invalidations that wait for L2.
     fn pending_invalidations(&self) -> u64;
+
+    /// How long this node's last message to itself took to come back; zero if none did.
+    fn bus_lag(&self) -> Duration;
 
     /// Whether there is an L2.
     fn has_l2(&self) -> bool;
@@ -129,7 +133,12 @@ impl Telemetry {
 
     /// All metrics since the cache was built, as `OpenMetrics` text, which Prometheus' own format also accepts.
     pub(crate) fn encode(&self, sources: &impl Sources) -> String {
-        prometheus::encode(self.snapshot(sources), sources.pending_invalidations(), self.version)
+        prometheus::encode(
+            self.snapshot(sources),
+            sources.pending_invalidations(),
+            sources.bus_lag(),
+            self.version,
+        )
     }
 
     fn snapshot(&self, sources: &impl Sources) -> Snapshots {

@@ -69,6 +69,16 @@ pub(super) const BUS_REASSERTIONS: Metric = counter(
     "terrace_bus_reassertions_total",
     "Changes of this node by whether they were asserted again, or could not be kept for that.",
 );
+pub(super) const BUS_LAPSES: Metric = counter(
+    "terrace_bus_lapses_total",
+    "Times that copies stopped to count as fresh, because no message of this node to itself came back in time.",
+);
+pub(super) const BUS_LAG: Metric = gauge(
+    "terrace_bus_lag_seconds",
+    "How long this node's last message to itself took to come back: how late it hears of changes.",
+);
+pub(super) const REFRESHES: Metric =
+    counter("terrace_refreshes_total", "Keys loaded anew by this node because somebody asked for it.");
 pub(super) const VALIDATIONS: Metric =
     counter("terrace_validations_total", "Lookups whose copy in L1 could not be proven fresh.");
 pub(super) const L2_ROUND_TRIPS: Metric = counter("terrace_l2_round_trips_total", "Requests to L2.");
@@ -87,7 +97,7 @@ pub(super) const BUILD_INFO: Metric = gauge("terrace_build_info", "Always 1; the
 
 /// All metrics there are.
 #[cfg(test)]
-pub(super) const ALL: [Metric; 21] = [
+pub(super) const ALL: [Metric; 24] = [
     REQUESTS,
     HITS,
     MISSES,
@@ -102,6 +112,9 @@ pub(super) const ALL: [Metric; 21] = [
     BUS_HOLES,
     BUS_INCARNATIONS,
     BUS_REASSERTIONS,
+    BUS_LAPSES,
+    BUS_LAG,
+    REFRESHES,
     VALIDATIONS,
     L2_ROUND_TRIPS,
     L2_BYTES,

@@ -15,15 +15,21 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use std::fmt;
+use std::time::Duration;
 use terrace_core::Namespace;
 
 /// The media type of what [`Cache::metrics`](crate::Cache::metrics) writes.
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Writes all metrics.
-pub(super) fn encode(spaces: Snapshots, pending_invalidations: u64, version: &'static str) -> String {
+pub(super) fn encode(
+    spaces: Snapshots,
+    pending_invalidations: u64,
+    bus_lag: Duration,
+    version: &'static str,
+) -> String {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Scrape { spaces, pending_invalidations, version }));
+    registry.register_collector(Box::new(Scrape { spaces, pending_invalidations, bus_lag, version }));
     let mut text = String::new();
     text::encode(&mut text, &registry).expect("writing to a String does not fail");
     text
@@ -34,6 +40,7 @@ pub(super) fn encode(spaces: Snapshots, pending_invalidations: u64, version: &'s
 struct Scrape {
     spaces: Snapshots,
     pending_invalidations: u64,
+    bus_lag: Duration,
     version: &'static str,
 }
 
@@ -62,7 +69,7 @@ impl Value {
 }
 
 /// What is written for every keyspace.
-const FAMILIES: [Family; 18] = [
+const FAMILIES: [Family; 20] = [
     Family {
         metric: names::REQUESTS,
         series: &[
@@ -135,6 +142,8 @@ const FAMILIES: [Family; 18] = [
             (&[(names::OUTCOME, "dropped")], Value::Count(Event::RecentDropped)),
         ],
     },
+    Family { metric: names::BUS_LAPSES, series: &[(&[], Value::Count(Event::BusLapsed))] },
+    Family { metric: names::REFRESHES, series: &[(&[], Value::Count(Event::Refreshed))] },
     Family { metric: names::VALIDATIONS, series: &[(&[], Value::Count(Event::Validated))] },
     Family { metric: names::L2_ROUND_TRIPS, series: &[(&[], Value::Count(Event::L2RoundTrip))] },
     Family {
@@ -177,6 +186,8 @@ impl Collector for Scrape {
         self.durations(&mut encoder)?;
         let mut pending = describe(&mut encoder, names::PENDING_INVALIDATIONS)?;
         pending.encode_gauge(&self.pending_invalidations)?;
+        let mut lag = describe(&mut encoder, names::BUS_LAG)?;
+        lag.encode_gauge(&self.bus_lag.as_secs_f64())?;
         let mut build = describe(&mut encoder, names::BUILD_INFO)?;
         build.encode_family(&[(names::VERSION, self.version)])?.encode_gauge(&1_u64)
     }

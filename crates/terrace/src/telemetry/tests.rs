@@ -26,6 +26,10 @@ impl Sources for Fixed {
         self.pending
     }
 
+    fn bus_lag(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn has_l2(&self) -> bool {
         self.has_l2
     }

@@ -4,6 +4,7 @@ mod alloc;
 mod batch;
 mod dead;
 mod down;
+mod events;
 mod failover;
 mod fixture;
 mod flight;
@@ -27,6 +28,7 @@ mod redis_cluster;
 mod redis_failover;
 #[cfg(feature = "redis")]
 mod redis_fleet;
+mod refresh;
 mod shutdown;
 mod stats;
 mod stress;

@@ -1,0 +1,107 @@
+//! What a keyspace tells and asks beyond its own callers: events, and loading anew.
+
+use super::{EntryOptions, Keyspace};
+use crate::error::Error;
+use crate::events::Events;
+use std::any::Any;
+use std::borrow::Borrow;
+use std::sync::Arc;
+use terrace_core::{CacheKey, Key, Version};
+
+impl<K, V> Keyspace<K, V>
+where
+    K: CacheKey + Clone + Send + Sync + 'static,
+    V: Any + Send + Sync,
+{
+    /// What happens to this keyspace's entries from now on: changes of this node, and of all others where L2 tells of them.
+    ///
+    /// A subscriber that does not take events is not waited for. It keeps 1,024; what comes after is counted, and told as
+    /// [`EventKind::Missed`](crate::EventKind::Missed). Where L2 tells of changes, this begins to be so with the first call that asks L2.
+    ///
+    /// # Cost
+    /// Each event is cloned for each subscriber. Without subscribers events cost nothing.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use terrace::EventKind;
+    ///
+    /// let users = terrace::Cache::memory()?.keyspace::<u64, String>("users").build()?;
+    /// let mut events = users.events();
+    /// users.put(&42, "ann".into()).await?;
+    /// let event = events.next().await.unwrap();
+    /// assert!(matches!(event.kind, EventKind::Set(key) if key.as_str() == "42") && event.is_own);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn events(&self) -> Events {
+        self.view.space.events.subscribe()
+    }
+
+    /// Lets this node answer requests to load a key anew ([`Keyspace::refresh`]), its own and other nodes': it loads by the origin
+    /// that is bound to this handle. `parse` makes a key from its text. The last handle for which this is called counts.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// use terrace::{Cache, Origin};
+    ///
+    /// #[derive(Default)]
+    /// struct Counter(AtomicU64);
+    /// impl Origin<u64, u64> for Counter {
+    ///     type Error = std::convert::Infallible;
+    ///     async fn load(&self, _: &u64) -> Result<Option<u64>, Self::Error> {
+    ///         Ok(Some(self.0.fetch_add(1, Ordering::Relaxed)))
+    ///     }
+    /// }
+    ///
+    /// let cache = Cache::memory()?;
+    /// let numbers = cache.keyspace::<u64, u64>("numbers").build()?.with_origin(Counter::default());
+    /// let numbers = numbers.with_refresh(|text| text.parse().ok());
+    /// assert_eq!(numbers.get(&7).await?.as_deref(), Some(&0));
+    /// numbers.refresh(&7).await?;
+    /// while numbers.get(&7).await?.as_deref() != Some(&1) {
+    ///     tokio::task::yield_now().await;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn with_refresh(self, parse: impl Fn(&str) -> Option<K> + Send + Sync + 'static) -> Self {
+        if let Some(origin) = self.origin.clone() {
+            let tagger = self.tagger.clone();
+            let reload = move |text: &Key| {
+                let key = parse(text.as_str())?;
+                Some(Self::loading(&tagger, key.clone(), EntryOptions::default(), origin(key)))
+            };
+            self.view.space.refreshes.load_by(Arc::new(reload));
+        }
+        self
+    }
+
+    /// Asks every node to load a key anew, and returns when L2 has passed it on, with the number of the request there; zero
+    /// without an L2 that tells of changes.
+    ///
+    /// The old value stays until the new one is there, and stays for good if it cannot be loaded; if the origin does not have
+    /// the key any more, it is removed. This node loads it if it can ([`Keyspace::with_refresh`]), others if they can and have a
+    /// copy in L1; with an L2 all of them share one load. Nodes with a copy that cannot load it wait for the new value. To be rid
+    /// of an old value at once, [invalidate](Keyspace::invalidate) it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Key`](crate::ErrorKind::Key) if the key cannot be one; [`ErrorKind::Remote`](crate::ErrorKind::Remote) if L2 could not be
+    /// told: then nobody loads, and it is not told later.
+    ///
+    /// # Cost
+    /// One round trip. The load runs in the background.
+    ///
+    /// # Cancel safety
+    /// It goes on when the caller goes away.
+    pub async fn refresh<Q>(&self, key: &Q) -> Result<Version, Error>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ?Sized,
+    {
+        self.view.refresh(key.with_text(Key::new)?).await
+    }
+}
