@@ -162,7 +162,7 @@ impl Redis {
     }
 
     /// Calls one script.
-    async fn change(&self, command: Cmd) -> Result<Value, RemoteError> {
+    pub(crate) async fn change(&self, command: Cmd) -> Result<Value, RemoteError> {
         let replies = self.change_many(vec![command]).await?;
         replies.into_iter().next().ok_or_else(|| error::unexpected("a reply", &"none"))
     }

@@ -103,7 +103,7 @@ fn open(
     let source = keyspace.source.as_ref().filter(|_| keyspace.strategy == Strategy::ReadThrough);
     let loader = source.and_then(|source| origins.loader(&source.origin, &keyspace.pattern, &source.load));
     Ok(match loader {
-        Some(loader) => opened.with_origin(loader),
+        Some(loader) => opened.with_origin(loader).with_refresh(|text| Key::new(text).ok()),
         None => opened,
     })
 }

@@ -11,6 +11,7 @@
 //! | [`origin`] | what a load asks a database, and what its answer means |
 //! | `api` | paths, bodies, statuses |
 //! | `wire`, `server` | connections, and how they end |
+//! | `feed` | which events are kept for those who read them |
 //! | `keyspaces`, `tiers` | what of the library the configuration sets up |
 //! | `runtime` | tasks, threads, waiting |
 //!
@@ -23,6 +24,7 @@
 mod api;
 mod check;
 pub mod config;
+mod feed;
 mod keyspaces;
 pub mod origin;
 mod runtime;

@@ -10,6 +10,7 @@
 use crate::api::guard::Guard;
 use crate::api::{App, Limits, metrics};
 use crate::config::{Config, ServerConfig};
+use crate::feed::Feed;
 use crate::keyspaces::Keyspaces;
 use crate::origin::{Origins, SetupError};
 use crate::runtime::{self, Tasks};
@@ -21,6 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -134,6 +136,7 @@ impl Server {
         let cache = tiers::cache(config)?;
         let origins = Origins::start(config)?;
         let keyspaces = Keyspaces::open(config, &cache, &origins)?;
+        let tasks = Tasks::default();
         let app = Arc::new(App {
             cache,
             keyspaces,
@@ -141,6 +144,7 @@ impl Server {
             limits: limits(config),
             is_metrics_enabled: config.metrics.enabled,
             is_draining: AtomicBool::new(false),
+            feed: Arc::new(Feed::new(random(), tasks.clone())),
         });
         let listen = |error| StartError::Listen { address: config.server.listen.clone(), error };
         let listener = TcpListener::bind(&config.server.listen).await.map_err(listen)?;
@@ -152,7 +156,7 @@ impl Server {
             metrics_interval: config.metrics.enabled.then_some(config.metrics.interval.0),
             guard: Arc::new(Guard::new(Arc::clone(&app))),
             app,
-            tasks: Tasks::default(),
+            tasks,
             connections: Arc::new(Semaphore::new(clamp(config.server.max_connections))),
             config: config.server.clone(),
         })
@@ -271,6 +275,11 @@ async fn log_counters(app: Arc<App>, tasks: Tasks, interval: Duration) {
     while runtime::within(interval, tasks.stopped()).await.is_none() {
         metrics::log(&app);
     }
+}
+
+/// A number that no other life of a service has.
+fn random() -> u64 {
+    RandomState::new().hash_one(std::process::id())
 }
 
 fn limits(config: &Config) -> Limits {

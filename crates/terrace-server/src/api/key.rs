@@ -41,7 +41,7 @@ pub(crate) fn flag(uri: &Uri, name: &str) -> bool {
 }
 
 /// The first value of a parameter of the query.
-fn parameter<'a>(uri: &'a Uri, name: &str) -> Result<Option<Cow<'a, str>>, Problem> {
+pub(crate) fn parameter<'a>(uri: &'a Uri, name: &str) -> Result<Option<Cow<'a, str>>, Problem> {
     for pair in uri.query().unwrap_or_default().split('&') {
         let (own, value) = pair.split_once('=').unwrap_or((pair, ""));
         if own == name {

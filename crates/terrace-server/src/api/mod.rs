@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | `/api/cache/{key}`, `/api/cache?key={key}` | GET, HEAD, PUT, DELETE | one entry |
 //! | `/api/cache/invalidate` | POST | by keys, pattern, tags |
+//! | `/api/cache/refresh` | POST | keys to be loaded anew, by all instances |
+//! | `/api/cache/events` | GET | what happens, as it happens |
 //! | `/api/cache/metrics` | GET | counters as JSON |
 //! | `/metrics` | GET | counters for Prometheus |
 //! | `/livez`, `/readyz`, `/healthz` | GET | health |
@@ -16,13 +18,16 @@
 
 mod entry;
 pub(crate) mod error;
+mod events;
 pub(crate) mod guard;
 mod health;
 mod invalidate;
 mod key;
 pub(crate) mod metrics;
+mod refresh;
 mod render;
 
+use crate::feed::Feed;
 use crate::keyspaces::Keyspaces;
 use axum::Router;
 use axum::body::Body;
@@ -45,6 +50,7 @@ pub(crate) struct App {
     pub(crate) is_metrics_enabled: bool,
     /// Set when the service is about to stop.
     pub(crate) is_draining: AtomicBool,
+    pub(crate) feed: Arc<Feed>,
 }
 
 /// What a request may ask for.
@@ -65,6 +71,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/cache/", entry.clone())
         .route("/api/cache/{*key}", entry)
         .route("/api/cache/invalidate", post(invalidate::invalidate))
+        .route("/api/cache/refresh", post(refresh::refresh))
+        .route("/api/cache/events", get(events::events))
         .route("/api/cache/metrics", get(metrics::summary))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

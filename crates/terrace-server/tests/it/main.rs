@@ -4,6 +4,7 @@ mod bad_input;
 mod config;
 mod connections;
 mod environment;
+mod events;
 mod fuzz;
 mod l2;
 mod log;

@@ -1,0 +1,43 @@
+//! Keys to be loaded anew, by all instances.
+//!
+//! 1. A key goes to its own keyspace. All are checked before the first is asked for.
+//! 2. The answer says that all instances were told. The load itself is in the background.
+
+use super::entry::parse;
+use super::error::{Code, Problem};
+use super::guard::Whole;
+use super::{App, json, key};
+use axum::extract::State;
+use axum::response::Response;
+use serde::Deserialize;
+use std::sync::Arc;
+use terrace::Key;
+
+/// Keys in one request, at most.
+const KEYS_MAX: usize = 1_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object with `keys`")]
+struct Body {
+    keys: Vec<String>,
+}
+
+/// `POST /api/cache/refresh`.
+pub(super) async fn refresh(State(app): State<Arc<App>>, Whole(body): Whole) -> Result<Response, Problem> {
+    let Body { keys } = parse(&body)?;
+    if keys.is_empty() || keys.len() > KEYS_MAX {
+        let detail = format!("name 1 to {KEYS_MAX} `keys`");
+        return Err(Problem::new(Code::BodyInvalid, detail));
+    }
+    let numbered = |number: usize, problem: Problem| {
+        Problem::new(Code::BodyInvalid, format!("key number {number}: {}", problem.detail))
+    };
+    let checked = (1..).zip(&keys).map(|(number, text)| {
+        key::checked(text, app.limits.key_bytes_max).map_err(|problem| numbered(number, problem))
+    });
+    let keys: Vec<Key> = checked.collect::<Result<_, _>>()?;
+    for key in &keys {
+        app.keyspaces.of(key).refresh(key).await?;
+    }
+    Ok(json(format!("{{\"refreshing\":{},\"success\":true}}", keys.len()).into_bytes()))
+}
