@@ -45,6 +45,8 @@ pub(crate) enum Verb {
     Demo(DemoArgs),
     /// Print the value of a key
     Get(GetArgs),
+    /// Say why a key is answered as it is: tiers, tags, trust, and what changed it last
+    Why(GetArgs),
     /// Store a value
     Set(SetArgs),
     /// Remove keys

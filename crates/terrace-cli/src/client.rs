@@ -24,12 +24,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Paths below `/api/cache/` that are no keys, and those that URLs give a meaning of their own.
-const RESERVED: [&str; 5] = ["", ".", "..", "metrics", "invalidate"];
+const RESERVED: [&str; 8] = ["", ".", "..", "metrics", "invalidate", "refresh", "events", "why"];
 
 /// The path of a request that names a key.
 pub(crate) fn path_of_key(key: &str) -> String {
-    let separator = if RESERVED.contains(&key) { "?key=" } else { "/" };
+    let is_reserved = RESERVED.contains(&key) || key.starts_with("why/");
+    let separator = if is_reserved { "?key=" } else { "/" };
     format!("/api/cache{separator}{}", utf8_percent_encode(key, IN_SEGMENT))
+}
+
+/// Where it is told why a key is answered as it is.
+pub(crate) fn path_of_why(key: &str) -> String {
+    format!("/api/cache/why?key={}", utf8_percent_encode(key, IN_SEGMENT))
 }
 
 /// A running service.

@@ -45,6 +45,7 @@ async fn run(verb: Verb, talk: &TalkArgs) -> anyhow::Result<Exit> {
         Verb::Serve(args) => commands::serve::serve(args, talk).await,
         Verb::Demo(args) => commands::demo::demo(args, talk).await,
         Verb::Get(args) => commands::data::get(args, talk).await,
+        Verb::Why(args) => commands::why::why(args).await,
         Verb::Set(args) => commands::data::set(args, talk).await,
         Verb::Del(args) => commands::data::del(args, talk).await,
         Verb::Invalidate(args) => commands::invalidate::invalidate(args, talk).await,

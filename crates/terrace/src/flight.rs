@@ -112,6 +112,13 @@ impl Flights {
     }
 }
 
+impl Flights {
+    /// Whether one of this key is under way.
+    pub(crate) fn is_any_of(&self, key: &Key) -> bool {
+        self.by_key.lock().contains_key(key)
+    }
+}
+
 impl Flight {
     /// The ticket under which it began.
     pub(crate) fn ticket(&self) -> Ticket {

@@ -216,10 +216,14 @@ impl L1 {
         self.memory.peek_with(&key, |copy| (!bans.name_copy(key.name, copy)).then(|| read(copy))).flatten()
     }
 
-    /// A fresh copy, without counting the access, whatever is banned.
+    /// A copy that has not expired, without counting the access, whatever is banned.
+    pub(crate) fn peek_banned(&self, key: KeyRef<'_>) -> Option<Resident> {
+        self.memory.peek_with(&key, Resident::clone)
+    }
+
     #[cfg(test)]
     pub(crate) fn peek(&self, key: KeyRef<'_>) -> Option<Resident> {
-        self.memory.peek_with(&key, Resident::clone)
+        self.peek_banned(key)
     }
 
     /// Keeps a copy of what was read or loaded under `ticket`, unless the key was invalidated since, or a newer

@@ -52,6 +52,7 @@ mod runtime;
 mod space;
 mod tags;
 mod telemetry;
+mod why;
 mod write;
 
 pub use builder::{CacheBuilder, L1};
@@ -65,15 +66,17 @@ pub use keyspace::{EntryOptions, Keyspace, KeyspaceBuilder};
 pub use origin::Origin;
 pub use space::SuspectPolicy;
 pub use telemetry::{Figures, Latencies, Latency, METRICS_CONTENT_TYPE, Stats};
+pub use terrace_core::bus::{Change, NodeId};
 pub use terrace_core::envelope::{Algorithm, Compression};
 pub use terrace_core::glob::GlobError;
-pub use terrace_core::remote::{Remote, RemoteError, RemoteHealth};
+pub use terrace_core::remote::{Remote, RemoteError, RemoteHealth, SweepRule};
 pub use terrace_core::{
     CacheKey, Clock, CodecError, Glob, Key, KeyError, KeyName, Namespace, Tag, Ttl, Version, codec,
 };
 pub use terrace_memory::Policy;
 #[cfg(feature = "redis")]
 pub use terrace_redis::{ConfigError as RedisError, Redis, RedisBuilder};
+pub use why::{Changed, DeadBy, Held, Trusted, Why};
 pub use write::{Effect, Removed, Written};
 
 /// The programs of the README, compiled and run as documentation tests.

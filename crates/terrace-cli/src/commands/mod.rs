@@ -7,3 +7,4 @@ pub(crate) mod invalidate;
 pub(crate) mod replay;
 pub(crate) mod serve;
 pub(crate) mod stats;
+pub(crate) mod why;

@@ -15,9 +15,14 @@ use terrace::Key;
 /// Where entries live.
 pub(crate) const ENTRIES: &str = "/api/cache/";
 
-/// The key that a request names.
+/// The key of the entry that a request names.
 pub(crate) fn key_of(uri: &Uri, bytes_max: usize) -> Result<Key, Problem> {
-    let text = match uri.path().strip_prefix(ENTRIES) {
+    key_below(ENTRIES, uri, bytes_max)
+}
+
+/// The key that a request names by a path below `prefix`, or by a parameter.
+pub(crate) fn key_below(prefix: &str, uri: &Uri, bytes_max: usize) -> Result<Key, Problem> {
+    let text = match uri.path().strip_prefix(prefix) {
         Some(rest) => decode(rest)?,
         None => parameter(uri, "key")?.ok_or_else(|| {
             Problem::new(Code::KeyEmpty, "name a key: /api/cache/user:42, or /api/cache?key=user:42")

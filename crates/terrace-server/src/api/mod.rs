@@ -26,6 +26,7 @@ mod key;
 pub(crate) mod metrics;
 mod refresh;
 mod render;
+mod why;
 
 use crate::feed::Feed;
 use crate::keyspaces::Keyspaces;
@@ -73,6 +74,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/cache/invalidate", post(invalidate::invalidate))
         .route("/api/cache/refresh", post(refresh::refresh))
         .route("/api/cache/events", get(events::events))
+        .route("/api/cache/why", get(why::why))
+        .route("/api/cache/why/{*key}", get(why::why))
         .route("/api/cache/metrics", get(metrics::summary))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

@@ -205,6 +205,26 @@ async fn an_invalidation_can_come_later_or_never() {
 }
 
 #[tokio::test]
+async fn it_is_told_why_a_key_is_answered_as_it_is() {
+    let service = memory().await;
+    service.put("/api/cache/user:1", r#"{"value":1,"tags":["org:7"]}"#).await;
+    for path in ["/api/cache/why/user:1", "/api/cache/why?key=user:1"] {
+        let why = service.get(path).await;
+        let body: serde_json::Value = serde_json::from_str(&why.body).expect("JSON");
+        assert_eq!((why.status, &body["answer"], &body["key"]), (200, &"l1".into(), &"user:1".into()));
+        assert_eq!(
+            (&body["l1"]["tags"][0], &body["l1"]["dead_by"]),
+            (&"org:7".into(), &serde_json::Value::Null)
+        );
+        assert_eq!((&body["l2"], &body["trusted_for"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+    }
+    let miss = service.get("/api/cache/why/none").await;
+    assert_eq!(miss.status, 200);
+    assert!(miss.body.contains(r#""answer":"miss""#), "{}", miss.body);
+    assert_eq!(service.get("/api/cache/why").await.status, 400);
+}
+
+#[tokio::test]
 async fn metrics_have_the_promised_members_first() {
     let service = memory().await;
     service.put("/api/cache/a", r#"{"value":1}"#).await;

@@ -10,6 +10,7 @@
 //! 2. The lease is extended only after every message before the beat was applied, and with the order that makes it seen.
 //! 3. A namespace that nobody else can change is trusted for ever, and its clock is not read.
 
+use crate::why::Trusted;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use terrace_core::{Clock, Moment};
@@ -47,6 +48,16 @@ impl Trust {
     /// Whether copies counted as fresh once, and do not any more.
     pub(crate) fn has_lapsed(&self, clock: &Clock) -> bool {
         self.until.load(Ordering::Acquire) != 0 && !self.holds(clock)
+    }
+
+    /// For how much longer copies count as fresh.
+    pub(crate) fn left(&self, clock: &Clock) -> Trusted {
+        let (until, now) = (self.until.load(Ordering::Acquire), clock.now().as_nanos());
+        match until {
+            ALWAYS => Trusted::Always,
+            until if now < until => Trusted::For(Duration::from_nanos(until - now)),
+            _ => Trusted::Lapsed,
+        }
     }
 
     /// A beat that was sent at `sent` has come back, and all that came before it was applied.

@@ -22,6 +22,7 @@ use crate::invalidate::{Invalidated, Invalidation, InvalidationPolicy, Invalidat
 use crate::origin::Origin;
 use crate::space::View;
 use crate::telemetry::{Event, Op};
+use crate::why::Why;
 use crate::write::{Effect, Removed, Writing, Written, check_tags};
 use std::any::Any;
 use std::borrow::Borrow;
@@ -240,6 +241,22 @@ where
         E: fmt::Display + Send + Sync + 'static,
     {
         Lookup::new(|| Some(Ok(self.hit(key)?)), move || self.load_beyond(key, options, loader))
+    }
+
+    /// Why a read of the key answers as it does: for people who look for a fault.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Key`] if the key cannot be one. That L2 cannot be asked is part of the answer.
+    ///
+    /// # Cost
+    /// With L2 up to three round trips, one of which reads the logs of the partitions of the key and its tags: up to 4,096
+    /// messages each.
+    pub async fn why<Q>(&self, key: &Q) -> Result<Why, Error>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ?Sized,
+    {
+        self.view.why(&key.with_text(Key::new)?).await
     }
 
     /// Stores a value in every tier.

@@ -34,4 +34,5 @@ mod stats;
 mod stress;
 mod sweeps;
 mod tags;
+mod why;
 mod wrapped;
