@@ -35,8 +35,7 @@ use crate::link::{self, Link, Sending, one};
 use crate::supervisor::{Supervisor, Tasks};
 use arc_swap::ArcSwap;
 use futures_util::future::try_join_all;
-use redis::Cmd;
-use redis::Value;
+use redis::{Cmd, Value};
 use slots::{Owners, SLOTS};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -107,7 +106,7 @@ impl State {
         let new = Map::draw(found, self.settings.servers.is_cluster(), generation, connections)?;
         if !new.is_same(&old) {
             if !matches!(self.settings.servers, Servers::One(_)) {
-                tracing::info!(primaries = %List(&new.addresses()), "L2 is served by others now");
+                tracing::info!(primaries = %List(&new.addresses()), "these are the primaries of L2");
             }
             self.map.store(Arc::new(new));
         }
@@ -143,14 +142,18 @@ impl State {
     /// The map; waits while it is asked for the first time, at most for `limit`.
     async fn map(self: &Arc<Self>, limit: Duration) -> Result<Arc<Map>, RemoteError> {
         self.start()?;
-        let found = |map: Arc<Map>| (!map.shards.is_empty()).then_some(map);
-        if let Some(map) = found(self.map.load_full()) {
+        if let Some(map) = self.current() {
             return Ok(map);
         }
         let mut status = self.status.subscribe();
         let limit = limit.min(self.settings.connect_timeout);
         tokio::time::timeout(limit, status.wait_for(|status| status.is_asked)).await.ok();
-        found(self.map.load_full()).ok_or_else(|| self.status.borrow().reason.clone())
+        self.current().ok_or_else(|| self.status.borrow().reason.clone())
+    }
+
+    /// The map, if there is one.
+    fn current(&self) -> Option<Arc<Map>> {
+        Some(self.map.load_full()).filter(|map| !map.shards.is_empty())
     }
 
     fn supervisors(&self) -> Vec<Arc<Supervisor>> {

@@ -113,7 +113,10 @@ async fn group(
     sending: Sending,
     limit: Duration,
 ) -> Result<Vec<Group>, RemoteError> {
-    let map = state.map(limit).await?;
+    let map = match state.current() {
+        Some(map) => map,
+        None => state.map(limit).await?,
+    };
     let mut groups: Vec<(Arc<Supervisor>, bool, Vec<Waiting>)> = Vec::new();
     for waiting in waiting {
         let supervisor = match &waiting.to {
@@ -161,8 +164,11 @@ impl Group {
         sending: Sending,
         limit: Duration,
     ) -> Result<Vec<Value>, RemoteError> {
-        let (link, limit) =
-            call::connection(&self.supervisor, limit).await.inspect_err(|_| state.doubt.notify_one())?;
+        if self.supervisor.current().is_none() {
+            state.start()?;
+            state.doubt.notify_one();
+        }
+        let (link, limit) = call::connection(&self.supervisor, limit).await?;
         fit.check(&link, self.members.iter().map(|(_, slot)| *slot))?;
         call::on(&link, limit, link.exchange(&self.batches, sending)).await
     }

@@ -1,10 +1,11 @@
 //! The adapter where sentinels elect the primary.
 
-use crate::support::{Ear, key, namespace, patient, read, set, until_served};
+use crate::support::{Ear, LONG, key, namespace, patient, read, set, until_served};
+use terrace_core::Clock;
 use terrace_core::bus::{Bus, BusEvent};
 use terrace_core::remote::{Remote, RemoteError};
 use terrace_redis::{Redis, RedisBuilder};
-use terrace_testkit::conformance::remote;
+use terrace_testkit::conformance::{remote, samples};
 use terrace_testkit::server::{RedisSentinel, RedisServer};
 use terrace_testkit::wait;
 
@@ -34,14 +35,19 @@ async fn a_failover_is_followed_by_calls_and_by_the_bus() {
     set(&redis, &users, &key("before"), "value").await;
     ear.message(&users).await;
     let before = watched.primary().await;
+    let (clock, value) = (Clock::system(), samples::sealed(&users, &key("late"), "value", LONG));
+    let since = clock.precise();
     watched.servers()[before].kill();
     assert_eq!(ear.next().await, BusEvent::Lost);
+    let store = async || redis.set(&users, &key("late"), value.clone(), LONG).await.ok();
+    wait::until_some("a write to be taken", store).await;
+    println!("kill -9 behind sentinels: a write is taken {:?} later", clock.precise().since(since));
     watched.replaced(before).await;
     ear.joined(&users).await;
     until_served(&redis).await;
     assert_eq!(read(&redis, &users, &key("before")).await.as_deref(), Some("value"), "it was replicated");
-    set(&redis, &users, &key("after"), "value").await;
-    ear.message(&users).await;
+    let after = set(&redis, &users, &key("after"), "value").await;
+    while ear.message(&users).await.1.number != after {}
     redis.beat(7).await.expect("it succeeds");
     assert_eq!(ear.next().await, BusEvent::Beat(7));
 }
@@ -59,9 +65,8 @@ async fn a_primary_that_was_replaced_is_left_though_it_still_answers() {
     assert_eq!(ear.next().await, BusEvent::Lost);
     ear.joined(&users).await;
     let write = async || {
-        let value =
-            terrace_testkit::conformance::samples::sealed(&users, &key("key"), "value", crate::support::LONG);
-        redis.set(&users, &key("key"), value, crate::support::LONG).await.ok()
+        let value = samples::sealed(&users, &key("key"), "value", LONG);
+        redis.set(&users, &key("key"), value, LONG).await.ok()
     };
     wait::until_some("a write to be taken", write).await;
     ear.message(&users).await;
