@@ -14,7 +14,9 @@ use crate::error::{self, unexpected};
 use crate::link::{Link, one, text};
 use crate::supervisor::{Backoff, in_time, pause};
 use crate::tls;
-use futures_util::future::{FutureExt, join_all, select_ok};
+use futures_util::StreamExt;
+use futures_util::future::{FutureExt, select_ok};
+use futures_util::stream::FuturesUnordered;
 use redis::{Client, RedisResult, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,7 +30,7 @@ const SENTINEL_INTERVAL: Duration = Duration::from_secs(1);
 const CLUSTER_INTERVAL: Duration = Duration::from_secs(5);
 /// The least time between two questions.
 const AGAIN: Duration = Duration::from_millis(20);
-/// How long one of several that are asked may take.
+/// How long one of several that are asked may take to answer, once it is connected.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How many members of a Cluster are asked at a time.
 const ASKED: usize = 3;
@@ -76,7 +78,7 @@ async fn connect(
     in_time(settings, address, Link::asking(&client, address, settings)).await.map(Arc::new)
 }
 
-/// Waits for an answer for a while, as long as the connection is there.
+/// Waits for an answer for a while.
 async fn patiently<T>(
     address: &Address,
     asking: impl Future<Output = Result<T, RemoteError>>,
@@ -94,22 +96,24 @@ async fn of_sentinels(
 ) -> Result<Owners, RemoteError> {
     kept.retain(|_, link| !link.is_lost());
     let asked = sentinels.iter().map(|address| {
-        let link = kept.get(address).map(Arc::clone);
-        patiently(address, async move {
-            let link = match link {
-                Some(link) => link,
-                None => connect(settings, address, tls::sentinel).await?,
-            };
-            let mut command = redis::cmd("SENTINEL");
-            command.arg("MASTER").arg(primary);
-            let answer = link.ask(&one(command)).await.map_err(|error| naming(address, error))?;
-            Ok((link, elected(answer.first())?))
-        })
+        let kept = kept.get(address).map(Arc::clone);
+        async move { (address, ask_sentinel(settings, primary, address, kept).await) }
     });
-    let (mut newest, mut failure) = (None, None);
-    for (address, answer) in sentinels.iter().zip(join_all(asked).await) {
+    let mut asked: FuturesUnordered<_> = asked.collect();
+    let mut newest: Option<(u64, Address)> = None;
+    let mut failure = RemoteError::Unavailable { reason: "there is no sentinel".to_owned() };
+    loop {
+        let (address, answer) = tokio::select! {
+            biased;
+            answered = asked.next() => match answered {
+                Some(answered) => answered,
+                None => break,
+            },
+            // Whoever has not answered by now is not waited for: one answer is there.
+            () = pause(PATIENCE), if newest.is_some() => break,
+        };
         match answer {
-            Ok((link, (epoch, found))) => {
+            Ok((link, epoch, found)) => {
                 kept.insert(address.clone(), link);
                 if newest.as_ref().is_none_or(|(newest, _)| epoch > *newest) {
                     newest = Some((epoch, found));
@@ -117,15 +121,30 @@ async fn of_sentinels(
             }
             Err(error) => {
                 kept.remove(address);
-                failure = Some(error);
+                failure = error;
             }
         }
     }
-    match (newest, failure) {
-        (Some((_, found)), _) => Ok(vec![(0..=SLOTS - 1, found)]),
-        (None, Some(failure)) => Err(failure),
-        (None, None) => Err(RemoteError::Unavailable { reason: "there is no sentinel".to_owned() }),
-    }
+    newest.map(|(_, found)| vec![(0..=SLOTS - 1, found)]).ok_or(failure)
+}
+
+/// Whom a sentinel names, the number of the election that made it the primary, and the connection to ask again.
+async fn ask_sentinel(
+    settings: &Settings,
+    primary: &str,
+    address: &Address,
+    kept: Option<Arc<Link>>,
+) -> Result<(Arc<Link>, u64, Address), RemoteError> {
+    let link = match kept {
+        Some(link) => link,
+        None => connect(settings, address, tls::sentinel).await?,
+    };
+    let mut command = redis::cmd("SENTINEL");
+    command.arg("MASTER").arg(primary);
+    let command = one(command);
+    let answer = patiently(address, link.ask(&command)).await.map_err(|error| naming(address, error))?;
+    let (epoch, found) = elected(answer.first())?;
+    Ok((link, epoch, found))
 }
 
 fn naming(address: &Address, error: RemoteError) -> RemoteError {
@@ -182,26 +201,22 @@ async fn of_member(
     address: &Address,
     link: Option<Arc<Link>>,
 ) -> Result<Owners, RemoteError> {
-    let asking = async {
-        let link = match link {
-            Some(link) => link,
-            None => connect(&state.settings, address, tls::client).await?,
-        };
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOTS");
-        let answers = link.ask(&pipeline).await?;
-        let [info, owners] = answers.as_slice() else { return Err(unexpected("two answers", &answers)) };
-        if !map.shards.is_empty() && !is_up(info) {
-            let reason = format!("{address} finds the Cluster down");
-            return Err(RemoteError::Unavailable { reason });
-        }
-        let found = slots::owners(owners, address)?;
-        if found.is_empty() {
-            return Err(RemoteError::Unavailable { reason: format!("{address} knows of no slots") });
-        }
-        Ok(found)
+    let link = match link {
+        Some(link) => link,
+        None => connect(&state.settings, address, tls::client).await?,
     };
-    patiently(address, asking).await
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOTS");
+    let answers = patiently(address, link.ask(&pipeline)).await?;
+    let [info, owners] = answers.as_slice() else { return Err(unexpected("two answers", &answers)) };
+    if !map.shards.is_empty() && !is_up(info) {
+        return Err(RemoteError::Unavailable { reason: format!("{address} finds the Cluster down") });
+    }
+    let found = slots::owners(owners, address)?;
+    if found.is_empty() {
+        return Err(RemoteError::Unavailable { reason: format!("{address} knows of no slots") });
+    }
+    Ok(found)
 }
 
 fn is_up(info: &Value) -> bool {

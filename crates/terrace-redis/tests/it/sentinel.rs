@@ -1,6 +1,7 @@
 //! The adapter where sentinels elect the primary.
 
 use crate::support::{Ear, LONG, key, namespace, patient, read, set, until_served};
+use std::time::Duration;
 use terrace_core::Clock;
 use terrace_core::bus::{Bus, BusEvent};
 use terrace_core::remote::{Remote, RemoteError};
@@ -102,4 +103,23 @@ async fn a_split_brain_without_a_bound_is_warned_of() {
             assert!(redis.health().await.expect("it is well").warnings.is_empty());
         }
     }
+}
+
+#[tokio::test]
+async fn sentinels_that_are_silent_or_gone_are_not_waited_for() {
+    let Some(watched) = RedisSentinel::start().await else { return };
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+    let silent = silent.local_addr().map(|address| (address.to_string(), silent)).expect("it is bound");
+    let gone = &watched.sentinels()[0];
+    gone.kill();
+    let addresses = [silent.0, gone.address(), watched.sentinels()[1].address()];
+    let redis = patient(Redis::sentinel(RedisSentinel::PRIMARY, addresses)).build().expect("valid settings");
+    let clock = Clock::system();
+    let since = clock.precise();
+    redis.health().await.expect("one is enough");
+    let took = clock.precise().since(since);
+    assert!(
+        took < Duration::from_secs(4),
+        "far less than the five seconds that connecting may take: {took:?}"
+    );
 }
