@@ -317,7 +317,7 @@ fn several_servers_are_named_by_a_url() {
     assert_eq!(l2.url.to_string(), "rediss+sentinel://***@a,b:7000/main/3");
     let sentinel = l2.sentinel.as_ref().expect("they are named");
     assert_eq!((sentinel.username.as_deref(), sentinel.tls), (Some("eye"), Some(false)));
-    assert_eq!(sentinel.password.as_ref().map(|password| password.reveal()), Some("hunter3"));
+    assert_eq!(sentinel.password.as_ref().map(terrace_server::config::Secret::reveal), Some("hunter3"));
     let shown = format!("{config:?}");
     assert!(!shown.contains("hunter"), "{shown}");
     let variables =
