@@ -76,6 +76,13 @@ pub struct Event {
     pub at: SystemTime,
 }
 
+impl Event {
+    /// One event was missed.
+    fn missed(at: SystemTime) -> Self {
+        Self { kind: EventKind::Missed(1), number: Version::ZERO, origin: None, is_own: false, at }
+    }
+}
+
 /// The events of one keyspace, from when it was asked for; see [`Keyspace::events`](crate::Keyspace::events). Dropping it ends the
 /// subscription.
 #[derive(Debug)]
@@ -106,20 +113,10 @@ impl Mailbox {
         let mut mail = self.0.lock();
         if mail.waiting.len() < KEPT_MAX {
             mail.waiting.push_back(event.clone());
+        } else if let Some(Event { kind: EventKind::Missed(count), .. }) = mail.waiting.back_mut() {
+            *count += 1;
         } else {
-            match mail.waiting.back_mut() {
-                Some(Event { kind: EventKind::Missed(count), .. }) => *count += 1,
-                _ => {
-                    let missed = Event {
-                        kind: EventKind::Missed(1),
-                        number: Version::ZERO,
-                        origin: None,
-                        is_own: false,
-                        at: event.at,
-                    };
-                    mail.waiting.push_back(missed);
-                }
-            }
+            mail.waiting.push_back(Event::missed(event.at));
         }
         wake(mail.waker.take());
     }

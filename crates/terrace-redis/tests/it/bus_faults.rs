@@ -161,6 +161,26 @@ async fn a_replica_is_not_listened_to_and_refuses_beats() {
 }
 
 #[tokio::test]
+async fn a_request_to_load_anew_is_passed_on_by_a_primary_alone() {
+    let Some(server) = RedisServer::start().await else { return };
+    let redis = adapter(&server).partitions(1).build().expect("valid settings");
+    let users = namespace("users");
+    redis.open(&users).await.expect("it opens");
+    let before = set(&redis, &users, &key("k"), "value").await;
+    redis.join(&users);
+    let mut ear = Ear::of(&redis);
+    ear.joined(&users).await;
+    let number = redis.refresh(&users, &key("k")).await.expect("it is a primary");
+    assert!(number.supersedes(before));
+    let told = ear.message(&users).await.1;
+    assert_eq!((told.number, told.change), (number, Change::Refresh(key("k"))));
+    assert!(crate::support::read(&redis, &users, &key("k")).await.is_some(), "the value stays");
+    server.cli(&["replicaof", "127.0.0.1", "1"]).await;
+    let error = redis.refresh(&users, &key("k")).await.expect_err("it is none");
+    assert!(matches!(error, RemoteError::Refused { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn a_stream_that_is_not_polled_keeps_a_bounded_amount_and_loses_the_rest() {
     const KEPT_MAX: usize = 16 << 20;
     let Some(server) = RedisServer::start().await else { return };

@@ -173,7 +173,7 @@ impl Reader {
 
 fn push(text: &mut String, place: Option<Place>, name: &str, data: &str) {
     if let Some(place) = place {
-        write!(text, "id: {place}\n").expect("writing to a String does not fail");
+        writeln!(text, "id: {place}").expect("writing to a String does not fail");
     }
     write!(text, "event: {name}\ndata: {data}\n\n").expect("writing to a String does not fail");
 }

@@ -73,7 +73,7 @@ where
             let tagger = self.tagger.clone();
             let reload = move |text: &Key| {
                 let key = parse(text.as_str())?;
-                Some(Self::loading(&tagger, key.clone(), EntryOptions::default(), origin(key)))
+                Some(Self::loading(tagger.as_ref(), key.clone(), EntryOptions::default(), origin(key)))
             };
             self.view.space.refreshes.load_by(Arc::new(reload));
         }

@@ -148,7 +148,7 @@ where
     ) -> Result<Option<Found>, Error> {
         let load = || {
             let key = owned();
-            Self::loading(&self.tagger, key.clone(), EntryOptions::default(), origin(key))
+            Self::loading(self.tagger.as_ref(), key.clone(), EntryOptions::default(), origin(key))
         };
         self.view.read_or_load(text, known, Wanted::Answer, load).await
     }
@@ -188,7 +188,7 @@ where
         let owned = key.to_owned();
         let load = || {
             let loading = loader();
-            Self::loading(&self.tagger, owned, options, async move {
+            Self::loading(self.tagger.as_ref(), owned, options, async move {
                 loading.await.map(Some).map_err(|error| ErrorKind::Load(LoadFailure::new(error)).into())
             })
         };
@@ -200,12 +200,12 @@ where
 
     /// A load with its value made typeless, and tagged.
     pub(super) fn loading(
-        tagger: &Option<Arc<Tagger<K, V>>>,
+        tagger: Option<&Arc<Tagger<K, V>>>,
         key: K,
         options: EntryOptions,
         load: impl Future<Output = Result<Option<V>, Error>> + Send + 'static,
     ) -> Loading {
-        let tagger = tagger.clone();
+        let tagger = tagger.cloned();
         Box::pin(async move {
             let Some(value) = load.await? else { return Ok(None) };
             let EntryOptions { ttl, mut tags } = options;
