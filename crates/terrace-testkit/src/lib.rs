@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`fake`] | an L2 in memory with the behaviour of the real server, and with faults at will |
 //! | [`server`] | real servers on free loopback ports, and the addresses of shared ones |
+//! | [`history`] | what a fleet answered, and the rules K1–K8 over it |
 //! | [`conformance`] | suites that every implementation of a trait has to pass |
 //! | [`wait`] | waiting for a condition, with a deadline |
 //!
@@ -18,5 +19,6 @@
 
 pub mod conformance;
 pub mod fake;
+pub mod history;
 pub mod server;
 pub mod wait;
