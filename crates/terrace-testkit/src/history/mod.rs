@@ -19,6 +19,7 @@
 //! | [`Rule::Fleet`] (K2) | nor one that was applied anywhere, as long before as [`Promises::staleness_max`] |
 //! | [`Rule::Monotonic`] (K3) | fresh reads of one key on one node never go back |
 //! | [`Rule::Quiet`] (K4) | after [`Promises::calm_from`], fresh reads bring the newest |
+//! | [`Rule::Lifetime`] (K4) | nor is it older than [`Promises::ttl_max`], of which a change of the origin is proof that nobody told |
 //! | [`Rule::Linearizable`] (K5) | fresh reads that asked L2 themselves, and applied changes, could have been made one after the other |
 //! | [`Rule::Bounded`] (K7) | every call ends within [`Promises::call_max`] |
 //! | [`Rule::Genuine`] (K8) | a value is one of the key that was asked for, and one that the origin had by then |
@@ -47,6 +48,8 @@ pub enum Outcome {
     Queued,
     /// L2 refused it. It holds on its node all the same.
     Refused,
+    /// The cache was not told. It holds for all nodes when the TTL of what was stored before is over.
+    Untold,
     /// Nobody knows: the call failed on its way to the node, or back. It may hold, or come to hold later.
     Unknown,
 }
@@ -166,6 +169,9 @@ pub struct Promises {
     pub slack: Duration,
     /// The longest that any call may take.
     pub call_max: Duration,
+    /// The longest that a value lives after it was true, the time to load and store it included; `None` if entries live for
+    /// ever.
+    pub ttl_max: Option<Duration>,
     /// From when on all changes have been delivered everywhere, and copies of before are gone. In nanoseconds.
     pub calm_from: Option<u64>,
     /// What L2 forgot. A read during such a while need not know of changes that may have been forgotten, and what it
@@ -180,6 +186,7 @@ impl Promises {
             staleness_max: Some(staleness_max),
             slack: Duration::ZERO,
             call_max,
+            ttl_max: None,
             calm_from: None,
             forgettings: Vec::new(),
         }
@@ -195,6 +202,8 @@ pub enum Rule {
     Fleet,
     /// K3.
     Monotonic,
+    /// K4, without the calm.
+    Lifetime,
     /// K4.
     Quiet,
     /// K5.
@@ -239,7 +248,7 @@ pub struct Figures {
     pub applied: u64,
     /// Changes that were queued.
     pub queued: u64,
-    /// Changes that L2 refused, or of which nobody knows.
+    /// Changes that L2 refused, that the cache was not told of, or of which nobody knows.
     pub unsure: u64,
     /// Loads at the origin.
     pub loads: u64,

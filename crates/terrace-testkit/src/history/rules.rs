@@ -21,7 +21,9 @@ pub(super) fn count(operations: &[Operation], figures: &mut Figures) {
             What::Read(Answer::Failed) => figures.failed += 1,
             What::Change { outcome: Outcome::Applied, .. } => figures.applied += 1,
             What::Change { outcome: Outcome::Queued, .. } => figures.queued += 1,
-            What::Change { outcome: Outcome::Refused | Outcome::Unknown, .. } => figures.unsure += 1,
+            What::Change { outcome: Outcome::Refused | Outcome::Untold | Outcome::Unknown, .. } => {
+                figures.unsure += 1
+            }
             What::Load { .. } => figures.loads += 1,
         }
         if !matches!(operation.what, What::Load { .. }) {
@@ -96,6 +98,7 @@ impl Checking<'_> {
             self.genuine(of_key);
             self.node(of_key);
             self.fleet(of_key);
+            self.lifetime(of_key);
             self.quiet(of_key);
             self.linearizable(of_key);
             let mut by_node: BTreeMap<u32, Vec<&Operation>> = BTreeMap::new();
@@ -171,6 +174,19 @@ impl Checking<'_> {
             self.report.figures.oldest_fresh = self.report.figures.oldest_fresh.max(since);
             if self.promises.staleness_max.is_some_and(|max| since > max + self.promises.slack) {
                 self.broken(Rule::Fleet, operation, Some(missed));
+            }
+        }
+    }
+
+    /// K4 of what nobody was told of.
+    fn lifetime(&mut self, of_key: &[&Operation]) {
+        let Some(ttl_max) = self.promises.ttl_max else { return };
+        let untold = changes_of(of_key, |outcome| outcome == Outcome::Untold);
+        for (operation, read) in fresh(of_key) {
+            let missed = untold.missed_longest(read.version, operation, self.promises);
+            let is_over = |missed: &&Operation| missed.ended.saturating_add(nanos(ttl_max)) < operation.begun;
+            if let Some(missed) = missed.filter(is_over) {
+                self.broken(Rule::Lifetime, operation, Some(missed));
             }
         }
     }
@@ -262,7 +278,9 @@ fn changes_of<'o>(operations: &[&'o Operation], counts: impl Fn(Outcome) -> bool
 /// The changes of which a node has said that they hold, on it at least.
 fn told<'o>(operations: &[&'o Operation]) -> Vec<(u64, &'o Operation)> {
     let told = operations.iter().filter_map(|operation| match operation.what {
-        What::Change { version, outcome } if outcome != Outcome::Unknown => Some((version, *operation)),
+        What::Change { version, outcome } if !matches!(outcome, Outcome::Unknown | Outcome::Untold) => {
+            Some((version, *operation))
+        }
         _ => None,
     });
     told.collect()

@@ -106,6 +106,16 @@ fn k4_in_the_calm_all_know_the_newest() {
 }
 
 #[test]
+fn k4_nothing_outlives_its_ttl() {
+    let ttl = Promises { ttl_max: Some(Duration::from_nanos(100)), ..promises() };
+    let untold = change(1, (10, 20), 2, Outcome::Untold);
+    assert_eq!(broken(&[untold, fresh(1, (121, 122), 1)], &ttl), [Rule::Lifetime]);
+    assert_eq!(broken(&[untold, fresh(1, (120, 122), 1)], &ttl), []);
+    assert_eq!(broken(&[untold, fresh(1, (121, 122), 2)], &ttl), []);
+    kept(&[untold, fresh(1, (121, 122), 1)]);
+}
+
+#[test]
 fn k5_what_was_asked_is_in_one_order_with_the_changes() {
     let applied = change(1, (10, 20), 2, Outcome::Applied);
     assert_eq!(broken(&[applied, asked(2, (21, 30), 1)], &promises()), [Rule::Linearizable]);

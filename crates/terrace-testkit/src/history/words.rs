@@ -14,7 +14,7 @@ impl Rule {
             Self::Node => "K1",
             Self::Fleet => "K2",
             Self::Monotonic => "K3",
-            Self::Quiet => "K4",
+            Self::Lifetime | Self::Quiet => "K4",
             Self::Linearizable => "K5",
             Self::Bounded => "K7",
             Self::Genuine => "K8",
@@ -77,6 +77,7 @@ impl fmt::Display for Operation {
             What::Change { outcome: Outcome::Applied, .. } => f.write_str(", was applied"),
             What::Change { outcome: Outcome::Queued, .. } => f.write_str(", was queued"),
             What::Change { outcome: Outcome::Refused, .. } => f.write_str(", was refused by L2"),
+            What::Change { outcome: Outcome::Untold, .. } => f.write_str(", was told to no cache"),
             What::Change { outcome: Outcome::Unknown, .. } => f.write_str(", came to nobody knows what"),
             What::Load { .. } => Ok(()),
         }
@@ -103,6 +104,10 @@ impl fmt::Display for Violation {
             Rule::Fleet => {
                 let max = promises.staleness_max.unwrap_or_default();
                 write!(f, "{because}, {since:?} before it, and {max:?} are allowed")
+            }
+            Rule::Lifetime => {
+                let max = promises.ttl_max.unwrap_or_default();
+                write!(f, "{because}, {since:?} before it, and nothing lives longer than {max:?}")
             }
             Rule::Quiet => write!(f, "{because}, and all was calm since"),
             Rule::Genuine => write!(f, "{because}, had not begun"),
