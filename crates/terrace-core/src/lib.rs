@@ -12,6 +12,7 @@
 //! | [`codec`] | how a value becomes bytes and back |
 //! | [`glob`] | does this key match this pattern? |
 //! | [`clock`] | what time is it? |
+//! | [`chance`] | where does chance come from? |
 //! | [`remote`] | what an L2 has to be able to do |
 //! | [`bus`] | what an L2 tells of changes, and how a node listens |
 //! | [`coherence`] | which messages are missing |
@@ -22,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bus;
+pub mod chance;
 pub mod clock;
 pub mod codec;
 pub mod coherence;
@@ -29,11 +31,14 @@ pub mod entry;
 pub mod envelope;
 pub mod glob;
 pub mod key;
+#[doc(hidden)]
+pub mod mutants;
 mod name;
 pub mod remote;
 pub mod version;
 
 pub use bus::Bus;
+pub use chance::Chance;
 pub use clock::{Clock, Moment};
 pub use codec::{Codec, CodecError};
 pub use entry::{Freshness, Lifetime, Ttl};

@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use terrace_core::version::LocalVersions;
-use terrace_core::{Clock, Remote, Ttl};
+use terrace_core::{Chance, Clock, Remote, Ttl};
 use terrace_memory::Policy;
 
 /// Settings of the first tier: this process' memory.
@@ -88,6 +88,7 @@ pub struct CacheBuilder {
     default_ttl: Ttl,
     staleness_max: Duration,
     clock: Clock,
+    chance: Chance,
 }
 
 impl Default for CacheBuilder {
@@ -99,6 +100,7 @@ impl Default for CacheBuilder {
             default_ttl,
             staleness_max: Self::STALENESS_MAX_DEFAULT,
             clock: Clock::system(),
+            chance: Chance::system(),
         }
     }
 }
@@ -151,16 +153,23 @@ impl CacheBuilder {
         self
     }
 
+    /// Where the cache gets its chance from: the operating system's, unless a test that has to be repeatable gives it a
+    /// [`Chance::seeded`]. Tokens of leases are drawn from it, so no two caches may share a seed and an L2.
+    pub fn chance(mut self, chance: Chance) -> Self {
+        self.chance = chance;
+        self
+    }
+
     /// Makes the cache. It connects to L2 when that is first needed, so an L2 that is down is no error.
     ///
     /// # Errors
     /// [`ConfigError`] if a setting cannot be, or there is neither L1 nor L2.
     pub fn build(self) -> Result<Cache, ConfigError> {
-        let Self { l1, l2, default_ttl, staleness_max, clock } = self;
+        let Self { l1, l2, default_ttl, staleness_max, clock, chance } = self;
         if l1.is_none() && l2.is_none() {
             return Err(ConfigError::new("tiers", "none", "leave L1 on, or give the cache an L2"));
         }
-        let tickets = Arc::new(Tickets::new());
+        let tickets = Arc::new(Tickets::new(&chance));
         let cleanup_interval = l1.as_ref().map_or(L1::CLEANUP_DEFAULT, |l1| l1.cleanup);
         if cleanup_interval < Duration::from_millis(1) {
             return Err(ConfigError::new("cleanup", cleanup_interval, "at least a millisecond, e.g. 60 s"));
@@ -182,6 +191,7 @@ impl CacheBuilder {
             cleaning: Turns::default(),
             bus_lag_nanos: AtomicU64::default(),
             clock,
+            chance,
         });
         Ok(Cache { shared })
     }

@@ -17,13 +17,14 @@ use crate::coherence::tickets::{Ticket, Tickets};
 use crate::entry::Found;
 use crate::error::{Error, ErrorKind};
 use crate::l1::KeyRef;
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 use std::time::Duration;
+use terrace_core::mutants::{self, Mutant};
 use terrace_core::{Key, Moment};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// What a flight brought.
 #[derive(Clone)]
@@ -50,7 +51,8 @@ enum Phase {
 pub(crate) struct Flight {
     ticket: Ticket,
     begun: Moment,
-    phase: watch::Sender<Phase>,
+    phase: Mutex<Phase>,
+    changed: Notify,
 }
 
 /// Which flights a caller may join.
@@ -92,6 +94,7 @@ impl Flights {
     ) -> Boarding {
         let mut by_key = self.by_key.lock();
         let can_join = |flight: &Flight| match joinable {
+            _ if mutants::is(Mutant::LateJoin) => true,
             Joinable::Unchanged => tickets.is_valid(flight.ticket),
             Joinable::BegunWithin(age) => now.since(flight.begun) < age && tickets.is_valid(flight.ticket),
             Joinable::No => false,
@@ -99,13 +102,17 @@ impl Flights {
         let slot = match by_key.entry(key.clone()) {
             Slot::Occupied(slot) if can_join(slot.get()) => {
                 let flight = Arc::clone(slot.get());
-                let is_calling = matches!(*flight.phase.borrow(), Phase::Calling);
+                let is_calling = matches!(*flight.phase.lock(), Phase::Calling);
                 return if is_calling { Boarding::Wait(flight) } else { Boarding::Join(flight) };
             }
             slot => slot,
         };
-        let flight =
-            Flight { ticket: tickets.take(name), begun: now, phase: watch::Sender::new(Phase::Open) };
+        let flight = Flight {
+            ticket: tickets.take(name),
+            begun: now,
+            phase: Mutex::new(Phase::Open),
+            changed: Notify::new(),
+        };
         let flight = Arc::new(flight);
         slot.insert_entry(Arc::clone(&flight));
         Boarding::Lead(Lead { key: key.clone(), flight, by_key: Arc::clone(&self.by_key) })
@@ -144,16 +151,33 @@ impl Flight {
 
     /// Waits until no call to L2 is on its way.
     pub(crate) async fn call_over(&self) {
-        let mut phase = self.phase.subscribe();
-        let _sender_lives_in_self = phase.wait_for(|phase| !matches!(phase, Phase::Calling)).await;
+        self.until(|phase| (!matches!(phase, Phase::Calling)).then_some(())).await;
     }
 
     async fn outcome(&self) -> Outcome {
-        let mut phase = self.phase.subscribe();
-        match phase.wait_for(|phase| matches!(phase, Phase::Done(_))).await.as_deref() {
-            Ok(Phase::Done(outcome)) => outcome.clone(),
-            _ => Outcome::Failed(ErrorKind::Closed.into()),
+        let done = |phase: &Phase| match phase {
+            Phase::Done(outcome) => Some(outcome.clone()),
+            Phase::Open | Phase::Calling => None,
+        };
+        self.until(done).await
+    }
+
+    /// Waits for a phase from which something can be taken.
+    async fn until<T>(&self, take: impl Fn(&Phase) -> Option<T>) -> T {
+        loop {
+            // Made before the look, so that no change after the look is missed.
+            let changed = self.changed.notified();
+            let taken = take(&self.phase.lock());
+            match taken {
+                Some(taken) => return taken,
+                None => changed.await,
+            }
         }
+    }
+
+    fn enter(&self, phase: Phase) {
+        *self.phase.lock() = phase;
+        self.changed.notify_waiters();
     }
 }
 
@@ -176,9 +200,9 @@ impl Lead {
 
     /// Runs a call to L2, during which nobody can join.
     pub(crate) async fn calling<T>(&self, call: impl Future<Output = T>) -> T {
-        self.flight.phase.send_replace(Phase::Calling);
+        self.flight.enter(Phase::Calling);
         let result = call.await;
-        self.flight.phase.send_replace(Phase::Open);
+        self.flight.enter(Phase::Open);
         result
     }
 
@@ -193,19 +217,16 @@ impl Lead {
     /// Ends the flight.
     pub(crate) fn end(self, outcome: Outcome) {
         self.close();
-        self.flight.phase.send_replace(Phase::Done(outcome));
+        self.flight.enter(Phase::Done(outcome));
     }
 }
 
 impl Drop for Lead {
     fn drop(&mut self) {
         self.close();
-        self.flight.phase.send_if_modified(|phase| {
-            let undone = !matches!(phase, Phase::Done(_));
-            if undone {
-                *phase = Phase::Done(Outcome::Failed(ErrorKind::Closed.into()));
-            }
-            undone
-        });
+        let is_undone = !matches!(*self.flight.phase.lock(), Phase::Done(_));
+        if is_undone {
+            self.flight.enter(Phase::Done(Outcome::Failed(ErrorKind::Closed.into())));
+        }
     }
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+use terrace_core::mutants::{self, Mutant};
 use terrace_core::{CacheKey, Clock, Key, KeyName, Moment, Ttl, Version};
 use terrace_memory::{Insertion, Memory, Policy, RemovalCause, Text};
 
@@ -253,9 +254,13 @@ impl L1 {
         self.memory.remove_if(&key, |there| there.version == version);
     }
 
-    /// Drops the key's copy if it is older than this version: one that was returned, and is not kept. Else a later read that
-    /// finds the copy would go back.
+    /// Drops the key's copy if it is older than this version: one that was returned, and is not kept. Voids reads that began
+    /// before, which may bring such a copy. Else a later read that finds it would go back.
     pub(crate) fn forget_older(&self, key: KeyRef<'_>, version: Version) {
+        if version == Version::ZERO || mutants::is(Mutant::OlderCopyStays) {
+            return;
+        }
+        self.tickets.void(key);
         self.memory.remove_if(&key, |there| version.supersedes(there.version));
     }
 

@@ -16,7 +16,7 @@ use crate::space::View;
 use crate::telemetry::Event;
 use std::time::Duration;
 use terrace_core::remote::{FillOutcome, Lease, LeaseOutcome, LeaseToken};
-use terrace_core::{Clock, Key, Moment, Tag, Ttl, Version};
+use terrace_core::{Chance, Clock, Key, Moment, Tag, Ttl, Version};
 
 /// Longest lease, however long a load may take: a node that dies during a load leaves its lease behind.
 pub(crate) const LEASE_MAX: Duration = Duration::from_mins(5);
@@ -85,7 +85,7 @@ impl View {
         mut dead: Option<Version>,
     ) -> Result<Right, Box<Found>> {
         let Some(l2) = self.l2() else { return self.right_without_l2() };
-        let token = LeaseToken(random());
+        let token = LeaseToken(token(&self.shared.chance));
         let duration = self.space.rules.load_timeout.min(LEASE_MAX);
         let mut patience = Patience::new(&self.shared.clock);
         loop {
@@ -202,9 +202,7 @@ impl Patience {
     }
 }
 
-/// 128 random bits: the operating system's, because two loads of two nodes must never share a token.
-pub(crate) fn random() -> u128 {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the operating system has randomness");
-    u128::from_ne_bytes(bytes)
+/// 128 random bits, because two loads of two nodes must never share a token.
+pub(crate) fn token(chance: &Chance) -> u128 {
+    u128::from(chance.number()) << 64 | u128::from(chance.number())
 }

@@ -50,6 +50,7 @@ mod refresh;
 mod resilience;
 mod runtime;
 mod space;
+mod sync;
 mod tags;
 mod telemetry;
 mod why;
@@ -71,7 +72,7 @@ pub use terrace_core::envelope::{Algorithm, Compression};
 pub use terrace_core::glob::GlobError;
 pub use terrace_core::remote::{Remote, RemoteError, RemoteHealth, SweepRule};
 pub use terrace_core::{
-    CacheKey, Clock, CodecError, Glob, Key, KeyError, KeyName, Namespace, Tag, Ttl, Version, codec,
+    CacheKey, Chance, Clock, CodecError, Glob, Key, KeyError, KeyName, Namespace, Tag, Ttl, Version, codec,
 };
 pub use terrace_memory::Policy;
 #[cfg(feature = "redis")]

@@ -21,6 +21,7 @@ use futures_util::FutureExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 use terrace_core::envelope::Envelope;
+use terrace_core::mutants::{self, Mutant};
 use terrace_core::remote::{BoxFuture, Stored};
 use terrace_core::{Key, Moment, Tag, Ttl, Version};
 
@@ -303,7 +304,8 @@ impl View {
 
     /// An entry read from L2 by a request that was sent at `sent`: it ends here no later than there.
     pub(crate) fn found(value: Erased, envelope: &Envelope, stored: &Stored, sent: Moment) -> Found {
-        let left = stored.remaining.map_or(envelope.ttl, |left| left.min(envelope.ttl));
+        let remaining = stored.remaining.filter(|_| !mutants::is(Mutant::TtlBeginsAnew));
+        let left = remaining.map_or(envelope.ttl, |left| left.min(envelope.ttl));
         let tags: Vec<Tag> = envelope.tags.iter().map(|stamp| stamp.tag.clone()).collect();
         let resident = Resident {
             value,
@@ -406,7 +408,9 @@ impl View {
         let found = Found { resident: resident.clone(), tier: Tier::Origin, encoded: None, is_stale: false };
         if ttl.is_zero() {
             self.give_back(key, &right).await;
-            return self.outcome(lead, key, Some(found));
+            let outcome = self.outcome(lead, key, Some(found));
+            self.forget_older(key, right.version());
+            return outcome;
         }
         match self.fill(key, &right, &resident, ttl, &loaded.tags).await {
             Filled::Yes { encoded } => {
@@ -423,8 +427,9 @@ impl View {
                 self.outcome(lead, key, Some(found))
             }
             Filled::Nowhere => {
+                let outcome = self.outcome(lead, key, Some(found));
                 self.forget_older(key, right.version());
-                self.outcome(lead, key, Some(found))
+                outcome
             }
             Filled::Overtaken => {
                 self.space.counters.count(Event::FillRejected);
@@ -455,7 +460,7 @@ impl View {
 
     /// The outcome of a flight: for everybody, unless the value was invalidated since it began.
     fn outcome(&self, lead: &Lead, key: &Key, found: Option<Found>) -> Outcome {
-        if self.is_untouched(lead.ticket(), key, found.as_ref()) {
+        if self.is_untouched(lead.ticket(), key, found.as_ref()) || mutants::is(Mutant::LateJoin) {
             Outcome::Answer(found)
         } else {
             Outcome::Overtaken(found)

@@ -171,7 +171,7 @@ impl View {
         let (mut loading, mut dead) = (loading, None);
         let (mut paused, mut pause) = (Duration::ZERO, PAUSE_MIN);
         let duration = self.space.rules.load_timeout.min(LEASE_MAX);
-        let token = LeaseToken(crate::lease::random());
+        let token = LeaseToken(crate::lease::token(&self.shared.chance));
         let namespace = &self.space.namespace;
         while paused < WAIT_MAX {
             let ticket = self.shared.tickets.take(self.name_of(key.as_str()));

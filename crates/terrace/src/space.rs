@@ -24,11 +24,12 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 use terrace_core::envelope::{Compression, Envelope, Limits, Sealed, TagStamp};
 use terrace_core::version::LocalVersions;
-use terrace_core::{Clock, CodecError, Key, KeyName, Namespace, Tag, Ttl, Version};
+use terrace_core::{Chance, Clock, CodecError, Key, KeyName, Namespace, Tag, Ttl, Version};
 
 /// What all namespaces of a cache share.
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
+    pub(crate) chance: Chance,
     pub(crate) l1: Option<L1>,
     pub(crate) l2: Option<L2>,
     pub(crate) tickets: Arc<Tickets>,

@@ -19,6 +19,7 @@ use crate::events::EventKind;
 use crate::space::View;
 use crate::telemetry::Event;
 use bytes::Bytes;
+use terrace_core::mutants::{self, Mutant};
 use terrace_core::remote::Invalidated as KeyInvalidated;
 use terrace_core::{Key, RemoteError, Tag, Ttl, Version};
 
@@ -260,7 +261,7 @@ impl View {
         }
         told_own(told.is_ok());
         for (key, existed) in keys.iter().zip(&mut existed) {
-            *existed |= self.drop_l1(key);
+            *existed |= !mutants::is(Mutant::SingleDrop) && self.drop_l1(key);
         }
         let effect = match told {
             Ok(seen) => {

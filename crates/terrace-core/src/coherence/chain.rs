@@ -20,6 +20,7 @@
 //! ([`Chain::renewed`]), which then takes nothing for known.
 
 use crate::bus::{Message, MessageError};
+use crate::mutants::{self, Mutant};
 use crate::version::Version;
 
 /// What a node knows of one partition's changes.
@@ -87,7 +88,10 @@ impl Chain {
             return self.heard_again(message);
         }
         match self.last {
-            Some(last) if message.number.supersedes(last) && message.previous == last => {
+            Some(last)
+                if message.number.supersedes(last)
+                    && (message.previous == last || mutants::is(Mutant::NoChain)) =>
+            {
                 self.last = Some(message.number);
                 self.expect_again(Version::ZERO);
                 Step::Apply
@@ -133,8 +137,9 @@ impl Chain {
     /// that the server has forgotten one. `began` is [`Chain::last`] from before the reading was begun. If so, the counter
     /// is to be given to [`Chain::joined`].
     pub fn lags(&self, began: Option<Version>, counter: Version) -> bool {
-        began.is_some_and(|began| began.supersedes(counter))
-            || counter.supersedes(self.last.unwrap_or(Version::ZERO))
+        let has_more = counter.supersedes(self.last.unwrap_or(Version::ZERO));
+        let has_forgotten = began.is_some_and(|began| began.supersedes(counter));
+        (has_more || has_forgotten) && !mutants::is(Mutant::NoCounters)
     }
 
     /// The whole log, if it leads from the last number by way of `until` without a hole. A log that passes by `until` is
@@ -145,7 +150,8 @@ impl Chain {
         let mut missed = Vec::with_capacity(log.len());
         for entry in log {
             let message = entry.ok()?;
-            if message.previous != last || !message.number.supersedes(last) {
+            let follows = message.previous == last || mutants::is(Mutant::RepairWithoutOrder);
+            if !follows || !message.number.supersedes(last) {
                 return None;
             }
             last = message.number;

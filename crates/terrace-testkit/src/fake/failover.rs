@@ -37,6 +37,11 @@ impl Shared {
 }
 
 impl FakeRemote {
+    /// Loses every log.
+    pub fn lose_logs(&self) {
+        self.shared.state.lock().for_each_partition(super::partition::Partition::lose_log);
+    }
+
     /// Gives the server a replica, for [`FakeRemote::fail_over`] to promote.
     #[must_use]
     pub fn replicated(self) -> Self {

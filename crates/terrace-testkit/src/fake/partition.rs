@@ -9,6 +9,7 @@ use super::server::Now;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use terrace_core::bus::Incarnation;
+use terrace_core::mutants::{self, Mutant};
 use terrace_core::remote::{Generation, ServerTime, Sweep, SweepRule};
 use terrace_core::{Key, Tag, Version};
 
@@ -116,7 +117,9 @@ impl Partition {
         if self.log.len() == Self::LOG_MAX {
             self.log.pop_front();
         }
-        self.published.push(message.clone());
+        if message.operation != "set" || !mutants::is(Mutant::ForgottenPublish) {
+            self.published.push(message.clone());
+        }
         self.log.push_back(message);
     }
 
@@ -164,9 +167,10 @@ impl Partition {
 
     /// Whether a lease may still fill.
     pub(super) fn honours(&self, grant: Grant) -> bool {
-        self.counter
-            .as_ref()
-            .is_some_and(|counter| counter.born == grant.born && grant.version > counter.barrier)
+        self.counter.as_ref().is_some_and(|counter| {
+            let is_above = grant.version > counter.barrier || mutants::is(Mutant::NoBarrier);
+            counter.born == grant.born && is_above
+        })
     }
 
     /// Whether no more rules can be written down by a sweep of this rule.
@@ -218,6 +222,11 @@ impl Partition {
         }
     }
 
+    /// Which counter it is that counts now; zero if there is none.
+    pub(super) fn born(&self) -> u64 {
+        self.counter.as_ref().map_or(0, |counter| counter.born)
+    }
+
     fn new_floor(&mut self, now: Now, version: u64) {
         let floor = Generation { version: version.into(), bumped_at: ServerTime(now.micros) };
         self.generations = Some(Generations { floor, bumped: HashMap::new() });
@@ -226,7 +235,8 @@ impl Partition {
     /// The generation of a tag; makes the table if there is none.
     pub(super) fn generation(&mut self, now: Now, origin: u64, tag: Option<&Tag>) -> Generation {
         if self.generations.is_none() {
-            let version = self.change(now, origin, "floor", "");
+            let version =
+                if mutants::is(Mutant::NoFloor) { 0 } else { self.change(now, origin, "floor", "") };
             self.new_floor(now, version);
         }
         let table = self.generations.as_ref().expect("it was made above if it was missing");
@@ -249,6 +259,10 @@ impl Partition {
 
     pub(super) fn log(&self) -> Vec<Message> {
         self.log.iter().cloned().collect()
+    }
+
+    pub(super) fn lose_log(&mut self) {
+        self.log.clear();
     }
 
     pub(super) fn lose_counter(&mut self) {

@@ -26,7 +26,8 @@
 //!
 //! K6 is about sinks, which there are none of yet. A read without a value breaks no rule: misses are no harm. K3 and K5
 //! count on the order that L2 gives: a value that was loaded without a lease is in none ([`Read::is_anchored`]), so it
-//! must not be older than what was read before, but may be newer than what is read next.
+//! must not be older than what was read before, but may be newer than what is read next. So may one from the origin whose
+//! key was changed while it was loaded: it is returned, and kept nowhere.
 //!
 //! # Cost
 //! O(n log n) in the number of operations.
@@ -90,7 +91,8 @@ pub struct Read {
     /// Whether L2 put it in order: it was stored there, or loaded under a lease. `false` where that is not known.
     pub is_anchored: bool,
     /// Whether L2 was asked for it by this very call: the source is L2, and it cannot have joined a flight, as a read of a
-    /// keyspace without an origin. K5 is checked for these.
+    /// keyspace without an origin; and the entry has no tags, because what a node knows of tags may be as old as a copy.
+    /// K5 is checked for these.
     pub has_asked: bool,
 }
 
@@ -174,6 +176,9 @@ pub struct Promises {
     pub ttl_max: Option<Duration>,
     /// From when on all changes have been delivered everywhere, and copies of before are gone. In nanoseconds.
     pub calm_from: Option<u64>,
+    /// Nodes for which K3 is not promised: one without L1 has no copy of what it has answered from L2, and may join a load
+    /// that began before.
+    pub unordered: Vec<u32>,
     /// What L2 forgot. A read during such a while need not know of changes that may have been forgotten, and what it
     /// brings is in no order with what was read before.
     pub forgettings: Vec<Forgetting>,
@@ -188,6 +193,7 @@ impl Promises {
             call_max,
             ttl_max: None,
             calm_from: None,
+            unordered: Vec::new(),
             forgettings: Vec::new(),
         }
     }

@@ -7,7 +7,7 @@
 //! brings what is older than a change, or another read, that ended before it began, and none brings what had not begun
 //! when it ended. The tests hold that against a search through all orders.
 
-use super::{Answer, Figures, Operation, Outcome, Promises, Read, Report, Rule, Violation, What};
+use super::{Answer, Figures, Operation, Outcome, Promises, Read, Report, Rule, Source, Violation, What};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(super) fn count(operations: &[Operation], figures: &mut Figures) {
             What::Change { outcome: Outcome::Applied, .. } => figures.applied += 1,
             What::Change { outcome: Outcome::Queued, .. } => figures.queued += 1,
             What::Change { outcome: Outcome::Refused | Outcome::Untold | Outcome::Unknown, .. } => {
-                figures.unsure += 1
+                figures.unsure += 1;
             }
             What::Load { .. } => figures.loads += 1,
         }
@@ -105,6 +105,7 @@ impl Checking<'_> {
             for operation in of_key.iter() {
                 by_node.entry(operation.node).or_default().push(operation);
             }
+            by_node.retain(|node, _| !self.promises.unordered.contains(node));
             for of_node in by_node.values() {
                 self.monotonic(of_node);
             }
@@ -193,7 +194,8 @@ impl Checking<'_> {
 
     /// K3, for one key and one node.
     fn monotonic(&mut self, of_node: &[&Operation]) {
-        for pair in self.steps_back(of_node, |read| read.is_anchored) {
+        let is_kept = |read: &Read| read.is_anchored && read.source != Some(Source::Origin);
+        for pair in self.steps_back(of_node, is_kept) {
             self.broken(Rule::Monotonic, pair.0, Some(pair.1));
         }
     }

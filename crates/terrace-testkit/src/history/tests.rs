@@ -91,6 +91,9 @@ fn k3_a_node_does_not_go_back() {
     kept(&[fresh(1, (10, 20), 1), fresh(1, (21, 30), 2)]);
     kept(&[fresh(1, (10, 20), 2), fresh(1, (20, 30), 1)]);
     kept(&[fresh(1, (10, 20), 2), fresh(2, (21, 30), 1)]);
+    kept(&[read(1, (10, 20), value(2, Source::Origin)), fresh(1, (21, 30), 1)]);
+    let unordered = Promises { unordered: vec![1], ..promises() };
+    assert_eq!(broken(&[fresh(1, (10, 20), 2), fresh(1, (21, 30), 1)], &unordered), []);
     let unanchored = Read { is_anchored: false, ..value(2, Source::Origin) };
     kept(&[read(1, (10, 20), unanchored), fresh(1, (21, 30), 1)]);
 }

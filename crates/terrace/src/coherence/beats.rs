@@ -6,7 +6,8 @@
 //!    sent before this cache's own. So each cache numbers its beats from a start of its own.
 
 use std::collections::VecDeque;
-use terrace_core::Moment;
+use terrace_core::mutants::{self, Mutant};
+use terrace_core::{Chance, Moment};
 
 /// Beats under way that are remembered: while none comes back, there would be ever more.
 const SENT_MAX: usize = 1024;
@@ -24,8 +25,8 @@ pub(super) struct Beats {
 }
 
 impl Beats {
-    pub(super) fn new(now: Moment) -> Self {
-        Self::from(first_number(), now)
+    pub(super) fn new(chance: &Chance, now: Moment) -> Self {
+        Self::from(first_number(chance), now)
     }
 
     fn from(first: u64, now: Moment) -> Self {
@@ -56,13 +57,13 @@ impl Beats {
         }
         self.back = self.back.max(number);
         self.back_at = now;
-        sent_at
+        if mutants::is(Mutant::TrustFromReturn) { sent_at.map(|_| now) } else { sent_at }
     }
 }
 
 /// Where a listener begins to count its beats: far from where others do, and from the end.
-fn first_number() -> u64 {
-    getrandom::u64().expect("the operating system has randomness") >> 1
+fn first_number(chance: &Chance) -> u64 {
+    chance.number() >> 1
 }
 
 #[cfg(test)]
@@ -74,7 +75,8 @@ mod tests {
     #[test]
     fn a_beat_of_another_cache_proves_nothing() {
         let clock = Clock::manual();
-        let (mut ours, mut theirs) = (Beats::new(clock.precise()), Beats::new(clock.precise()));
+        let new = || Beats::new(&Chance::system(), clock.precise());
+        let (mut ours, mut theirs) = (new(), new());
         let late = theirs.send(clock.precise());
         clock.advance(Duration::from_secs(10));
         let sent = clock.precise();

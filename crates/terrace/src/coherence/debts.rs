@@ -11,7 +11,7 @@ use crate::space::View;
 use crate::telemetry::Event;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use terrace_core::bus::{Incarnation, Reassertion};
 use terrace_core::remote::{BoxFuture, SweepRule};
@@ -23,7 +23,7 @@ const BATCH_MAX: usize = 512;
 /// What all namespaces of a cache owe.
 #[derive(Default)]
 pub(super) struct Debts {
-    of: HashMap<Namespace, Debt>,
+    of: BTreeMap<Namespace, Debt>,
     payments: FuturesUnordered<BoxFuture<'static, Payment>>,
 }
 

@@ -51,8 +51,7 @@ impl View {
     /// Sees to it that these are invalidated after so long.
     pub(crate) async fn delay(&self, targets: Targets, after: Duration) -> Result<(), Error> {
         let Some(l2) = self.l2() else { return self.delay_here(targets, after) };
-        let note =
-            |named| Delayed { id: getrandom::u64().expect("the operating system has randomness"), named };
+        let note = |named| Delayed { id: self.shared.chance.number(), named };
         let noted: Vec<Delayed> = targets.into_named().map(note).collect();
         for batch in noted.chunks(BATCH_MAX) {
             l2.call(&self.space, |remote| remote.delay(&self.space.namespace, batch, after)).await?;

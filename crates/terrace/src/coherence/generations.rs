@@ -50,10 +50,14 @@ impl Generations {
         }
     }
 
-    /// A tag was bumped, under this number. Whoever calls has banned it before.
+    /// A tag was bumped, under this number. Whoever calls has banned it before. What is heard only now may be older than what
+    /// L2 has told since, so of a number that is not greater nothing is known any more.
     pub(crate) fn bumped(&self, tag: &Tag, number: Version) {
-        if let Some(known) = self.known.lock().get_mut(tag) {
-            *known = number;
+        let mut all = self.known.lock();
+        match all.get_mut(tag) {
+            Some(known) if number.supersedes(*known) => *known = number,
+            Some(known) if number != *known => drop(all.remove(tag)),
+            _ => {}
         }
     }
 
@@ -122,6 +126,17 @@ mod tests {
         assert_eq!(generations.known(&both), [Some(7.into()), None]);
         generations.forget(&both);
         assert_eq!(generations.known(&both), [None, None]);
+    }
+
+    #[test]
+    fn what_was_told_is_not_taken_back_by_what_is_heard_late() {
+        let generations = Generations::default();
+        let tags = [tag("a")];
+        generations.told([(tag("a"), 7.into())], || true);
+        generations.bumped(&tag("a"), 7.into());
+        assert_eq!(generations.known(&tags), [Some(7.into())]);
+        generations.bumped(&tag("a"), 5.into());
+        assert_eq!(generations.known(&tags), [None]);
     }
 
     #[test]

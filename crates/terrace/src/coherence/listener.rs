@@ -23,15 +23,16 @@ use crate::telemetry::Event;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use terrace_core::bus::{Bus, BusEvent, BusEvents, Incarnation, Message};
 use terrace_core::coherence::{Chain, Step};
+use terrace_core::mutants::{self, Mutant};
 use terrace_core::remote::BoxFuture;
-use terrace_core::{Clock, Moment, Namespace, Partition, Remote, RemoteError, Version};
+use terrace_core::{Chance, Clock, Moment, Namespace, Partition, Remote, RemoteError, Version};
 
 /// A beat is sent so many times within a lease.
 const BEATS_PER_LEASE: u32 = 4;
@@ -42,14 +43,16 @@ const BEATS_PER_ROUND: u16 = 20;
 
 /// Listens until the cache is gone.
 pub(crate) async fn listen(shared: Weak<Shared>, remote: Arc<dyn Remote>, lease: Duration, _turn: Turn) {
-    let Some(clock) = shared.upgrade().map(|shared| shared.clock.clone()) else { return };
+    let given = shared.upgrade().map(|shared| (shared.clock.clone(), shared.chance.clone()));
+    let Some((clock, chance)) = given else { return };
     let mut listener = Listener {
         shared,
         remote,
         lease,
-        heard: HashMap::new(),
-        beats: Beats::new(clock.precise()),
+        heard: BTreeMap::new(),
+        beats: Beats::new(&chance, clock.precise()),
         clock,
+        chance,
         asking: FuturesUnordered::new(),
         readings: Vec::new(),
         is_unread: false,
@@ -63,7 +66,8 @@ struct Listener {
     remote: Arc<dyn Remote>,
     lease: Duration,
     clock: Clock,
-    heard: HashMap<Namespace, Heard>,
+    chance: Chance,
+    heard: BTreeMap<Namespace, Heard>,
     beats: Beats,
     /// Beats that are being sent.
     asking: FuturesUnordered<BoxFuture<'static, Option<Reading>>>,
@@ -111,7 +115,7 @@ impl Listener {
             }
             self.lose();
             drop(events);
-            sleep(self.interval()).await;
+            sleep(self.interval_before_listening()).await;
             self.beats.back_at = self.clock.precise();
             events = bus.listen();
         }
@@ -122,25 +126,20 @@ impl Listener {
         (self.lease / BEATS_PER_LEASE).min(BEAT_INTERVAL_MAX)
     }
 
+    /// The time before listening anew: at random, because what broke one node's connection has broken those of others.
+    fn interval_before_listening(&self) -> Duration {
+        let half = self.interval() / 2;
+        let nanos = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX);
+        half + Duration::from_nanos(self.chance.below(nanos))
+    }
+
     /// Handles one thing after the other. Ends well when the cache is gone.
     async fn hear_until_broken(&mut self, bus: &dyn Bus, events: &mut BusEvents) -> Result<(), Broken> {
         let mut tick = Box::pin(sleep(Duration::ZERO));
         loop {
             tokio::select! {
-                event = events.next() => match event {
-                    Some(event) => self.handle(bus, event).await?,
-                    None => return Err(Broken),
-                },
-                Some(reading) = self.asking.next(), if !self.asking.is_empty() => {
-                    self.readings.extend(reading.filter(|reading| reading.beat >= self.beats.valid_from));
-                    self.compare(bus).await?;
-                },
-                payment = self.debts.next() => {
-                    let view = self.view(payment.namespace());
-                    if self.debts.settle(view.as_ref(), payment, self.beats.next) {
-                        self.send_beat();
-                    }
-                },
+                // What is rare comes first, so that no flood of events keeps beats from being sent.
+                biased;
                 () = &mut tick => {
                     if self.shared.strong_count() == 0 {
                         return Ok(());
@@ -154,6 +153,20 @@ impl Listener {
                     self.send_beat();
                     tick = Box::pin(sleep(self.interval()));
                 }
+                Some(reading) = self.asking.next(), if !self.asking.is_empty() => {
+                    self.readings.extend(reading.filter(|reading| reading.beat >= self.beats.valid_from));
+                    self.compare(bus).await?;
+                },
+                payment = self.debts.next() => {
+                    let view = self.view(payment.namespace());
+                    if self.debts.settle(view.as_ref(), payment, self.beats.next) {
+                        self.send_beat();
+                    }
+                },
+                event = events.next() => match event {
+                    Some(event) => self.handle(bus, event).await?,
+                    None => return Err(Broken),
+                },
             }
         }
     }
@@ -228,6 +241,7 @@ impl Listener {
                 let is_renewed = !is_first && renewed.contains(&partition);
                 (partition, if is_renewed { chain.renewed(counter) } else { chain.joined(counter) })
             })
+            .filter(|_| !mutants::is(Mutant::JoinWithoutRepair))
             .collect();
         let joined = self.follow(bus, &namespace, &mut heard, steps).await;
         if let Some(view) = self.view(&namespace) {
@@ -352,7 +366,8 @@ impl Listener {
 
     /// Forgets the copies of partitions of which a change may have been missed.
     fn suspect(&self, bus: &dyn Bus, namespace: &Namespace, suspects: &HashSet<Partition>) {
-        if let Some(view) = self.view(namespace).filter(|_| !suspects.is_empty()) {
+        let is_any = !suspects.is_empty() && !mutants::is(Mutant::SuspectsStay);
+        if let Some(view) = self.view(namespace).filter(|_| is_any) {
             view.space.counters.add(Event::BusSuspected, suspects.len() as u64);
             let count = u32::try_from(suspects.len()).unwrap_or(u32::MAX);
             view.space.events.tell_state(&self.clock, EventKind::Suspected(count));

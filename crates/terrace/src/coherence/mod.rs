@@ -36,3 +36,6 @@ pub(crate) mod recent;
 pub(crate) mod sweeping;
 pub(crate) mod tickets;
 pub(crate) mod trust;
+
+#[cfg(all(test, terrace_shuttle))]
+mod shuttle_tests;

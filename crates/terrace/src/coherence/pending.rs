@@ -12,10 +12,10 @@
 //! values until their TTL; `Effect::Queued` tells the caller.
 
 use parking_lot::Mutex;
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use terrace_core::envelope::TagStamp;
+use terrace_core::mutants::{self, Mutant};
 use terrace_core::remote::SweepRule;
 use terrace_core::{Key, Tag};
 
@@ -33,8 +33,8 @@ pub(crate) struct Pending {
 
 #[derive(Default)]
 struct Queue {
-    keys: HashMap<Key, u64>,
-    tags: HashMap<Tag, u64>,
+    keys: BTreeMap<Key, u64>,
+    tags: BTreeMap<Tag, u64>,
     rules: Vec<(SweepRule, u64)>,
     /// Numbers the additions, so that a delivery removes only what it delivered.
     added: u64,
@@ -109,7 +109,7 @@ impl Pending {
 
     /// Whether what L2 holds under `key` may be older than an invalidation.
     pub(crate) fn distrusts(&self, key: &Key) -> bool {
-        if self.is_empty() {
+        if self.is_empty() || mutants::is(Mutant::PendingIsTrusted) {
             return false;
         }
         let queue = self.queue.lock();
@@ -122,7 +122,7 @@ impl Pending {
 
     /// Whether one of these tags of an entry in L2 was invalidated.
     pub(crate) fn distrusts_tags(&self, tags: &[TagStamp]) -> bool {
-        if tags.is_empty() || self.is_empty() {
+        if tags.is_empty() || self.is_empty() || mutants::is(Mutant::PendingTagIsTrusted) {
             return false;
         }
         let queue = self.queue.lock();
@@ -156,7 +156,7 @@ impl Pending {
     }
 }
 
-fn forget<T: Hash + Eq>(waiting: &mut HashMap<T, u64>, delivered: &[T], until: u64) {
+fn forget<T: Ord>(waiting: &mut BTreeMap<T, u64>, delivered: &[T], until: u64) {
     for item in delivered {
         if waiting.get(item).is_some_and(|added| *added <= until) {
             waiting.remove(item);

@@ -12,10 +12,11 @@
 //!    write knows its number, and may renew the ticket all the same if that was the only change.
 
 use crate::l1::KeyRef;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU64, Ordering};
-use terrace_core::Version;
+use terrace_core::mutants::{self, Mutant};
+use terrace_core::{Chance, Version};
 
 /// How many stripes a cache has.
 const STRIPES: usize = 4096;
@@ -41,13 +42,14 @@ pub(crate) struct Tickets {
     stripes: Box<[Stripe]>,
     /// The number of the last ban.
     bans: AtomicU64,
-    hasher: foldhash::fast::RandomState,
+    hasher: foldhash::fast::FixedState,
 }
 
 impl Tickets {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(chance: &Chance) -> Self {
         let stripes = (0..STRIPES).map(|_| Stripe::default()).collect();
-        Self { stripes, bans: AtomicU64::new(0), hasher: foldhash::fast::RandomState::default() }
+        let hasher = foldhash::fast::FixedState::with_seed(chance.number());
+        Self { stripes, bans: AtomicU64::new(0), hasher }
     }
 
     fn stripe_of(&self, key: KeyRef<'_>) -> usize {
@@ -74,6 +76,7 @@ impl Tickets {
     /// Whether nothing was invalidated since the ticket was taken.
     pub(crate) fn is_valid(&self, ticket: Ticket) -> bool {
         self.stripes[ticket.stripe].count.load(Ordering::SeqCst) == ticket.count
+            || mutants::is(Mutant::NoTicket)
     }
 
     /// Voids the tickets of `key`. The caller drops the L1 copy after it, not before.
@@ -129,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_ticket_taken_before_an_invalidation_is_void_after_it() {
-        let tickets = Tickets::new();
+        let tickets = Tickets::new(&Chance::system());
         let before = tickets.take(key("a"));
         tickets.void(key("a"));
         assert!(!tickets.is_valid(before));
@@ -138,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_change_knows_whether_it_was_alone() {
-        let tickets = Tickets::new();
+        let tickets = Tickets::new(&Chance::system());
         let mine = tickets.take(key("a"));
         let renewed = tickets.renew([(mine, 1.into()), (mine, 2.into())]);
         assert!(!tickets.is_valid(mine));
@@ -148,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_change_is_not_overtaken_by_its_own_message() {
-        let tickets = Tickets::new();
+        let tickets = Tickets::new(&Chance::system());
         let mine = tickets.take(key("a"));
         tickets.void_heard(key("a"), 7.into());
         assert!(!tickets.is_valid(mine), "for a read it is a change");
@@ -159,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_change_is_overtaken_by_another_beside_its_own_message() {
-        let tickets = Tickets::new();
+        let tickets = Tickets::new(&Chance::system());
         let first = tickets.take(key("a"));
         tickets.void_heard(key("a"), 7.into());
         tickets.void(key("a"));
@@ -168,7 +171,7 @@ mod tests {
 
     #[test]
     fn voiding_all_voids_every_stripe() {
-        let tickets = Tickets::new();
+        let tickets = Tickets::new(&Chance::system());
         let texts: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
         let taken: Vec<Ticket> = texts.iter().map(|text| tickets.take(key(text))).collect();
         tickets.void_all();
