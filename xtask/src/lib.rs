@@ -14,6 +14,7 @@ pub mod process;
 mod replay;
 mod sanitize;
 pub mod services;
+mod sim;
 mod test;
 pub mod tidy;
 
@@ -47,6 +48,8 @@ enum Task {
     Tidy,
     /// Recorded requests through the service, in front of real servers, every value checked
     Replay(replay::Args),
+    /// Fleets in virtual time, checked against what is promised; with `--mutants`, whether faults are found
+    Sim(sim::Args),
     /// Proofs of the memory engine: model checkers, sanitizers, memcheck, fuzzing, a soak
     Sanitize(sanitize::Args),
     /// terrace against its peers, in one run; see `bench/README.md`
@@ -81,6 +84,7 @@ fn run(task: &Task, stop: &Stop) -> Result<()> {
         Task::Test { filter } => test::run(filter, stop),
         Task::Tidy => tidy::run(&root()),
         Task::Sanitize(args) => sanitize::run(args, stop),
+        Task::Sim(args) => sim::run(args, stop),
         Task::Replay(args) => replay::run(args, stop),
         Task::Bench { arguments } => {
             let mut command = process::cargo();

@@ -1,4 +1,5 @@
-//! `cargo xtask sanitize [PART…]`: what proves the memory engine beyond its tests.
+//! `cargo xtask sanitize [PART…]`: what proves the memory engine beyond its tests; and, in `shuttle`, what decides about
+//! coherence.
 //!
 //! 1. Every part runs even when an earlier one failed. One that lacks a tool says SKIP and what to install.
 //! 2. Each part builds in a folder of its own, so that its flags make nothing else build anew.
@@ -18,6 +19,8 @@ use crate::ci::{self, Outcome};
 use crate::process::{self, Group, Stop, cargo, on_path, success, tied};
 
 const CRATE: [&str; 3] = ["-p", "terrace-memory", "--all-features"];
+/// What decides about coherence, which needs no server to be explored.
+const LIBRARY: [&str; 3] = ["-p", "terrace", "--no-default-features"];
 /// Tests of counts of allocations: the tools below put their own allocator in place.
 const NO_COUNTING: &str = "allocat";
 /// The soak takes its time, and what it measures is meant for a program as it is shipped.
@@ -50,7 +53,7 @@ pub(crate) enum Part {
     Portable,
     /// Every interleaving of small cases, up to a number of preemptions, under the C11 memory model
     Loom,
-    /// Random interleavings of larger cases
+    /// Random interleavings of larger cases, and of tickets, trust and flights
     Shuttle,
     /// The tests under `AddressSanitizer` and `LeakSanitizer`
     Address,
@@ -121,7 +124,7 @@ impl Part {
 
     fn loom(self, quick: bool, stop: &Stop) -> Result<Outcome> {
         let build = || {
-            let mut command = self.model_checker(quick);
+            let mut command = self.model_checker(quick, &CRATE);
             command.args(["--lib", "loom_"]).env("RUSTFLAGS", "--cfg terrace_loom");
             command.env("LOOM_MAX_PREEMPTIONS", if quick { "3" } else { "4" });
             command
@@ -130,13 +133,16 @@ impl Part {
     }
 
     fn shuttle(self, quick: bool, stop: &Stop) -> Result<Outcome> {
-        let build = || {
-            let mut command = self.model_checker(quick);
-            command.args(["--lib", "shuttle_"]).env("RUSTFLAGS", "--cfg terrace_shuttle");
-            command.env("TERRACE_SHUTTLE_ITERATIONS", if quick { "1000" } else { "50000" });
-            command
-        };
-        run_tests(build, &[], stop)
+        for package in [&CRATE[..], &LIBRARY] {
+            let build = || {
+                let mut command = self.model_checker(quick, package);
+                command.args(["--lib", "shuttle_"]).env("RUSTFLAGS", "--cfg terrace_shuttle");
+                command.env("TERRACE_SHUTTLE_ITERATIONS", if quick { "1000" } else { "50000" });
+                command
+            };
+            run_tests(build, &[], stop)?;
+        }
+        Ok(Outcome::Passed)
     }
 
     fn address(self, stop: &Stop) -> Result<Outcome> {
@@ -209,20 +215,24 @@ impl Part {
     }
 
     /// Runs with the debug assertions of the code that is checked: built soon if quick, to be fast otherwise.
-    fn model_checker(self, quick: bool) -> Command {
+    fn model_checker(self, quick: bool, package: &[&str]) -> Command {
         if quick {
-            let mut command = self.on(cargo(), &["test", "--locked"]);
+            let mut command = self.on_package(cargo(), &["test", "--locked"], package);
             command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
             return command;
         }
-        let mut command = self.on(cargo(), &["test", "--locked", "--release"]);
+        let mut command = self.on_package(cargo(), &["test", "--locked", "--release"], package);
         command.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true");
         command
     }
 
     /// A command on the crate that builds in this part's own folder.
-    fn on(self, mut command: Command, words: &[&str]) -> Command {
-        command.args(words).args(CRATE).arg("--target-dir").arg(self.folder());
+    fn on(self, command: Command, words: &[&str]) -> Command {
+        self.on_package(command, words, &CRATE)
+    }
+
+    fn on_package(self, mut command: Command, words: &[&str], package: &[&str]) -> Command {
+        command.args(words).args(package).arg("--target-dir").arg(self.folder());
         command
     }
 

@@ -14,7 +14,7 @@ use super::manifests::line_of;
 const TESTKIT: &str = "terrace-testkit";
 
 /// A crate, the crates of this workspace it may use, and whether its tests may use the testkit.
-const MAY_USE: [(&str, &[&str], bool); 13] = [
+const MAY_USE: [(&str, &[&str], bool); 14] = [
     ("terrace-core", &[], false),
     ("terrace-memory", &["terrace-core"], true),
     ("terrace-redis", &["terrace-core"], true),
@@ -22,6 +22,7 @@ const MAY_USE: [(&str, &[&str], bool); 13] = [
     ("terrace-server", &["terrace"], true),
     ("terrace-cli", &["terrace", "terrace-server"], true),
     (TESTKIT, &["terrace-core"], false),
+    ("terrace-sim", &["terrace", "terrace-core", TESTKIT], true),
     (
         "terrace-bench",
         &[

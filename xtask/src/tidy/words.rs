@@ -21,7 +21,7 @@ const MACHINE_PATHS: [&str; 3] = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), 
 const METRIC_OWNER: &str = "crates/terrace/src/telemetry/names.rs";
 const METRIC_PREFIX: &str = "terrace_";
 /// What begins like a metric and is none: the crates, which are names of log targets, and the table of `terrace replay`.
-const NO_METRICS: [&str; 7] = ["core", "memory", "redis", "server", "cli", "testkit", "replay"];
+const NO_METRICS: [&str; 8] = ["core", "memory", "redis", "server", "cli", "testkit", "sim", "replay"];
 
 /// Where the layout in Redis is written, and where it is looked at from outside. Tests may do so as well.
 const KEY_OWNERS: [&str; 6] = [

@@ -6,9 +6,7 @@
 //! 1. No read that starts after a change was acknowledged on its node brings a value from before the change, whether
 //!    or not L2 was there (K1).
 //! 2. Every value is one of the key that was asked for (K8), and one that the origin had.
-//! 3. In a fleet that hears of changes, no read that starts a lease after a change was applied everywhere brings a value
-//!    from before the change, on any node (K2), whatever the nodes do not hear.
-//! 4. When all is delivered and all L1 copies have run out, every node has the newest value of a key, or none (K4).
+//! 3. When all is delivered and all L1 copies have run out, every node has the newest value of a key, or none (K4).
 
 use crate::fixture::L1_TTL;
 use crate::jitter::{Dice, Jittery};
@@ -17,10 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use terrace::{
-    Cache, CacheBuilder, Clock, Effect, EntryOptions, Error, ErrorKind, Keyspace, LoadError, Origin, Remote,
-    SuspectPolicy, Tag,
+    Cache, Clock, EntryOptions, Error, ErrorKind, Keyspace, LoadError, Origin, SuspectPolicy, Tag,
 };
-use terrace_core::Moment;
 use terrace_testkit::fake::{FakeRemote, Fault, Loss};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -35,20 +31,12 @@ pub(crate) const KEYS: u64 = 9;
 pub(crate) struct Truth {
     numbers: Vec<AtomicU64>,
     changing: Vec<Mutex<()>>,
-    /// By key, the changes that were applied everywhere: when that was acknowledged, and the number.
-    applied: Vec<parking_lot::Mutex<Vec<(Moment, u64)>>>,
     dice: Dice,
 }
 
 impl Truth {
     fn number(&self, key: u64) -> u64 {
         self.numbers[at(key)].load(Ordering::SeqCst)
-    }
-
-    /// The newest number that was applied everywhere at this time.
-    fn applied(&self, key: u64, by: Moment) -> u64 {
-        let applied = self.applied[at(key)].lock();
-        applied.iter().filter(|(when, _)| *when <= by).map(|(_, number)| *number).max().unwrap_or(0)
     }
 
     /// Begins a change of these keys, which are in order, and waits for those under way.
@@ -88,8 +76,6 @@ pub(crate) struct Watched {
     /// By key, the newest number whose change this node has acknowledged.
     acknowledged: Vec<AtomicU64>,
     truth: Arc<Truth>,
-    clock: Clock,
-    hears: bool,
 }
 
 /// A fleet on one L2, with its origin.
@@ -102,27 +88,16 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Two nodes with both tiers, and one without L1.
     pub(crate) fn new(seed: u64) -> Self {
-        Self::with(seed, false)
-    }
-
-    /// The same, of nodes that hear of changes.
-    pub(crate) fn hearing(seed: u64) -> Self {
-        Self::with(seed, true)
-    }
-
-    fn with(seed: u64, hears: bool) -> Self {
         let clock = Clock::manual();
         let remote = FakeRemote::with_partitions(clock.clone(), 5);
         let truth = Arc::new(Truth {
             numbers: (0..KEYS).map(|_| AtomicU64::new(1)).collect(),
             changing: (0..KEYS).map(|_| Mutex::new(())).collect(),
-            applied: (0..KEYS).map(|_| parking_lot::Mutex::default()).collect(),
             dice: Dice::new(seed ^ 0x5eed),
         });
         let nodes = (0..3)
             .map(|n| {
                 let node = remote.another_node();
-                let node = if hears { node.hearing() } else { node };
                 Arc::new(Watched::new(node, &clock, &truth, n < 2, seed + n))
             })
             .collect();
@@ -162,30 +137,22 @@ impl Watched {
         let tagger = |key: &u64, _: &Value| vec![tag(key % GROUPS)];
         let plain = cache.keyspace("watched").tags(tagger).suspect(SuspectPolicy::Error);
         let plain = plain.build().expect("a new keyspace");
-        let hears = remote.bus().is_some();
         let through = plain.clone().with_origin(Slow(Arc::clone(truth)));
         let acknowledged = (0..KEYS).map(|_| AtomicU64::new(0)).collect();
-        let (truth, clock) = (Arc::clone(truth), clock.clone());
-        Self { cache, remote, plain, through, acknowledged, truth, clock, hears }
+        let truth = Arc::clone(truth);
+        Self { cache, remote, plain, through, acknowledged, truth }
     }
 
-    fn acknowledge(&self, key: u64, number: u64, effect: Option<Effect>) {
+    fn acknowledge(&self, key: u64, number: u64) {
         self.acknowledged[at(key)].fetch_max(number, Ordering::SeqCst);
-        if effect == Some(Effect::Applied) {
-            self.truth.applied[at(key)].lock().push((self.clock.now(), number));
-        }
     }
 
     /// The oldest number that a read of this key may bring which starts now.
-    pub(crate) fn oldest(&self, key: u64) -> u64 {
-        let here = self.acknowledged[at(key)].load(Ordering::SeqCst);
-        let lease = CacheBuilder::STALENESS_MAX_DEFAULT;
-        let a_lease_ago = self.clock.now().as_nanos().saturating_sub(nanos(lease));
-        let anywhere = if self.hears { self.truth.applied(key, Moment::from_nanos(a_lease_ago)) } else { 0 };
-        here.max(anywhere)
+    fn oldest(&self, key: u64) -> u64 {
+        self.acknowledged[at(key)].load(Ordering::SeqCst)
     }
 
-    pub(crate) fn check(&self, key: u64, found: Value, oldest: u64) {
+    fn check(&self, key: u64, found: Value, oldest: u64) {
         let (of, number) = found;
         assert_eq!(of, key, "a value of another key");
         assert!(number >= oldest, "key {key}: {number} was read, and {oldest} acknowledged before");
@@ -263,27 +230,25 @@ impl Watched {
     async fn put(&self, key: u64) {
         let _changing = self.truth.change(&[key]).await;
         let number = self.truth.number(key);
-        let effect = done(self.plain.put(&key, (key, number)).await).map(|written| written.effect);
-        self.acknowledge(key, number, effect);
+        done(self.plain.put(&key, (key, number)).await);
+        self.acknowledge(key, number);
     }
 
     async fn put_pair(&self, key: u64) {
         let keys = [key.min(KEYS - 2), key.min(KEYS - 2) + 1];
         let _changing = self.truth.change(&keys).await;
         let values = keys.map(|key| (key, (key, self.truth.number(key))));
-        let effects = done(self.plain.put_many(values).await);
-        let effect =
-            effects.and_then(|all| all.into_iter().map(|written| written.effect).reduce(Effect::and));
+        done(self.plain.put_many(values).await);
         for (key, (_, number)) in values {
-            self.acknowledge(key, number, effect);
+            self.acknowledge(key, number);
         }
     }
 
     async fn remove(&self, key: u64) {
         let _changing = self.truth.change(&[key]).await;
         let number = self.truth.number(key);
-        let effect = done(self.plain.remove(&key).await).map(|removed| removed.effect);
-        self.acknowledge(key, number, effect);
+        done(self.plain.remove(&key).await);
+        self.acknowledge(key, number);
     }
 
     async fn invalidate_group(&self, group: u64, by_tag: bool) {
@@ -297,26 +262,16 @@ impl Watched {
             let pattern: Vec<String> = keys.iter().map(u64::to_string).collect();
             invalidation.pattern(&format!("[{}]", pattern.concat())).expect("a valid pattern")
         };
-        let effect = done(invalidation.send().await).map(|invalidated| invalidated.effect);
-        keys.into_iter().zip(numbers).for_each(|(key, number)| self.acknowledge(key, number, effect));
+        done(invalidation.send().await);
+        keys.into_iter().zip(numbers).for_each(|(key, number)| self.acknowledge(key, number));
     }
 
     async fn clear(&self) {
         let keys: Vec<u64> = (0..KEYS).collect();
         let _changing = self.truth.change(&keys).await;
         let numbers: Vec<u64> = keys.iter().map(|&key| self.truth.number(key)).collect();
-        let effect = done(self.plain.clear().await).map(|invalidated| invalidated.effect);
-        keys.into_iter().zip(numbers).for_each(|(key, number)| self.acknowledge(key, number, effect));
-    }
-
-    /// Takes this node's hearing, or gives it back.
-    pub(crate) fn deafen(&self, dice: &Dice) {
-        match dice.below(5) {
-            0 => self.remote.cut_bus(),
-            1 => self.remote.mend_bus(),
-            2 => self.remote.set_loss(Loss::Everything),
-            _ => self.remote.set_loss(Loss::Nothing),
-        }
+        done(self.plain.clear().await);
+        keys.into_iter().zip(numbers).for_each(|(key, number)| self.acknowledge(key, number));
     }
 
     /// Breaks or mends this node's connection.
@@ -342,10 +297,10 @@ fn tag(group: u64) -> Tag {
 }
 
 /// A change that an L2 refused holds on its node all the same; anything else that fails is a bug.
-fn done<T>(result: Result<T, Error>) -> Option<T> {
+fn done<T>(result: Result<T, Error>) {
     match result {
-        Ok(done) => Some(done),
-        Err(error) if matches!(error.kind(), ErrorKind::Remote(_)) => None,
+        Ok(_) => {}
+        Err(error) if matches!(error.kind(), ErrorKind::Remote(_)) => {}
         Err(error) => panic!("{error}"),
     }
 }
@@ -366,8 +321,4 @@ fn loaded<T>(loaded: Result<T, LoadError<Infallible>>) -> Option<T> {
         Err(error) if matches!(error.cache(), Some(ErrorKind::Unproven)) => None,
         Err(error) => panic!("{error}"),
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -18,7 +18,6 @@ mod l1_l2;
 mod l1_limits;
 mod l2;
 mod later;
-mod model;
 mod race;
 #[cfg(feature = "redis")]
 mod redis;

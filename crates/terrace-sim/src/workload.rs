@@ -1,0 +1,194 @@
+//! What callers do: every way to read and to change, each noted with what came of it.
+
+use crate::node::{GROUPS, Slow, Spaces, TAGGED, tag};
+use crate::record::{answer, outcome};
+use crate::setting::Setting;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use terrace::{EntryOptions, Error, ErrorKind, SuspectPolicy};
+use terrace_core::Chance;
+use terrace_testkit::history::{Answer, Outcome, Read, What};
+use terrace_testkit::wait::pause;
+
+const FAILED: What = What::Read(Answer::Failed);
+
+/// Calls until it is told to stop.
+pub(crate) async fn call(spaces: Arc<Spaces>, setting: Setting, chance: Chance, is_over: Arc<AtomicBool>) {
+    let think_max = u64::try_from(setting.think_max.as_millis()).unwrap_or(1);
+    while !is_over.load(Ordering::Relaxed) {
+        spaces.act(&chance, setting.reads).await;
+        let think = if chance.below(3) == 0 { 0 } else { chance.below(think_max) };
+        pause(Duration::from_millis(think)).await;
+    }
+}
+
+impl Spaces {
+    async fn act(&self, chance: &Chance, reads: u64) {
+        let key = chance.below(self.keys);
+        if chance.below(100) < reads {
+            return self.read(key, chance).await;
+        }
+        match chance.below(100) {
+            0..30 => self.put(key).await,
+            30..40 => self.put_pair(key).await,
+            40..58 => self.remove(key).await,
+            58..64 => self.remove_pair(key).await,
+            64..78 => self.invalidate_tag(chance.below(TAGGED)).await,
+            78..86 => self.invalidate_pattern(chance.below(GROUPS)).await,
+            86..90 => self.clear().await,
+            _ => self.change_without_a_word(self.keys + chance.below(Self::FLEETING)).await,
+        }
+    }
+
+    async fn read(&self, key: u64, chance: &Chance) {
+        match chance.below(10) {
+            0..3 => self.read_plain(key).await,
+            3..6 => self.read_through(key).await,
+            6 => self.read_many(key, chance.below(2) == 0).await,
+            7 => self.read_fleeting(self.keys + chance.below(Self::FLEETING)).await,
+            _ => self.load(key, chance.below(3) == 0).await,
+        }
+    }
+
+    pub(crate) async fn read_plain(&self, key: u64) {
+        let reading = self.truth.record.begin(self.node, key, FAILED);
+        let read = self.plain.get_entry(&key).await;
+        let what = proven(read).map_or(FAILED, |entry| answer(entry.as_ref(), false));
+        self.truth.record.end(&reading, what);
+    }
+
+    pub(crate) async fn read_through(&self, key: u64) {
+        let reading = self.truth.record.begin(self.node, key, FAILED);
+        let read = self.through.get_entry(&key).await;
+        let what = proven(read).map_or(FAILED, |entry| answer(entry.as_ref(), true));
+        self.truth.record.end(&reading, what);
+    }
+
+    async fn read_fleeting(&self, key: u64) {
+        let reading = self.truth.record.begin(self.node, key, FAILED);
+        let read = self.fleeting.get_entry(&key).await;
+        let what = proven(read).map_or(FAILED, |entry| answer(entry.as_ref(), true));
+        self.truth.record.end(&reading, what);
+    }
+
+    async fn read_many(&self, key: u64, loads: bool) {
+        let keys = self.pair(key);
+        let reading = keys.map(|key| self.truth.record.begin(self.node, key, FAILED));
+        let keyspace = if loads { &self.through } else { &self.plain };
+        let read = proven(keyspace.get_entries(&keys).await);
+        for (at, reading) in reading.iter().enumerate() {
+            let what = read.as_ref().map_or(FAILED, |entries| answer(entries[at].as_ref(), loads));
+            self.truth.record.end(reading, what);
+        }
+    }
+
+    /// Loads with a loader of its own, whose value may be one that is not to be kept.
+    async fn load(&self, key: u64, is_kept: bool) {
+        let reading = self.truth.record.begin(self.node, key, FAILED);
+        let slow = Slow(self.node, Arc::clone(&self.truth));
+        let loader = async move || Ok::<_, std::convert::Infallible>(slow.value(key).await);
+        let read = if is_kept {
+            self.plain.get_or_load(&key, loader).await
+        } else {
+            self.plain.get_or_load_with(&key, EntryOptions::default().ttl(Duration::ZERO), loader).await
+        };
+        let what = match read {
+            Ok(value) => {
+                let (key, version) = *value;
+                let read = Read { key, version, source: None, is_anchored: false, has_asked: false };
+                // What cannot be proven fresh is flagged in entries only; a node that refuses it returns none.
+                let is_fresh = self.policy == SuspectPolicy::Error;
+                What::Read(if is_fresh { Answer::Fresh(read) } else { Answer::Stale(read) })
+            }
+            Err(error) => match error.cache() {
+                Some(ErrorKind::Unproven | ErrorKind::LoadTimedOut { .. }) => FAILED,
+                _ => panic!("{error}"),
+            },
+        };
+        self.truth.record.end(&reading, what);
+    }
+
+    pub(crate) async fn put(&self, key: u64) {
+        let change = self.truth.change(self.node, &[key]).await;
+        let (key, value) = change.values().next().expect("one key is changed");
+        let outcome = made(self.plain.put(&key, value).await.map(|written| outcome(written.effect)));
+        change.end(&self.truth.record, outcome);
+    }
+
+    async fn put_pair(&self, key: u64) {
+        let change = self.truth.change(self.node, &self.pair(key)).await;
+        let written = self.plain.put_many(change.values()).await;
+        let effect = written.map(|all| all.iter().map(|written| written.effect).reduce(terrace::Effect::and));
+        let outcome = made(effect.map(|effect| outcome(effect.expect("two keys are changed"))));
+        change.end(&self.truth.record, outcome);
+    }
+
+    async fn remove(&self, key: u64) {
+        let change = self.truth.change(self.node, &[key]).await;
+        let outcome = made(self.plain.remove(&key).await.map(|removed| outcome(removed.effect)));
+        change.end(&self.truth.record, outcome);
+    }
+
+    async fn remove_pair(&self, key: u64) {
+        let keys = self.pair(key);
+        let change = self.truth.change(self.node, &keys).await;
+        let invalidated = self.plain.invalidate().keys(keys).send().await;
+        change.end(&self.truth.record, made(invalidated.map(|done| outcome(done.effect))));
+    }
+
+    async fn invalidate_tag(&self, group: u64) {
+        let change = self.truth.change(self.node, &self.group(group)).await;
+        let invalidation = self.plain.invalidate().tag(tag(group).as_str()).expect("a valid tag");
+        change.end(&self.truth.record, made(invalidation.send().await.map(|done| outcome(done.effect))));
+    }
+
+    async fn invalidate_pattern(&self, group: u64) {
+        let keys = self.group(group);
+        let change = self.truth.change(self.node, &keys).await;
+        let mut outcome_of_all = Outcome::Applied;
+        for pattern in patterns(&keys) {
+            let invalidation = self.plain.invalidate().pattern(&pattern).expect("a valid pattern");
+            let one = made(invalidation.send().await.map(|done| outcome(done.effect)));
+            if one != Outcome::Applied {
+                outcome_of_all = one;
+            }
+        }
+        change.end(&self.truth.record, outcome_of_all);
+    }
+
+    async fn clear(&self) {
+        let change = self.truth.change(self.node, &(0..self.keys).collect::<Vec<_>>()).await;
+        change.end(&self.truth.record, made(self.plain.clear().await.map(|done| outcome(done.effect))));
+    }
+
+    async fn change_without_a_word(&self, key: u64) {
+        let change = self.truth.change(self.node, &[key]).await;
+        change.end(&self.truth.record, Outcome::Untold);
+    }
+}
+
+/// Patterns that match exactly these keys.
+fn patterns(keys: &[u64]) -> Vec<String> {
+    let (short, long): (Vec<u64>, Vec<u64>) = keys.iter().partition(|key| **key < 10);
+    let digits: String = short.iter().map(u64::to_string).collect();
+    std::iter::once(format!("[{digits}]")).chain(long.iter().map(u64::to_string)).collect()
+}
+
+/// What a change came to. One that L2 refused holds on its node all the same; anything else that fails is a bug.
+fn made(result: Result<Outcome, Error>) -> Outcome {
+    match result {
+        Ok(outcome) => outcome,
+        Err(error) if matches!(error.kind(), ErrorKind::Remote(_)) => Outcome::Refused,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// What was read, unless it could not be proven fresh, or the origin took too long.
+fn proven<T>(read: Result<T, Error>) -> Option<T> {
+    match read {
+        Ok(found) => Some(found),
+        Err(error) if matches!(error.kind(), ErrorKind::Unproven | ErrorKind::LoadTimedOut { .. }) => None,
+        Err(error) => panic!("{error}"),
+    }
+}

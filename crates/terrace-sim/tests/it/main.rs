@@ -1,0 +1,4 @@
+//! Simulated fleets, held against what is promised.
+
+mod figures;
+mod seeds;
