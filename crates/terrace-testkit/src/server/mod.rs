@@ -6,7 +6,8 @@
 //! | [`RedisCluster`] | a Cluster of one test's own: three primaries, three replicas |
 //! | [`RedisSentinel`] | a primary, two replicas and three sentinels of one test's own |
 //! | [`redis_url`], [`postgres_url`] | a server that many tests share, each under a prefix of its own |
-//! | [`Proxy`] | a road to a server that counts round trips and can be blocked |
+//! | [`Proxy`] | a road to a server that counts round trips and can be made as bad as roads get |
+//! | [`Process`] | any other program, which ends with its test as well |
 //!
 //! 1. Servers listen on loopback, on a port that was free, and keep their files in a temporary folder.
 //! 2. A server ends with the value that stands for it, and at the latest with this process, however that ends.
@@ -16,10 +17,12 @@ mod cluster;
 mod process;
 mod proxy;
 mod redis;
+mod resp;
 mod sentinel;
 
 pub use cluster::RedisCluster;
-pub use proxy::Proxy;
+pub use process::Process;
+pub use proxy::{Proxy, Pushes, Road};
 pub use redis::{RedisServer, RedisServerBuilder};
 pub use sentinel::RedisSentinel;
 
