@@ -10,11 +10,12 @@
 //! 4. A message that is lost with nothing after it, and the connection open, leaves no hole. So some counters are read before
 //!    each beat, in turn: what they count must have been heard when the beat is back. Until their turn has come such a
 //!    loss is not noticed.
-//! 5. Beats that do not come back for two leases end the connection: it may be half open.
+//! 5. Beats that do not come back for two leases end the connection: it may be half open. So does a beat that is lost: messages may
+//!    have been lost with it.
 //! 6. A server that may have forgotten something, because it has another incarnation than the one that was heard before, makes
 //!    its partitions suspect, and is told again what this node changed lately before its copies are trusted ([`super::debts`]).
 
-use super::beats::Beats;
+use super::beats::{Beats, Returned};
 use super::debts::Debts;
 use crate::events::EventKind;
 use crate::runtime::{Turn, sleep};
@@ -70,7 +71,7 @@ struct Listener {
     heard: BTreeMap<Namespace, Heard>,
     beats: Beats,
     /// Beats that are being sent.
-    asking: FuturesUnordered<BoxFuture<'static, Option<Reading>>>,
+    asking: FuturesUnordered<BoxFuture<'static, Asked>>,
     /// Counters to compare when their beat is back.
     readings: Vec<Reading>,
     /// Whether the last reading of logs failed.
@@ -89,6 +90,14 @@ struct Heard {
     settles_with: u64,
     /// The partition whose counter is read next.
     next_read: u16,
+}
+
+/// What came of sending a beat.
+#[derive(Default)]
+struct Asked {
+    /// Its number, if the server has acknowledged it.
+    acknowledged: Option<u64>,
+    reading: Option<Reading>,
 }
 
 /// Counters that were read before a beat was sent.
@@ -153,7 +162,10 @@ impl Listener {
                     self.send_beat();
                     tick = Box::pin(sleep(self.interval()));
                 }
-                Some(reading) = self.asking.next(), if !self.asking.is_empty() => {
+                Some(Asked { acknowledged, reading }) = self.asking.next(), if !self.asking.is_empty() => {
+                    if let Some(number) = acknowledged {
+                        self.beats.acknowledged(number);
+                    }
                     self.readings.extend(reading.filter(|reading| reading.beat >= self.beats.valid_from));
                     self.compare(bus).await?;
                 },
@@ -181,7 +193,14 @@ impl Listener {
             }
             BusEvent::Beat(number) => {
                 let now = self.clock.precise();
-                let Some(sent) = self.beats.returned(number, now) else { return Ok(()) };
+                let sent = match self.beats.returned(number, now) {
+                    Returned::Proof(sent) => sent,
+                    Returned::Alone => {
+                        tracing::warn!("a beat was lost; listening anew");
+                        return Err(Broken);
+                    }
+                    Returned::Nothing => return Ok(()),
+                };
                 if let Some(shared) = self.shared.upgrade() {
                     let lag = u64::try_from(now.since(sent).as_nanos()).unwrap_or(u64::MAX);
                     shared.bus_lag_nanos.store(lag, Ordering::Relaxed);
@@ -230,6 +249,10 @@ impl Listener {
         counters: &[Version],
         incarnations: &[Incarnation],
     ) -> Result<(), Broken> {
+        if self.heard.values().all(|heard| !heard.is_joined) {
+            // The connection is new: beats from before it are not missed.
+            self.beats.valid_from = self.beats.next;
+        }
         let renewed = self.debts.join(self.view(&namespace).as_ref(), &namespace, incarnations);
         let (mut heard, is_first) = match self.heard.remove(&namespace) {
             Some(heard) => (heard, false),
@@ -400,7 +423,7 @@ impl Listener {
         let read = self.heard.iter_mut().filter(|(_, heard)| heard.is_joined).nth(turn);
         let reading = read.map(|(namespace, heard)| heard.next_reading(number, namespace));
         self.asking.push(Box::pin(async move {
-            let bus = remote.bus()?;
+            let Some(bus) = remote.bus() else { return Asked::default() };
             let mut done = None;
             if let Some(reading) = reading {
                 let counters = bus.counters(&reading.namespace, reading.partitions()).await;
@@ -408,9 +431,9 @@ impl Listener {
             }
             if let Err(error) = bus.beat(number).await {
                 tracing::debug!(%error, "a beat could not be sent");
-                return None;
+                return Asked::default();
             }
-            done
+            Asked { acknowledged: Some(number), reading: done }
         }));
     }
 

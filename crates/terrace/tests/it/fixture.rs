@@ -54,8 +54,13 @@ impl Node {
 
     /// The first node of a fleet that hears of changes, all in one partition.
     pub(crate) async fn first_hearing() -> Self {
+        Self::first_hearing_of(1).await
+    }
+
+    /// The same, with more than one partition.
+    pub(crate) async fn first_hearing_of(partitions: u16) -> Self {
         let clock = Clock::manual();
-        let remote = FakeRemote::with_partitions(clock.clone(), 1).hearing();
+        let remote = FakeRemote::with_partitions(clock.clone(), partitions).hearing();
         Self::on(remote, clock, |builder| builder.staleness_max(LEASE)).await
     }
 

@@ -130,6 +130,31 @@ async fn without_beats_a_copy_counts_as_fresh_no_longer_than_the_lease() {
 }
 
 #[tokio::test]
+async fn what_was_lost_with_a_beat_is_known_before_copies_count_as_fresh_again() {
+    let writer = Node::first_hearing_of(256).await;
+    let reader = writer.another_hearing().await;
+    let keys: Vec<String> = (0..64).map(|number| number.to_string()).collect();
+    for key in &keys {
+        writer.put(key, "old").await;
+        assert_eq!(reader.get(key).await.as_deref(), Some("old"));
+    }
+    let (other, changed) = keys.split_first().expect("there are some");
+    reader.remote.set_loss(Loss::Everything);
+    for key in changed {
+        writer.put(key, "new").await;
+    }
+    let beats = reader.remote.calls(Operation::Beat);
+    until("a beat is lost", || reader.remote.calls(Operation::Beat) > beats + 1).await;
+    reader.clock.advance(LEASE);
+    assert!(!has_copy(&reader, other));
+    reader.remote.set_loss(Loss::Nothing);
+    until("beats come back", || has_copy(&reader, other)).await;
+    let old: Vec<&String> = changed.iter().filter(|key| has_copy(&reader, key)).collect();
+    assert!(old.is_empty(), "{old:?}");
+    assert!(holes(&reader, "repaired") && !holes(&reader, "suspected"));
+}
+
+#[tokio::test]
 async fn a_node_that_was_paused_returns_nothing_old_at_its_first_read() {
     let (writer, reader) = two().await;
     let at_once = reader.texts.clone();
