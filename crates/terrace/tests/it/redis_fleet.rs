@@ -165,6 +165,68 @@ async fn nothing_older_than_a_lease_is_fresh_whatever_is_done_to_the_server() {
     assert!(stale > 0, "a node that is cut off has to say so");
 }
 
+/// Invalidations of a flood, in one script each, numbered and told as the scripts of the product do it, but faster than any client
+/// of it could ask for them.
+const FLOOD: &str = "local now = redis.call('TIME') now = now[1] * 1000000 + now[2] \
+                     local fields = redis.call('HMGET', KEYS[1], 'seq', 'top') \
+                     local last, top = fields[1], tonumber(fields[2]) \
+                     for key = 1, ARGV[1] do \
+                       top = math.max(top + 1, now) \
+                       local number = string.format('%.0f', top) \
+                       local message = '1 ' .. last .. ' ' .. number .. ' 00000000000000ff invalidate ' .. (1000 + key) \
+                       redis.call('XADD', KEYS[2], 'MAXLEN', '~', '4096', number .. '-0', 'm', message) \
+                       redis.call('PUBLISH', KEYS[3], message) \
+                       last = number \
+                     end \
+                     return redis.call('HSET', KEYS[1], 'seq', last, 'top', last)";
+const FLOOD_AT_ONCE: u64 = 5000;
+const FLOOD_LASTS: Duration = Duration::from_secs(3);
+
+/// What this process holds, in KiB.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// What is heard too late to be fresh is not returned as fresh, and what waits to be heard is bounded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_invalidations_makes_nothing_old_fresh_and_takes_no_more_and_more_room() {
+    let Some(server) = RedisServer::start().await else { return };
+    let nodes = [(); 3].map(|()| node(Redis::address(&server.address())));
+    let watch = Watch::new();
+    let mut tasks = vec![writer(&watch, &nodes[0].1)];
+    for ((_, numbers), first) in nodes.iter().zip(0..) {
+        tasks.push(reader(&watch, numbers, first));
+    }
+    until("fresh reads before it", || watch.fresh.load(Ordering::Relaxed) > 1000).await;
+    let (before, end) = (resident_kib(), watch.clock.precise().plus(FLOOD_LASTS));
+    let (mut told, mut largest) = (0, before);
+    let names = ["s", "log", "c"].map(|name| format!("terrace:1:{{numbers.7}}:{name}"));
+    while watch.clock.precise() < end {
+        let at_once = FLOOD_AT_ONCE.to_string();
+        let command = ["EVAL", FLOOD, "3", &names[0], &names[1], &names[2], &at_once];
+        assert_eq!(server.cli(&command).await, "0");
+        told += FLOOD_AT_ONCE;
+        largest = largest.max(resident_kib());
+    }
+    let flooded = watch.fresh.load(Ordering::Relaxed);
+    until("fresh reads after it", || watch.fresh.load(Ordering::Relaxed) > flooded + 1000).await;
+    largest = largest.max(resident_kib());
+    watch.is_over.store(true, Ordering::Relaxed);
+    for task in tasks {
+        task.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    }
+    let stale = watch.stale.load(Ordering::Relaxed);
+    println!(
+        "{told} invalidations: {flooded} fresh reads and {stale} stale ones by then, {} MiB more",
+        (largest - before) >> 10
+    );
+    assert!(told > 10_000, "that is no flood: {told}");
+    // At most 16 MiB wait to be heard on each node, and as much again may be on its way from one buffer to the next.
+    assert!(largest - before < 256 << 10, "{} MiB more", (largest - before) >> 10);
+}
+
 #[tokio::test]
 async fn another_node_hears_of_a_change_of_any_kind() {
     let Some(server) = RedisServer::start().await else { return };
