@@ -154,6 +154,26 @@ impl fmt::Display for Message {
     }
 }
 
+/// What is said on a partition's channel beside its changes: somebody's load of a key has ended, for which others wait. It
+/// changes nothing, so it has no number and is in no log. Who misses it waits longer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LoadEnded(pub Key);
+
+impl LoadEnded {
+    /// Reads `ended key`; nothing else is one.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let key = std::str::from_utf8(bytes).ok()?.strip_prefix("ended ")?;
+        Key::new(key).ok().map(Self)
+    }
+}
+
+impl fmt::Display for LoadEnded {
+    /// Writes what [`LoadEnded::parse`] reads.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ended {}", self.0.as_str())
+    }
+}
+
 /// What a node hears.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum BusEvent {
@@ -282,6 +302,18 @@ mod tests {
         ] {
             let message = message(change);
             assert_eq!(Message::parse(message.to_string().as_bytes()), Ok(message));
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_load_is_no_message_and_no_message_is_one() {
+        let ended = LoadEnded(Key::new("a key").expect("valid"));
+        let text = ended.to_string();
+        assert_eq!(text, "ended a key");
+        assert_eq!(LoadEnded::parse(text.as_bytes()), Some(ended));
+        assert!(Message::parse(text.as_bytes()).is_err());
+        for bytes in [&b"ended "[..], b"ended", b"ended \n", b"end k", b"1 7 9 ab set k", b"\xff"] {
+            assert_eq!(LoadEnded::parse(bytes), None);
         }
     }
 

@@ -337,6 +337,18 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
         dead: Option<Version>,
     ) -> RemoteResult<'a, LeaseOutcome>;
 
+    /// Makes a lease that is still held last for `duration` from now on. Returns whether it is.
+    ///
+    /// # Cost
+    /// One round trip.
+    fn renew<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        lease: &'a Lease,
+        duration: Duration,
+    ) -> RemoteResult<'a, bool>;
+
     /// Gives a lease back without a value, so that the next caller need not wait for it to run out. A lease that is
     /// no longer held is left alone.
     ///

@@ -117,17 +117,22 @@ impl Commands {
         duration: Duration,
         dead: Option<Version>,
     ) -> Cmd {
-        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let millis = millis.clamp(1, u64::try_from(Ttl::LONGEST.as_millis()).unwrap_or(u64::MAX));
         let dead = dead.map(|version| version.get().to_be_bytes());
         let mut command = self.change_key(Script::Lease, namespace, key);
-        command.arg(hex(token)).arg(millis).arg(dead.as_ref().map_or(&[][..], |bytes| bytes));
+        command.arg(hex(token)).arg(lease_millis(duration)).arg(dead.as_ref().map_or(&[][..], |bytes| bytes));
+        command
+    }
+
+    pub(crate) fn renew(&self, namespace: &Namespace, key: &Key, lease: &Lease, duration: Duration) -> Cmd {
+        let mut command = Script::Renew.call(self.channels, &[&self.names.lease(namespace, key)]);
+        command.arg(hex(lease.token)).arg(lease_millis(duration));
         command
     }
 
     pub(crate) fn release(&self, namespace: &Namespace, key: &Key, lease: &Lease) -> Cmd {
-        let mut command = Script::Release.call(self.channels, &[&self.names.lease(namespace, key)]);
-        command.arg(hex(lease.token));
+        let channel = self.names.channel(namespace, self.names.partition_of(namespace, key.as_str()));
+        let mut command = Script::Release.call(self.channels, &[&self.names.lease(namespace, key), &channel]);
+        command.arg(hex(lease.token)).arg(key.as_str());
         command
     }
 
@@ -139,8 +144,11 @@ impl Commands {
         value: &Sealed,
         ttl: Ttl,
     ) -> Cmd {
-        let counter = self.names.counter(namespace, self.names.partition_of(namespace, key.as_str()));
-        let keys = [&*counter, &*self.names.value(namespace, key), &*self.names.lease(namespace, key)];
+        let partition = self.names.partition_of(namespace, key.as_str());
+        let (counter, channel) =
+            (self.names.counter(namespace, partition), self.names.channel(namespace, partition));
+        let (name, held) = (self.names.value(namespace, key), self.names.lease(namespace, key));
+        let keys = [&*counter, &*name, &*held, &*channel];
         let mut command = Script::Fill.call(self.channels, &keys);
         command.arg(hex(lease.token));
         match keep(ttl) {
@@ -149,6 +157,7 @@ impl Commands {
             Keep::Not => command.arg("0"),
         };
         add_value(&mut command, value);
+        command.arg(key.as_str());
         command
     }
 
@@ -361,6 +370,12 @@ fn named(command: &str, name: impl redis::ToRedisArgs) -> Cmd {
     let mut command = redis::cmd(command);
     command.arg(name);
     command
+}
+
+/// How long the server keeps a lease.
+fn lease_millis(duration: Duration) -> u64 {
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    millis.clamp(1, u64::try_from(Ttl::LONGEST.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn hex(token: LeaseToken) -> String {

@@ -301,6 +301,17 @@ impl Remote for Redis {
         })
     }
 
+    fn renew<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        lease: &'a Lease,
+        duration: Duration,
+    ) -> RemoteResult<'a, bool> {
+        let command = self.commands().renew(namespace, key, lease, duration);
+        Box::pin(async move { replies::renewed(&self.change(command).await?) })
+    }
+
     fn release<'a>(
         &'a self,
         namespace: &'a Namespace,

@@ -88,6 +88,10 @@ pub(crate) fn lease(reply: Value, key: &Key, token: LeaseToken) -> Parsed<Result
     Ok(Ok(outcome))
 }
 
+pub(crate) fn renewed(reply: &Value) -> Parsed<bool> {
+    whole(reply).map(|is_held| is_held == 1)
+}
+
 pub(crate) fn fill(reply: &Value) -> Parsed<FillOutcome> {
     Ok(if whole(reply)? == 1 { FillOutcome::Stored } else { FillOutcome::Rejected })
 }
@@ -223,6 +227,7 @@ mod tests {
         fn no_reply_makes_a_panic(reply in replies(), other in replies()) {
             let _ = stored(&other, reply.clone());
             let _ = lease(reply.clone(), &Key::new("k").expect("valid"), LeaseToken(1));
+            let _ = renewed(&reply);
             let _ = fill(&reply);
             let _ = due(reply.clone());
             let _ = changed(reply.clone());

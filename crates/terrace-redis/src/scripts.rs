@@ -20,6 +20,7 @@ use std::sync::LazyLock;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Script {
     Lease,
+    Renew,
     Fill,
     Release,
     Set,
@@ -66,8 +67,9 @@ fn hashes(channels: Channels) -> Hashes {
 static HASHES: LazyLock<[Hashes; 2]> = LazyLock::new(|| [Channels::Plain, Channels::Sharded].map(hashes));
 
 impl Script {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Lease,
+        Self::Renew,
         Self::Fill,
         Self::Release,
         Self::Set,
@@ -88,6 +90,7 @@ impl Script {
     const fn source(self) -> &'static str {
         match self {
             Self::Lease => source!("counter.lua", "lease_text.lua", "lease.lua"),
+            Self::Renew => source!("lease_text.lua", "renew.lua"),
             Self::Fill => source!("lease_text.lua", "fill.lua"),
             Self::Release => source!("lease_text.lua", "release.lua"),
             Self::Set => source!("counter.lua", "set.lua"),

@@ -126,6 +126,17 @@ impl Remote for Adapter {
         self.call(move |server| now(server.lease(&namespace, &key, token, duration, dead)))
     }
 
+    fn renew<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        lease: &'a Lease,
+        duration: Duration,
+    ) -> RemoteResult<'a, bool> {
+        let (namespace, key, lease) = (namespace.clone(), key.clone(), lease.clone());
+        self.call(move |server| now(server.renew(&namespace, &key, &lease, duration)))
+    }
+
     fn release<'a>(
         &'a self,
         namespace: &'a Namespace,

@@ -3,11 +3,13 @@
 //! 1. A fill happens only under a lease that L2 granted before the load began, and that no invalidation has voided.
 //!    So the result of a late loader is never stored over an invalidation.
 //! 2. A token is the name of one load, never of a node.
-//! 3. Somebody else's lease is waited for, by looking for the value, for at most [`WAIT_MAX`]. After that the value is
-//!    loaded and returned, and kept nowhere: this node has no right to fill. Such a load is shared by those who came
-//!    while it ran, although only this node's invalidations can end it early.
-//! 4. A lease whose load brought nothing that can be stored is given back. One that is lost with its node runs out
-//!    after the keyspace's `load_timeout`, and after [`LEASE_MAX`] in any case.
+//! 3. A lease lasts for [`TERM`], and is renewed while its load runs, which is for the keyspace's `load_timeout` at most. So one that
+//!    is lost with its node runs out soon, and one that lives belongs to somebody who is at work.
+//! 4. Somebody else's lease is waited for, for at most [`WAIT_MAX`]. That it has ended is heard over the bus ([`crate::waiting`]);
+//!    where that may be deaf, the value is looked for in pauses that grow. After that the value is loaded and returned,
+//!    and kept nowhere: this node has no right to fill. Such a load is shared by those who came while it ran, although
+//!    only this node's invalidations can end it early.
+//! 5. A lease whose load brought nothing that can be stored is given back.
 
 use crate::coherence::generations::Heads;
 use crate::entry::{Found, Resident};
@@ -18,14 +20,18 @@ use std::time::Duration;
 use terrace_core::remote::{FillOutcome, Lease, LeaseOutcome, LeaseToken};
 use terrace_core::{Chance, Clock, Key, Moment, Tag, Ttl, Version};
 
-/// Longest lease, however long a load may take: a node that dies during a load leaves its lease behind.
-pub(crate) const LEASE_MAX: Duration = Duration::from_mins(5);
-/// Longest wait for somebody else's load.
-const WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long a lease lasts: so long others wait for a node that died during its load.
+const TERM: Duration = Duration::from_secs(3);
+/// A lease is renewed so many times in its term: a machine that is busy may miss some.
+const RENEWALS_PER_TERM: u32 = 4;
+/// Longest wait for others' loads: a few terms, so that one whose holder dies, and the next one's load, are waited for.
+const WAIT_MAX: Duration = Duration::from_secs(10);
 /// First pause between two looks for somebody else's value; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(2);
-/// Longest pause between two looks.
+/// Longest pause between two looks, where nothing is heard of the value's coming.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
+/// The pause between two looks, where it is.
+const PAUSE_HEARING: Duration = Duration::from_millis(500);
 
 /// What a load may do with its result.
 pub(crate) enum Right {
@@ -86,30 +92,62 @@ impl View {
     ) -> Result<Right, Box<Found>> {
         let Some(l2) = self.l2() else { return self.right_without_l2() };
         let token = LeaseToken(token(&self.shared.chance));
-        let duration = self.space.rules.load_timeout.min(LEASE_MAX);
+        let term = self.term();
         let mut patience = Patience::new(&self.shared.clock);
+        let waiter = self.space.waiting.begin(key);
         loop {
+            let ended = waiter.ended();
             let sent = self.shared.clock.now();
-            let asked = l2
-                .call(&self.space, |remote| remote.lease(&self.space.namespace, key, token, duration, dead));
-            match asked.await {
+            let asked =
+                l2.call(&self.space, |remote| remote.lease(&self.space.namespace, key, token, term, dead));
+            let remaining = match asked.await {
                 Ok(LeaseOutcome::Granted(lease)) => {
                     return Ok(Right::Leased(lease, self.space.generations.heads()));
                 }
                 Ok(LeaseOutcome::Hit(stored)) => match self.examine(key, &stored, sent).await {
                     Look::Hit(found) => return Err(Box::new(found)),
-                    Look::Miss { dead: seen } => dead = seen,
+                    Look::Miss { dead: seen } => {
+                        dead = seen;
+                        Duration::ZERO
+                    }
                     Look::Unknown | Look::Unproven => return Ok(Right::Unanchored),
                 },
-                Ok(LeaseOutcome::Held { .. }) => {}
+                Ok(LeaseOutcome::Held { remaining }) => remaining,
                 Err(_) => return Ok(Right::Unanchored),
-            }
+            };
             if self.distrusts(key) {
                 return Ok(Right::Unanchored);
             }
-            if !patience.pause(&self.shared.clock).await {
+            let hears = l2.remote().bus().is_some() && self.space.trust.holds(&self.shared.clock);
+            if !patience.pause(&self.shared.clock, hears, remaining, ended).await {
                 return Ok(Right::None);
             }
+        }
+    }
+
+    /// How long a lease is asked for at a time.
+    pub(crate) fn term(&self) -> Duration {
+        TERM.min(self.space.rules.load_timeout)
+    }
+
+    /// Keeps a lease while `work` goes on.
+    pub(crate) async fn holding<T>(&self, key: &Key, right: &Right, work: impl Future<Output = T>) -> T {
+        let (Some(l2), Right::Leased(lease, _)) = (self.l2(), right) else { return work.await };
+        let term = self.term();
+        let renewing = async {
+            loop {
+                crate::runtime::sleep(term / RENEWALS_PER_TERM).await;
+                let renewed = l2
+                    .call(&self.space, |remote| remote.renew(&self.space.namespace, key, lease, term))
+                    .await;
+                if matches!(renewed, Ok(false)) {
+                    return std::future::pending().await;
+                }
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            done = renewing => done,
         }
     }
 
@@ -190,14 +228,24 @@ impl Patience {
         Self { start: clock.precise(), paused: Duration::ZERO, next: PAUSE_MIN }
     }
 
-    /// Pauses, unless the wait has been long enough, by the clock or by the pauses alone. Returns whether it did.
-    async fn pause(&mut self, clock: &Clock) -> bool {
+    /// Pauses until `ended` or a while later, and no longer than the lease lasts; unless the wait has been long enough, by the
+    /// clock or by the pauses alone. Returns whether it did.
+    async fn pause(
+        &mut self,
+        clock: &Clock,
+        hears: bool,
+        remaining: Duration,
+        ended: impl Future<Output = ()>,
+    ) -> bool {
         if self.paused.max(clock.precise().since(self.start)) >= WAIT_MAX {
             return false;
         }
-        crate::runtime::sleep(self.next).await;
-        self.paused += self.next;
-        self.next = (self.next * 2).min(PAUSE_MAX);
+        let pause = if hears { PAUSE_HEARING } else { self.next };
+        let pause = pause.min(remaining.max(PAUSE_MIN));
+        if crate::runtime::within(pause, ended).await.is_none() {
+            self.paused += pause;
+            self.next = (self.next * 2).min(PAUSE_MAX);
+        }
         true
     }
 }

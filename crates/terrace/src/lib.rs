@@ -53,6 +53,7 @@ mod space;
 mod sync;
 mod tags;
 mod telemetry;
+mod waiting;
 mod why;
 mod write;
 

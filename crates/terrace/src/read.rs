@@ -347,7 +347,7 @@ impl View {
                 return self.outcome(lead, key, Some(*found));
             }
         };
-        match self.load(loading).await {
+        match self.holding(key, &right, self.load(loading)).await {
             Ok(Some(loaded)) => lead.calling(self.store(lead, key, right, loaded)).await,
             Ok(None) => {
                 lead.calling(self.give_back(key, &right)).await;

@@ -8,7 +8,7 @@
 //! 4. At most [`AT_ONCE_MAX`] keys are at work in a namespace, and [`WAITING_MAX`] wait. Of one more, the copy is dropped.
 
 use crate::error::{Error, ErrorKind};
-use crate::lease::{Filled, LEASE_MAX, Right};
+use crate::lease::{Filled, Right};
 use crate::read::{Loaded, Loading, Look};
 use crate::runtime::sleep;
 use crate::space::View;
@@ -170,7 +170,7 @@ impl View {
         let Some(l2) = self.l2() else { return self.renew_here(key, loading).await };
         let (mut loading, mut dead) = (loading, None);
         let (mut paused, mut pause) = (Duration::ZERO, PAUSE_MIN);
-        let duration = self.space.rules.load_timeout.min(LEASE_MAX);
+        let duration = self.term();
         let token = LeaseToken(crate::lease::token(&self.shared.chance));
         let namespace = &self.space.namespace;
         while paused < WAIT_MAX {
@@ -230,7 +230,7 @@ impl View {
         right: Right,
         loading: Loading,
     ) -> bool {
-        let Loaded { value, tags, ttl } = match self.load(loading).await {
+        let Loaded { value, tags, ttl } = match self.holding(key, &right, self.load(loading)).await {
             Ok(Some(loaded)) => loaded,
             Ok(None) => {
                 let removed = self.remove_through(std::slice::from_ref(key)).await;

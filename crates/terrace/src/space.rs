@@ -16,6 +16,7 @@ use crate::refresh::Refreshes;
 use crate::resilience::{Agreement, L2};
 use crate::runtime::{Leave, Runtime, Turn, Turns};
 use crate::telemetry::{SpaceCounters, Telemetry};
+use crate::waiting::Waiting;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -89,6 +90,7 @@ pub(crate) struct Space {
     pub(crate) generations: Generations,
     pub(crate) retiring: Turns,
     pub(crate) chores: Turns,
+    pub(crate) waiting: Waiting,
 }
 
 /// One namespace of one cache: what every path of the library works on.

@@ -1,5 +1,6 @@
 -- LEASE: the value if there is one, with what tells whether a sweep has killed it; else the right to load it, unless somebody
--- has that.
+-- has that. Then the lease is marked, so that its end is published; where the server has no memory for that, those who wait
+-- look for it now and then.
 -- KEYS counter, log, channel, value, lease; ARGV origin, token, milliseconds, the version of a dead value or ''
 local VALUE, LEASE = KEYS[4], KEYS[5]
 local TOKEN, DURATION, DEAD = ARGV[2], ARGV[3], ARGV[4]
@@ -18,12 +19,16 @@ end
 local counter = read_counter()
 local held = redis.call('GET', LEASE)
 if held then
-  local token, version, granted_at, born = parse_lease(held)
+  local token, version, granted_at, born, awaited = parse_lease(held)
   if token and born == counter.born and version > counter.barrier then
     if token == TOKEN then
       return { 'granted', version, granted_at }
     end
-    return { 'held', redis.call('PTTL', LEASE) }
+    local left = redis.call('PTTL', LEASE)
+    if not awaited then
+      redis.pcall('SET', LEASE, held .. ':w', 'KEEPTTL')
+    end
+    return { 'held', left }
   end
 end
 

@@ -1,7 +1,13 @@
 -- RELEASE: ends a lease without a value, if it is still this one.
--- KEYS lease; ARGV token
+-- KEYS lease, channel; ARGV token, key
 local held = redis.call('GET', KEYS[1])
-if held and parse_lease(held) == ARGV[1] then
-  redis.call('UNLINK', KEYS[1])
+if held then
+  local token, _, _, _, awaited = parse_lease(held)
+  if token == ARGV[1] then
+    redis.call('UNLINK', KEYS[1])
+    if awaited then
+      redis.call('PUBLISH', KEYS[2], 'ended ' .. ARGV[2])
+    end
+  end
 end
 return 0

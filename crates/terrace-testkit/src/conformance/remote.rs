@@ -48,6 +48,7 @@ pub const CASES: &[Case] = cases![
     values::namespaces_do_not_see_each_other,
     leases::one_load_at_a_time,
     leases::a_lease_given_back_lets_the_next_one_load,
+    leases::a_lease_is_renewed_by_its_holder_alone,
     leases::a_fill_has_the_version_of_its_lease,
     leases::a_fill_happens_once,
     leases::an_invalidation_voids_the_lease,

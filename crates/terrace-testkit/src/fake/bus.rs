@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use terrace_core::bus::{Bus, BusEvent, BusEvents, Incarnation, NodeId, Reassertion};
+use terrace_core::bus::{Bus, BusEvent, BusEvents, Incarnation, LoadEnded, NodeId, Reassertion};
 use terrace_core::remote::{RemoteError, RemoteResult};
 use terrace_core::{Key, Namespace, Partition, Version};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -105,6 +105,21 @@ impl FakeRemote {
 
     pub(super) fn has_bus(&self) -> bool {
         self.node.ears.lock().is_on
+    }
+
+    /// Tells every node of loads that have ended.
+    pub(super) fn publish_ended(&self, ended: &[(Namespace, Key)]) {
+        for (namespace, key) in ended {
+            let bytes = Bytes::from(LoadEnded(key.clone()).to_string());
+            for node in self.shared.all_nodes.lock().iter() {
+                let partition = Partition::of(namespace, key.as_str(), node.partitions);
+                let mut ears = node.ears.lock();
+                if ears.hears(namespace) {
+                    let bytes = bytes.clone();
+                    ears.tell(&BusEvent::Heard { namespace: namespace.clone(), partition, bytes });
+                }
+            }
+        }
     }
 
     /// Hands what was published to every node that hears it.

@@ -19,6 +19,7 @@ pub enum Operation {
     Get,
     GetMany,
     Lease,
+    Renew,
     Release,
     Fill,
     Set,

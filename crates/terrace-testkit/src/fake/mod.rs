@@ -274,6 +274,7 @@ impl FakeRemote {
                 node.shared.remember(before);
             }
             node.publish(&published);
+            node.publish_ended(&server.take_ended());
             result
         };
         let run = move || match fault {
@@ -343,6 +344,19 @@ impl Remote for FakeRemote {
         let (namespace, key) = (namespace.clone(), key.clone());
         Box::pin(self.call(Operation::Lease, move |server, node| {
             Ok(server.lease(&namespace, &key, (token, duration, dead), node.caller()))
+        }))
+    }
+
+    fn renew<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        lease: &'a Lease,
+        duration: Duration,
+    ) -> RemoteResult<'a, bool> {
+        let (namespace, key, lease) = (namespace.clone(), key.clone(), lease.clone());
+        Box::pin(self.call(Operation::Renew, move |server, node| {
+            Ok(server.renew(&namespace, &key, (&lease, duration), node.caller()))
         }))
     }
 

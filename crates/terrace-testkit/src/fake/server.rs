@@ -43,6 +43,8 @@ struct HeldLease {
     lease: Lease,
     grant: Grant,
     expires: Moment,
+    /// Whether somebody waits for its end.
+    is_awaited: bool,
 }
 
 #[derive(Clone, Default)]
@@ -52,6 +54,8 @@ struct Space {
     values: BTreeMap<Key, Value>,
     leases: HashMap<Key, HeldLease>,
     delayed: Vec<(u64, Delayed)>,
+    /// Keys whose loads have ended in the call that is running, for which somebody waits.
+    ended: Vec<Key>,
 }
 
 impl Space {
@@ -62,6 +66,12 @@ impl Space {
         }
         if self.leases.get(key).is_some_and(|held| held.expires <= now) {
             self.leases.remove(key);
+        }
+    }
+
+    fn end_lease(&mut self, key: &Key) {
+        if self.leases.remove(key).is_some_and(|held| held.is_awaited) {
+            self.ended.push(key.clone());
         }
     }
 
@@ -80,6 +90,11 @@ impl Space {
         let expires = ttl.duration().map_or(Moment::NEVER, |ttl| now.plus(ttl));
         self.values.insert(key.clone(), Value { bytes, expires });
     }
+}
+
+/// When a lease ends that is granted now.
+fn lease_end(now: Moment, duration: Duration) -> Moment {
+    now.plus(whole_millis(duration).max(Duration::from_millis(1)))
 }
 
 /// A TTL as the server keeps it: in whole milliseconds, rounded down, so that it never ends late.
@@ -166,26 +181,39 @@ impl Server {
         if let Some(stored) = stored.filter(is_alive) {
             return LeaseOutcome::Hit(stored);
         }
-        if let Some(held) = space.leases.get(key).filter(|held| partition.honours(held.grant)) {
+        if let Some(held) = space.leases.get_mut(key).filter(|held| partition.honours(held.grant)) {
             return if held.lease.token == token {
                 LeaseOutcome::Granted(held.lease.clone())
             } else {
+                held.is_awaited = true;
                 LeaseOutcome::Held { remaining: whole_millis(held.expires.since(caller.now.moment)) }
             };
         }
         let grant = partition.grant(caller.now, caller.id);
         let version = Version::from(grant.version);
         let lease = Lease { token, version, granted_at: ServerTime(caller.now.micros) };
-        let duration = whole_millis(duration).max(Duration::from_millis(1));
-        let expires = caller.now.moment.plus(duration);
-        space.leases.insert(key.clone(), HeldLease { lease: lease.clone(), grant, expires });
+        let expires = lease_end(caller.now.moment, duration);
+        let held = HeldLease { lease: lease.clone(), grant, expires, is_awaited: false };
+        space.leases.insert(key.clone(), held);
         LeaseOutcome::Granted(lease)
+    }
+
+    pub(super) fn renew(
+        &mut self,
+        namespace: &Namespace,
+        key: &Key,
+        (lease, duration): (&Lease, Duration),
+        caller: Caller,
+    ) -> bool {
+        let held = self.space_of(namespace, key, caller).leases.get_mut(key);
+        let held = held.filter(|held| held.lease.token == lease.token);
+        held.map(|held| held.expires = lease_end(caller.now.moment, duration)).is_some()
     }
 
     pub(super) fn release(&mut self, namespace: &Namespace, key: &Key, lease: &Lease, caller: Caller) {
         let space = self.space_of(namespace, key, caller);
         if space.leases.get(key).is_some_and(|held| held.lease.token == lease.token) {
-            space.leases.remove(key);
+            space.end_lease(key);
         }
     }
 
@@ -208,7 +236,7 @@ impl Server {
         let Some(grant) = held.or_else(|| mutants::is(Mutant::FillWithoutLease).then(forged)) else {
             return FillOutcome::Rejected;
         };
-        space.leases.remove(key);
+        space.end_lease(key);
         if !space.partition(id).honours(grant) {
             return FillOutcome::Rejected;
         }
@@ -397,6 +425,17 @@ impl Server {
         change: impl FnOnce(&mut Partition),
     ) {
         change(self.space(namespace).partition(id));
+    }
+
+    /// The keys whose loads have ended since this was asked last, for which somebody waits.
+    pub(super) fn take_ended(&mut self) -> Vec<(Namespace, Key)> {
+        let of = |(namespace, space): (&Namespace, &mut Space)| {
+            std::mem::take(&mut space.ended)
+                .into_iter()
+                .map(|key| (namespace.clone(), key))
+                .collect::<Vec<_>>()
+        };
+        self.spaces.iter_mut().flat_map(of).collect()
     }
 
     /// What was published since this was asked last.

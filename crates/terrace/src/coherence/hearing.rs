@@ -17,7 +17,10 @@ impl View {
     pub(crate) fn hear(&self, partition: Partition, message: &Message, count: u16) {
         let generations = &self.space.generations;
         match &message.change {
-            Change::Set(key) | Change::Invalidate(key) => self.drop_older(key, message.number),
+            Change::Set(key) | Change::Invalidate(key) => {
+                self.drop_older(key, message.number);
+                self.space.waiting.wake(key);
+            }
             Change::Tag(tag) => {
                 self.ban(&Ban::Tags(std::slice::from_ref(tag)));
                 generations.bumped(tag, message.number);

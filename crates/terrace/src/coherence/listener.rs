@@ -29,7 +29,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use terrace_core::bus::{Bus, BusEvent, BusEvents, Incarnation, Message};
+use terrace_core::bus::{Bus, BusEvent, BusEvents, Incarnation, LoadEnded, Message};
 use terrace_core::coherence::{Chain, Step};
 use terrace_core::mutants::{self, Mutant};
 use terrace_core::remote::BoxFuture;
@@ -300,6 +300,12 @@ impl Listener {
         partition: Partition,
         bytes: &[u8],
     ) -> Result<(), Broken> {
+        if let Some(LoadEnded(key)) = LoadEnded::parse(bytes) {
+            if let Some(view) = self.view(namespace) {
+                view.space.waiting.wake(&key);
+            }
+            return Ok(());
+        }
         let Some(mut heard) = self.heard.remove(namespace) else { return Ok(()) };
         let mut done = Ok(());
         if let Some(chain) = heard.chains.get_mut(usize::from(partition.0)) {

@@ -163,6 +163,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             agreement: crate::resilience::Agreement::default(),
             deliveries: crate::runtime::Turns::default(),
             trust: if has_bus { Trust::not_yet() } else { Trust::always() },
+            waiting: crate::waiting::Waiting::default(),
         })?;
         Ok(Keyspace { view: View { shared, space }, tagger, origin: None })
     }

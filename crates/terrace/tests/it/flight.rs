@@ -281,7 +281,7 @@ async fn those_who_come_while_a_fill_is_on_its_way_look_again() {
     assert_eq!(ended(late).await, "new");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn whoever_is_overtaken_again_and_again_loads_for_himself_in_the_end() {
     let node = Node::first().await;
     let mut current = node.loading("k");

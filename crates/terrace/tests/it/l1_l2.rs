@@ -4,6 +4,7 @@ use crate::fixture::{Counted, HOUR, L1_TTL, Node, ended, loader, spawn, within};
 use std::time::Duration;
 use terrace::{Effect, EntryOptions, Tier, Ttl};
 use terrace_testkit::fake::{Operation, Point};
+use terrace_testkit::wait::until;
 
 fn before(end: Duration, by: Duration) -> Duration {
     end.checked_sub(by).expect("it is shorter")
@@ -132,9 +133,9 @@ async fn the_wait_for_another_node_is_bounded_and_its_lease_respected() {
     let (mut held, leader) = node.loading("k");
     held.started().await;
     let started = node.cache.stats().seconds;
-    let loaded = tokio::time::timeout(Duration::from_secs(4), other.load("k", "own")).await;
-    assert_eq!(loaded.expect("the wait ends after two seconds"), "own");
-    assert!(other.calls(Operation::Lease) < 60, "{} calls", other.calls(Operation::Lease));
+    let loaded = tokio::time::timeout(Duration::from_secs(12), other.load("k", "own")).await;
+    assert_eq!(loaded.expect("the wait ends after ten seconds"), "own");
+    assert!(other.calls(Operation::Lease) < 220, "{} calls", other.calls(Operation::Lease));
     assert_eq!((started, other.calls(Operation::Fill)), (0.0, 0), "a manual clock stands still");
     assert_eq!(other.texts.peek("k"), None, "without the lease there is no right to keep it");
     held.bring("leased");
@@ -153,6 +154,58 @@ async fn a_load_that_brings_nothing_gives_its_lease_back() {
     assert_eq!(other.load("k", "v").await, "v");
     assert_eq!(other.calls(Operation::Lease), 1, "nobody else has it");
     assert_eq!(other.calls(Operation::Fill), 1);
+}
+
+#[tokio::test]
+async fn whoever_waits_hears_that_the_load_has_ended() {
+    for brings in [true, false] {
+        let node = Node::first_hearing().await;
+        let other = node.another_hearing().await;
+        let (mut held, load) = crate::fixture::hold::<&str>();
+        let texts = node.texts.clone();
+        let leader = spawn(async move { texts.get_or_load("k", load).await });
+        held.started().await;
+        let waiting = other.loading_at_once("k", "own");
+        until("the other node asks", || other.calls(Operation::Lease) == 1).await;
+        let beats = other.calls(Operation::Beat);
+        until("time passes", || other.calls(Operation::Beat) > beats + 10).await;
+        assert!(other.calls(Operation::Lease) <= 3, "{} calls", other.calls(Operation::Lease));
+        let asked = other.calls(Operation::Lease);
+        held.end(if brings { Ok("v".to_owned()) } else { Err("no") });
+        assert_eq!(ended(leader).await.is_ok(), brings);
+        assert_eq!(ended(waiting).await, if brings { "v" } else { "own" });
+        assert_eq!(other.calls(Operation::Lease), asked + 1, "it was woken, once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_lasts_as_long_as_its_load() {
+    let node = Node::first().await;
+    let other = node.another().await;
+    let (mut held, leader) = node.loading("k");
+    held.started().await;
+    for renewals in 1..=4 {
+        while node.calls(Operation::Renew) < renewals {
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        node.clock.advance(Duration::from_millis(2900));
+    }
+    held.bring("v");
+    assert_eq!(*leader.await.unwrap().unwrap(), "v");
+    assert_eq!(other.get("k").await.as_deref(), Some("v"), "it was filled");
+}
+
+#[tokio::test]
+async fn a_lease_that_is_lost_is_not_renewed() {
+    let node = Node::first().await;
+    let other = node.another().await;
+    let (mut held, leader) = node.loading("k");
+    held.started().await;
+    other.put("k", "new").await;
+    until("the lease is found lost", || node.calls(Operation::Renew) == 1).await;
+    held.bring("late");
+    assert_eq!(*ended(leader).await.unwrap(), "late", "its call began before");
+    assert_eq!((node.get("k").await.as_deref(), node.calls(Operation::Renew)), (Some("new"), 1));
 }
 
 #[tokio::test]

@@ -3,9 +3,9 @@
 use crate::fixture::{Counted, HOUR, Loads, Texts, hold, loader, spawn, within};
 use std::convert::Infallible;
 use std::time::Duration;
-use terrace::{Cache, CacheBuilder, Effect, EntryOptions, Redis, RemoteError, Tag, Tier, Ttl};
+use terrace::{Cache, CacheBuilder, Clock, Effect, EntryOptions, Redis, RemoteError, Tag, Tier, Ttl};
 use terrace_testkit::server::{RedisServer, redis_url, unique_prefix};
-use terrace_testkit::wait::{until, until_some};
+use terrace_testkit::wait::{pause, until, until_some};
 
 /// A node on the server that tests share.
 struct Node {
@@ -125,6 +125,43 @@ async fn the_fleet_loads_once() {
     assert_eq!(*within("the load", leader).await.unwrap().unwrap(), "v");
     let found: Loads<Infallible> = within("the other node", waiting).await.unwrap();
     assert_eq!((found.unwrap().as_str(), counted.runs()), ("v", 0));
+}
+
+#[tokio::test]
+async fn whoever_waits_is_woken_by_the_end_of_the_load() {
+    const ROUNDS: usize = 20;
+    let Some(url) = redis_url().await else { return };
+    let prefix = unique_prefix();
+    let (node, other) =
+        (Node::on(&url, &prefix, |builder| builder), Node::on(&url, &prefix, |builder| builder));
+    drop(other.source("joined").await);
+    let clock = Clock::system();
+    let (mut waits, mut trips) = (Vec::new(), 0);
+    for round in 0..ROUNDS {
+        let key = round.to_string();
+        let (mut held, load) = hold::<Infallible>();
+        let (texts, name) = (node.texts.clone(), key.clone());
+        let leader = spawn(async move { texts.get_or_load(&name, load).await });
+        held.started().await;
+        let asked = other.cache.stats().total.l2_round_trips;
+        let texts = other.texts.clone();
+        let waiting = spawn(async move { texts.get_or_load(&key, loader("never loaded")).await });
+        until("the other node to wait", || other.cache.stats().total.l2_round_trips >= asked + 2).await;
+        pause(Duration::from_millis(20)).await;
+        held.bring("v");
+        within("the load", leader).await.unwrap().unwrap();
+        let since = clock.precise();
+        assert_eq!(*within("the other node", waiting).await.unwrap().unwrap(), "v");
+        waits.push(clock.precise().since(since));
+        trips += other.cache.stats().total.l2_round_trips - asked;
+    }
+    waits.sort();
+    let (median, longest) = (waits[ROUNDS / 2], waits[ROUNDS - 1]);
+    println!(
+        "woken after {median:?} in the median, {longest:?} at most; {trips} round trips in {ROUNDS} waits"
+    );
+    assert!(median < Duration::from_millis(200), "whoever is not woken looks twice a second: {median:?}");
+    assert!(trips <= 4 * ROUNDS as u64, "and whoever is woken has no need to look: {trips}");
 }
 
 #[tokio::test]

@@ -58,6 +58,16 @@ impl<A: Around> Remote for Wrapped<A> {
         self.around.one(self.remote.lease(namespace, key, token, duration, dead))
     }
 
+    fn renew<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        lease: &'a Lease,
+        duration: Duration,
+    ) -> RemoteResult<'a, bool> {
+        self.around.one(self.remote.renew(namespace, key, lease, duration))
+    }
+
     fn release<'a>(
         &'a self,
         namespace: &'a Namespace,

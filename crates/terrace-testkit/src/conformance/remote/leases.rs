@@ -4,7 +4,7 @@ use super::{Bench, LEASE, LONG};
 use crate::wait;
 use std::time::Duration;
 use terrace_core::Ttl;
-use terrace_core::remote::LeaseOutcome;
+use terrace_core::remote::{Lease, LeaseOutcome, LeaseToken};
 
 pub(super) async fn one_load_at_a_time(bench: Bench<'_>) {
     let key = Bench::key("key");
@@ -31,6 +31,31 @@ pub(super) async fn a_lease_given_back_lets_the_next_one_load(bench: Bench<'_>) 
     assert!(matches!(bench.ask(&key, 3, LEASE, None).await, LeaseOutcome::Held { .. }));
     assert!(!bench.fill(&key, &first, "late", LONG).await);
     assert!(bench.fill(&key, &second, "in time", LONG).await);
+}
+
+pub(super) async fn a_lease_is_renewed_by_its_holder_alone(bench: Bench<'_>) {
+    let key = Bench::key("key");
+    let lease = bench.lease(&key, 1).await;
+    let renew = async |lease: &Lease, duration: Duration| {
+        let renewed = bench.remote.renew(&bench.namespace, &key, lease, duration).await;
+        renewed.expect("renewing succeeds")
+    };
+    assert!(renew(&lease, 3 * LEASE).await);
+    match bench.ask(&key, 2, LEASE, None).await {
+        LeaseOutcome::Held { remaining } => assert!(remaining > LEASE, "{remaining:?}"),
+        other => panic!("it is held, so not {other:?}"),
+    }
+    assert!(!renew(&Lease { token: LeaseToken(2), ..lease.clone() }, 9 * LEASE).await);
+    assert!(renew(&lease, LEASE).await, "one that is waited for is renewed as well");
+    match bench.ask(&key, 2, LEASE, None).await {
+        LeaseOutcome::Held { remaining } => assert!(remaining <= LEASE, "{remaining:?}"),
+        other => panic!("it is held, so not {other:?}"),
+    }
+    assert!(bench.fill(&key, &lease, "loaded", LONG).await);
+    assert!(!renew(&lease, LEASE).await);
+    let next = bench.lease(&Bench::key("other"), 3).await;
+    bench.invalidate(&key).await;
+    assert!(!renew(&next, LEASE).await, "it is of another key");
 }
 
 pub(super) async fn a_fill_has_the_version_of_its_lease(bench: Bench<'_>) {
