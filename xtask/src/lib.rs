@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod chaos;
 mod ci;
 mod install;
 pub mod process;
@@ -50,6 +51,12 @@ enum Task {
     Replay(replay::Args),
     /// Fleets in virtual time, checked against what is promised; with `--mutants`, whether faults are found
     Sim(sim::Args),
+    /// Real processes on real servers, ill-treated while their history is recorded and checked
+    Chaos {
+        /// Passed on: `--seed S`, `--seconds N`, `--topology single|sentinel|cluster|all`, `--fault NAME`, `--only-faults`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Proofs of the memory engine: model checkers, sanitizers, memcheck, fuzzing, a soak
     Sanitize(sanitize::Args),
     /// terrace against its peers, in one run; see `bench/README.md`
@@ -83,6 +90,7 @@ fn run(task: &Task, stop: &Stop) -> Result<()> {
         Task::Ci => ci::run(stop),
         Task::Test { filter } => test::run(filter, stop),
         Task::Tidy => tidy::run(&root()),
+        Task::Chaos { arguments } => chaos::run(arguments, stop),
         Task::Sanitize(args) => sanitize::run(args, stop),
         Task::Sim(args) => sim::run(args, stop),
         Task::Replay(args) => replay::run(args, stop),

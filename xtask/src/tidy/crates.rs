@@ -12,9 +12,12 @@ use super::Finding;
 use super::manifests::line_of;
 
 const TESTKIT: &str = "terrace-testkit";
+/// A fleet of real processes. Tests of the program may use it, as it cannot build the program itself.
+const CHAOS: &str = "terrace-chaos";
+const PROGRAM: &str = "terrace-cli";
 
 /// A crate, the crates of this workspace it may use, and whether its tests may use the testkit.
-const MAY_USE: [(&str, &[&str], bool); 14] = [
+const MAY_USE: [(&str, &[&str], bool); 15] = [
     ("terrace-core", &[], false),
     ("terrace-memory", &["terrace-core"], true),
     ("terrace-redis", &["terrace-core"], true),
@@ -23,6 +26,7 @@ const MAY_USE: [(&str, &[&str], bool); 14] = [
     ("terrace-cli", &["terrace", "terrace-server"], true),
     (TESTKIT, &["terrace-core"], false),
     ("terrace-sim", &["terrace", "terrace-core", TESTKIT], true),
+    (CHAOS, &["terrace-core", TESTKIT], false),
     (
         "terrace-bench",
         &[
@@ -92,7 +96,8 @@ fn allowed(name: &str) -> Option<(&'static [&'static str], bool)> {
 
 fn judge(arrow: &Arrow, file: &Path, line: usize) -> Option<Finding> {
     let (uses, testkit) = allowed(&arrow.from)?;
-    let may = uses.contains(&arrow.to.as_str()) || (testkit && arrow.in_tests && arrow.to == TESTKIT);
+    let of_tests = arrow.to == TESTKIT || (arrow.from == PROGRAM && arrow.to == CHAOS);
+    let may = uses.contains(&arrow.to.as_str()) || (testkit && arrow.in_tests && of_tests);
     let what = format!("`{}` must not know `{}`", arrow.from, arrow.to);
     let remedy = "turn the arrow round: move the word or trait they share to a crate that both may use";
     (!may).then(|| Finding::new(file, line, what, remedy))
@@ -124,6 +129,7 @@ mod tests {
             assert!(is_found(from, to, false) && is_found(from, to, true), "{from} -> {to}");
         }
         assert!(is_found("terrace", TESTKIT, false), "the testkit is for tests");
+        assert!(is_found(PROGRAM, CHAOS, false) && is_found("terrace", CHAOS, true), "and so is the fleet");
     }
 
     #[test]
@@ -131,6 +137,7 @@ mod tests {
         assert!(!is_found("terrace", "terrace-redis", false));
         assert!(!is_found("terrace-cli", "terrace-server", false));
         assert!(!is_found("terrace-redis", TESTKIT, true));
+        assert!(!is_found(PROGRAM, CHAOS, true));
         assert!(!is_found("terrace-bench", "terrace-memory", false));
     }
 
