@@ -128,6 +128,17 @@ impl RedisCluster {
         primaries
     }
 
+    /// The slot of a name.
+    ///
+    /// # Panics
+    /// If no member answers.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn slot_of(&self, name: &str) -> u16 {
+        ask(&mut self.members[0].connect().await, &format!("CLUSTER KEYSLOT {name}")).await
+    }
+
     /// The member that owns the slot of a name.
     ///
     /// # Panics
@@ -136,8 +147,7 @@ impl RedisCluster {
     /// # Cancel safety
     /// Dropping the future changes nothing.
     pub async fn owner_of(&self, name: &str) -> usize {
-        let mut connection = self.members[0].connect().await;
-        let slot: u16 = ask(&mut connection, &format!("CLUSTER KEYSLOT {name}")).await;
+        let slot = self.slot_of(name).await;
         let shards = self.shards().await;
         let shard = shards.into_iter().find(|(first, last, ..)| (*first..=*last).contains(&slot));
         self.index_of(shard.expect("every slot has an owner").2)

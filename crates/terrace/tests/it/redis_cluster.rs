@@ -1,24 +1,31 @@
 //! A fleet on a Cluster whose primaries are replaced and hand over their slots: nothing is returned as fresh that is older
 //! than the lease, as in [`crate::redis_fleet`].
 
-use crate::redis_fleet::{LEASE, Watch, node, reader, writer};
+use crate::redis_fleet::{KEYS, LEASE, Watch, node, reader, writer};
 use std::sync::atomic::Ordering;
-use terrace::Redis;
+use terrace::{Namespace, Redis};
+use terrace_core::Partition;
 use terrace_testkit::server::RedisCluster;
 use terrace_testkit::wait::{pause, until};
 
-/// Does to a Cluster what operators do.
+/// Does to a Cluster what operators do: primaries are replaced, and the slots move in which the fleet's keys are.
 async fn operate(cluster: &RedisCluster) {
-    for _ in 0..2 {
+    let namespace = Namespace::new("numbers").expect("valid");
+    for round in 0..2 {
         for primary in cluster.primaries().await {
             cluster.failover(cluster.replica_of(primary).await).await;
             cluster.settled().await;
             pause(LEASE).await;
         }
-        let primaries = cluster.primaries().await;
-        let (from, to) = (primaries[0], primaries[1]);
-        cluster.move_slots(from, to, 0..700).await;
-        pause(LEASE).await;
+        for key in 0..KEYS {
+            let partition = Partition::of(&namespace, &key.to_string(), Partition::COUNT_DEFAULT);
+            let name = format!("{{{namespace}.{}}}", partition.0);
+            let (slot, from) = (cluster.slot_of(&name).await, cluster.owner_of(&name).await);
+            let others = cluster.primaries().await.into_iter().filter(|primary| *primary != from);
+            let to = others.cycle().nth(round).expect("there are three");
+            cluster.move_slots(from, to, slot..slot + 1).await;
+            pause(LEASE * 2).await;
+        }
     }
 }
 

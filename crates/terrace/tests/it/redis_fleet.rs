@@ -13,7 +13,7 @@ use terrace_testkit::server::{Proxy, RedisServer};
 use terrace_testkit::wait::{pause, until, until_some};
 use tokio::task::JoinHandle;
 
-const KEYS: u64 = 6;
+pub(crate) const KEYS: u64 = 6;
 pub(crate) const LEASE: Duration = Duration::from_millis(500);
 
 pub(crate) type Numbers = Keyspace<u64, u64>;
