@@ -55,6 +55,8 @@ pub(crate) enum Verb {
     Invalidate(InvalidateArgs),
     /// Print the counters of a service
     Stats(StatsArgs),
+    /// Print what happens to the entries of all instances, as it happens
+    Watch(WatchArgs),
     /// Validate a configuration and reach for everything it names
     Check(CheckArgs),
     /// Run recorded requests against a cache, check every value, and report hit ratios and latencies
@@ -197,6 +199,20 @@ pub(crate) struct StatsArgs {
     /// Print again and again, every two seconds or as often as said
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s", value_parser = interval)]
     pub(crate) watch: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WatchArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+
+    /// Only events of this type: set, invalidate, refresh or bus; may be repeated
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) types: Vec<String>,
+
+    /// Only events that could concern a key that matches
+    #[arg(long)]
+    pub(crate) pattern: Option<String>,
 }
 
 #[derive(Args, Debug)]

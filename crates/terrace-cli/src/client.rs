@@ -22,6 +22,8 @@ pub(crate) const IS_IT_TERRACE: &str = "is this the address of a terrace service
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a stream of events may last.
+const FOR_EVER: Duration = Duration::from_hours(24 * 365);
 
 /// Paths below `/api/cache/` that are no keys, and those that URLs give a meaning of their own.
 const RESERVED: [&str; 8] = ["", ".", "..", "metrics", "invalidate", "refresh", "events", "why"];
@@ -52,6 +54,11 @@ struct Problem {
     code: String,
     title: Option<String>,
     detail: Option<String>,
+}
+
+/// The problem that an answer describes; an empty one if it describes none.
+fn problem(text: &str) -> Problem {
+    serde_json::from_str(text).unwrap_or_default()
 }
 
 /// What a service calls a miss.
@@ -116,11 +123,26 @@ impl Client {
         if status.is_success() {
             return Ok(Some(text));
         }
-        let problem: Problem = serde_json::from_str(&text).unwrap_or_default();
+        let problem = problem(&text);
         match problem.code.as_str() {
             KEY_NOT_FOUND => Ok(None),
             _ => Err(self.refused(status, problem).into()),
         }
+    }
+
+    /// Opens a stream of events that goes on until it breaks, behind the event that was seen last.
+    pub(crate) async fn stream(&self, path: &str, last: Option<&str>) -> anyhow::Result<reqwest::Response> {
+        let mut request = self.http.get(format!("{}{path}", self.base)).timeout(FOR_EVER);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let text = response.text().await.map_err(|error| self.unreachable(&error))?;
+        Err(self.refused(status, problem(&text)).into())
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
@@ -172,6 +194,7 @@ mod tests {
             ("a/../b", "/api/cache/a%2F..%2Fb"),
             ("..", "/api/cache?key=.."),
             ("metrics", "/api/cache?key=metrics"),
+            ("events", "/api/cache?key=events"),
         ] {
             assert_eq!(path_of_key(key), path);
         }

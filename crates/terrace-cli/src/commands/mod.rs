@@ -7,4 +7,5 @@ pub(crate) mod invalidate;
 pub(crate) mod replay;
 pub(crate) mod serve;
 pub(crate) mod stats;
+pub(crate) mod watch;
 pub(crate) mod why;

@@ -1,6 +1,6 @@
 //! `get`, `set`, `del`, `invalidate`, `stats`: against a service, and without one.
 
-use crate::process::{Service, run, run_with_stdin};
+use crate::process::{Running, Service, run, run_with_stdin, terrace};
 
 const CONFIG: &str = "[keyspace.users]\npattern = \"user:{id}\"\nttl = \"5m\"\n";
 
@@ -45,7 +45,7 @@ fn values_are_texts_or_json_from_the_command_line_or_stdin() {
 #[test]
 fn odd_keys_are_data() {
     let service = Service::start(CONFIG);
-    for key in ["a/b?c#d", "..", "metrics", "invalidate", "ümlaut %2F", "*"] {
+    for key in ["a/b?c#d", "..", "metrics", "invalidate", "events", "refresh", "ümlaut %2F", "*"] {
         service.run(&["set", key, "1"]).expect(0);
         assert_eq!(service.run(&["get", key]).expect(0).stdout, "1", "{key}");
         service.run(&["del", key]).expect(0);
@@ -132,4 +132,22 @@ fn alone_it_prints_help_with_three_examples() {
     for part in ["Examples:", "terrace demo", "terrace serve -c", "terrace set", "Exit codes:"] {
         assert!(text.contains(part), "{part} is missing in {text}");
     }
+}
+
+#[test]
+fn what_happens_can_be_watched() {
+    let service = Service::start(CONFIG);
+    let mut command = terrace();
+    command.args(["watch", "--type", "set", "--pattern", "user:*", "--json", "--url", &service.url]);
+    let mut watching = Running::start(&mut command);
+    watching.stderr.find("watching");
+    for key in ["other", "user:1"] {
+        service.run(&["set", key, "1"]).expect(0);
+    }
+    let line = watching.stdout.find("user:1");
+    assert!(line.contains("\"event\":\"set\"") && line.contains("\"own\":true"), "{line}");
+    watching.signal("INT");
+    assert_eq!(watching.wait(), 0);
+    run(["watch", "--url", "http://127.0.0.1:1"]).expect(5);
+    service.run(&["watch", "--type", "nonsense"]).expect(1);
 }

@@ -186,12 +186,26 @@ async fn a_counter_that_is_lost_begins_above_all_its_numbers() {
     let (redis, mut ear) = opened(&server, &users).await;
     joined(&mut ear, &users).await;
     let mut raw = raw(&server.url()).await;
-    let counter = physical("terrace:", &users, Partition(0), "s");
+    let [counter, log] = ["s", "log"].map(|rest| physical("terrace:", &users, Partition(0), rest));
+    let began = server_time(&mut raw).await;
+    let past = async || {
+        let now = server_time(&mut raw.clone()).await;
+        (now > began + 8 * FORGOTTEN_MAX).then_some(())
+    };
     let mut last = Version::ZERO;
-    for _ in 0..3 {
+    for lost in [&[&counter][..], &[&counter], &[&counter, &log]] {
         let number = set(&redis, &users, &key("k"), "value").await;
         assert!(number.supersedes(last), "{number} after {last}");
         last = number;
-        redis::cmd("DEL").arg(&counter).exec_async(&mut raw).await.expect("it is deleted");
+        terrace_testkit::wait::until_some("the greeting to be past", &past).await;
+        redis::cmd("DEL").arg(lost).exec_async(&mut raw.clone()).await.expect("it is deleted");
     }
+    let number = set(&redis, &users, &key("k"), "value").await;
+    assert!(number.supersedes(last), "{number} after {last}");
+}
+
+/// The server's time in microseconds.
+async fn server_time(raw: &mut redis::aio::MultiplexedConnection) -> u64 {
+    let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(raw).await.expect("it has a clock");
+    seconds * 1_000_000 + micros
 }

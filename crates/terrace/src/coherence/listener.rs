@@ -409,8 +409,8 @@ impl Listener {
             if message.origin != bus.node() {
                 view.space.counters.count(Event::BusHeard);
             }
-            view.space.events.tell_heard(&self.clock, message, bus.node());
             view.hear(partition, message, bus.partitions());
+            view.space.events.tell_heard(&self.clock, message, bus.node());
         }
     }
 

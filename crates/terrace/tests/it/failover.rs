@@ -41,6 +41,13 @@ async fn until_trusted(node: &Node, key: &str) {
     terrace_testkit::wait::within("a copy that counts as fresh", deadline, trusted).await;
 }
 
+/// Beats come back for a while; then copies would count as fresh if they could.
+async fn beats_come_back(node: &Node) {
+    let before = node.calls(Operation::Beat);
+    until("beats come back", || node.calls(Operation::Beat) > before + 2).await;
+    crate::fixture::let_others_run().await;
+}
+
 /// What Prometheus is told.
 fn metric(node: &Node, series: &str) -> u64 {
     let metrics = node.cache.metrics();
@@ -115,7 +122,7 @@ async fn until_it_is_made_again_its_issuer_does_not_believe_l2() {
     assert_eq!(issuer.get("k").await, None, "L2 has the old value");
     assert_eq!(issuer.load("k", "loaded").await, "loaded");
     assert_eq!(issuer.get("other").await.as_deref(), Some("old"));
-    crate::fixture::let_others_run().await;
+    beats_come_back(&issuer).await;
     assert!(!has_copy(&issuer, "other"), "and no copy counts as fresh");
     gate.open();
     until_trusted(&issuer, "other").await;
@@ -147,6 +154,7 @@ async fn what_could_not_be_asserted_is_tried_again_and_nothing_is_trusted_before
     other.remote.mend_bus();
     until("it was tried", || issuer.calls(Operation::Reassert) > 2).await;
     issuer.clock.advance(LEASE);
+    beats_come_back(&issuer).await;
     issuer.get("other").await;
     assert!(!has_copy(&issuer, "other"));
     issuer.remote.set_fault_on(Operation::Reassert, None);
