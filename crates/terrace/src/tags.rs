@@ -33,7 +33,8 @@ impl View {
     }
 
     /// The tags with their generations, or `None` if one of them may have been bumped since the load began: since the heads were
-    /// taken, or the lease was granted if there are none. L2 is asked: what this node knows may be older than the load.
+    /// taken, or the lease was granted. Neither says enough: numbers go back where a counter is lost, and the clocks of two
+    /// servers differ. L2 is asked: what this node knows may be older than the load.
     pub(crate) async fn stamps_since(
         &self,
         tags: &[Tag],
@@ -42,9 +43,9 @@ impl View {
     ) -> Result<Option<Vec<TagStamp>>, RemoteError> {
         let namespace = &self.space.namespace;
         let told = self.ask_generations(tags).await?;
-        let is_from_before = |(tag, told): (&Tag, &Generation)| match heads {
-            Some(heads) => heads.include(namespace, tag, told.version),
-            None => told.bumped_at < lease.granted_at,
+        let is_from_before = |(tag, told): (&Tag, &Generation)| {
+            told.bumped_at < lease.granted_at
+                && heads.is_none_or(|heads| heads.include(namespace, tag, told.version))
         };
         if !tags.iter().zip(&told).all(is_from_before) && !mutants::is(Mutant::NoTagFence) {
             return Ok(None);
