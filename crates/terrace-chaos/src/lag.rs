@@ -81,7 +81,9 @@ pub async fn measure(world: &Arc<World>, watched: &[usize], rounds: u32, is_lost
             });
         }
         if is_lost {
-            watched.iter().for_each(|&node| roads[node].pushes(Pushes::BeatsOnly));
+            for &node in watched {
+                roads[node].pushes(Pushes::BeatsOnly);
+            }
         }
         let lost = |node: usize| roads[node].lost();
         let before: Vec<u64> = watched.iter().map(|&node| lost(node)).collect();

@@ -225,4 +225,4 @@ fn effect(reply: &Result<Reply, Failure>) -> Effect {
     }
 }
 
-const _: () = assert!(GROUPED % GROUPS == 0, "groups are of one size");
+const _: () = assert!(GROUPED.is_multiple_of(GROUPS), "groups are of one size");

@@ -199,7 +199,7 @@ impl Fault {
             Self::BlockReplies => road.roads(Road::Open, Road::Blocked),
             Self::Latency => road.roads(Road::Slow(LATENCY), Road::Slow(LATENCY)),
             Self::Trickle => road.roads(Road::Open, Road::Trickle),
-            Self::HalfOpen => roads.iter().for_each(|road| road.block()),
+            Self::HalfOpen => roads.iter().for_each(Proxy::block),
             Self::CutRoads => {
                 repeat(hold, async || road.cut()).await;
                 return met;
@@ -208,7 +208,7 @@ impl Fault {
             _ => return lose(world, Pushes::Thinned(10), hold).await,
         }
         pause(hold).await;
-        roads.iter().for_each(|road| road.unblock());
+        roads.iter().for_each(Proxy::unblock);
         if self == Self::HalfOpen { String::new() } else { met }
     }
 }
@@ -216,11 +216,15 @@ impl Fault {
 /// Loses messages on all roads. Tells how many.
 async fn lose(world: &World, pushes: Pushes, hold: Duration) -> String {
     let roads = world.fleet.backing.roads();
-    let lost = || roads.iter().map(|road| road.lost()).sum::<u64>();
+    let lost = || roads.iter().map(Proxy::lost).sum::<u64>();
     let before = lost();
-    roads.iter().for_each(|road| road.pushes(pushes));
+    for road in roads {
+        road.pushes(pushes);
+    }
     pause(hold).await;
-    roads.iter().for_each(|road| road.pushes(Pushes::Pass));
+    for road in roads {
+        road.pushes(Pushes::Pass);
+    }
     format!("{} messages lost", lost() - before)
 }
 
