@@ -128,10 +128,10 @@ impl View {
         let bans = self.space.bans.active();
         let name = self.name_of(key.as_str());
         let copy = self.l1()?.peek_banned(name)?;
-        let dead_by = if !self.space.trust.holds(&self.shared.clock) {
-            Some(DeadBy::Trust)
-        } else {
+        let dead_by = if self.space.trust.holds(&self.shared.clock) {
             bans.name_copy(name.name, &copy).then_some(DeadBy::Ban)
+        } else {
+            Some(DeadBy::Trust)
         };
         let Resident { version, created_ms, fresh_until, .. } = copy;
         let ttl = remaining(fresh_until, &self.shared.clock);

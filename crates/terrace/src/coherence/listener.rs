@@ -17,6 +17,7 @@
 
 use super::beats::{Beats, Returned};
 use super::debts::Debts;
+use super::heard::{Heard, Reading};
 use crate::events::EventKind;
 use crate::runtime::{Turn, sleep};
 use crate::space::{Shared, View};
@@ -25,7 +26,6 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::{BTreeMap, HashSet};
-use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -39,8 +39,6 @@ use terrace_core::{Chance, Clock, Moment, Namespace, Partition, Remote, RemoteEr
 const BEATS_PER_LEASE: u32 = 4;
 /// The longest time between two beats: so soon a cache that was dropped is noticed, too.
 const BEAT_INTERVAL_MAX: Duration = Duration::from_secs(1);
-/// Every counter of a namespace is read once in so many beats that read counters of it; each beat reads one namespace's.
-const BEATS_PER_ROUND: u16 = 20;
 
 /// Listens until the cache is gone.
 pub(crate) async fn listen(shared: Weak<Shared>, remote: Arc<dyn Remote>, lease: Duration, _turn: Turn) {
@@ -80,34 +78,12 @@ struct Listener {
     debts: Debts,
 }
 
-/// What is known of one namespace.
-#[derive(Default)]
-struct Heard {
-    chains: Vec<Chain>,
-    /// Whether the connection that is open now hands out all its messages.
-    is_joined: bool,
-    /// The first beat that is sent after the last joining or reading of the log.
-    settles_with: u64,
-    /// The partition whose counter is read next.
-    next_read: u16,
-}
-
 /// What came of sending a beat.
 #[derive(Default)]
 struct Asked {
     /// Its number, if the server has acknowledged it.
     acknowledged: Option<u64>,
     reading: Option<Reading>,
-}
-
-/// Counters that were read before a beat was sent.
-struct Reading {
-    beat: u64,
-    namespace: Namespace,
-    first: u16,
-    /// What was known before they were read.
-    began: Vec<Option<Version>>,
-    counters: Vec<Version>,
 }
 
 /// The connection has to be given up: what was missed could not be read.
@@ -492,30 +468,4 @@ fn view_of(shared: &Weak<Shared>, namespace: &Namespace) -> Option<View> {
     let space = shared.spaces.read().get(namespace).map(Arc::clone)?;
     // Another cache on the same connection may have joined what this one keeps to itself.
     space.rules.uses_l2.then_some(View { shared, space })
-}
-
-impl Reading {
-    fn partitions(&self) -> Range<u16> {
-        let count = u16::try_from(self.began.len()).unwrap_or(u16::MAX);
-        self.first..self.first.saturating_add(count)
-    }
-}
-
-impl Heard {
-    /// The counters to be read next.
-    fn next_reading(&mut self, beat: u64, namespace: &Namespace) -> Reading {
-        let count = u16::try_from(self.chains.len()).unwrap_or(u16::MAX);
-        let first = if self.next_read < count { self.next_read } else { 0 };
-        self.next_read = count.min(first + count.div_ceil(BEATS_PER_ROUND));
-        let read = usize::from(first)..usize::from(self.next_read);
-        let began = self.chains[read].iter().map(Chain::last).collect();
-        Reading { beat, namespace: namespace.clone(), first, began, counters: Vec::new() }
-    }
-
-    /// All that was published before the last reading has been heard. Returns the partitions of which that does not hold.
-    fn settle(&mut self) -> HashSet<Partition> {
-        self.settles_with = u64::MAX;
-        let settled = (0..).map(Partition).zip(self.chains.iter_mut().map(Chain::settle));
-        settled.filter(|(_, step)| *step == Step::Suspect).map(|(partition, _)| partition).collect()
-    }
 }

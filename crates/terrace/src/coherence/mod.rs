@@ -29,6 +29,7 @@ mod debts;
 pub(crate) mod delayed;
 mod delivery;
 pub(crate) mod generations;
+mod heard;
 mod hearing;
 pub(crate) mod listener;
 pub(crate) mod pending;

@@ -106,7 +106,7 @@ impl View {
         l1.for_each(self.space.id, &self.space.bans, |text, copy| {
             let has_tag = copy.tags().iter().any(|tag| tags.contains(tag));
             if has_tag || rules.iter().any(|rule| rule.names(text)) {
-                Key::new(text).into_iter().for_each(|key| matched.add(key));
+                matched.add(Key::new(text).expect("it was a key when it was stored"));
             }
         });
     }

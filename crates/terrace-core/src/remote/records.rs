@@ -1,0 +1,230 @@
+//! What calls of [`Remote`](super::Remote) take and bring.
+
+use super::RemoteError;
+use crate::entry::Ttl;
+use crate::envelope::Sealed;
+use crate::glob::Glob;
+use crate::key::{Key, Tag};
+use crate::version::Version;
+use bytes::Bytes;
+use futures_core::Stream;
+use std::fmt;
+use std::pin::Pin;
+use std::time::Duration;
+
+/// An entry as L2 holds it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stored {
+    /// The envelope, as [`crate::envelope::Envelope::open`] reads it. Bytes of a stranger until it has.
+    pub bytes: Bytes,
+    /// How much longer L2 keeps the key, measured not later than the value was read: it may still be that of an older
+    /// value with a longer TTL, so the TTL in the envelope, counted from when the request was sent, is a bound too.
+    /// `None`: it is not known, and that bound stands alone.
+    pub remaining: Option<Ttl>,
+}
+
+/// Time on the server's clock, in microseconds since the Unix epoch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ServerTime(pub u64);
+
+/// The random name of one load, never of a client.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LeaseToken(pub u128);
+
+impl Stored {
+    /// The version that the bytes claim to have, whether or not they are an envelope; zero if they are too short.
+    /// Names a dead value to [`Remote::lease`].
+    pub fn claimed_version(&self) -> Version {
+        let claimed = self.bytes.get(Sealed::VERSION_AT);
+        claimed
+            .and_then(|bytes| bytes.try_into().ok())
+            .map_or(Version::ZERO, |bytes| u64::from_be_bytes(bytes).into())
+    }
+}
+
+impl fmt::Debug for LeaseToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LeaseToken({:032x})", self.0)
+    }
+}
+
+/// The right to load one key and to fill it, until it runs out or an invalidation voids it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lease {
+    /// Which load this is.
+    pub token: LeaseToken,
+    /// The version that the filled value will have.
+    pub version: Version,
+    /// The server's time when the lease was granted. A tag that was bumped at or after it was bumped during the load.
+    pub granted_at: ServerTime,
+}
+
+/// What came of asking for a lease.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LeaseOutcome {
+    /// The value is there by now.
+    Hit(Stored),
+    /// The caller may load and fill.
+    Granted(Lease),
+    /// Somebody else is loading.
+    Held {
+        /// How much longer their lease lasts at most.
+        remaining: Duration,
+    },
+}
+
+/// What came of a fill.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FillOutcome {
+    /// Stored, with the lease's version.
+    Stored,
+    /// Not stored: the lease ran out or was voided. The value may be returned to its leader, and kept nowhere.
+    Rejected,
+}
+
+/// What came of invalidating one key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Invalidated {
+    /// The version of the invalidation.
+    pub version: Version,
+    /// Whether there was a value.
+    pub existed: bool,
+}
+
+/// Which entries of a namespace a sweep kills.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum SweepRule {
+    /// All of them.
+    All,
+    /// Those whose key matches.
+    Matching(Glob),
+}
+
+impl SweepRule {
+    /// Whether it names this key.
+    pub fn names(&self, key: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Matching(glob) => glob.matches(key),
+        }
+    }
+
+    /// The pattern as it stands in messages: empty for all.
+    pub fn pattern(&self) -> &str {
+        match self {
+            Self::All => "",
+            Self::Matching(glob) => glob.as_str(),
+        }
+    }
+}
+
+/// A sweep that L2 has written down.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sweep {
+    /// What it kills.
+    pub rule: SweepRule,
+    /// Which of the sweeps by this rule it is: a random number.
+    pub id: u64,
+}
+
+/// What an invalidation names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Named {
+    /// An entry.
+    Key(Key),
+    /// The entries that have a tag.
+    Tag(Tag),
+    /// The entries that a rule names.
+    Rule(SweepRule),
+}
+
+/// An invalidation that is to come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Delayed {
+    /// A random number, which tells it from others that name the same.
+    pub id: u64,
+    /// What it names.
+    pub named: Named,
+}
+
+/// Invalidations that are due, as far as they were asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Due {
+    /// Some of them. If there are any, there may be more.
+    pub now: Vec<Delayed>,
+    /// In how long the next one is due, if one is noted and none is due now.
+    pub next: Option<Duration>,
+}
+
+impl Delayed {
+    /// Reads what [`Display`](fmt::Display) writes: `id kind argument`; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, ' ');
+        let id = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let (kind, argument) = (parts.next()?, parts.next()?);
+        let named = match kind {
+            "key" => Named::Key(Key::new(argument).ok()?),
+            "tag" => Named::Tag(Tag::new(argument).ok()?),
+            "sweep" if argument.is_empty() => Named::Rule(SweepRule::All),
+            "sweep" => Named::Rule(SweepRule::Matching(Glob::new(argument).ok()?)),
+            _ => return None,
+        };
+        Some(Self { id, named })
+    }
+}
+
+impl fmt::Display for Delayed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, argument) = match &self.named {
+            Named::Key(key) => ("key", key.as_str()),
+            Named::Tag(tag) => ("tag", tag.as_str()),
+            Named::Rule(rule) => ("sweep", rule.pattern()),
+        };
+        write!(f, "{:016x} {kind} {argument}", self.id)
+    }
+}
+
+/// Keys, some at a time, until there are no more or it fails.
+pub type Names<'a> = Pin<Box<dyn Stream<Item = Result<Vec<Key>, RemoteError>> + Send + 'a>>;
+
+/// How often a tag was bumped, as a number that only ever changes when it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Generation {
+    /// The version of the last bump, or of the floor if there was none since the partition's table was made.
+    pub version: Version,
+    /// The server's time of that bump or floor.
+    pub bumped_at: ServerTime,
+}
+
+/// What a tier says of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RemoteHealth {
+    /// How long the server took to answer.
+    pub round_trip: Duration,
+    /// Its name and version, e.g. `redis 7.0.15`.
+    pub server: String,
+    /// What its own settings leave open, in words for whoever runs it.
+    pub warnings: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delayed_invalidation_is_read_as_it_was_written() {
+        let glob = Glob::new("user:* x").expect("valid");
+        for named in [
+            Named::Key(Key::new(" a  key ").expect("valid")),
+            Named::Tag(Tag::new("t 1").expect("valid")),
+            Named::Rule(SweepRule::All),
+            Named::Rule(SweepRule::Matching(glob)),
+        ] {
+            let delayed = Delayed { id: 0xab, named };
+            assert_eq!(Delayed::parse(&delayed.to_string()), Some(delayed));
+        }
+        for text in ["", "ab", "ab key", "ab key ", "x key k", "ab other k", "ab tag \n"] {
+            assert_eq!(Delayed::parse(text), None, "{text}");
+        }
+    }
+}
