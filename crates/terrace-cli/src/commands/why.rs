@@ -58,18 +58,11 @@ fn held(held: &Value) -> String {
     if held.is_null() {
         return "nothing".to_owned();
     }
-    let mut words = format!("version {}", held["version"]);
-    if let Some(left) = held["ttl"].as_f64() {
-        words += &format!(", for {left:.3} s");
-    }
+    let left = held["ttl"].as_f64().map(|left| format!(", for {left:.3} s")).unwrap_or_default();
     let tags: Vec<&str> = held["tags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    if !tags.is_empty() {
-        words += &format!(", tags {}", tags.join(" "));
-    }
-    if let Some(reason) = held["dead_by"].as_str() {
-        words += &format!("; not returned: {reason}");
-    }
-    words
+    let tags = if tags.is_empty() { String::new() } else { format!(", tags {}", tags.join(" ")) };
+    let dead = held["dead_by"].as_str().map(|reason| format!("; not returned: {reason}")).unwrap_or_default();
+    format!("version {}{left}{tags}{dead}", held["version"])
 }
 
 #[cfg(test)]

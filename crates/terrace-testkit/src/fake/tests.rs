@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::conformance::samples;
+use terrace_core::{Remote, Ttl};
 
 fn names() -> (Namespace, Key) {
     (Namespace::new("fake").expect("valid"), Key::new("key").expect("valid"))
