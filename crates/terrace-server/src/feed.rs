@@ -258,7 +258,9 @@ mod tests {
         let (feed, events) = (Feed::new(7, Tasks::default()), told(3).await);
         let start = feed.end();
         assert_eq!(start.to_string(), "0000000000000007-0");
-        events.iter().for_each(|event| push(&feed, event));
+        for event in &events {
+            push(&feed, event);
+        }
         let next = feed.after(start, 2);
         assert_eq!((next.missed, next.events.len(), next.place.number), (Missed::Nothing, 2, 2));
         let place = Feed::place(&next.place.to_string()).expect("a place");
