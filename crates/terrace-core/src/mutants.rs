@@ -35,10 +35,6 @@ pub enum Mutant {
     TrustFromReturn,
     /// L2 is believed about keys before it was told of their invalidation.
     PendingIsTrusted,
-    /// L2 is believed about tags before it was told of their invalidation.
-    PendingTagIsTrusted,
-    /// A load that an invalidation has overtaken is joined, and answers all.
-    LateJoin,
     /// A copy in L1 lives for a whole TTL from when it was read.
     TtlBeginsAnew,
     /// A lost table of generations counts as if no tag had ever been bumped.
@@ -49,7 +45,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 17] = [
         Self::FillWithoutLease,
         Self::NoBarrier,
         Self::NoTagFence,
@@ -64,8 +60,6 @@ impl Mutant {
         Self::NoBeat,
         Self::TrustFromReturn,
         Self::PendingIsTrusted,
-        Self::PendingTagIsTrusted,
-        Self::LateJoin,
         Self::TtlBeginsAnew,
         Self::NoFloor,
         Self::ForgottenPublish,

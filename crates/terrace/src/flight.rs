@@ -22,7 +22,6 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 use std::time::Duration;
-use terrace_core::mutants::{self, Mutant};
 use terrace_core::{Key, Moment};
 use tokio::sync::Notify;
 
@@ -94,7 +93,6 @@ impl Flights {
     ) -> Boarding {
         let mut by_key = self.by_key.lock();
         let can_join = |flight: &Flight| match joinable {
-            _ if mutants::is(Mutant::LateJoin) => true,
             Joinable::Unchanged => tickets.is_valid(flight.ticket),
             Joinable::BegunWithin(age) => now.since(flight.begun) < age && tickets.is_valid(flight.ticket),
             Joinable::No => false,

@@ -460,7 +460,7 @@ impl View {
 
     /// The outcome of a flight: for everybody, unless the value was invalidated since it began.
     fn outcome(&self, lead: &Lead, key: &Key, found: Option<Found>) -> Outcome {
-        if self.is_untouched(lead.ticket(), key, found.as_ref()) || mutants::is(Mutant::LateJoin) {
+        if self.is_untouched(lead.ticket(), key, found.as_ref()) {
             Outcome::Answer(found)
         } else {
             Outcome::Overtaken(found)
