@@ -41,6 +41,10 @@ pub struct Settings {
     pub lease: Duration,
     /// How long a load of `slow:` keys takes.
     pub slow_load: Duration,
+    /// How long a node waits for the server.
+    pub l2_timeout: Duration,
+    /// How long a client of a node waits for it.
+    pub request_timeout: Duration,
     /// Rows of the origin.
     pub rows: u32,
 }
@@ -54,8 +58,16 @@ impl Settings {
             nodes: 4,
             lease: Duration::from_secs(1),
             slow_load: Duration::from_millis(500),
+            l2_timeout: Duration::from_millis(500),
+            request_timeout: Duration::from_secs(5),
             rows: 10_000,
         }
+    }
+
+    /// Of a fleet that gives nothing up because its machine is busy.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self { l2_timeout: Duration::from_secs(20), request_timeout: Duration::from_secs(25), ..self }
     }
 }
 
@@ -253,13 +265,14 @@ impl Fleet {
 
     fn toml(&self, node: usize) -> Result<String> {
         let file = serde_json::to_string(&self.origin.file().to_string_lossy())?;
-        let Settings { lease, slow_load, .. } = &self.settings;
+        let Settings { lease, slow_load, l2_timeout, request_timeout, .. } = &self.settings;
         let (lease, slow, load) = (lease.as_millis(), slow_load.as_millis(), Origin::LOAD);
+        let (answer, request) = (l2_timeout.as_millis(), request_timeout.as_millis());
         let url = self.backing.url(node);
         Ok(format!(
-            "[server]\nrequest_timeout = \"5s\"\n\
+            "[server]\nrequest_timeout = \"{request}ms\"\n\
              [l1]\nmax_entries = 5000\nstaleness_max = \"{lease}ms\"\n\
-             [l2]\nurl = \"{url}\"\ntimeouts = {{ connect = \"1s\", read = \"500ms\", write = \"500ms\" }}\n\
+             [l2]\nurl = \"{url}\"\ntimeouts = {{ connect = \"1s\", read = \"{answer}ms\", write = \"{answer}ms\" }}\n\
              [defaults]\nttl = \"10m\"\n\
              [origin.db]\ntype = \"sqlite\"\nfile = {file}\n\
              [origin.slow]\ntype = \"sqlite\"\nfile = {file}\ndelay = \"{slow}ms\"\n\

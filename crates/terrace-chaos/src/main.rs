@@ -147,7 +147,9 @@ async fn lags(settings: &Settings) -> Result<()> {
 
 /// One load per key, also if its node dies.
 async fn loads(settings: &Settings) -> Result<bool> {
-    let Some(fleet) = Fleet::start(settings.clone()).await? else { bail!("there is no server to be had") };
+    let Some(fleet) = Fleet::start(settings.clone().patient()).await? else {
+        bail!("there is no server to be had")
+    };
     let world = Arc::new(World::new(fleet));
     let mut is_good = true;
     for (row, connections, requests) in [(0, 250, 10), (1, 250, 10), (2, 250, 10), (3, 500, 5)] {

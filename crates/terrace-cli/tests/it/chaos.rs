@@ -77,7 +77,7 @@ async fn an_invalidation_is_seen_by_all_and_at_last_also_if_its_message_is_lost(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_cold_reads_of_one_key_are_one_load() {
-    let Some(fleet) = Fleet::start(settings()).await.expect("the fleet can be had") else { return };
+    let Some(fleet) = Fleet::start(settings().patient()).await.expect("the fleet can be had") else { return };
     let world = Arc::new(World::new(fleet));
     let single = single::read_at_once(&world, 1, 250, 10).await.expect("every read is answered");
     println!("{}", report::single(&single));
@@ -86,7 +86,7 @@ async fn ten_thousand_cold_reads_of_one_key_are_one_load() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_dies_in_its_load_is_replaced_once() {
-    let Some(fleet) = Fleet::start(settings()).await.expect("the fleet can be had") else { return };
+    let Some(fleet) = Fleet::start(settings().patient()).await.expect("the fleet can be had") else { return };
     let world = Arc::new(World::new(fleet));
     let death = single::kill_holder(&world, 1, 10).await.expect("every read is answered");
     println!("{}", report::death(&death));

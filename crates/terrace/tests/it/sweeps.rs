@@ -7,8 +7,12 @@ use terrace_core::remote::SweepRule;
 use terrace_testkit::fake::{Fault, Operation, Point};
 use terrace_testkit::wait::until;
 
+fn matching(pattern: &str) -> SweepRule {
+    SweepRule::Matching(terrace::Glob::new(pattern).expect("valid"))
+}
+
 fn users() -> SweepRule {
-    SweepRule::Matching(terrace::Glob::new("user:*").unwrap())
+    matching("user:*")
 }
 
 async fn with_users() -> (Node, Node) {
@@ -106,11 +110,7 @@ async fn too_many_patterns_are_refused_and_hold_here() {
     let gate = node.remote.hold(Operation::Names, Point::BeforeEffect);
     let other = node.another_without_l1().await;
     for n in 0..64 {
-        other
-            .remote
-            .sweep(&namespace(), &SweepRule::Matching(terrace::Glob::new(&format!("{n}*")).unwrap()))
-            .await
-            .unwrap();
+        other.remote.sweep(&namespace(), &matching(&format!("{n}*"))).await.unwrap();
     }
     node.put("k", "old").await;
     let refused = node.texts.invalidate().pattern("k*").unwrap().send().await.unwrap_err();
