@@ -6,6 +6,7 @@
 //! In each test one number is the truth that L2 holds. What must never be seen is an older one, by whoever began to look
 //! after the change had returned.
 
+use super::bans::Bans;
 use super::tickets::Tickets;
 use super::trust::Trust;
 use crate::entry::{Found, Resident, Tier};
@@ -17,7 +18,7 @@ use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::{Config, Runner, thread};
 use std::sync::Arc;
 use std::time::Duration;
-use terrace_core::{Chance, Clock, Key, KeyName, Moment, Ttl, Version};
+use terrace_core::{Chance, Clock, Key, KeyName, Moment, Namespace, Ttl, Version};
 use terrace_memory::Policy;
 
 const SEED: u64 = 0x7E44_ACE6;
@@ -81,7 +82,8 @@ impl Node {
 
     /// Which version L1 has.
     fn peek(&self) -> Option<Version> {
-        self.l1.peek_with(NAME, |there| there.version)
+        let bans = Bans::new(Namespace::new("n").expect("valid"));
+        self.l1.peek_with(NAME, &bans, |there| there.version)
     }
 }
 
