@@ -31,7 +31,7 @@
 //! # What an ACL user needs
 //! `~<prefix>*` and `&<prefix>*` (`terrace:` by default), and
 //! `+@read +@write +@scripting +@connection +publish +subscribe +time +info`, or by name:
-//! `+get +getrange +pttl +set +unlink +hget +hmget +hset +hsetnx +hdel +hexists +hlen +xadd +xrange +xrevrange +zadd +zcard +zrem`
+//! `+get +getrange +pttl +pexpire +set +unlink +hget +hmget +hset +hsetnx +hdel +hexists +hlen +xadd +xrange +xrevrange +zadd +zcard +zrem`
 //! `+zrange +zrangebyscore +scan +evalsha +script|load +publish +subscribe +time +ping`. With `+info` besides, a connection that is
 //! lost while the server goes on costs no copies: without it, nodes cannot know that it is the same server with the same memory.
 //! On a Cluster also `+spublish +ssubscribe +asking +cluster|slots +cluster|info +cluster|nodes`. At sentinels, where users are

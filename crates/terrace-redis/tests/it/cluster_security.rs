@@ -10,7 +10,7 @@ use terrace_testkit::server::{RedisCluster, RedisSentinel, RedisServer};
 
 const SECRET: &str = "s3cret-w0rd";
 /// What the documentation says, without the first words.
-const RIGHTS: &str = ">s3cret-w0rd ~terrace:* &terrace:* -@all +get +getrange +pttl +set +unlink +hget +hmget +hset +hsetnx \
+const RIGHTS: &str = ">s3cret-w0rd ~terrace:* &terrace:* -@all +get +getrange +pttl +pexpire +set +unlink +hget +hmget +hset +hsetnx \
                       +hdel +hexists +hlen +xadd +xrange +xrevrange +zadd +zcard +zrem +zrange +zrangebyscore +scan \
                       +evalsha +script|load +publish +subscribe +time +ping";
 const CLUSTER_RIGHTS: &str = "+spublish +ssubscribe +asking +cluster|slots +cluster|info +cluster|nodes";

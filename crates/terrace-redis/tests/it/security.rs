@@ -72,7 +72,7 @@ async fn a_password_that_changes_is_noticed_and_recovered_from() {
 
 #[tokio::test]
 async fn an_acl_user_needs_what_the_documentation_says() {
-    let documented = "app on >s3cret-w0rd ~terrace:* &terrace:* -@all +get +getrange +pttl +set +unlink +hget +hmget +hset \
+    let documented = "app on >s3cret-w0rd ~terrace:* &terrace:* -@all +get +getrange +pttl +pexpire +set +unlink +hget +hmget +hset \
                       +hsetnx +hdel +hexists +hlen +xadd +xrange +xrevrange +zadd +zcard +zrem +zrange +zrangebyscore +scan \
                       +evalsha +script|load +publish +subscribe +time +ping";
     let narrow = documented.replace("~terrace:*", "~other:*").replace("app", "narrow");
