@@ -158,6 +158,7 @@ impl View {
 
     /// Sees to it that L2 and this node agree about the namespace, before a ticket is taken. `false` if L2 cannot be asked.
     pub(crate) async fn can_ask_l2(&self) -> bool {
+        self.see_to_l2();
         match self.l2() {
             Some(l2) => l2.prepare(&self.space).await.is_ok(),
             None => true,

@@ -90,6 +90,7 @@ pub(crate) struct Space {
     pub(crate) generations: Generations,
     pub(crate) retiring: Turns,
     pub(crate) chores: Turns,
+    pub(crate) audits: Turns,
     pub(crate) waiting: Waiting,
 }
 
@@ -131,8 +132,14 @@ impl View {
     pub(crate) fn begin(&self) -> Result<Leave, Error> {
         let leave = self.shared.runtime.enter()?;
         self.shared.start_cleaning();
-        self.see_to_chores();
+        self.see_to_l2();
         Ok(leave)
+    }
+
+    /// Sees to the background tasks that a namespace in L2 has.
+    pub(crate) fn see_to_l2(&self) {
+        self.see_to_chores();
+        self.see_to_audits();
     }
 
     /// Makes a change: in a task of its own if it asks L2, so that it goes on when its caller goes away.

@@ -12,7 +12,8 @@
 //! | [`trust`] | reads against copies in L1 of which this node may not have heard that they changed |
 //!
 //! `delivery` tells L2 what it has not seen, `debts` what it may have forgotten; `sweeping` removes from L2 what is dead; `delayed` makes
-//! what was asked for later; `chores` does on behalf of others what nobody else does;
+//! what was asked for later; `chores` does on behalf of others what nobody else does; `audit` holds
+//! this node's copies against what L2 says;
 //! `listener` hears what L2 tells, and `hearing` is what that does here.
 //!
 //! What this gives, on one node: after a write or an invalidation returns, no read that starts later on that node
@@ -22,6 +23,7 @@
 //! node returns an older value as fresh, whatever connection is lost and whoever is late or paused. (What is lost silently from
 //! a connection that stays open is found out later: `listener`, 4.)
 
+mod audit;
 pub(crate) mod bans;
 mod beats;
 mod chores;

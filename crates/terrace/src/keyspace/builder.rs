@@ -151,6 +151,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             generations: crate::coherence::generations::Generations::default(),
             retiring: crate::runtime::Turns::default(),
             chores: crate::runtime::Turns::default(),
+            audits: crate::runtime::Turns::default(),
             namespace,
             format,
             rules,

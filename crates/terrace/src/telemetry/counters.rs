@@ -101,6 +101,10 @@ pub(crate) enum Event {
     RecentDropped,
     /// A time that copies stopped to count as fresh, because this node could not know whether it hears of changes.
     BusLapsed,
+    /// A copy of a key that was changed for long enough that did not count as fresh, was not older, or was not there.
+    AuditPassed,
+    /// A copy that counted as fresh, and was older than a change of long enough ago.
+    AuditFailed,
     /// A key that was loaded anew because somebody asked for it.
     Refreshed,
     /// A lookup whose copy in L1 could not be proven fresh, so that L2 was asked.

@@ -77,6 +77,10 @@ pub(super) const BUS_LAG: Metric = gauge(
     "terrace_bus_lag_seconds",
     "How long this node's last message to itself took to come back: how late it hears of changes.",
 );
+pub(super) const AUDITS: Metric = counter(
+    "terrace_audits_total",
+    "Changed keys, on a sample, by whether this node held a copy that counted as fresh and was older.",
+);
 pub(super) const REFRESHES: Metric =
     counter("terrace_refreshes_total", "Keys loaded anew by this node because somebody asked for it.");
 pub(super) const VALIDATIONS: Metric =
@@ -97,7 +101,7 @@ pub(super) const BUILD_INFO: Metric = gauge("terrace_build_info", "Always 1; the
 
 /// All metrics there are.
 #[cfg(test)]
-pub(super) const ALL: [Metric; 24] = [
+pub(super) const ALL: [Metric; 25] = [
     REQUESTS,
     HITS,
     MISSES,
@@ -114,6 +118,7 @@ pub(super) const ALL: [Metric; 24] = [
     BUS_REASSERTIONS,
     BUS_LAPSES,
     BUS_LAG,
+    AUDITS,
     REFRESHES,
     VALIDATIONS,
     L2_ROUND_TRIPS,

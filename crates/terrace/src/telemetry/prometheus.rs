@@ -69,7 +69,7 @@ impl Value {
 }
 
 /// What is written for every keyspace.
-const FAMILIES: [Family; 20] = [
+const FAMILIES: [Family; 21] = [
     Family {
         metric: names::REQUESTS,
         series: &[
@@ -143,6 +143,13 @@ const FAMILIES: [Family; 20] = [
         ],
     },
     Family { metric: names::BUS_LAPSES, series: &[(&[], Value::Count(Event::BusLapsed))] },
+    Family {
+        metric: names::AUDITS,
+        series: &[
+            (&[(names::OUTCOME, "passed")], Value::Count(Event::AuditPassed)),
+            (&[(names::OUTCOME, "failed")], Value::Count(Event::AuditFailed)),
+        ],
+    },
     Family { metric: names::REFRESHES, series: &[(&[], Value::Count(Event::Refreshed))] },
     Family { metric: names::VALIDATIONS, series: &[(&[], Value::Count(Event::Validated))] },
     Family { metric: names::L2_ROUND_TRIPS, series: &[(&[], Value::Count(Event::L2RoundTrip))] },

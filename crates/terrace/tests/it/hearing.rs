@@ -4,7 +4,7 @@ use crate::fixture::{LEASE, Node};
 use std::time::Duration;
 use terrace::{EntryOptions, ErrorKind, SuspectPolicy, Tier};
 use terrace_testkit::fake::{Fault, Loss, Operation, Point};
-use terrace_testkit::wait::until;
+use terrace_testkit::wait::{pause, until};
 
 /// Two nodes, the second of which has copies of `k` and `other` in L1.
 async fn two() -> (Node, Node) {
@@ -17,6 +17,9 @@ async fn two() -> (Node, Node) {
     }
     (writer, reader)
 }
+
+/// A while in which an audit has begun.
+const AUDIT: Duration = Duration::from_secs(6);
 
 /// A copy in L1 that counts as fresh.
 fn has_copy(node: &Node, key: &str) -> bool {
@@ -308,4 +311,34 @@ async fn logs_that_cannot_be_read_make_copies_suspect_and_hearing_goes_on() {
     until("what was missed is given up", || holes(&reader, "suspected")).await;
     assert_eq!(reader.get("k").await.as_deref(), Some("new"));
     until("copies count as fresh again", || has_copy(&reader, "k")).await;
+}
+
+/// What Prometheus is told of the copies that were audited.
+fn audits(node: &Node, outcome: &str) -> bool {
+    let series = format!("terrace_audits_total{{keyspace=\"texts\",outcome=\"{outcome}\"}} ");
+    let metrics = node.cache.metrics();
+    metrics.lines().find_map(|line| line.strip_prefix(&series)).is_some_and(|count| count != "0")
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_audit_finds_what_nobody_has_heard_of() {
+    let (writer, reader) = two().await;
+    // A clock that stands still trusts for ever, as a broken one would.
+    pause(AUDIT).await;
+    reader.remote.set_loss(Loss::Everything);
+    writer.put("k", "new").await;
+    assert!(has_copy(&reader, "k"), "it has not heard");
+    until("the old copy is found", || audits(&reader, "failed")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_audit_finds_nothing_where_all_is_well() {
+    let (writer, reader) = two().await;
+    pause(AUDIT).await;
+    writer.put("k", "new").await;
+    drops(&reader, "k").await;
+    assert_eq!(reader.get("k").await.as_deref(), Some("new"));
+    until("it was looked for", || audits(&reader, "passed")).await;
+    pause(AUDIT * 3).await;
+    assert!(!audits(&reader, "failed"));
 }
