@@ -1,7 +1,7 @@
 //! One fault under load: what was recorded meanwhile, held against what is promised.
 //!
 //! 1. A chapter lasts until the fleet has healed: 99 of 100 reads of half a second are fresh again. One that does not heal
-//!    in [`HEALED_WITHIN`] has failed, whatever was read.
+//!    in `HEALED_WITHIN` has failed, whatever was read.
 //! 2. Every read is held against all changes since the fleet was started, by `terrace_testkit::history`.
 
 use crate::dice::Dice;

@@ -1,6 +1,6 @@
 //! What is done to the fleet while it works.
 //!
-//! 1. A fault begins and ends in [`Fault::inflict`]: when that returns, nothing is left of it but its consequences.
+//! 1. A fault begins and ends in `Fault::inflict`: when that returns, nothing is left of it but its consequences.
 //! 2. Which node it meets, and what chance there is in it, comes from the seed.
 
 use crate::dice::Dice;

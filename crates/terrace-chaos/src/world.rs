@@ -4,7 +4,7 @@
 //!    of one key do not overlap; reads overlap with everything.
 //! 2. Every operation is recorded when it ends, with when it began and ended by one monotonic clock.
 //! 3. A value whose `PUT` was not acknowledged as applied may appear at any time: the server may still be about to
-//!    execute it. Such values are [`World::is_loose`], and reads that bring exactly them prove nothing.
+//!    execute it. Such values are `World::is_loose`, and reads that bring exactly them prove nothing.
 
 use crate::fleet::Fleet;
 use parking_lot::{Mutex, RwLock};

@@ -64,6 +64,12 @@ pub(crate) fn table(header: &[&str], left: usize, rows: impl IntoIterator<Item =
     table
 }
 
+/// A text without what would be an order to a terminal. Lines stay lines.
+pub(crate) fn printable(text: &str) -> String {
+    let replaced = |letter: char| if letter.is_control() && letter != '\n' { '\u{fffd}' } else { letter };
+    text.chars().map(replaced).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +78,11 @@ mod tests {
     fn times_have_a_unit_that_suits_them() {
         let shown = [0, 999, 1_000, 1_234, 21_400_000, 3_500_000_000].map(|n| time(Duration::from_nanos(n)));
         assert_eq!(shown, ["0 ns", "999 ns", "1.0 µs", "1.2 µs", "21 ms", "3.5 s"]);
+    }
+
+    #[test]
+    fn orders_to_a_terminal_are_not_printed() {
+        assert_eq!(printable("a\u{1b}[2Jb\nc\u{9b}"), "a\u{fffd}[2Jb\nc\u{fffd}");
     }
 
     #[test]

@@ -35,9 +35,8 @@ use tokio::sync::watch;
 /// Made by [`Redis::url`], [`Redis::address`], [`Redis::sentinel`] or [`Redis::cluster`]. Cheap to clone; clones share the connections, which close when the
 /// last clone is dropped. The first call opens them, on the runtime it runs on.
 ///
-/// Every call ends within its deadline, the read or the write timeout. Only [`Remote::sweep`] is as long as the
-/// server has keys: there the deadline is that of each step. Dropped in the middle, it has voided all leases and
-/// removed a part.
+/// Every call ends within its deadline, the read or the write timeout. Only [`Remote::names`] is as long as the
+/// server has keys: there the deadline is that of each step.
 ///
 /// # Examples
 /// ```no_run

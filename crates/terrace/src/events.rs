@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
 use terrace_core::bus::{Change, Message, NodeId};
@@ -96,6 +96,8 @@ pub struct Events {
 pub(crate) struct Hub {
     listeners: AtomicUsize,
     mailboxes: Mutex<Vec<Arc<Mailbox>>>,
+    /// Looked at and set under the lock of the mailboxes.
+    is_closed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -138,6 +140,10 @@ impl Hub {
     pub(crate) fn subscribe(self: &Arc<Self>) -> Events {
         let mailbox = Arc::<Mailbox>::default();
         let mut mailboxes = self.mailboxes.lock();
+        if self.is_closed.load(Ordering::Relaxed) {
+            mailbox.close();
+            return Events { mailbox, hub: Arc::clone(self) };
+        }
         mailboxes.push(Arc::clone(&mailbox));
         self.listeners.store(mailboxes.len(), Ordering::Relaxed);
         Events { mailbox, hub: Arc::clone(self) }
@@ -183,7 +189,9 @@ impl Hub {
 
     /// No more events will come.
     pub(crate) fn close(&self) {
-        for mailbox in self.mailboxes.lock().drain(..) {
+        let mut mailboxes = self.mailboxes.lock();
+        self.is_closed.store(true, Ordering::Relaxed);
+        for mailbox in mailboxes.drain(..) {
             mailbox.close();
         }
         self.listeners.store(0, Ordering::Relaxed);

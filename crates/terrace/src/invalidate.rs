@@ -20,7 +20,7 @@ pub use preview::Preview;
 use crate::Tier;
 use crate::coherence::bans::Ban;
 use crate::coherence::delayed::Targets;
-use crate::coherence::sweeping::Reaped;
+use crate::coherence::sweeping::{Reaped, counted};
 use crate::error::Error;
 use crate::events::EventKind;
 use crate::space::View;
@@ -171,7 +171,7 @@ impl<K> Invalidation<K> {
         match policy {
             InvalidationPolicy::Immediate => {
                 let timer = view.space.counters.timer();
-                let result = view.invalidate_all_of(targets).await;
+                let result = view.invalidate_all_of(targets, true).await;
                 view.count_invalidation(timer, &result);
                 result
             }
@@ -186,8 +186,13 @@ impl<K> Invalidation<K> {
 }
 
 impl View {
-    /// Invalidates all of it. Goes on if the caller goes away.
-    pub(crate) async fn invalidate_all_of(&self, targets: Targets) -> Result<Invalidated, Error> {
+    /// Invalidates all of it. Goes on if the caller goes away. Waits a while for the count of what patterns name, if that
+    /// `is_counted`.
+    pub(crate) async fn invalidate_all_of(
+        &self,
+        targets: Targets,
+        is_counted: bool,
+    ) -> Result<Invalidated, Error> {
         let (view, Targets { keys, tags, rules }) = (self.clone(), targets);
         let counters = &self.space.counters;
         counters.add(Event::InvalidatedKey, keys.len() as u64);
@@ -203,7 +208,7 @@ impl View {
                 total = both(total, view.invalidate_tags(&tags).await);
             }
             for rule in rules {
-                total = both(total, view.sweep_through(&rule).await);
+                total = both(total, view.sweep_through(&rule, is_counted).await);
             }
             total
         };
@@ -254,10 +259,10 @@ impl View {
     /// Removes what the rule names, in every tier. Goes on if the caller goes away.
     pub(crate) async fn sweep(&self, rule: SweepRule) -> Result<Invalidated, Error> {
         let view = self.clone();
-        self.carry_out(async move { view.sweep_through(&rule).await }).await
+        self.carry_out(async move { view.sweep_through(&rule, true).await }).await
     }
 
-    async fn sweep_through(&self, rule: &SweepRule) -> Result<Invalidated, Error> {
+    async fn sweep_through(&self, rule: &SweepRule, is_counted: bool) -> Result<Invalidated, Error> {
         let ban = Ban::Sweep(rule);
         self.ban(&ban);
         let here = self.remove_dead(self.l2().is_none());
@@ -278,7 +283,9 @@ impl View {
         self.ban(&ban);
         match told {
             Ok(sweep) => {
-                let Reaped { count, is_all } = self.reap(sweep).await;
+                let reaping = self.reap_soon(sweep);
+                let Reaped { count, is_all } =
+                    if is_counted { counted(reaping).await } else { Reaped::default() };
                 Ok(Invalidated { count, is_exact: is_all, effect: Effect::Applied })
             }
             Err(error) => Invalidated::queued(here, error),

@@ -15,6 +15,7 @@ use crate::space::View;
 use crate::telemetry::Event;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 use terrace_core::remote::{LeaseOutcome, LeaseToken};
@@ -147,7 +148,10 @@ impl View {
         let _place = refreshes.at_once.acquire().await;
         loop {
             let number = refreshes.number(key);
-            let loading = reload.as_ref().and_then(|reload| reload(key));
+            let loading = reload.as_ref().and_then(|reload| {
+                // The caller's code: that it panics is no reason not to answer for the key ever again.
+                catch_unwind(AssertUnwindSafe(|| reload(key))).unwrap_or_default()
+            });
             if !self.renew(key, number, loading).await {
                 self.forget_before(key, number);
             }
@@ -175,6 +179,9 @@ impl View {
         let namespace = &self.space.namespace;
         while paused < WAIT_MAX {
             let ticket = self.shared.tickets.take(self.name_of(key.as_str()));
+            if self.distrusts(key) {
+                return false;
+            }
             let sent = self.shared.clock.now();
             let found = if loading.is_some() {
                 match l2.call(&self.space, |remote| remote.lease(namespace, key, token, duration, dead)).await

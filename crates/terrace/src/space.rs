@@ -21,6 +21,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 use terrace_core::envelope::{Compression, Envelope, Limits, Sealed, TagStamp};
@@ -91,7 +92,17 @@ pub(crate) struct Space {
     pub(crate) retiring: Turns,
     pub(crate) chores: Turns,
     pub(crate) audits: Turns,
+    /// How many delayed invalidations wait in this process.
+    pub(crate) delayed_here: Arc<AtomicUsize>,
+    /// Who removes what sweeps have killed, one at a time.
+    pub(crate) reaping: tokio::sync::Semaphore,
     pub(crate) waiting: Waiting,
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        self.events.close();
+    }
 }
 
 /// One namespace of one cache: what every path of the library works on.

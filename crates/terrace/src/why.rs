@@ -11,6 +11,10 @@ use terrace_core::bus::{Change, Message, NodeId};
 use terrace_core::envelope::Envelope;
 use terrace_core::{Key, Partition, RemoteError, Tag, Ttl, Version};
 
+/// The end of the year 9999: what bytes in L2 claim to be later cannot be written as a date.
+const CREATED_MAX_MS: u64 = 253_402_300_799_000;
+/// Tags whose bumps are looked for.
+const TAGS_MAX: usize = 4;
 /// Most changes that are told.
 const CHANGES_MAX: usize = 5;
 
@@ -183,7 +187,7 @@ impl View {
 
     /// What the logs of the key's partition and of its tags' say of it.
     async fn last_changes(&self, key: &Key, tags: &[Tag]) -> Vec<Changed> {
-        let texts = std::iter::once(key.as_str()).chain(tags.iter().map(Tag::as_str));
+        let texts = std::iter::once(key.as_str()).chain(tags.iter().map(Tag::as_str).take(TAGS_MAX));
         let mut logs: Vec<_> =
             texts.filter_map(|text| Some((self.partition_of(text)?, Version::ZERO))).collect();
         logs.sort_unstable();
@@ -208,5 +212,5 @@ impl View {
 }
 
 fn created(millis: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
+    SystemTime::UNIX_EPOCH + Duration::from_millis(millis.min(CREATED_MAX_MS))
 }

@@ -7,6 +7,7 @@ use crate::client::Client;
 use crate::failure::Exit;
 use crate::output::{self, Talk};
 use crate::runtime::Stop;
+use crate::words;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use std::time::Duration;
@@ -31,7 +32,7 @@ pub(crate) async fn watch(args: WatchArgs, talk: Talk) -> anyhow::Result<Exit> {
         };
         if let Ok(Ok(Some(bytes))) = chunk {
             for told in blocks.take(&bytes) {
-                output::line(&if args.service.json { told.json() } else { told.words() })?;
+                output::line(&if args.service.json { told.json() } else { words::printable(&told.words()) })?;
             }
             continue;
         }

@@ -4,6 +4,7 @@ use crate::args::GetArgs;
 use crate::client::{Client, path_of_why};
 use crate::failure::Exit;
 use crate::output;
+use crate::words;
 use reqwest::Method;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -15,7 +16,7 @@ pub(crate) async fn why(args: GetArgs) -> anyhow::Result<Exit> {
     if args.service.json {
         output::line(&reply)?;
     } else {
-        output::line(explain(&client.json(&reply)?).trim_end())?;
+        output::line(words::printable(&explain(&client.json(&reply)?)).trim_end())?;
     }
     Ok(Exit::Success)
 }

@@ -146,14 +146,24 @@ impl Reader {
     /// What goes out next; nothing more once the service is about to stop.
     async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         let mut text = self.greeting.take().unwrap_or_default();
-        while text.is_empty() {
-            match runtime::within(HEARTBEAT, self.feed.wait(self.place)).await {
-                None => text.push_str(":\n\n"),
-                Some(Waited::Stopped) => return None,
-                Some(Waited::Grown) => self.take(&mut text),
-            }
+        match runtime::within(HEARTBEAT, self.fill(&mut text)).await {
+            // Where the reader is, although it wants nothing of what came: so that it goes on from there.
+            None => write!(text, ":\nid: {}\n\n", self.place).expect("writing to a String does not fail"),
+            Some(Waited::Stopped) => return None,
+            Some(Waited::Grown) => {}
         }
         Some((Ok(text.into()), self))
+    }
+
+    /// Waits until there is something to go out.
+    async fn fill(&mut self, text: &mut String) -> Waited {
+        while text.is_empty() {
+            match self.feed.wait(self.place).await {
+                Waited::Stopped => return Waited::Stopped,
+                Waited::Grown => self.take(text),
+            }
+        }
+        Waited::Grown
     }
 
     /// Takes the events that are there.

@@ -1,7 +1,8 @@
 //! Invalidation across keyspaces.
 //!
 //! 1. A key goes to its own keyspace. A pattern goes to every keyspace that it could match a key of. Tags go to all.
-//! 2. Everything is checked before anything is invalidated.
+//! 2. Everything is checked before anything is invalidated. Keyspaces are told together: one that is slow or refuses does not keep
+//!    the others from being told.
 //! 3. The count is what the library counts: copies that were there, as far as it is known.
 
 use super::entry::parse;
@@ -11,6 +12,7 @@ use super::{App, acknowledged, json, key, render};
 use crate::config::Period;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use futures_util::future::join_all;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,8 +62,8 @@ pub(super) async fn invalidate(State(app): State<Arc<App>>, Whole(body): Whole) 
         return preview(invalidations).await;
     }
     let (mut count, mut is_exact, mut effect) = (0, true, Effect::Applied);
-    for invalidation in invalidations {
-        let done = invalidation.send().await?;
+    for done in join_all(invalidations.into_iter().map(Invalidation::send)).await {
+        let done = done?;
         count += done.count;
         is_exact &= done.is_exact;
         effect = effect.and(done.effect);
@@ -97,8 +99,8 @@ fn named(app: &App, request: Request) -> Result<Vec<Invalidation<Key>>, Problem>
 /// What would be invalidated, in all keyspaces.
 async fn preview(invalidations: Vec<Invalidation<Key>>) -> Result<Response, Problem> {
     let (mut matched, mut is_exact, mut sample) = (0, true, Vec::new());
-    for invalidation in invalidations {
-        let found = invalidation.preview().await?;
+    for found in join_all(invalidations.into_iter().map(Invalidation::preview)).await {
+        let found = found?;
         matched += found.matched;
         is_exact &= found.is_exact;
         sample.extend(found.sample);

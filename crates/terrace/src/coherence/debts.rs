@@ -112,9 +112,11 @@ impl Debts {
         debt.is_being_paid = false;
         match result {
             Ok(count) if debt.on == on => {
-                debt.owed.clear();
+                let paid = std::mem::take(&mut debt.owed);
                 debt.trusted_from = next_beat;
                 if let Some(view) = view {
+                    // What L2 told of tags meanwhile may be from before they were bumped again.
+                    view.suspect(&paid, u16::try_from(on.len()).unwrap_or(u16::MAX));
                     view.space.counters.add(Event::Reasserted, count);
                     view.space.recent.thaw();
                 }

@@ -5,6 +5,7 @@
 //! 2. What was delivered is forgotten piece by piece, so that an L2 that answers now and then is told everything.
 //! 3. A piece that L2 refuses does not hold up the others.
 
+use super::bans::Ban;
 use crate::runtime::{Turn, sleep};
 use crate::space::View;
 use std::time::Duration;
@@ -96,6 +97,9 @@ impl View {
             self.note_tags(tags);
             if note(l2.call(space, |remote| remote.bump_tags(namespace, tags)).await)? {
                 self.note_bumped(tags);
+                // What L2 told of them meanwhile is from before, and must not be known when L2 is believed again.
+                self.ban(&Ban::Tags(tags));
+                self.space.generations.forget(tags);
                 pending.delivered_tags(tags, delivery.until);
             }
         }

@@ -4,7 +4,8 @@
 //! rule, so it is removed in the background and the sweep ended:
 //!
 //! 1. Only a sweep for which every name was looked at is ended. One that fails on the way begins anew.
-//! 2. The server is asked for no more than half of the time: after each step comes a pause as long as the step.
+//! 2. A node asks the server for no more than half of the time: after each step comes a pause as long as the step, and the sweeps
+//!    of a namespace take turns.
 //! 3. A sweep whose node died is ended by another: every node looks now and then ([`super::chores`]) for sweeps that have been active for long.
 
 use crate::runtime::{sleep, within};
@@ -21,8 +22,10 @@ const COUNTING_MAX: Duration = Duration::from_secs(1);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Longest pause after a step that failed.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// How long a sweep is left to the node that began it.
-const ORPHANED_AFTER: Duration = Duration::from_mins(1);
+/// How often removing what a sweep killed is tried, before it is left to whoever looks for orphans.
+const ATTEMPTS_MAX: u32 = 8;
+/// How long a sweep is left to the node that began it. Each node waits up to as long again, so that not all begin at once.
+const ORPHANED_AFTER: Duration = Duration::from_mins(5);
 
 /// What has been removed by now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -32,29 +35,45 @@ pub(crate) struct Reaped {
     pub(crate) is_all: bool,
 }
 
-impl View {
-    /// Removes what a sweep has killed, and waits for that a while.
-    pub(crate) async fn reap(&self, sweep: Sweep) -> Reaped {
-        let mut reaped = self.reap_soon(sweep);
-        let all = within(COUNTING_MAX, reaped.wait_for(|reaped| reaped.is_all)).await;
-        drop(all);
-        *reaped.borrow()
-    }
+/// What has been removed by the time that nobody waits any longer.
+pub(crate) async fn counted(mut reaped: watch::Receiver<Reaped>) -> Reaped {
+    let all = within(COUNTING_MAX, reaped.wait_for(|reaped| reaped.is_all)).await;
+    drop(all);
+    *reaped.borrow()
+}
 
+impl View {
     /// Removes what a sweep has killed in a task of its own.
     pub(crate) fn reap_soon(&self, sweep: Sweep) -> watch::Receiver<Reaped> {
         let (progress, reaped) = watch::channel(Reaped::default());
         let view = self.clone();
         self.shared.runtime.spawn_until_closed(async move {
             let mut pause = PAUSE_MIN;
-            while let Err(error) = view.reap_once(&sweep, &progress).await {
-                tracing::debug!(namespace = %view.space.namespace, %error, "removing what was swept begins anew");
-                sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
+            for _ in 0..ATTEMPTS_MAX {
+                match view.reap_in_turn(&sweep, &progress).await {
+                    Ok(()) => {
+                        progress.send_modify(|reaped| reaped.is_all = true);
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::debug!(namespace = %view.space.namespace, %error, "removing what was swept begins anew");
+                        sleep(pause).await;
+                        pause = (pause * 2).min(PAUSE_MAX);
+                    }
+                }
             }
-            progress.send_modify(|reaped| reaped.is_all = true);
         });
         reaped
+    }
+
+    /// Looks at every name once, if the sweep is still active when its turn comes: another may have taken its place.
+    async fn reap_in_turn(&self, sweep: &Sweep, progress: &watch::Sender<Reaped>) -> Result<(), RemoteError> {
+        let Some(l2) = self.l2() else { return Ok(()) };
+        let turn = self.space.reaping.acquire().await;
+        let active = l2.call(&self.space, |remote| remote.sweeps(&self.space.namespace)).await?;
+        let done = if active.contains(sweep) { self.reap_once(sweep, progress).await } else { Ok(()) };
+        drop(turn);
+        done
     }
 
     /// Looks at every name once.
@@ -87,9 +106,11 @@ impl View {
                 known.push((sweep, now));
             }
         }
-        let orphans = known.extract_if(.., |(_, since)| now.since(*since) >= ORPHANED_AFTER);
+        let longer = u64::try_from(ORPHANED_AFTER.as_nanos()).unwrap_or(u64::MAX);
+        let patience = ORPHANED_AFTER + Duration::from_nanos(self.shared.chance.below(longer));
+        let orphans = known.extract_if(.., |(_, since)| now.since(*since) >= patience);
         for (sweep, _) in orphans.collect::<Vec<_>>() {
-            self.reap_once(&sweep, &watch::Sender::default()).await.ok();
+            self.reap_in_turn(&sweep, &watch::Sender::default()).await.ok();
         }
     }
 }

@@ -152,6 +152,8 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             retiring: crate::runtime::Turns::default(),
             chores: crate::runtime::Turns::default(),
             audits: crate::runtime::Turns::default(),
+            delayed_here: Arc::default(),
+            reaping: tokio::sync::Semaphore::new(1),
             namespace,
             format,
             rules,

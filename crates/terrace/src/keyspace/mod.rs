@@ -249,8 +249,8 @@ where
     /// [`ErrorKind::Key`] if the key cannot be one. That L2 cannot be asked is part of the answer.
     ///
     /// # Cost
-    /// With L2 up to three round trips, one of which reads the logs of the partitions of the key and its tags: up to 4,096
-    /// messages each.
+    /// With L2 up to three round trips, one of which reads the logs of the partitions of the key and of four of its tags: up to
+    /// 4,096 messages each.
     pub async fn why<Q>(&self, key: &Q) -> Result<Why, Error>
     where
         K: Borrow<Q>,

@@ -41,8 +41,8 @@ async fn each_operation_costs_what_it_says() {
     assert_eq!(cost(&node, texts.remove("k")).await.1, 1, "remove");
     assert_eq!(
         cost(&node, texts.clear()).await.1,
-        4,
-        "clear: the sweep; then names, removal and end for the count"
+        5,
+        "clear: the sweep; then whether it is active, names, removal and end"
     );
     let named = texts.invalidate().keys(["a", "b"]).tag("t").unwrap().tag("u").unwrap();
     assert_eq!(cost(&node, named.send()).await.1, 2, "all keys in one, all tags in one");

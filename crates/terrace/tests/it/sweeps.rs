@@ -81,9 +81,9 @@ async fn a_sweep_whose_node_died_is_ended_by_another() {
     drop(node);
     other.put("user:3", "new").await;
     assert_eq!(other.remote.keys(&namespace()).len(), 4);
-    for _ in 0..2 {
-        terrace_testkit::wait::pause(Duration::from_secs(45)).await;
-        other.clock.advance(Duration::from_secs(45));
+    for _ in 0..25 {
+        terrace_testkit::wait::pause(Duration::from_secs(30)).await;
+        other.clock.advance(Duration::from_secs(30));
     }
     until("the dead are removed", || other.remote.keys(&namespace()).len() == 2).await;
     until("the sweep is over", || other.remote.calls(Operation::Retire) == 1).await;
