@@ -1,7 +1,7 @@
 //! Faults to be put into the code on purpose, one at a time, to see that the tests find them.
 //!
 //! Each rule of the protocol asks here, at its own place, whether it is to be broken. Built as usual, [`is`] is a constant
-//! `false` and costs nothing; built with `--cfg terrace_mutants`, [`choose`] switches one on for the whole process.
+//! `false` and costs nothing; built with `--cfg terrace_mutants`, `choose` switches one on for the whole process.
 //! `cargo xtask sim --mutants` does so with each, and tells which promise was seen to break.
 
 /// A rule, left out.

@@ -33,7 +33,7 @@ pub struct LeaseToken(pub u128);
 
 impl Stored {
     /// The version that the bytes claim to have, whether or not they are an envelope; zero if they are too short.
-    /// Names a dead value to [`Remote::lease`].
+    /// Names a dead value to [`Remote::lease`](super::Remote::lease).
     pub fn claimed_version(&self) -> Version {
         let claimed = self.bytes.get(Sealed::VERSION_AT);
         claimed
