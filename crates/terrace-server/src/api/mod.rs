@@ -5,6 +5,7 @@
 //! | `/api/cache/{key}`, `/api/cache?key={key}` | GET, HEAD, PUT, DELETE | one entry |
 //! | `/api/cache/invalidate` | POST | by keys, pattern, tags |
 //! | `/api/cache/refresh` | POST | keys to be loaded anew, by all instances |
+//! | `/api/cache/why/{key}` | GET | why a key is answered as it is |
 //! | `/api/cache/events` | GET | what happens, as it happens |
 //! | `/api/cache/metrics` | GET | counters as JSON |
 //! | `/metrics` | GET | counters for Prometheus |
@@ -14,7 +15,8 @@
 //! 1. Every request passes [`guard`]: body limit, time limit, concurrency limit, panics. There are no other layers.
 //! 2. Every error is made in [`error`].
 //! 3. Handlers decide nothing about tiers: each is one call of the library.
-//! 4. A change that L2 could not be told yet is acknowledged like any other, with the header `terrace-effect: queued`.
+//! 4. A change that L2 could not be told yet is acknowledged like any other, with the header `terrace-effect: queued`; one
+//!    that is to come with `terrace-effect: later`.
 
 mod entry;
 pub(crate) mod error;

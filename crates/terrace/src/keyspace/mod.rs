@@ -136,7 +136,7 @@ where
     /// [`ErrorKind::Unproven`] for a key of which there is a copy that may be old.
     ///
     /// # Cost
-    /// L1 hit: no allocation, no await. L2 hit: one round trip, two if the entry has tags.
+    /// L1 hit: no allocation, no await. L2 hit: one round trip, two if the generation of one of its tags is not known here yet.
     ///
     /// # Cancel safety
     /// Safe. A load that began goes on.
