@@ -50,6 +50,15 @@ impl Moment {
         Self(self.0.saturating_add(u64::try_from(while_.as_nanos()).unwrap_or(u64::MAX)))
     }
 
+    /// This moment, a while earlier; [`Moment::NEVER`] stays what it is.
+    #[must_use]
+    pub fn minus(self, while_: Duration) -> Self {
+        if self == Self::NEVER {
+            return self;
+        }
+        Self(self.0.saturating_sub(u64::try_from(while_.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
     /// How long after `earlier` this moment is; zero if it is before.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

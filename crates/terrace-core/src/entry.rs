@@ -48,6 +48,15 @@ impl Ttl {
         matches!(self, Self::After(Duration::ZERO))
     }
 
+    /// This TTL, so much shorter; zero if it is not as long as that.
+    #[must_use]
+    pub fn without(self, time: Duration) -> Self {
+        match self {
+            Self::After(ttl) => Self::After(ttl.saturating_sub(time)),
+            Self::Never => Self::Never,
+        }
+    }
+
     /// The shorter of two TTLs.
     #[must_use]
     pub fn min(self, other: Self) -> Self {

@@ -23,7 +23,7 @@ use crate::sync::{Mutex, RandomState};
 use equivalent::Equivalent;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use terrace_core::Clock;
+use terrace_core::{Clock, Moment};
 
 /// A bounded, concurrent, in-process cache with a deadline per entry. See the [crate](crate) for an example.
 ///
@@ -133,12 +133,47 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
+        self.look_up(key, || self.timekeeper.latest(), read)
+    }
+
+    /// [`Memory::get_with`] for a caller who has read this cache's clock already, just before: `now` is what
+    /// [`Clock::now`] said.
+    ///
+    /// # Cost
+    /// As [`Memory::get_with`], without a reading of the clock.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use terrace_core::Clock;
+    /// use terrace_memory::Memory;
+    /// let clock = Clock::manual();
+    /// let memory = Memory::<u64, u32>::builder().clock(clock.clone()).build()?;
+    /// memory.insert(1, 10, 4, clock.now().plus(Duration::from_secs(1)));
+    /// let now = clock.now();
+    /// assert_eq!(memory.get_with_at(&1, now, |value| *value), Some(10));
+    /// # Ok::<(), terrace_memory::ConfigError>(())
+    /// ```
+    #[inline]
+    pub fn get_with_at<Q, R>(&self, key: &Q, now: Moment, read: impl FnOnce(&V) -> R) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.look_up(key, || self.timekeeper.latest_at(now), read)
+    }
+
+    #[expect(clippy::inline_always, reason = "half of a hit's instructions would be spills around the call")]
+    #[inline(always)]
+    fn look_up<Q, R>(&self, key: &Q, latest: impl FnOnce() -> Moment, read: impl FnOnce(&V) -> R) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
         let hash = self.hash(key);
         let guard = enter();
         if self.sampler.samples(hash) {
             self.sampler.note(hash);
         }
-        let Some(entry) = self.look_up(hash, key, &guard) else {
+        let Some(entry) = self.find_live(hash, key, latest, &guard) else {
             self.counters.add(guard.thread(), Counter::Misses, 1);
             return None;
         };
@@ -149,12 +184,19 @@ where
     /// Finds a live entry and counts the access for the policy.
     #[expect(clippy::inline_always, reason = "half of a hit's instructions would be spills around the call")]
     #[inline(always)]
-    fn look_up<'g, Q>(&'g self, hash: u64, key: &Q, guard: &'g Guard) -> Option<Entry<'g, K, V>>
+    fn find_live<'g, Q>(
+        &'g self,
+        hash: u64,
+        key: &Q,
+        latest: impl FnOnce() -> Moment,
+        guard: &'g Guard,
+    ) -> Option<Entry<'g, K, V>>
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
         let entry = self.shard(hash).find(hash::lower(hash), guard, |found| key.equivalent(found))?;
-        if self.has_expired(entry) {
+        let deadline = entry.deadline();
+        if deadline != Deadline::NEVER && deadline.has_passed(latest()) {
             self.remove_expired(hash, key);
             return None;
         }

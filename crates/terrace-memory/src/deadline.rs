@@ -76,7 +76,13 @@ impl Timekeeper {
     /// The latest that the time may be now: what has a deadline up to here has expired.
     #[inline]
     pub(crate) fn latest(&self) -> Moment {
-        Moment::from_nanos(self.clock.now().as_nanos().saturating_add(self.lag_nanos))
+        self.latest_at(self.clock.now())
+    }
+
+    /// The latest that the time may be when the clock shows `now`.
+    #[inline]
+    pub(crate) const fn latest_at(&self, now: Moment) -> Moment {
+        Moment::from_nanos(now.as_nanos().saturating_add(self.lag_nanos))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a read answers, and what L1 keeps.
 
 use crate::erased::Erased;
+use crate::terms::Lasting;
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
@@ -45,8 +46,36 @@ pub struct Entry<V> {
     pub version: Version,
     /// Its tags.
     pub tags: Vec<Tag>,
-    /// Whether it could not be proven fresh: this node may not have heard of a change, and L2 cannot be asked.
+    /// Whether it is stale: past its TTL, or not proven fresh.
     pub is_stale: bool,
+    /// Why it was returned although it is stale.
+    pub stale: Option<StaleReason>,
+}
+
+/// Why a stale value was returned.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum StaleReason {
+    /// It could not be proven fresh: this node may not have heard of a change, and L2 cannot be asked.
+    Unproven,
+    /// It is past its TTL, and is loaded in the background (stale-while-revalidate).
+    Revalidating,
+    /// It is past its TTL, and the load takes longer than the soft timeout. The load goes on.
+    LoadSlow,
+    /// It is past its TTL, and could not be loaded (stale-if-error), now or a little while ago.
+    LoadFailed,
+}
+
+impl StaleReason {
+    /// One word for metrics and replies.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unproven => "unproven",
+            Self::Revalidating => "revalidating",
+            Self::LoadSlow => "load_slow",
+            Self::LoadFailed => "load_failed",
+        }
+    }
 }
 
 impl<V> fmt::Debug for Entry<V> {
@@ -68,10 +97,18 @@ impl<V> fmt::Debug for Entry<V> {
 #[derive(Clone)]
 pub(crate) struct Resident {
     pub(crate) value: Erased,
+    /// Until when a copy in L1 is a value to be returned without a further thought, where copies linger ([`crate::stale`]).
+    pub(crate) plain_until: Moment,
+    /// Until when a copy in L1 is an answer.
+    pub(crate) copy_until: Moment,
     pub(crate) version: Version,
     pub(crate) created_ms: u64,
     /// When the entry, not just the L1 copy of it, stops being fresh.
     pub(crate) fresh_until: Moment,
+    /// When the entry is gone.
+    pub(crate) stale_until: Moment,
+    /// How long its load took, in microseconds; zero if none brought it.
+    pub(crate) load_micros: u32,
     pub(crate) tags: Option<Arc<Vec<Tag>>>,
     /// How many bans there were when it was asked for ([`crate::coherence::bans`]).
     pub(crate) born: u64,
@@ -80,9 +117,41 @@ pub(crate) struct Resident {
 }
 
 impl Resident {
+    /// An entry that lasts so long from `now` on.
+    pub(crate) fn new(value: Erased, version: Version, now: Moment, lasting: Lasting) -> Self {
+        let fresh_until = lasting.ttl.duration().map_or(Moment::NEVER, |ttl| now.plus(ttl));
+        Self {
+            value,
+            plain_until: Moment::NEVER,
+            copy_until: Moment::NEVER,
+            version,
+            created_ms: 0,
+            fresh_until,
+            stale_until: fresh_until.plus(lasting.grace),
+            load_micros: 0,
+            tags: None,
+            born: 0,
+            weight_bytes: 0,
+        }
+    }
+
     pub(crate) fn tags(&self) -> &[Tag] {
         self.tags.as_ref().map_or(&[], |tags| tags)
     }
+
+    /// Whether it says that the origin has no such entry.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.value.is::<Absent>()
+    }
+}
+
+/// The value of an entry that the origin does not have.
+#[derive(Debug)]
+pub(crate) struct Absent;
+
+/// [`Absent`], as a value.
+pub(crate) fn absent() -> Erased {
+    Arc::new(Absent)
 }
 
 /// An erased entry, and where it came from.
@@ -92,25 +161,35 @@ pub(crate) struct Found {
     pub(crate) tier: Tier,
     /// The length of its encoding, if that was seen.
     pub(crate) encoded: Option<usize>,
-    /// Whether it could not be proven fresh.
-    pub(crate) is_stale: bool,
+    /// Why it is returned although it is stale.
+    pub(crate) stale: Option<StaleReason>,
 }
 
 impl Found {
     /// A copy in L1.
-    pub(crate) fn in_l1(resident: Resident, is_stale: bool) -> Self {
-        Self { resident, tier: Tier::L1, encoded: None, is_stale }
+    pub(crate) fn in_l1(resident: Resident) -> Self {
+        Self { resident, tier: Tier::L1, encoded: None, stale: None }
     }
 
-    pub(crate) fn into_value<V: Any + Send + Sync>(self) -> Arc<V> {
-        crate::erased::typed(self.resident.value)
+    /// The same as a stale answer.
+    #[must_use]
+    pub(crate) fn stale(self, reason: StaleReason) -> Self {
+        Self { stale: Some(reason), ..self }
     }
 
-    pub(crate) fn into_entry<V: Any + Send + Sync>(self, clock: &Clock) -> Entry<V> {
-        let Resident { value, version, created_ms, fresh_until, tags, born: _, weight_bytes: _ } =
-            self.resident;
+    /// The value; `None` if it is known that there is none.
+    pub(crate) fn into_value<V: Any + Send + Sync>(self) -> Option<Arc<V>> {
+        (!self.resident.is_absent()).then(|| crate::erased::typed(self.resident.value))
+    }
+
+    /// The entry; `None` if it is known that there is none.
+    pub(crate) fn into_entry<V: Any + Send + Sync>(self, clock: &Clock) -> Option<Entry<V>> {
+        if self.resident.is_absent() {
+            return None;
+        }
+        let Resident { value, version, created_ms, fresh_until, tags, .. } = self.resident;
         let created = SystemTime::UNIX_EPOCH + Duration::from_millis(created_ms);
-        Entry {
+        Some(Entry {
             value: crate::erased::typed(value),
             tier: self.tier,
             created,
@@ -118,8 +197,9 @@ impl Found {
             ttl: remaining(fresh_until, clock),
             version,
             tags: tags.map(|tags| tags.to_vec()).unwrap_or_default(),
-            is_stale: self.is_stale,
-        }
+            is_stale: self.stale.is_some(),
+            stale: self.stale,
+        })
     }
 }
 

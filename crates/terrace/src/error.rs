@@ -77,6 +77,9 @@ pub enum ErrorKind {
         /// The keyspace's `load_timeout`.
         after: Duration,
     },
+    /// Options of a call contradict each other, or its keyspace's.
+    #[error(transparent)]
+    Options(#[from] ConfigError),
     /// This node has a value that may be old, L2 cannot be asked, and the keyspace wants an error then.
     #[error(
         "the value cannot be proven fresh: no word of other nodes' changes comes through, and L2 does not answer"

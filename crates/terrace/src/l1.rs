@@ -1,12 +1,14 @@
 //! L1: the memory engine, holding entries of every namespace under one budget.
 //!
-//! 1. An L1 copy never outlives the entry it is a copy of: its deadline is the earlier of the entry's and the L1 TTL's.
+//! 1. An L1 copy never outlives the entry it is a copy of: it is an answer until the earlier of the entry's end and the L1 TTL's.
+//!    Where entries have a grace it lingers after that, and is no answer by itself ([`crate::stale`]).
 //! 2. A copy enters only through [`L1::keep`], [`L1::settle`] or [`L1::replace`], which check the ticket in the same
 //!    step (see [`crate::coherence::tickets`]). What was read or loaded never replaces a newer version.
 //! 3. A hit looks the key up by reference: no allocation.
 
 use crate::coherence::bans::Bans;
 use crate::coherence::tickets::{Ticket, Tickets};
+use crate::coherence::trust::Reading;
 use crate::entry::Resident;
 use crate::telemetry::EngineGauges;
 use equivalent::Equivalent;
@@ -128,8 +130,27 @@ pub(crate) struct L1 {
 pub(crate) struct Copy {
     pub(crate) resident: Resident,
     pub(crate) weight_bytes: u64,
-    /// The longest this copy may stay, whatever the entry's own deadline.
+    /// The longest this copy may be an answer, whatever the entry's own deadline.
     pub(crate) ttl: Ttl,
+    /// How long before the entry's end it is to be loaded anew, if it is to be.
+    pub(crate) ahead: Option<Duration>,
+}
+
+impl Copy {
+    /// Notes until when the copy is what. Returns when it leaves.
+    fn begin(&mut self, clock: &Clock) -> Moment {
+        let (now, resident) = (clock.now(), &mut self.resident);
+        let limit = self.ttl.duration().map_or(Moment::NEVER, |ttl| now.plus(ttl));
+        resident.copy_until = resident.fresh_until.min(limit);
+        let (grace, ahead) = (resident.stale_until > resident.fresh_until, self.ahead);
+        let refresh_at = ahead.map_or(Moment::NEVER, |ahead| resident.fresh_until.minus(ahead));
+        resident.plain_until = if resident.is_absent() {
+            Moment::from_nanos(0)
+        } else {
+            resident.copy_until.min(refresh_at).minus(clock.resolution())
+        };
+        if grace { resident.stale_until.max(resident.copy_until) } else { resident.copy_until }
+    }
 }
 
 impl L1 {
@@ -175,10 +196,14 @@ impl L1 {
         &self,
         key: KeyRef<'_>,
         bans: &Bans,
+        reading: Reading,
         read: impl FnOnce(&Resident) -> R,
     ) -> Option<R> {
         if bans.are_none() {
-            return self.memory.get_with(&key, read);
+            return match reading.if_read() {
+                Some(now) => self.memory.get_with_at(&key, now, read),
+                None => self.memory.get_with(&key, read),
+            };
         }
         self.get_unless_banned(key, bans, read)
     }
@@ -304,10 +329,9 @@ impl L1 {
         copy: Copy,
         condition: impl FnOnce(Option<&Resident>) -> bool,
     ) -> bool {
-        let Copy { mut resident, weight_bytes, ttl } = copy;
-        let now = self.clock.now();
-        let limit = ttl.duration().map_or(Moment::NEVER, |ttl| now.plus(ttl));
-        let deadline = resident.fresh_until.min(limit);
+        let mut copy = copy;
+        let deadline = copy.begin(&self.clock);
+        let Copy { mut resident, weight_bytes, .. } = copy;
         let weight = weight_bytes.saturating_add(key.as_str().len() as u64 + OVERHEAD_BYTES);
         resident.weight_bytes = weight;
         resident.born = born;

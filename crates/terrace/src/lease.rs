@@ -14,11 +14,12 @@
 use crate::coherence::generations::Heads;
 use crate::entry::{Found, Resident};
 use crate::read::Look;
-use crate::space::View;
+use crate::space::{Made, View};
 use crate::telemetry::Event;
+use crate::terms::Lasting;
 use std::time::Duration;
 use terrace_core::remote::{FillOutcome, Lease, LeaseOutcome, LeaseToken};
-use terrace_core::{Chance, Clock, Key, Moment, Tag, Ttl, Version};
+use terrace_core::{Chance, Clock, Key, Moment, Tag, Version};
 
 /// How long a lease lasts: so long others wait for a node that died during its load.
 const TERM: Duration = Duration::from_secs(3);
@@ -106,7 +107,7 @@ impl View {
                 }
                 Ok(LeaseOutcome::Hit(stored)) => match self.examine(key, &stored, sent).await {
                     Look::Hit(found) => return Err(Box::new(found)),
-                    Look::Miss { dead: seen } => {
+                    Look::Miss { dead: seen, .. } => {
                         dead = seen;
                         Duration::ZERO
                     }
@@ -173,7 +174,7 @@ impl View {
         key: &Key,
         right: &Right,
         resident: &Resident,
-        ttl: Ttl,
+        lasting: Lasting,
         tags: &[Tag],
     ) -> Filled {
         let (lease, heads) = match right {
@@ -199,11 +200,16 @@ impl View {
                 return Filled::WithoutL2 { is_anchored: false };
             }
         };
-        let (Ok(sealed), Some(l2)) = (self.seal(key, payload, ttl, stamps), self.l2()) else {
+        let made = match resident.load_micros {
+            _ if resident.is_absent() => Made::Absent,
+            micros => Made::Loaded { micros },
+        };
+        let (Ok(sealed), Some(l2)) = (self.seal(key, made, payload, lasting, stamps), self.l2()) else {
             self.give_back(key, right).await;
             return Filled::Nowhere;
         };
         self.space.counters.add(Event::L2BytesWritten, sealed.as_bytes().len() as u64);
+        let ttl = lasting.in_all();
         let call = l2.call(&self.space, |remote| remote.fill(&self.space.namespace, key, lease, sealed, ttl));
         match call.await {
             Ok(FillOutcome::Stored) => Filled::Yes { encoded },

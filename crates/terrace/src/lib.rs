@@ -18,6 +18,8 @@
 //! | `read` | the order of tiers on a read |
 //! | `write`, `invalidate` | the order of tiers on a change |
 //! | `flight` | who runs the loader on this node |
+//! | `terms` | how long an entry lasts, and a load is waited for |
+//! | `stale` | when an old value is returned, and who loads a new one then |
 //! | `lease` | who may fill L2, fleet-wide |
 //! | `refresh` | what is loaded anew because somebody asked for it |
 //! | `events` | what those are told who want to know what happens |
@@ -50,24 +52,27 @@ mod refresh;
 mod resilience;
 mod runtime;
 mod space;
+mod stale;
 mod sync;
 mod tags;
 mod telemetry;
+mod terms;
 mod waiting;
 mod why;
 mod write;
 
 pub use builder::{CacheBuilder, L1};
 pub use cache::{Cache, Health};
-pub use entry::{Entry, Tier};
+pub use entry::{Entry, StaleReason, Tier};
 pub use erased::Opaque;
 pub use error::{ConfigError, Error, ErrorKind, KeyspaceError, LoadError, LoadFailure, ShutdownError};
 pub use events::{Event, EventKind, Events};
 pub use invalidate::{InvalidateError, Invalidated, Invalidation, InvalidationPolicy, Invalidator, Preview};
-pub use keyspace::{EntryOptions, Keyspace, KeyspaceBuilder};
+pub use keyspace::{Keyspace, KeyspaceBuilder};
 pub use origin::Origin;
 pub use space::SuspectPolicy;
 pub use telemetry::{Figures, Latencies, Latency, METRICS_CONTENT_TYPE, Stats};
+pub use terms::{EntryOptions, RefreshAhead};
 pub use terrace_core::bus::{Change, NodeId};
 pub use terrace_core::envelope::{Algorithm, Compression};
 pub use terrace_core::glob::GlobError;

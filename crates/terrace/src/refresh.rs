@@ -237,7 +237,9 @@ impl View {
         right: Right,
         loading: Loading,
     ) -> bool {
-        let Loaded { value, tags, ttl } = match self.holding(key, &right, self.load(loading)).await {
+        let old = self.old_copy(key).map(|old| old.resident);
+        let ran = self.holding(key, &right, self.load(old.as_ref(), loading)).await;
+        let Loaded { value, tags, ttl } = match ran.result {
             Ok(Some(loaded)) => loaded,
             Ok(None) => {
                 let removed = self.remove_through(std::slice::from_ref(key)).await;
@@ -251,9 +253,11 @@ impl View {
                 return true;
             }
         };
-        let ttl = ttl.unwrap_or(self.space.rules.ttl);
-        let resident = self.entry(value, right.version(), ttl, &tags);
-        let (encoded, is_anchored) = match self.fill(key, &right, &resident, ttl, &tags).await {
+        let terms = &self.space.rules.terms;
+        let lasting = terms.lasting(ttl.unwrap_or(terms.ttl), &self.shared.chance);
+        let mut resident = self.entry(value, right.version(), lasting, &tags);
+        resident.load_micros = ran.micros;
+        let (encoded, is_anchored) = match self.fill(key, &right, &resident, lasting, &tags).await {
             Filled::Yes { encoded } => (Some(encoded), true),
             Filled::WithoutL2 { is_anchored } => (None, is_anchored),
             Filled::Nowhere | Filled::Overtaken => {
@@ -266,7 +270,7 @@ impl View {
             let weight = self.weigh(&resident.value, encoded);
             let version = resident.version;
             if weight > self.space.rules.value_bytes_max
-                || !l1.keep(self.space.id, key, ticket, self.copy(resident, weight, is_anchored))
+                || !l1.keep(self.space.id, key, ticket, self.copy(resident, weight, is_anchored, terms))
             {
                 l1.forget_older(self.name_of(key.as_str()), version);
             }

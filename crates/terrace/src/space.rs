@@ -5,8 +5,8 @@ use crate::coherence::generations::Generations;
 use crate::coherence::pending::Pending;
 use crate::coherence::recent::Recent;
 use crate::coherence::tickets::Tickets;
-use crate::coherence::trust::Trust;
-use crate::entry::Resident;
+use crate::coherence::trust::{Reading, Trust};
+use crate::entry::{Absent, Resident};
 use crate::erased::{Erased, ValueFormat};
 use crate::error::{Error, ErrorKind};
 use crate::events::Hub;
@@ -15,13 +15,14 @@ use crate::l1::{Copy, KeyRef, L1, UNANCHORED_TTL_MAX};
 use crate::refresh::Refreshes;
 use crate::resilience::{Agreement, L2};
 use crate::runtime::{Leave, Runtime, Turn, Turns};
+use crate::stale::Cooling;
 use crate::telemetry::{SpaceCounters, Telemetry};
+use crate::terms::{Lasting, Terms};
 use crate::waiting::Waiting;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 use terrace_core::envelope::{Compression, Envelope, Limits, Sealed, TagStamp};
@@ -46,12 +47,23 @@ pub(crate) struct Shared {
     pub(crate) bus_lag_nanos: AtomicU64,
 }
 
+/// How an entry came about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Made {
+    /// Somebody stored it.
+    Put,
+    /// It was loaded in so many microseconds.
+    Loaded { micros: u32 },
+    /// The origin was found not to have it.
+    Absent,
+}
+
 /// The rules of one namespace.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
-    pub(crate) ttl: Ttl,
-    /// How long L1 copies stay at most; `None` keeps none.
-    pub(crate) l1_ttl: Option<Ttl>,
+    /// Those of entries whose call says nothing else.
+    pub(crate) terms: Terms,
+    pub(crate) uses_l1: bool,
     pub(crate) uses_l2: bool,
     pub(crate) compression: Compression,
     pub(crate) value_bytes_max: u64,
@@ -97,6 +109,9 @@ pub(crate) struct Space {
     /// Who removes what sweeps have killed, one at a time.
     pub(crate) reaping: tokio::sync::Semaphore,
     pub(crate) waiting: Waiting,
+    pub(crate) cooling: Cooling,
+    /// Whether copies may be in L1 that are no plain answers; once set, it stays.
+    pub(crate) lingers: AtomicBool,
 }
 
 impl Drop for Space {
@@ -116,13 +131,15 @@ impl View {
     /// L1, if this namespace uses it.
     #[inline]
     pub(crate) fn l1(&self) -> Option<&L1> {
-        self.space.rules.l1_ttl.and(self.shared.l1.as_ref())
+        if self.space.rules.uses_l1 { self.shared.l1.as_ref() } else { None }
     }
 
-    /// L1, if this namespace uses it and what it holds now counts as fresh. To be asked before each lookup.
+    /// L1, if this namespace uses it and what it holds now counts as fresh, and the clock's reading that says so. To be asked
+    /// before each lookup.
     #[inline]
-    pub(crate) fn l1_trusted(&self) -> Option<&L1> {
-        self.l1().filter(|_| self.space.trust.holds(&self.shared.clock))
+    pub(crate) fn l1_trusted(&self) -> Option<(&L1, Reading)> {
+        let l1 = self.l1()?;
+        Some((l1, self.space.trust.holding(&self.shared.clock)?))
     }
 
     /// L2, if this namespace uses it.
@@ -166,35 +183,47 @@ impl View {
     }
 
     /// A new entry, written now.
-    pub(crate) fn entry(&self, value: Erased, version: Version, ttl: Ttl, tags: &[Tag]) -> Resident {
-        let now = self.shared.clock.now();
+    pub(crate) fn entry(&self, value: Erased, version: Version, lasting: Lasting, tags: &[Tag]) -> Resident {
         Resident {
-            value,
-            version,
             created_ms: millis(self.shared.clock.wall()),
-            fresh_until: ttl.duration().map_or(terrace_core::Moment::NEVER, |ttl| now.plus(ttl)),
             tags: (!tags.is_empty()).then(|| tags.to_vec().into()),
-            born: 0,
-            weight_bytes: 0,
+            ..Resident::new(value, version, self.shared.clock.now(), lasting)
         }
     }
 
     /// What L1 counts a value as, besides its key and record. `encoded` is the length of its encoding, if known.
     pub(crate) fn weigh(&self, value: &Erased, encoded: Option<usize>) -> u64 {
+        if value.is::<Absent>() {
+            return 0;
+        }
         let is_exact = self.shared.l1.as_ref().is_some_and(|l1| l1.is_bounded_by_bytes);
         self.space.format.weigh(value, encoded, is_exact)
     }
 
     /// The L1 copy of an entry.
-    pub(crate) fn copy(&self, resident: Resident, weight_bytes: u64, is_anchored: bool) -> Copy {
+    pub(crate) fn copy(
+        &self,
+        resident: Resident,
+        weight_bytes: u64,
+        is_anchored: bool,
+        terms: &Terms,
+    ) -> Copy {
         let longest = self.shared.l1.as_ref().map_or(Ttl::Never, |l1| l1.ttl_max(self.l2().is_some()));
-        let ttl = self.space.rules.l1_ttl.map_or(longest, |ttl| ttl.min(longest));
+        let ttl = terms.l1_ttl.min(longest);
         let ttl = if is_anchored { ttl } else { ttl.min(Ttl::After(UNANCHORED_TTL_MAX)) };
-        Copy { resident, weight_bytes, ttl }
+        let ahead = self.ahead(&resident, terms);
+        if ahead.is_some() || resident.stale_until > resident.fresh_until || resident.is_absent() {
+            // Before the copy is there: who finds it looks at this after it.
+            self.space.lingers.store(true, Ordering::Release);
+        }
+        Copy { resident, weight_bytes, ttl, ahead }
     }
 
     /// The value's bytes, if they are not more than the namespace allows.
     pub(crate) fn encode(&self, value: &Erased) -> Result<Bytes, Error> {
+        if value.is::<Absent>() {
+            return Ok(Bytes::new());
+        }
         let bytes = self.space.format.encode(value)?;
         self.check_size(bytes.len() as u64)?;
         Ok(bytes)
@@ -213,18 +242,25 @@ impl View {
         Ok(())
     }
 
-    /// The envelope of an entry, for L2.
+    /// The envelope of an entry with this encoding, for L2.
     pub(crate) fn seal(
         &self,
         key: &Key,
+        made: Made,
         payload: Bytes,
-        ttl: Ttl,
+        lasting: Lasting,
         tags: Vec<TagStamp>,
     ) -> Result<Sealed, Error> {
         let envelope = Envelope {
             version: Version::ZERO,
             created_ms: millis(self.shared.clock.wall()),
-            ttl,
+            ttl: lasting.ttl,
+            grace: lasting.grace,
+            load_time: match made {
+                Made::Loaded { micros } => Duration::from_micros(u64::from(micros)),
+                Made::Put | Made::Absent => Duration::ZERO,
+            },
+            is_absent: matches!(made, Made::Absent),
             codec: self.space.format.codec(),
             tags,
             payload,

@@ -78,6 +78,8 @@ pub enum DeadBy {
     Envelope,
     /// The generations of its tags could not be asked for.
     Unknown,
+    /// It is past its TTL, and kept for its grace.
+    Age,
 }
 
 /// Until when copies in L1 count as fresh.
@@ -137,6 +139,7 @@ impl View {
         } else {
             Some(DeadBy::Trust)
         };
+        let dead_by = dead_by.or_else(|| (!copy.is_answer(self.latest())).then_some(DeadBy::Age));
         let Resident { version, created_ms, fresh_until, .. } = copy;
         let ttl = remaining(fresh_until, &self.shared.clock);
         let tags = copy.tags().to_vec();
@@ -156,16 +159,18 @@ impl View {
                 dead_by: Some(DeadBy::Envelope),
             }));
         };
+        let ttl =
+            stored.remaining.map_or(envelope.ttl, |left| left.without(envelope.grace).min(envelope.ttl));
         let dead_by =
             if self.space.pending.distrusts(key) || self.space.pending.distrusts_tags(&envelope.tags) {
                 Some(DeadBy::Pending)
             } else {
-                self.bumped_tag(&envelope).await
+                self.bumped_tag(&envelope).await.or_else(|| ttl.is_zero().then_some(DeadBy::Age))
             };
         Ok(Some(Held {
             version: envelope.version,
             created: created(envelope.created_ms),
-            ttl: stored.remaining.map_or(envelope.ttl, |left| left.min(envelope.ttl)),
+            ttl,
             tags: envelope.tags.into_iter().map(|stamp| stamp.tag).collect(),
             dead_by,
         }))

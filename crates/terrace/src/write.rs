@@ -16,8 +16,9 @@ use crate::entry::Resident;
 use crate::erased::Erased;
 use crate::error::{Error, ErrorKind};
 use crate::events::EventKind;
-use crate::space::View;
+use crate::space::{Made, View};
 use crate::telemetry::Event;
+use crate::terms::{Lasting, Terms};
 use bytes::Bytes;
 use terrace_core::mutants::{self, Mutant};
 use terrace_core::remote::Invalidated as KeyInvalidated;
@@ -69,7 +70,8 @@ pub struct Removed {
 pub(crate) struct Writing {
     pub(crate) key: Key,
     pub(crate) value: Erased,
-    pub(crate) ttl: Ttl,
+    pub(crate) lasting: Lasting,
+    pub(crate) terms: Terms,
     pub(crate) tags: Vec<Tag>,
 }
 
@@ -77,7 +79,8 @@ pub(crate) struct Writing {
 struct Prepared {
     key: Key,
     value: Erased,
-    ttl: Ttl,
+    lasting: Lasting,
+    terms: Terms,
     tags: Vec<Tag>,
     payload: Bytes,
     weight_bytes: u64,
@@ -87,7 +90,8 @@ struct Prepared {
 struct Begun {
     key: Key,
     resident: Resident,
-    ttl: Ttl,
+    lasting: Lasting,
+    terms: Terms,
     ticket: Ticket,
     weight_bytes: u64,
 }
@@ -114,11 +118,12 @@ impl View {
     }
 
     fn write_here(&self, writing: Writing, weight_bytes: u64) -> Written {
-        let Writing { key, value, ttl, tags } = writing;
+        let Writing { key, value, lasting, terms, tags } = writing;
+        let ttl = lasting.ttl;
         loop {
             let version = self.shared.versions.next();
-            let copy = (!ttl.is_zero())
-                .then(|| self.copy(self.entry(value.clone(), version, ttl, &tags), weight_bytes, true));
+            let entry = || self.entry(value.clone(), version, lasting, &tags);
+            let copy = (!ttl.is_zero()).then(|| self.copy(entry(), weight_bytes, true, &terms));
             if self.l1().is_none_or(|l1| l1.replace(self.space.id, &key, copy)) {
                 self.tell_own(true, [EventKind::Set(key)]);
                 return Written { effect: Effect::Applied, version, ttl };
@@ -127,10 +132,10 @@ impl View {
     }
 
     fn prepare(&self, writing: Writing) -> Result<Prepared, Error> {
-        let Writing { key, value, ttl, tags } = writing;
+        let Writing { key, value, lasting, terms, tags } = writing;
         let payload = self.encode(&value)?;
         let weight_bytes = self.weigh(&value, Some(payload.len()));
-        Ok(Prepared { key, value, ttl, tags, payload, weight_bytes })
+        Ok(Prepared { key, value, lasting, terms, tags, payload, weight_bytes })
     }
 
     async fn write_through(&self, prepared: Vec<Prepared>) -> Result<Vec<Written>, Error> {
@@ -168,10 +173,11 @@ impl View {
 
     /// A write whose L1 copy was dropped.
     fn begin_write(&self, prepared: &Prepared) -> Begun {
-        let Prepared { key, value, ttl, tags, payload: _, weight_bytes } = prepared;
+        let Prepared { key, value, lasting, terms, tags, payload: _, weight_bytes } = prepared;
         let ticket = self.shared.tickets.take(self.name_of(key.as_str()));
-        let resident = self.entry(value.clone(), Version::ZERO, *ttl, tags);
-        Begun { key: key.clone(), resident, ttl: *ttl, ticket, weight_bytes: *weight_bytes }
+        let resident = self.entry(value.clone(), Version::ZERO, *lasting, tags);
+        let (key, weight_bytes) = (key.clone(), *weight_bytes);
+        Begun { key, resident, lasting: *lasting, terms: *terms, ticket, weight_bytes }
     }
 
     fn end_writes(
@@ -197,11 +203,11 @@ impl View {
         version: Version,
         keep: bool,
     ) -> Written {
-        let Begun { key, resident, ttl, ticket: _, weight_bytes } = begun;
+        let Begun { key, resident, lasting: Lasting { ttl, .. }, terms, ticket: _, weight_bytes } = begun;
         if let Some(l1) = self.l1() {
             let is_anchored = effect == Effect::Applied;
             let copy = (keep && !ttl.is_zero())
-                .then(|| self.copy(Resident { version, ..resident }, weight_bytes, is_anchored));
+                .then(|| self.copy(Resident { version, ..resident }, weight_bytes, is_anchored, &terms));
             l1.settle(self.space.id, &key, renewed, copy);
         } else {
             self.drop_l1(&key);
@@ -214,12 +220,12 @@ impl View {
         let all_tags: Vec<Tag> = prepared.iter().flat_map(|prepared| prepared.tags.clone()).collect();
         let mut stamps = self.stamps(&all_tags).await?.into_iter();
         let mut entries = Vec::with_capacity(prepared.len());
-        for Prepared { key, ttl, tags, payload, .. } in prepared {
+        for Prepared { key, lasting, tags, payload, .. } in prepared {
             let own = stamps.by_ref().take(tags.len()).collect();
-            let sealed = self.seal(&key, payload, ttl, own);
+            let sealed = self.seal(&key, Made::Put, payload, lasting, own);
             let sealed = sealed.map_err(|error| RemoteError::Refused { reason: error.to_string() })?;
             self.space.counters.add(Event::L2BytesWritten, sealed.as_bytes().len() as u64);
-            entries.push((key, sealed, ttl));
+            entries.push((key, sealed, lasting.in_all()));
         }
         let namespace = &self.space.namespace;
         match entries.pop() {

@@ -18,10 +18,13 @@ pub(super) const VERSION_AT: Range<usize> = 1..9;
 pub(super) const CHECKSUM_AT: Range<usize> = 9..13;
 /// Where the compression's number stands.
 const COMPRESSION_AT: usize = 14;
-/// Length of the part before the namespace.
+/// Length of the part before the namespace, without what [`REFRESH`] adds.
 pub(super) const FIXED_BYTES: usize = 40;
+/// Length of what [`REFRESH`] adds.
+const REFRESH_BYTES: usize = 12;
 /// Longest head: every name and tag as long as allowed.
 pub(super) const HEAD_BYTES_MAX: usize = FIXED_BYTES
+    + REFRESH_BYTES
     + Namespace::LENGTH_MAX
     + Key::LENGTH_MAX
     + Tag::PER_ENTRY_MAX * (1 + Tag::LENGTH_MAX + GENERATION_BYTES);
@@ -29,6 +32,10 @@ pub(super) const HEAD_BYTES_MAX: usize = FIXED_BYTES
 const GENERATION_BYTES: usize = 8;
 /// The TTL of an entry that does not age.
 const TTL_NEVER: u64 = u64::MAX;
+/// The flag of an entry that says that the origin has none.
+const ABSENT: u8 = 1 << 0;
+/// The flag of an envelope that has a grace or the time of its load.
+const REFRESH: u8 = 1 << 2;
 /// Flags that a reader which does not know them may ignore; it must refuse all others.
 const FLAGS_IGNORED: u8 = 0xf0;
 
@@ -40,7 +47,13 @@ pub(super) fn checksum(bytes: &[u8]) -> u32 {
 /// Length of the head that [`write_head`] will write.
 pub(super) fn head_bytes(envelope: &Envelope, namespace: &Namespace, key: &Key) -> usize {
     let tags: usize = envelope.tags.iter().map(|stamp| 1 + stamp.tag.as_str().len() + GENERATION_BYTES).sum();
-    FIXED_BYTES + namespace.as_str().len() + key.as_str().len() + tags
+    let refresh = if has_refresh(envelope) { REFRESH_BYTES } else { 0 };
+    FIXED_BYTES + refresh + namespace.as_str().len() + key.as_str().len() + tags
+}
+
+/// Whether there is anything to be said of the time after the TTL.
+fn has_refresh(envelope: &Envelope) -> bool {
+    !envelope.grace.is_zero() || !envelope.load_time.is_zero()
 }
 
 /// Writes everything before the payload, with version, checksum and compression still zero.
@@ -61,7 +74,7 @@ pub(super) fn write_head(
     out.push(FORMAT);
     out.extend_from_slice(&[0; CHECKSUM_AT.end - VERSION_AT.start]);
     out.push(envelope.codec.0);
-    out.extend_from_slice(&[0, 0]);
+    out.extend_from_slice(&[0, flags(envelope)]);
     out.extend_from_slice(&ttl_millis(envelope.ttl).to_be_bytes());
     out.extend_from_slice(&envelope.created_ms.to_be_bytes());
     out.extend_from_slice(&payload_length.to_be_bytes());
@@ -69,6 +82,12 @@ pub(super) fn write_head(
     out.push(short(namespace.as_str().len()));
     let key_length = u16::try_from(key.as_str().len()).expect("a key is at most 1,024 bytes long");
     out.extend_from_slice(&key_length.to_be_bytes());
+    if has_refresh(envelope) {
+        let grace = u64::try_from(envelope.grace.as_millis()).unwrap_or(u64::MAX);
+        let load = u32::try_from(envelope.load_time.as_micros()).unwrap_or(u32::MAX);
+        out.extend_from_slice(&grace.to_be_bytes());
+        out.extend_from_slice(&load.to_be_bytes());
+    }
     out.extend_from_slice(namespace.as_str().as_bytes());
     out.extend_from_slice(key.as_str().as_bytes());
     for TagStamp { tag, generation } in tags {
@@ -77,6 +96,11 @@ pub(super) fn write_head(
         out.extend_from_slice(&generation.get().to_be_bytes());
     }
     Ok(())
+}
+
+fn flags(envelope: &Envelope) -> u8 {
+    let absent = if envelope.is_absent { ABSENT } else { 0 };
+    absent | if has_refresh(envelope) { REFRESH } else { 0 }
 }
 
 fn short(length: usize) -> u8 {
@@ -103,7 +127,10 @@ pub(super) struct Fixed {
     pub(super) version: Version,
     pub(super) codec: u8,
     pub(super) algorithm: Option<Algorithm>,
+    pub(super) is_absent: bool,
     pub(super) ttl: Ttl,
+    pub(super) grace: Duration,
+    pub(super) load_time: Duration,
     pub(super) created_ms: u64,
     pub(super) payload_length: u32,
     pub(super) tags: usize,
@@ -123,20 +150,28 @@ impl Fixed {
             number => Some(Algorithm::from_number(number)?),
         };
         let flags = fields.u8("flags")?;
-        if flags & !FLAGS_IGNORED != 0 {
+        if flags & !(FLAGS_IGNORED | ABSENT | REFRESH) != 0 {
             return Err(EnvelopeError::Flags { found: flags });
         }
-        Ok(Self {
+        let mut fixed = Self {
             version,
             codec,
             algorithm,
+            is_absent: flags & ABSENT != 0,
+            grace: Duration::ZERO,
+            load_time: Duration::ZERO,
             ttl: Ttl::from(Duration::from_millis(fields.u64("ttl")?)),
             created_ms: fields.u64("created")?,
             payload_length: fields.u32("payload length")?,
             tags: usize::from(fields.u8("number of tags")?),
             namespace_length: usize::from(fields.u8("namespace length")?),
             key_length: usize::from(fields.u16("key length")?),
-        })
+        };
+        if flags & REFRESH != 0 {
+            fixed.grace = Duration::from_millis(fields.u64("grace")?);
+            fixed.load_time = Duration::from_micros(u64::from(fields.u32("load time")?));
+        }
+        Ok(fixed)
     }
 }
 

@@ -10,20 +10,22 @@
 //! | 9 | 4 | CRC32C of byte 0 and of everything from byte 13 on |
 //! | 13 | 1 | codec ([`crate::codec`] has the numbers) |
 //! | 14 | 1 | compression: 0 none, 1 zstd, 2 lz4 |
-//! | 15 | 1 | flags: written as 0. A reader refuses bits 0 to 3 and ignores bits 4 to 7 that it does not know |
+//! | 15 | 1 | flags. A reader refuses bits 0 to 3 and ignores bits 4 to 7 that it does not know |
 //! | 16 | 8 | TTL in milliseconds, rounded down; 2⁶⁴−1 = never |
 //! | 24 | 8 | created, milliseconds since the Unix epoch |
 //! | 32 | 4 | length of the payload before compression |
 //! | 36 | 1 | number of tags, t |
 //! | 37 | 1 | length of the namespace, n |
 //! | 38 | 2 | length of the key, k |
-//! | 40 | n | namespace |
+//! | 40 | 8 | grace in milliseconds; only with flag bit 2 |
+//! | | 4 | how long the load took, in microseconds; only with flag bit 2 |
+//! | | n | namespace |
 //! | | k | key |
 //! | | t × | each tag: 1 byte length, its text, 8 bytes generation |
 //! | | rest | payload |
 //!
-//! Flag bit 0 is reserved for "the origin has no such entry", bit 1 for "stale". A reader that does not know them
-//! would take such an envelope for an ordinary value, so it has to refuse it.
+//! Flag bit 0 says that the origin has no such entry, bit 2 that the envelope has a grace; bit 1 is reserved for "stale". A reader
+//! that does not know them would take such an envelope for an ordinary value, so it has to refuse it.
 //!
 //! 1. Bytes from L2 are a stranger's. [`Envelope::open`] never panics, checks every length against what is left,
 //!    and allocates only for tags that are there and, within [`Limits`], for a compressed payload.
@@ -44,6 +46,7 @@ use crate::entry::Ttl;
 use crate::key::{Key, Namespace, Tag};
 use crate::version::Version;
 use bytes::Bytes;
+use std::time::Duration;
 
 /// An envelope in bytes, complete but for its version, which L2 gives.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -301,6 +304,9 @@ impl EnvelopeError {
 ///     version: Version::ZERO,
 ///     created_ms: 1_700_000_000_000,
 ///     ttl: Ttl::from(Duration::from_secs(60)),
+///     grace: Duration::ZERO,
+///     load_time: Duration::ZERO,
+///     is_absent: false,
 ///     codec: Codec::<String>::id(&Text),
 ///     tags: vec![],
 ///     payload: Text.encode(&"Ada".to_owned())?,
@@ -323,6 +329,12 @@ pub struct Envelope {
     pub created_ms: u64,
     /// How long the entry is fresh, from its writing. Kept in whole milliseconds, rounded down.
     pub ttl: Ttl,
+    /// For how long after that it may be returned as stale. Kept in whole milliseconds, rounded down.
+    pub grace: Duration,
+    /// How long the load took that brought it; zero if none did. Kept in whole microseconds, up to 71 minutes.
+    pub load_time: Duration,
+    /// Whether it says that the origin has no such entry; then the payload is empty.
+    pub is_absent: bool,
     /// Which codec wrote the payload.
     pub codec: CodecId,
     /// The tags, with their generations.
@@ -381,6 +393,9 @@ impl Envelope {
             version: fixed.version,
             created_ms: fixed.created_ms,
             ttl: fixed.ttl,
+            grace: fixed.grace,
+            load_time: fixed.load_time,
+            is_absent: fixed.is_absent,
             codec: CodecId(fixed.codec),
             tags,
             payload: open_payload(stored, fixed.algorithm, fixed.payload_length, limits)?,

@@ -2,6 +2,7 @@
 
 use crate::fixture::{full, key, namespace, open, stored};
 use bytes::Bytes;
+use std::time::Duration;
 use terrace_core::envelope::{Algorithm, Compression, Envelope, EnvelopeError, Sealed};
 use terrace_core::{Key, Namespace, Ttl, Version};
 
@@ -73,6 +74,22 @@ fn the_smallest_envelope_is_forty_bytes_and_its_names() {
     let sealed = envelope.seal(&namespace, &key, Compression::NONE).expect("it can be sealed");
     let expected = "010000000000000000793be1ad010000ffffffffffffffff0000019aa07df2fb00000000000100016e6b";
     assert_eq!(hex(sealed.as_bytes()), expected);
+}
+
+#[test]
+fn grace_load_time_and_absence_stand_before_the_names() {
+    let envelope = Envelope {
+        grace: Duration::from_mins(10),
+        load_time: Duration::from_millis(52),
+        is_absent: true,
+        tags: vec![],
+        ..full("")
+    };
+    let sealed = envelope.seal(&namespace(), &key(), Compression::NONE).expect("it can be sealed");
+    let text = hex(sealed.as_bytes());
+    assert_eq!(&text[30..32], "05");
+    assert_eq!(&text[80..104], "00000000000927c00000cb20");
+    assert_eq!(open(&sealed.stamp(envelope.version)), Ok(envelope));
 }
 
 #[test]

@@ -54,9 +54,13 @@ proptest! {
         tags in tags(),
         ttl in ttls(),
         (version, created_ms, codec) in any::<(u64, u64, u8)>(),
+        (grace, load_time, is_absent) in any::<(u64, u32, bool)>(),
     ) {
         let version = Version::from(version);
-        let envelope = Envelope { version, created_ms, ttl, codec: CodecId(codec), tags, payload };
+        let (grace, load_time) = (Duration::from_millis(grace), Duration::from_micros(u64::from(load_time)));
+        let codec = CodecId(codec);
+        let envelope =
+            Envelope { version, created_ms, ttl, grace, load_time, is_absent, codec, tags, payload };
         let stored = stored(&envelope, compression);
         prop_assert_eq!(Envelope::open(&stored, &namespace(), &key(), Limits::default()), Ok(envelope));
     }

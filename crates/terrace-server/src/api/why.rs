@@ -47,6 +47,7 @@ fn held(held: &Held) -> Value {
         DeadBy::Ban => "a tag, a pattern or a clearing".to_owned(),
         DeadBy::Pending => "an invalidation that Redis has not been told yet".to_owned(),
         DeadBy::Tag(tag) => format!("the tag {tag}"),
+        DeadBy::Age => "it is past its TTL, and kept for its grace".to_owned(),
         DeadBy::Envelope => "it is no entry of this key".to_owned(),
         _ => "the generations of its tags are not known".to_owned(),
     });

@@ -1,6 +1,7 @@
 //! Values to store: whole envelopes, so that what is stored can be checked against its key.
 
 use bytes::Bytes;
+use std::time::Duration;
 use terrace_core::codec::CodecId;
 use terrace_core::envelope::{Compression, Envelope, Limits, Sealed};
 use terrace_core::{Key, Namespace, Ttl, Version};
@@ -14,6 +15,9 @@ pub fn sealed(namespace: &Namespace, key: &Key, text: &str, ttl: Ttl) -> Sealed 
         version: Version::ZERO,
         created_ms: 1_577_836_800_000,
         ttl,
+        grace: Duration::ZERO,
+        load_time: Duration::ZERO,
+        is_absent: false,
         codec: CodecId::TEXT,
         tags: Vec::new(),
         payload: Bytes::copy_from_slice(text.as_bytes()),

@@ -78,9 +78,10 @@ impl View {
     }
 
     fn look_for_older(&self, key: &Key, number: Version) {
-        let Some(l1) = self.l1_trusted() else { return };
-        let version = |copy: &crate::entry::Resident| copy.version;
-        let copy = l1.peek_with(self.name_of(key.as_str()), &self.space.bans, version);
+        let Some((l1, _)) = self.l1_trusted() else { return };
+        let latest = self.latest();
+        let version = |copy: &crate::entry::Resident| copy.is_answer(latest).then_some(copy.version);
+        let copy = l1.peek_with(self.name_of(key.as_str()), &self.space.bans, version).flatten();
         let is_older = copy.is_some_and(|copy| copy != Version::ZERO && number.supersedes(copy));
         self.space.counters.count(if is_older { Event::AuditFailed } else { Event::AuditPassed });
         if is_older {

@@ -12,6 +12,7 @@ use super::trust::Trust;
 use crate::entry::{Found, Resident, Tier};
 use crate::flight::{Boarding, Flights, Joinable, Outcome};
 use crate::l1::{Copy, KeyRef, L1};
+use crate::terms::Lasting;
 use shuttle::future::block_on;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::sync::atomic::{AtomicU64, Ordering};
@@ -45,19 +46,12 @@ fn key() -> Key {
 }
 
 fn resident(version: u64) -> Resident {
-    Resident {
-        value: Arc::new(version),
-        version: version.into(),
-        born: 0,
-        created_ms: 0,
-        fresh_until: Moment::NEVER,
-        tags: None,
-        weight_bytes: 0,
-    }
+    let lasting = Lasting { ttl: Ttl::Never, grace: Duration::ZERO };
+    Resident::new(Arc::new(version), version.into(), Moment::from_nanos(0), lasting)
 }
 
 fn copy(version: u64) -> Copy {
-    Copy { resident: resident(version), weight_bytes: 1, ttl: Ttl::Never }
+    Copy { resident: resident(version), weight_bytes: 1, ttl: Ttl::Never, ahead: None }
 }
 
 struct Node {
@@ -155,8 +149,7 @@ fn lead(node: &Node, flights: &Flights) -> Option<u64> {
     match flights.board(&key(), NAME, &node.tickets, Joinable::Unchanged, Clock::manual().now()) {
         Boarding::Lead(lead) => {
             let version = node.truth.load(Ordering::SeqCst);
-            let found =
-                Found { resident: resident(version), tier: Tier::Origin, encoded: None, is_stale: false };
+            let found = Found { resident: resident(version), tier: Tier::Origin, encoded: None, stale: None };
             let is_valid = node.tickets.is_valid(lead.ticket());
             lead.end(if is_valid { Outcome::Answer(Some(found)) } else { Outcome::Overtaken(Some(found)) });
             Some(version)

@@ -17,6 +17,27 @@ use terrace_core::mutants::{self, Mutant};
 use terrace_core::{Clock, Moment};
 use tokio::sync::Notify;
 
+/// What the clock showed just now, if it was read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading(Option<Moment>);
+
+impl Reading {
+    /// Not read.
+    pub(crate) const NONE: Self = Self(None);
+
+    /// What it showed; it is read now, if it was not.
+    #[inline]
+    pub(crate) fn now(self, clock: &Clock) -> Moment {
+        self.0.unwrap_or_else(|| clock.now())
+    }
+
+    /// What it showed, if it was read.
+    #[inline]
+    pub(crate) fn if_read(self) -> Option<Moment> {
+        self.0
+    }
+}
+
 /// Trusted for ever.
 const ALWAYS: u64 = u64::MAX;
 
@@ -42,8 +63,19 @@ impl Trust {
     /// Whether copies count as fresh. To be asked before a copy is looked up.
     #[inline]
     pub(crate) fn holds(&self, clock: &Clock) -> bool {
+        self.holding(clock).is_some()
+    }
+
+    /// [`Trust::holds`], with the reading of the clock that says so: whoever looks a copy up then need not read it again.
+    #[inline]
+    pub(crate) fn holding(&self, clock: &Clock) -> Option<Reading> {
         let until = self.until.load(Ordering::Acquire);
-        until == ALWAYS || clock.now().as_nanos() < until || (until > 0 && mutants::is(Mutant::NoBeat))
+        if until == ALWAYS {
+            return Some(Reading(None));
+        }
+        let now = clock.now();
+        let holds = now.as_nanos() < until || (until > 0 && mutants::is(Mutant::NoBeat));
+        holds.then_some(Reading(Some(now)))
     }
 
     /// Whether copies counted as fresh once, and do not any more.

@@ -42,7 +42,7 @@ where
         Q: CacheKey + ToOwned<Owned = K> + Sync,
     {
         let found = self.find_many(keys).await?;
-        Ok(found.into_iter().map(|found| found.map(Found::into_value)).collect())
+        Ok(found.into_iter().map(|found| found.and_then(Found::into_value)).collect())
     }
 
     /// [`Keyspace::get_entry`] for many keys, in their order.
@@ -56,7 +56,7 @@ where
     {
         let clock = &self.view.shared.clock;
         let found = self.find_many(keys).await?;
-        Ok(found.into_iter().map(|found| found.map(|found| found.into_entry(clock))).collect())
+        Ok(found.into_iter().map(|found| found.and_then(|found| found.into_entry(clock))).collect())
     }
 
     /// [`Keyspace::put`] for many entries. All are checked before the first is stored.
@@ -197,7 +197,7 @@ impl View {
                 (Some(stored), Some(envelope)) => {
                     self.judge(envelope.as_ref(), stored, alive.as_deref(), sent)
                 }
-                _ => Look::Miss { dead: None },
+                _ => Look::Miss { dead: None, old: None },
             })
             .collect()
     }
@@ -211,7 +211,7 @@ impl View {
         alive: Option<&[TagStamp]>,
         sent: Moment,
     ) -> Look {
-        let dead = Look::Miss { dead: Some(stored.claimed_version()) };
+        let dead = Look::Miss { dead: Some(stored.claimed_version()), old: None };
         let Some(envelope) = envelope else { return dead };
         match alive {
             _ if envelope.tags.is_empty() => {}
@@ -219,9 +219,6 @@ impl View {
             Some(alive) if !envelope.tags.iter().all(|stamp| alive.contains(stamp)) => return dead,
             Some(_) => {}
         }
-        match self.decode(envelope) {
-            Some(value) => Look::Hit(Self::found(value, envelope, stored, sent)),
-            None => dead,
-        }
+        self.decoded(envelope, stored, sent).unwrap_or(dead)
     }
 }

@@ -6,6 +6,7 @@ use crate::coherence::trust::Trust;
 use crate::erased::{Format, Opaque, Weigher};
 use crate::error::{ConfigError, KeyspaceError};
 use crate::space::{Rules, Space, SuspectPolicy, View};
+use crate::terms::{EntryOptions, Terms};
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
@@ -45,8 +46,8 @@ const VALUE_BYTES_MAX_DEFAULT: u64 = 16 << 20;
 impl<K, V> KeyspaceBuilder<K, V> {
     pub(crate) fn new(cache: Cache, name: &str) -> Self {
         let rules = Rules {
-            ttl: cache.shared.default_ttl,
-            l1_ttl: Some(Ttl::Never),
+            terms: Terms::new(cache.shared.default_ttl),
+            uses_l1: true,
             uses_l2: true,
             compression: Compression::default(),
             value_bytes_max: VALUE_BYTES_MAX_DEFAULT,
@@ -61,19 +62,41 @@ impl<K, V> KeyspaceBuilder<K, V> {
 impl<K, V, C> KeyspaceBuilder<K, V, C> {
     /// How long entries are fresh, unless one says otherwise. Default: the cache's `default_ttl`.
     pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
-        self.rules.ttl = ttl.into();
+        self.rules.terms.ttl = ttl.into();
+        self
+    }
+
+    /// What entries have whose call says nothing else: TTLs, grace, timeouts, refresh-ahead. Tags among the options are ignored.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::time::Duration;
+    /// use terrace::{Cache, EntryOptions};
+    /// let options = EntryOptions::new()
+    ///     .ttl(Duration::from_secs(60))
+    ///     .jitter(0.1)
+    ///     .grace(Duration::from_secs(600))
+    ///     .stale_while_revalidate(Duration::from_secs(30))
+    ///     .soft_timeout(Duration::from_millis(100));
+    /// let users = Cache::memory()?.keyspace::<u64, String>("users").options(options).build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn options(mut self, options: EntryOptions) -> Self {
+        self.rules.terms = self.rules.terms.with(&options);
         self
     }
 
     /// How long a copy stays in L1 at most. Never longer than the entry, nor than the cache's own L1 TTL.
     pub fn l1_ttl(mut self, ttl: impl Into<Ttl>) -> Self {
-        self.rules.l1_ttl = Some(ttl.into());
+        self.rules.terms.l1_ttl = ttl.into();
         self
     }
 
     /// Keeps no copies in L1.
     pub fn no_l1(mut self) -> Self {
-        self.rules.l1_ttl = None;
+        self.rules.uses_l1 = false;
         self
     }
 
@@ -145,6 +168,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
         let format = Box::new(Format::new(codec, weigher));
         let shared = cache.shared;
         let has_bus = shared.l2.as_ref().is_some_and(|l2| rules.uses_l2 && l2.tells_changes());
+        let lingers = std::sync::atomic::AtomicBool::new(rules.terms.may_linger());
         let space = shared.open_space(namespace, |id, namespace, counters| Space {
             id,
             bans: crate::coherence::bans::Bans::new(namespace.clone()),
@@ -167,6 +191,8 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             deliveries: crate::runtime::Turns::default(),
             trust: if has_bus { Trust::not_yet() } else { Trust::always() },
             waiting: crate::waiting::Waiting::default(),
+            cooling: crate::stale::Cooling::default(),
+            lingers,
         })?;
         Ok(Keyspace { view: View { shared, space }, tagger, origin: None })
     }
@@ -179,7 +205,8 @@ fn check(cache: &Cache, rules: &Rules) -> Result<(), ConfigError> {
     if rules.value_bytes_max == 0 {
         return Err(ConfigError::new("value_bytes_max", 0, "a value has at least one byte"));
     }
-    let has_l1 = rules.l1_ttl.is_some() && cache.shared.l1.is_some();
+    rules.terms.check()?;
+    let has_l1 = rules.uses_l1 && cache.shared.l1.is_some();
     let has_l2 = rules.uses_l2 && cache.shared.l2.is_some();
     if !has_l1 && !has_l2 {
         return Err(ConfigError::new("tiers", "none", "leave L1 on, or give the cache an L2"));

@@ -1,6 +1,6 @@
 //! What a keyspace tells and asks beyond its own callers: events, and loading anew.
 
-use super::{EntryOptions, Keyspace};
+use super::Keyspace;
 use crate::error::Error;
 use crate::events::Events;
 use std::any::Any;
@@ -73,7 +73,7 @@ where
             let tagger = self.tagger.clone();
             let reload = move |text: &Key| {
                 let key = parse(text.as_str())?;
-                Some(Self::loading(tagger.as_ref(), key.clone(), EntryOptions::default(), origin(key)))
+                Some(Self::loading(tagger.as_ref(), key.clone(), Vec::new(), origin(key)))
             };
             self.view.space.refreshes.load_by(Arc::new(reload));
         }

@@ -17,9 +17,10 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use terrace_core::remote::BoxFuture;
-use terrace_core::{CacheKey, Key};
+use terrace_core::{CacheKey, Key, Tag};
 
 /// A lookup under way: `hit` at the first poll, then what `beyond` begins.
 pub(super) struct Lookup<H, B, F: ?Sized> {
@@ -97,13 +98,19 @@ where
     /// reference count is raised: what comes after waits for that, and the count is in another cache line than the entry.
     #[inline(never)]
     fn hit_untimed<Q: CacheKey + ?Sized>(&self, key: &Q) -> Option<Arc<V>> {
-        let l1 = self.view.l1_trusted()?;
+        let (l1, reading) = self.view.l1_trusted()?;
+        let space = &self.view.space;
         key.with_name(|name| {
-            l1.get_with(self.view.name(name), &self.view.space.bans, |resident| {
-                self.view.space.counters.hit(Tier::L1);
-                typed_clone(&resident.value)
+            l1.get_with(self.view.name(name), &space.bans, reading, |resident| {
+                if space.lingers.load(Ordering::Acquire)
+                    && reading.now(&self.view.shared.clock) >= resident.plain_until
+                {
+                    return None;
+                }
+                space.counters.hit(Tier::L1);
+                Some(typed_clone(&resident.value))
             })
-        })
+        })?
     }
 
     /// [`Keyspace::get`], when L1 does not have the value.
@@ -114,7 +121,7 @@ where
         K: Borrow<Q>,
         Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
     {
-        Box::pin(async move { Ok(self.find(key).await?.map(Found::into_value)) })
+        Box::pin(async move { Ok(self.find(key).await?.and_then(Found::into_value)) })
     }
 
     /// The entry of a key, from the nearest tier that has it, or from the bound origin.
@@ -148,9 +155,10 @@ where
     ) -> Result<Option<Found>, Error> {
         let load = || {
             let key = owned();
-            Self::loading(self.tagger.as_ref(), key.clone(), EntryOptions::default(), origin(key))
+            Self::loading(self.tagger.as_ref(), key.clone(), Vec::new(), origin(key))
         };
-        self.view.read_or_load(text, known, Wanted::Answer, load).await
+        let terms = &self.view.space.rules.terms;
+        self.view.read_or_load(text, known, Wanted::Answer, terms, load).await
     }
 
     /// [`Keyspace::get_or_load_with`], when L1 does not have the value. See [`Keyspace::find_beyond`].
@@ -185,34 +193,37 @@ where
     {
         let timer = self.view.space.counters.timer();
         let text = key.with_text(Key::new).map_err(Error::from)?;
+        let terms = self.view.space.rules.terms.with(&options);
+        terms.check().map_err(Error::from)?;
         let owned = key.to_owned();
         let load = || {
             let loading = loader();
-            Self::loading(self.tagger.as_ref(), owned, options, async move {
+            Self::loading(self.tagger.as_ref(), owned, options.tags, async move {
                 loading.await.map(Some).map_err(|error| ErrorKind::Load(LoadFailure::new(error)).into())
             })
         };
-        let found = self.view.read_or_load(&text, None, Wanted::Value, load).await?;
+        let found = self.view.read_or_load(&text, None, Wanted::Value, &terms, load).await?;
         let farthest = found.as_ref().map_or(Tier::Origin, |found| found.tier);
         self.view.space.counters.observe(Op::Get, farthest, timer);
-        found.map(Found::into_value).ok_or(LoadError::Cache(ErrorKind::Closed.into()))
+        found.and_then(Found::into_value).ok_or(LoadError::Cache(ErrorKind::Closed.into()))
     }
 
     /// A load with its value made typeless, and tagged.
     pub(super) fn loading(
         tagger: Option<&Arc<Tagger<K, V>>>,
         key: K,
-        options: EntryOptions,
+        mut tags: Vec<Tag>,
         load: impl Future<Output = Result<Option<V>, Error>> + Send + 'static,
     ) -> Loading {
         let tagger = tagger.cloned();
-        Box::pin(async move {
-            let Some(value) = load.await? else { return Ok(None) };
-            let EntryOptions { ttl, mut tags } = options;
-            if let Some(tagger) = tagger {
-                tags.extend(tagger(&key, &value));
-            }
-            Ok(Some(Loaded { value: Arc::new(value), tags: check_tags(tags)?, ttl }))
+        Box::new(move |_| {
+            Box::pin(async move {
+                let Some(value) = load.await? else { return Ok(None) };
+                if let Some(tagger) = tagger {
+                    tags.extend(tagger(&key, &value));
+                }
+                Ok(Some(Loaded { value: Arc::new(value), tags: check_tags(tags)?, ttl: None }))
+            })
         })
     }
 }

@@ -7,12 +7,11 @@ mod batch;
 mod builder;
 mod live;
 mod lookup;
-mod options;
 
 use lookup::Lookup;
 
+use crate::terms::EntryOptions;
 pub use builder::KeyspaceBuilder;
-pub use options::EntryOptions;
 
 use crate::Tier;
 use crate::entry::{Entry, Resident, remaining};
@@ -157,7 +156,7 @@ where
         K: Borrow<Q>,
         Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
     {
-        Ok(self.find(key).await?.map(|found| found.into_entry(&self.view.shared.clock)))
+        Ok(self.find(key).await?.and_then(|found| found.into_entry(&self.view.shared.clock)))
     }
 
     /// The value of a key if this process' memory has it fresh.
@@ -169,9 +168,13 @@ where
         K: Borrow<Q>,
         Q: CacheKey + ?Sized,
     {
-        let l1 = self.view.l1_trusted()?;
-        let copied = |resident: &Resident| typed_clone(&resident.value);
-        key.with_name(|name| l1.peek_with(self.view.name(name), &self.view.space.bans, copied))
+        let (l1, _) = self.view.l1_trusted()?;
+        let latest = self.view.latest();
+        let copied = |resident: &Resident| {
+            let is_value = resident.is_answer(latest) && !resident.is_absent();
+            is_value.then(|| typed_clone(&resident.value))
+        };
+        key.with_name(|name| l1.peek_with(self.view.name(name), &self.view.space.bans, copied))?
     }
 
     /// Whether a tier has a value of the key that [`Keyspace::get`] would return. The origin is not asked, and statistics do not
@@ -185,7 +188,7 @@ where
         Q: CacheKey + ?Sized,
     {
         let key = key.with_text(Key::new)?;
-        Ok(self.view.look(&key).await?.is_some())
+        Ok(self.view.look(&key).await?.is_some_and(|found| !found.resident.is_absent()))
     }
 
     /// The value of a key; if no tier has it, the loader is run and its value kept.
@@ -380,12 +383,14 @@ where
         Q: CacheKey + ToOwned<Owned = K> + ?Sized,
     {
         let text = key.with_text(Key::new)?;
-        let EntryOptions { ttl, mut tags } = options;
+        let terms = self.view.space.rules.terms.with(&options);
+        terms.check()?;
+        let mut tags = options.tags;
         if let Some(tagger) = &self.tagger {
             tags.extend(tagger(&key.to_owned(), &value));
         }
-        let ttl = ttl.unwrap_or(self.view.space.rules.ttl);
-        Ok(Writing { key: text, value: Arc::new(value), ttl, tags: check_tags(tags)? })
+        let lasting = terms.lasting(terms.ttl, &self.view.shared.chance);
+        Ok(Writing { key: text, value: Arc::new(value), lasting, terms, tags: check_tags(tags)? })
     }
 
     async fn remove_keys(&self, keys: Vec<Key>) -> Result<Vec<Removed>, Error> {
@@ -414,10 +419,11 @@ where
         K: Borrow<Q>,
         Q: CacheKey + ?Sized,
     {
-        let l1 = self.view.l1_trusted()?;
-        let deadline = |resident: &Resident| resident.fresh_until;
+        let (l1, _) = self.view.l1_trusted()?;
+        let latest = self.view.latest();
+        let deadline = |resident: &Resident| resident.is_answer(latest).then_some(resident.fresh_until);
         let fresh_until =
-            key.with_name(|name| l1.peek_with(self.view.name(name), &self.view.space.bans, deadline))?;
+            key.with_name(|name| l1.peek_with(self.view.name(name), &self.view.space.bans, deadline))??;
         Some(remaining(fresh_until, &self.view.shared.clock))
     }
 }

@@ -1,6 +1,7 @@
 //! What the tier does with copies, one call at a time.
 
 use super::*;
+use crate::terms::Lasting;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use terrace_core::Namespace;
@@ -11,16 +12,9 @@ fn l1() -> L1 {
 }
 
 fn copy(version: u64) -> Copy {
-    let resident = Resident {
-        value: Arc::new(version),
-        version: version.into(),
-        created_ms: 0,
-        fresh_until: Moment::NEVER,
-        tags: None,
-        born: 0,
-        weight_bytes: 0,
-    };
-    Copy { resident, weight_bytes: 1, ttl: Ttl::Never }
+    let lasting = Lasting { ttl: Ttl::Never, grace: Duration::ZERO };
+    let resident = Resident::new(Arc::new(version), version.into(), Moment::from_nanos(0), lasting);
+    Copy { resident, weight_bytes: 1, ttl: Ttl::Never, ahead: None }
 }
 
 const NAME: KeyRef<'static> = KeyRef { space: 0, name: KeyName::Text("k") };

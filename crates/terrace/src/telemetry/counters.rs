@@ -25,6 +25,14 @@ pub(crate) enum Event {
     HitL2,
     /// A lookup answered with a copy in L1 that could not be proven fresh.
     HitStale,
+    /// A lookup answered with a value past its TTL, which is loaded in the background.
+    HitRevalidating,
+    /// A lookup answered with a value past its TTL, because its load takes longer than the soft timeout.
+    HitLoadSlow,
+    /// A lookup answered with a value past its TTL, because its load has failed, now or a little while ago.
+    HitLoadFailed,
+    /// A lookup answered with the knowledge that the origin has no such value.
+    HitAbsent,
     /// A lookup that neither L1 nor L2 could answer, whatever the origin then did: value, absence or error.
     Miss,
     /// A lookup that joined a flight instead of starting one. It is also a hit or a miss, by what the flight found.
@@ -63,6 +71,10 @@ pub(crate) enum Event {
     LoadFailed,
     /// A load that ended with the loader's panic.
     LoadPanicked,
+    /// A load that began in the background because an old value was returned.
+    LoadBehind,
+    /// A load that began in the background because a value was near the end of its TTL.
+    LoadAhead,
     /// A loaded value that was kept.
     FillStored,
     /// A loaded value that was given to its caller and kept nowhere, because the key changed during the load.

@@ -76,6 +76,13 @@ const FAMILIES: [Family; 21] = [
             (&[(names::OP, "get"), (names::RESULT, "hit_l1")], Value::Count(Event::HitL1)),
             (&[(names::OP, "get"), (names::RESULT, "hit_l2")], Value::Count(Event::HitL2)),
             (&[(names::OP, "get"), (names::RESULT, "hit_stale")], Value::Count(Event::HitStale)),
+            (
+                &[(names::OP, "get"), (names::RESULT, "hit_revalidating")],
+                Value::Count(Event::HitRevalidating),
+            ),
+            (&[(names::OP, "get"), (names::RESULT, "hit_load_slow")], Value::Count(Event::HitLoadSlow)),
+            (&[(names::OP, "get"), (names::RESULT, "hit_load_failed")], Value::Count(Event::HitLoadFailed)),
+            (&[(names::OP, "get"), (names::RESULT, "negative")], Value::Count(Event::HitAbsent)),
             (&[(names::OP, "get"), (names::RESULT, "miss")], Value::Count(Event::Miss)),
             (&[(names::OP, "put"), (names::RESULT, "applied")], Value::Count(Event::PutApplied)),
             (&[(names::OP, "put"), (names::RESULT, "queued")], Value::Count(Event::PutQueued)),

@@ -49,12 +49,12 @@ pub struct Stats {
 
 /// What one keyspace did, or all of them. A batch counts once per key.
 ///
-/// Every lookup is exactly one of `hits_l1`, `hits_l2`, `stale_hits` and `misses`. Asking whether a key is contained is
+/// Every lookup is exactly one of `hits_l1`, `hits_l2`, `stale_hits`, `negative_hits` and `misses`. Asking whether a key is contained is
 /// a lookup; to `peek` is none.
 #[derive(Clone, PartialEq, Default, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Figures {
-    /// Lookups: hits, stale hits and misses.
+    /// Lookups: hits, stale hits, negative hits and misses.
     pub requests: u64,
     /// Lookups answered with a fresh value by L1 or L2.
     pub hits: u64,
@@ -62,8 +62,14 @@ pub struct Figures {
     pub hits_l1: u64,
     /// Lookups answered by L2 with a fresh value, by their own question or by that of the flight they joined.
     pub hits_l2: u64,
-    /// Lookups answered with a copy in L1 that could not be proven fresh.
+    /// Lookups answered with a stale value: one past its TTL, or not proven fresh.
     pub stale_hits: u64,
+    /// Lookups answered with the knowledge that the origin has no such value.
+    pub negative_hits: u64,
+    /// Loads that began in the background because an old value was returned.
+    pub loads_behind: u64,
+    /// Loads that began in the background because a value was near the end of its TTL.
+    pub loads_ahead: u64,
     /// Lookups that neither L1 nor L2 could answer, whatever the origin then did.
     pub misses: u64,
     /// Lookups that L1 had no fresh value for: all but `hits_l1`.
@@ -202,6 +208,9 @@ impl Stats {
     }
 }
 
+/// Lookups that were answered with a stale value.
+const STALE: [Event; 4] = [Event::HitStale, Event::HitRevalidating, Event::HitLoadSlow, Event::HitLoadFailed];
+
 impl Figures {
     /// The share of lookups answered with a fresh value by L1 or L2, from 0 to 1; 0 before the first lookup. A stale
     /// hit is no hit.
@@ -223,13 +232,16 @@ impl Figures {
         let count = |event| space.counters.count(event);
         let sum = |events: &[Event]| space.counters.sum(events);
         Self {
-            requests: sum(&[Event::HitL1, Event::HitL2, Event::HitStale, Event::Miss]),
+            requests: sum(&[Event::HitL1, Event::HitL2, Event::HitAbsent, Event::Miss]) + sum(&STALE),
             hits: sum(&[Event::HitL1, Event::HitL2]),
             hits_l1: count(Event::HitL1),
             hits_l2: count(Event::HitL2),
-            stale_hits: count(Event::HitStale),
+            stale_hits: sum(&STALE),
+            negative_hits: count(Event::HitAbsent),
+            loads_behind: count(Event::LoadBehind),
+            loads_ahead: count(Event::LoadAhead),
             misses: count(Event::Miss),
-            misses_l1: sum(&[Event::HitL2, Event::HitStale, Event::Miss]),
+            misses_l1: sum(&[Event::HitL2, Event::HitAbsent, Event::Miss]) + sum(&STALE),
             misses_l2: if has_l2 { count(Event::Miss) } else { 0 },
             coalesced: count(Event::Coalesced),
             fills: count(Event::FillStored),

@@ -29,6 +29,7 @@ mod redis_failover;
 mod redis_fleet;
 mod refresh;
 mod shutdown;
+mod stale;
 mod stats;
 mod stress;
 mod sweeps;

@@ -1,0 +1,254 @@
+//! The flight of one key: from L2 by way of a lease and the loader to the fill, in a task that outlives its callers.
+
+use super::{Loaded, Loading, Look, Ran, Trip};
+use crate::coherence::tickets::Ticket;
+use crate::entry::{Found, Resident, Tier, absent};
+use crate::error::{Error, ErrorKind};
+use crate::flight::{Lead, Outcome};
+use crate::lease::{Filled, Right};
+use crate::space::View;
+use crate::telemetry::Event;
+use crate::terms::Lasting;
+use futures_util::FutureExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+use terrace_core::{Key, Tag, Ttl, Version};
+
+/// How a flight ends, and the load that is still to run after it.
+type Flown = (Outcome, Option<Loading>);
+
+/// How long the knowledge that there is no value takes the place of an old one, where it is not to be remembered.
+const REPLACED_FOR: Duration = Duration::from_millis(1);
+
+impl View {
+    /// The flight of one key, from L2 to the last step.
+    pub(crate) async fn fly(self, trip: Trip, known: Option<Look>, loading: Loading) {
+        let flown = AssertUnwindSafe(self.flown(&trip, known, loading)).catch_unwind().await;
+        let failed = |panic: Box<dyn std::any::Any + Send>| (Outcome::Failed(panicked(&*panic)), None);
+        let (outcome, still_to_load) = flown.unwrap_or_else(failed);
+        let Trip { lead, key, terms, .. } = trip;
+        lead.end(outcome);
+        if let Some(loading) = still_to_load {
+            self.load_behind(&key, None, &terms, || loading);
+        }
+    }
+
+    async fn flown(&self, trip: &Trip, known: Option<Look>, loading: Loading) -> Flown {
+        let Trip { lead, key, .. } = trip;
+        let is_new =
+            |found: &Found| trip.outdated != Some(found.resident.version) && trip.wanted.takes(found);
+        if let Some(found) = self.look_again(key.as_str()).filter(is_new) {
+            // For the leader alone: it may be a lease older than the flight. The others find it in L1, if they may.
+            return (Outcome::Overtaken(Some(found)), None);
+        }
+        let look = match known {
+            Some(look) => look,
+            None => lead.calling(self.validate(key)).await,
+        };
+        let (right, old) = match trip.judge(look) {
+            Look::Hit(found) => (Err(Box::new(found)), None),
+            Look::Miss { old: Some(old), .. } if let Some(found) = self.old_at_once(trip, &old) => {
+                return (self.outcome(lead, key, Some(found)), Some(loading));
+            }
+            Look::Miss { dead, old } => (lead.calling(self.obtain_right(key, dead)).await, old),
+            Look::Unknown => (self.right_without_l2(), None),
+            Look::Unproven => return (Outcome::Failed(ErrorKind::Unproven.into()), None),
+        };
+        let outcome = match right {
+            Ok(right) => self.load_and_store(trip, right, old.map(|old| *old), loading).await,
+            Err(found) => {
+                self.promote(lead.ticket(), key, &found);
+                self.outcome(lead, key, Some(*found))
+            }
+        };
+        (outcome, None)
+    }
+
+    async fn load_and_store(
+        &self,
+        trip: &Trip,
+        right: Right,
+        old: Option<Found>,
+        loading: Loading,
+    ) -> Outcome {
+        let Trip { lead, key, terms, .. } = trip;
+        let known = old.as_ref().map(|old| old.resident.clone());
+        let known = known.or_else(|| self.old_copy(key).map(|old| old.resident));
+        let ran = self.holding(key, &right, self.load(known.as_ref(), loading)).await;
+        let (loaded, lasting) = match ran.result {
+            Ok(Some(loaded)) => {
+                let lasting = terms.lasting(loaded.ttl.unwrap_or(terms.ttl), &self.shared.chance);
+                (loaded, lasting)
+            }
+            Ok(None) => {
+                let mut lasting = terms.lasting_absence(&self.shared.chance);
+                if lasting.ttl.is_zero() {
+                    if known.is_none() {
+                        lead.calling(self.give_back(key, &right)).await;
+                        return self.outcome(lead, key, None);
+                    }
+                    // An old value is not to be returned any more after this.
+                    lasting.ttl = Ttl::After(REPLACED_FOR);
+                }
+                (Loaded { value: absent(), tags: Vec::new(), ttl: None }, lasting)
+            }
+            Err(error) => {
+                lead.calling(self.give_back(key, &right)).await;
+                return match self.after_failure(trip, old) {
+                    Some(old) => self.outcome(lead, key, Some(old)),
+                    None => Outcome::Failed(error),
+                };
+            }
+        };
+        self.after_success(key);
+        let mut resident = self.entry(loaded.value, right.version(), lasting, &loaded.tags);
+        resident.load_micros = ran.micros;
+        lead.calling(self.store(trip, right, resident, lasting, &loaded.tags)).await
+    }
+
+    /// Copies an L2 hit into L1.
+    pub(crate) fn promote(&self, ticket: Ticket, key: &Key, found: &Found) {
+        if let Some(l1) = self.l1().filter(|_| found.stale.is_none()) {
+            let weight = self.weigh(&found.resident.value, found.encoded);
+            let copy = self.copy(found.resident.clone(), weight, true, &self.space.rules.terms);
+            if !l1.keep(self.space.id, key, ticket, copy) {
+                self.forget_older(key, found.resident.version);
+            }
+        }
+    }
+
+    /// Drops the copy of this version, which L2 does not have any more. Nothing was changed by that, so no ticket is void.
+    pub(super) fn forget(&self, key: &Key, version: Version) {
+        if let Some(l1) = self.l1() {
+            l1.forget(self.name_of(key.as_str()), version);
+        }
+    }
+
+    fn forget_older(&self, key: &Key, version: Version) {
+        if let Some(l1) = self.l1() {
+            l1.forget_older(self.name_of(key.as_str()), version);
+        }
+    }
+
+    /// Runs the loader, come what may of it.
+    pub(crate) async fn load(&self, old: Option<&Resident>, loading: Loading) -> Ran {
+        let limit = self.space.rules.load_timeout;
+        let begun = self.shared.clock.precise();
+        let running = async { loading(old).await };
+        let ran = crate::runtime::within(limit, AssertUnwindSafe(running).catch_unwind()).await;
+        let micros = self.shared.clock.precise().since(begun).as_micros();
+        let result = match ran {
+            None => Err(ErrorKind::LoadTimedOut { after: limit }.into()),
+            Some(Err(panic)) => Err(panicked(&*panic)),
+            Some(Ok(result)) => result,
+        };
+        self.space.counters.count(match result.as_ref().map_err(Error::kind) {
+            Ok(Some(_)) => Event::LoadFound,
+            Ok(None) => Event::LoadAbsent,
+            Err(ErrorKind::LoadPanicked { .. }) => Event::LoadPanicked,
+            Err(_) => Event::LoadFailed,
+        });
+        Ran { result, micros: u32::try_from(micros).unwrap_or(u32::MAX) }
+    }
+
+    /// Fills L2 and L1 with what was loaded, as far as the right to do so goes.
+    async fn store(
+        &self,
+        trip: &Trip,
+        right: Right,
+        resident: Resident,
+        lasting: Lasting,
+        tags: &[Tag],
+    ) -> Outcome {
+        let Trip { lead, key, .. } = trip;
+        let found = Found { resident: resident.clone(), tier: Tier::Origin, encoded: None, stale: None };
+        if lasting.ttl.is_zero() {
+            self.give_back(key, &right).await;
+            let outcome = self.outcome(lead, key, Some(found));
+            self.forget_older(key, right.version());
+            return outcome;
+        }
+        match self.fill(key, &right, &resident, lasting, tags).await {
+            Filled::Yes { encoded } => {
+                self.space.counters.count(Event::FillStored);
+                self.keep(trip, resident, Some(encoded), true);
+                self.outcome(lead, key, Some(found))
+            }
+            Filled::WithoutL2 { is_anchored } => {
+                match self.keep(trip, resident, None, is_anchored) {
+                    Some(true) => self.space.counters.count(Event::FillStored),
+                    Some(false) => self.space.counters.count(Event::FillRejected),
+                    None => {}
+                }
+                self.outcome(lead, key, Some(found))
+            }
+            Filled::Nowhere => {
+                let outcome = self.outcome(lead, key, Some(found));
+                self.forget_older(key, right.version());
+                outcome
+            }
+            Filled::Overtaken => {
+                self.space.counters.count(Event::FillRejected);
+                self.forget_older(key, right.version());
+                Outcome::Overtaken(Some(found))
+            }
+        }
+    }
+
+    /// Keeps a loaded value in L1, unless its key was invalidated meanwhile. Returns whether it was not; `None` if the
+    /// value is nothing for L1.
+    fn keep(
+        &self,
+        trip: &Trip,
+        resident: Resident,
+        encoded: Option<usize>,
+        is_anchored: bool,
+    ) -> Option<bool> {
+        let Trip { lead, key, terms, .. } = trip;
+        let l1 = self.l1()?;
+        let weight = self.weigh(&resident.value, encoded);
+        if weight > self.space.rules.value_bytes_max {
+            tracing::warn!(namespace = %self.space.namespace, "a loaded value is larger than the keyspace allows; it is not kept");
+            return None;
+        }
+        Some(l1.keep(self.space.id, key, lead.ticket(), self.copy(resident, weight, is_anchored, terms)))
+    }
+
+    /// The outcome of a flight: for everybody, unless the value was invalidated since it began.
+    fn outcome(&self, lead: &Lead, key: &Key, found: Option<Found>) -> Outcome {
+        if self.is_untouched(lead.ticket(), key, found.as_ref()) {
+            Outcome::Answer(found)
+        } else {
+            Outcome::Overtaken(found)
+        }
+    }
+
+    /// Whether nothing was invalidated that concerns what was found under this ticket.
+    pub(crate) fn is_untouched(&self, ticket: Ticket, key: &Key, found: Option<&Found>) -> bool {
+        let tags = found.map_or(&[][..], |found| found.resident.tags());
+        // In this order: who retires a ban voids tickets first.
+        !self.space.bans.name(ticket.born, key.as_str(), tags) && self.shared.tickets.is_valid(ticket)
+    }
+}
+
+/// Begins what the caller's code makes of it; that it panics is a failure of the load.
+pub(crate) fn begin_loading(load: impl FnOnce() -> Loading) -> Loading {
+    catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|panic| {
+        let error = panicked(&*panic);
+        Box::new(move |_| Box::pin(async move { Err(error) }))
+    })
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+    ErrorKind::LoadPanicked { message: panic_message(panic).into() }.into()
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        text
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text
+    } else {
+        "a panic without a message"
+    }
+}

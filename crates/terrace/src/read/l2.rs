@@ -1,0 +1,99 @@
+//! What does L2 have of a key, and is that an answer?
+//!
+//! Whatever L2 holds is judged here: whether its bytes are an entry of this key, whether its tags live, whether it is fresh.
+
+use super::Look;
+use crate::entry::{Found, Resident, Tier, absent};
+use crate::erased::Erased;
+use crate::space::View;
+use crate::telemetry::Event;
+use crate::terms::Lasting;
+use terrace_core::envelope::Envelope;
+use terrace_core::mutants::{self, Mutant};
+use terrace_core::remote::Stored;
+use terrace_core::{Key, Moment, Tag, Ttl};
+
+impl View {
+    /// A fresh value in L2.
+    pub(crate) async fn look_in_l2(&self, key: &Key) -> Look {
+        let Some(l2) = self.l2() else { return Look::Unknown };
+        if self.distrusts(key) {
+            return Look::Unknown;
+        }
+        let sent = self.shared.clock.now();
+        let read = l2.call(&self.space, |remote| remote.get(&self.space.namespace, key));
+        match read.await {
+            Ok(Some(stored)) => self.examine(key, &stored, sent).await,
+            Ok(None) => Look::Miss { dead: None, old: None },
+            Err(_) => Look::Unknown,
+        }
+    }
+
+    /// Whether what L2 holds is an entry of this key that nobody has invalidated.
+    pub(crate) async fn examine(&self, key: &Key, stored: &Stored, sent: Moment) -> Look {
+        let dead = Look::Miss { dead: Some(stored.claimed_version()), old: None };
+        let Some(envelope) = self.open(key, stored) else { return dead };
+        match self.are_tags_alive(&envelope.tags).await {
+            Some(true) => {}
+            Some(false) => return dead,
+            None => return Look::Unknown,
+        }
+        self.decoded(&envelope, stored, sent).unwrap_or(dead)
+    }
+
+    /// What an envelope that is alive holds: a fresh value, or an old one. `None` if it cannot be decoded.
+    pub(crate) fn decoded(&self, envelope: &Envelope, stored: &Stored, sent: Moment) -> Option<Look> {
+        let value = if envelope.is_absent { absent() } else { self.decode(envelope)? };
+        let found = Self::found(value, envelope, stored, sent);
+        if self.latest() < found.resident.fresh_until {
+            return Some(Look::Hit(found));
+        }
+        let dead = Some(found.resident.version);
+        let old = (!found.resident.is_absent()).then(|| Box::new(found));
+        Some(Look::Miss { dead, old })
+    }
+
+    /// The envelope, if the bytes are one of this key, and no change is known that made it invalid and that L2 has forgotten.
+    pub(crate) fn open(&self, key: &Key, stored: &Stored) -> Option<Envelope> {
+        self.space.counters.add(Event::L2BytesRead, stored.bytes.len() as u64);
+        let opened = Envelope::open(&stored.bytes, &self.space.namespace, key, self.limits());
+        opened
+            .inspect_err(|error| {
+                self.space.counters.count(Event::L2Envelope);
+                tracing::warn!(namespace = %self.space.namespace, %error, "an entry in L2 is no envelope of its key");
+            })
+            .ok()
+            .filter(|envelope| !self.space.recent.outdates(key, envelope.version))
+    }
+
+    /// The value in an envelope, if this namespace's codec wrote it and can read it.
+    pub(crate) fn decode(&self, envelope: &Envelope) -> Option<Erased> {
+        let decoded = if envelope.codec == self.space.format.codec() {
+            self.space.format.decode(&envelope.payload).ok()
+        } else {
+            None
+        };
+        if decoded.is_none() {
+            self.space.counters.count(Event::L2Payload);
+            tracing::warn!(namespace = %self.space.namespace, codec = envelope.codec.0, "a value in L2 cannot be decoded");
+        }
+        decoded
+    }
+
+    /// An entry read from L2 by a request that was sent at `sent`: it ends here no later than there.
+    pub(crate) fn found(value: Erased, envelope: &Envelope, stored: &Stored, sent: Moment) -> Found {
+        let remaining = stored.remaining.filter(|_| !mutants::is(Mutant::TtlBeginsAnew));
+        let left = remaining.map_or(envelope.ttl, |left| left.without(envelope.grace).min(envelope.ttl));
+        // How much of the grace is left of an entry that is past its TTL.
+        let grace = remaining.and_then(Ttl::duration).map_or(envelope.grace, |left| left.min(envelope.grace));
+        let tags: Vec<Tag> = envelope.tags.iter().map(|stamp| stamp.tag.clone()).collect();
+        let load_micros = u32::try_from(envelope.load_time.as_micros()).unwrap_or(u32::MAX);
+        let resident = Resident {
+            created_ms: envelope.created_ms,
+            load_micros,
+            tags: (!tags.is_empty()).then(|| tags.into()),
+            ..Resident::new(value, envelope.version, sent, Lasting { ttl: left, grace })
+        };
+        Found { resident, tier: Tier::L2, encoded: Some(envelope.payload.len()), stale: None }
+    }
+}

@@ -1,0 +1,324 @@
+//! The order of tiers on a read.
+//!
+//! ```text
+//! look in L1 ─miss─▶ board a flight ─▶ look in L2 ─miss─▶ obtain a lease ─▶ load ─▶ fill L2 ─▶ keep in L1
+//! ```
+//!
+//! 1. A hit in L1 touches memory only: no task, no lock that a writer holds for long, no allocation.
+//! 2. Whatever is returned as fresh was read or loaded after the caller came, or is held by a tier that knows of every
+//!    invalidation that returned on this node before.
+//! 3. L2 in trouble is a miss. It is counted; it fails no read.
+
+mod fly;
+mod l2;
+
+pub(crate) use fly::begin_loading;
+
+use crate::coherence::trust::Reading;
+use crate::entry::{Found, Resident, StaleReason, Tier};
+use crate::erased::Erased;
+use crate::error::{Error, ErrorKind};
+use crate::flight::{Boarding, Joinable, Lead};
+use crate::space::{SuspectPolicy, View};
+use crate::stale::Here;
+use crate::telemetry::Event;
+use crate::terms::Terms;
+use std::time::Duration;
+use terrace_core::remote::BoxFuture;
+use terrace_core::{Key, Tag, Ttl, Version};
+
+/// What a loader brought.
+pub(crate) struct Loaded {
+    pub(crate) value: Erased,
+    pub(crate) tags: Vec<Tag>,
+    /// Overrides the keyspace's TTL.
+    pub(crate) ttl: Option<Ttl>,
+}
+
+/// A load that may run, with its result made typeless. It is told of the old value, if there is one.
+pub(crate) type Loading =
+    Box<dyn FnOnce(Option<&Resident>) -> BoxFuture<'static, Result<Option<Loaded>, Error>> + Send>;
+
+/// What a load came to, and how many microseconds it took.
+pub(crate) struct Ran {
+    pub(crate) result: Result<Option<Loaded>, Error>,
+    pub(crate) micros: u32,
+}
+
+/// What L2 had to say about a key.
+pub(crate) enum Look {
+    /// It has a fresh value.
+    Hit(Found),
+    /// It has none, or a dead one of this version, which may still be good enough to be returned as stale.
+    Miss { dead: Option<Version>, old: Option<Box<Found>> },
+    /// It could not be asked, or may not be believed.
+    Unknown,
+    /// Nor could it be asked about a copy in L1 that may be old, and the keyspace wants an error then.
+    Unproven,
+}
+
+/// What a caller can do with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wanted {
+    /// The value, or the knowledge that the origin has none.
+    Answer,
+    /// The value: its own loader always brings one.
+    Value,
+}
+
+/// A flight on its way.
+pub(crate) struct Trip {
+    pub(crate) lead: Lead,
+    pub(crate) key: Key,
+    pub(crate) terms: Terms,
+    pub(crate) wanted: Wanted,
+    /// The version that is to be replaced, although it is fresh.
+    pub(crate) outdated: Option<Version>,
+    /// Whether nobody waits for it.
+    pub(crate) is_behind: bool,
+}
+
+/// Flights that a caller joins in vain, because the key was invalidated meanwhile, before it begins its own.
+const VAIN_JOINS_MAX: usize = 2;
+/// How long L2 is asked about a copy that is there, before the copy is returned as stale.
+const VALIDATION_MAX: Duration = Duration::from_millis(50);
+
+impl View {
+    /// Reads a key that nobody loads.
+    pub(crate) async fn read(&self, key: &Key) -> Result<Option<Found>, Error> {
+        let found = self.look(key).await?;
+        self.count_lookup(found.as_ref());
+        Ok(found)
+    }
+
+    /// [`View::read`], without counting it.
+    pub(crate) async fn look(&self, key: &Key) -> Result<Option<Found>, Error> {
+        if let Some(found) = self.look_in_l1(key.as_str()) {
+            return Ok(Some(found));
+        }
+        let can_ask = self.can_ask_l2().await;
+        let ticket = self.shared.tickets.take(self.name_of(key.as_str()));
+        let look = if can_ask { self.validate(key).await } else { self.without_l2(key) };
+        match look {
+            Look::Hit(found) => {
+                self.promote(ticket, key, &found);
+                Ok(Some(found))
+            }
+            Look::Miss { .. } => Ok(None),
+            Look::Unknown => Ok(self.old_copy(key).map(|old| old.stale(StaleReason::Unproven))),
+            Look::Unproven => Err(ErrorKind::Unproven.into()),
+        }
+    }
+
+    /// Reads a key, and loads it if no tier has it. `known` is what L2 said of it just now, if it was asked.
+    pub(crate) async fn read_or_load(
+        &self,
+        key: &Key,
+        known: Option<Look>,
+        wanted: Wanted,
+        terms: &Terms,
+        load: impl FnOnce() -> Loading,
+    ) -> Result<Option<Found>, Error> {
+        let finding = self.find_or_load(key, known, wanted, terms, load);
+        let result = self.with_patience(key, wanted, terms, finding).await;
+        self.count_lookup(result.as_ref().ok().and_then(Option::as_ref));
+        result
+    }
+
+    async fn find_or_load(
+        &self,
+        key: &Key,
+        mut known: Option<Look>,
+        wanted: Wanted,
+        terms: &Terms,
+        load: impl FnOnce() -> Loading,
+    ) -> Result<Option<Found>, Error> {
+        let mut vain_joins = 0;
+        let (lead, known) = loop {
+            match self.here(key.as_str()) {
+                Here::Fresh(found) if wanted.takes(&found) => return Ok(Some(found)),
+                Here::Due(found) => {
+                    self.load_behind(key, Some(found.resident.version), terms, load);
+                    return Ok(Some(found));
+                }
+                Here::Old(old) => {
+                    if let Some(reason) = self.is_returned_at_once(key, &old, terms) {
+                        self.load_behind(key, None, terms, load);
+                        return Ok(Some(old.stale(reason)));
+                    }
+                }
+                Here::Fresh(_) | Here::Nothing => {}
+            }
+            if known.is_none() && !self.can_ask_l2().await {
+                known = Some(self.without_l2(key));
+            }
+            if self.l1().is_none() && known.is_none() {
+                known = Some(self.look_in_l2(key).await);
+            }
+            if known.is_none() && self.space.rules.suspect == SuspectPolicy::Stale {
+                known = self.suspect_copy(key).map(Look::Hit);
+            }
+            let look = known.take();
+            match look {
+                Some(Look::Hit(found)) if wanted.takes(&found) => return Ok(Some(found)),
+                Some(Look::Unproven) => return Err(ErrorKind::Unproven.into()),
+                _ => {}
+            }
+            let (name, now) = (self.name_of(key.as_str()), self.shared.clock.now());
+            let joinable = if vain_joins >= VAIN_JOINS_MAX { Joinable::No } else { self.joinable() };
+            match self.space.flights.board(key, name, &self.shared.tickets, joinable, now) {
+                Boarding::Lead(lead) => break (lead, look),
+                Boarding::Wait(flight) => flight.call_over().await,
+                Boarding::Join(flight) => match flight.joined().await {
+                    Some(Ok(found)) if !self.is_untouched(flight.ticket(), key, found.as_ref()) => {
+                        vain_joins += 1;
+                    }
+                    Some(Ok(None)) if wanted == Wanted::Value => vain_joins += 1,
+                    Some(Ok(Some(found))) if !wanted.takes(&found) => vain_joins += 1,
+                    Some(result) => {
+                        self.space.counters.count(Event::Coalesced);
+                        return result;
+                    }
+                    None => vain_joins += 1,
+                },
+            }
+        };
+        let leave = self.begin()?;
+        let flight = lead.flight();
+        let trip = Trip { lead, key: key.clone(), terms: *terms, wanted, outdated: None, is_behind: false };
+        self.shared.runtime.spawn_load(leave, self.clone().fly(trip, known, begin_loading(load)));
+        flight.led().await
+    }
+
+    /// Waits for an answer as long as the caller's terms allow: with an old value until the soft timeout, without one until
+    /// the hard one. What was begun goes on.
+    async fn with_patience(
+        &self,
+        key: &Key,
+        wanted: Wanted,
+        terms: &Terms,
+        finding: impl Future<Output = Result<Option<Found>, Error>>,
+    ) -> Result<Option<Found>, Error> {
+        if terms.soft_timeout.is_none() && terms.hard_timeout.is_none() {
+            return finding.await;
+        }
+        let mut finding = std::pin::pin!(finding);
+        if let Some(soft) = terms.soft_timeout {
+            if let Some(result) = crate::runtime::within(soft, finding.as_mut()).await {
+                return result;
+            }
+            if let Some(old) = self.old_copy(key).filter(|old| wanted.takes(old)) {
+                return Ok(Some(old.stale(StaleReason::LoadSlow)));
+            }
+        }
+        let Some(hard) = terms.hard_timeout else { return finding.await };
+        let left = hard.saturating_sub(terms.soft_timeout.unwrap_or_default());
+        let result = crate::runtime::within(left, finding).await;
+        result.unwrap_or_else(|| Err(ErrorKind::LoadTimedOut { after: hard }.into()))
+    }
+
+    /// Sees to it that L2 and this node agree about the namespace, before a ticket is taken. `false` if L2 cannot be asked.
+    pub(crate) async fn can_ask_l2(&self) -> bool {
+        self.see_to_l2();
+        match self.l2() {
+            Some(l2) => l2.prepare(&self.space).await.is_ok(),
+            None => true,
+        }
+    }
+
+    /// Which flights may be joined now. A flight is no fresher than its beginning, unless all changes since were heard.
+    fn joinable(&self) -> Joinable {
+        match self.l2() {
+            Some(l2) if !self.space.trust.holds(&self.shared.clock) => {
+                Joinable::BegunWithin(l2.lease().saturating_sub(self.shared.clock.resolution()))
+            }
+            _ => Joinable::Unchanged,
+        }
+    }
+
+    /// Counts one lookup, as a hit or as a miss.
+    pub(crate) fn count_lookup(&self, found: Option<&Found>) {
+        match found {
+            Some(Found { stale: Some(reason), .. }) => self.count_stale(*reason),
+            Some(found) if found.resident.is_absent() && found.tier != Tier::Origin => {
+                self.space.counters.count(Event::HitAbsent);
+            }
+            Some(found) => self.space.counters.hit(found.tier),
+            None => self.space.counters.miss(),
+        }
+    }
+
+    fn count_stale(&self, reason: StaleReason) {
+        self.space.counters.count(match reason {
+            StaleReason::Unproven => Event::HitStale,
+            StaleReason::Revalidating => Event::HitRevalidating,
+            StaleReason::LoadSlow => Event::HitLoadSlow,
+            StaleReason::LoadFailed => Event::HitLoadFailed,
+        });
+    }
+
+    /// A fresh copy in this process' memory.
+    pub(crate) fn look_in_l1(&self, text: &str) -> Option<Found> {
+        match self.here(text) {
+            Here::Fresh(found) | Here::Due(found) => Some(found),
+            Here::Old(_) | Here::Nothing => None,
+        }
+    }
+
+    /// A fresh copy that came between a caller's look and its ticket. A write without L2 has no other witness: a load
+    /// that began then must not replace it.
+    fn look_again(&self, text: &str) -> Option<Found> {
+        let (l1, _) = self.l1_trusted()?;
+        let resident = l1.peek_in_order(self.name_of(text), &self.space.bans)?;
+        resident.is_answer(self.latest()).then(|| Found::in_l1(resident))
+    }
+
+    /// [`View::look_in_l1`], or a copy that the keyspace wants to be returned although it cannot be proven fresh.
+    pub(crate) fn look_here(&self, key: &Key) -> Option<Found> {
+        let as_it_is = || match self.space.rules.suspect {
+            SuspectPolicy::Stale => self.suspect_copy(key),
+            SuspectPolicy::Validate | SuspectPolicy::Error => None,
+        };
+        self.look_in_l1(key.as_str()).or_else(as_it_is)
+    }
+
+    /// A copy in this process' memory that cannot be proven fresh.
+    fn suspect_copy(&self, key: &Key) -> Option<Found> {
+        let l1 = self.l1().filter(|_| !self.space.trust.holds(&self.shared.clock))?;
+        let name = self.name_of(key.as_str());
+        let resident = l1.get_with(name, &self.space.bans, Reading::NONE, Resident::clone)?;
+        resident.is_answer(self.latest()).then(|| Found::in_l1(resident).stale(StaleReason::Unproven))
+    }
+
+    /// What L2 says; where it says nothing, what the keyspace wants to be done with a copy that may be old.
+    pub(crate) async fn validate(&self, key: &Key) -> Look {
+        let Some(copy) = self.suspect_copy(key) else { return self.look_in_l2(key).await };
+        self.space.counters.count(Event::Validated);
+        if let Some(l2) = self.l2() {
+            l2.see_to_listening();
+        }
+        let look = match self.space.rules.suspect {
+            SuspectPolicy::Stale => return Look::Hit(copy),
+            SuspectPolicy::Validate => crate::runtime::within(VALIDATION_MAX, self.look_in_l2(key)).await,
+            SuspectPolicy::Error => Some(self.look_in_l2(key).await),
+        };
+        match look.unwrap_or(Look::Unknown) {
+            Look::Miss { dead, old } => {
+                self.forget(key, copy.resident.version);
+                Look::Miss { dead, old }
+            }
+            Look::Unknown => self.unproven(copy),
+            look => look,
+        }
+    }
+
+    /// What becomes of a copy that may be old when L2 cannot be asked.
+    pub(crate) fn unproven(&self, copy: Found) -> Look {
+        if self.space.rules.suspect == SuspectPolicy::Error { Look::Unproven } else { Look::Hit(copy) }
+    }
+
+    /// [`View::unproven`] of a key's copy, if there is one.
+    pub(crate) fn without_l2(&self, key: &Key) -> Look {
+        self.suspect_copy(key).map_or(Look::Unknown, |copy| self.unproven(copy))
+    }
+}
