@@ -1,4 +1,4 @@
-//! terrace against its peers: `cargo run --release -p terrace-bench -- l1 | l2 | http | all`.
+//! terrace against its peers: `cargo run --release -p terrace-bench -- l1 | l2 | http | many | all`.
 //!
 //! 1. What is compared runs in one process, in turn, many times: a slow moment of the machine hits all of it.
 //! 2. Each table gives medians with their spread, and the ratio to the first row, taken round by round.
@@ -11,6 +11,7 @@
 mod http;
 mod l1;
 mod l2;
+mod many;
 mod tasks;
 
 use anyhow::Result;
@@ -22,7 +23,7 @@ type Part = fn(usize) -> Result<()>;
 
 fn main() -> Result<ExitCode> {
     let Some((parts, rounds)) = parse(std::env::args().skip(1)) else {
-        eprintln!("usage: terrace-bench l1 | l2 | http | all [rounds]");
+        eprintln!("usage: terrace-bench l1 | l2 | http | many | all [rounds]");
         return Ok(ExitCode::from(2));
     };
     println!(
@@ -40,6 +41,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Option<(Vec<Part>, usiz
         "l1" => vec![l1::run],
         "l2" => vec![l2::run],
         "http" => vec![http::run],
+        "many" => vec![many::run],
         "all" => vec![l1::run, l2::run, http::run],
         _ => return None,
     };

@@ -62,6 +62,13 @@ pub enum RemoteError {
         /// The server's words.
         reason: String,
     },
+    /// The server takes no changes, because it cannot be sure to be the primary any more: it has lost its replicas, or was told
+    /// to follow another. The call had no effect. What it still answers to reads may have been changed elsewhere.
+    #[error("L2 takes no changes, it may not be the primary any more: {reason}")]
+    CutOff {
+        /// The server's words.
+        reason: String,
+    },
     /// The server answered something that this adapter does not understand.
     #[error("L2 answered in an unexpected way: {reason}")]
     Protocol {
@@ -79,12 +86,18 @@ pub enum RemoteError {
 impl RemoteError {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Timeout { .. } | Self::Broken { .. })
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::Timeout { .. } | Self::Broken { .. } | Self::CutOff { .. }
+        )
     }
 
     /// Whether the call certainly had no effect.
     pub fn is_unsent(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Refused { .. } | Self::Mismatch { .. })
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::Refused { .. } | Self::CutOff { .. } | Self::Mismatch { .. }
+        )
     }
 
     /// One word for metrics.
@@ -93,7 +106,7 @@ impl RemoteError {
             Self::Unavailable { .. } => "unavailable",
             Self::Timeout { .. } => "timeout",
             Self::Broken { .. } => "broken",
-            Self::Refused { .. } => "refused",
+            Self::Refused { .. } | Self::CutOff { .. } => "refused",
             Self::Protocol { .. } => "protocol",
             Self::Mismatch { .. } => "mismatch",
         }

@@ -38,10 +38,10 @@ fn of_words(code: &str, details: &str) -> Failure {
     }
     let reason = format!("{code} {details}").trim_end().to_owned();
     let (error, verdict) = match code {
-        "READONLY" | "NOAUTH" | "WRONGPASS" => (RemoteError::Refused { reason }, Verdict::Drop),
-        "OOM" | "NOPERM" | "MISCONF" | "NOREPLICAS" | "DENIED" => {
-            (RemoteError::Refused { reason }, Verdict::Keep)
-        }
+        "READONLY" => (RemoteError::CutOff { reason }, Verdict::Drop),
+        "NOREPLICAS" => (RemoteError::CutOff { reason }, Verdict::Keep),
+        "NOAUTH" | "WRONGPASS" => (RemoteError::Refused { reason }, Verdict::Drop),
+        "OOM" | "NOPERM" | "MISCONF" | "DENIED" => (RemoteError::Refused { reason }, Verdict::Keep),
         "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => {
             (RemoteError::Unavailable { reason }, Verdict::Keep)
         }
@@ -115,6 +115,9 @@ mod tests {
         assert_eq!(text, "refused L2 refused: OOM command not allowed when used memory > 'maxmemory'.");
         assert_eq!(verdict, Verdict::Keep);
         assert_eq!(failure("READONLY", "You can't write against a read only replica.").1, Verdict::Drop);
+        let (text, verdict) = failure("NOREPLICAS", "Not enough good replicas to write.");
+        assert!(text.contains("may not be the primary any more"), "{text}");
+        assert_eq!(verdict, Verdict::Keep);
         assert_eq!(failure("NOAUTH", "Authentication required.").1, Verdict::Drop);
         assert!(failure("LOADING", "Redis is loading the dataset in memory").0.starts_with("unavailable"));
         assert!(failure("WRONGTYPE", "Operation against a key").0.starts_with("protocol"));

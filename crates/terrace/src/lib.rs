@@ -68,7 +68,7 @@ pub use erased::Opaque;
 pub use error::{ConfigError, Error, ErrorKind, KeyspaceError, LoadError, LoadFailure, ShutdownError};
 pub use events::{Event, EventKind, Events};
 pub use invalidate::{InvalidateError, Invalidated, Invalidation, InvalidationPolicy, Invalidator, Preview};
-pub use keyspace::{Keyspace, KeyspaceBuilder};
+pub use keyspace::{Fetched, Keyspace, KeyspaceBuilder};
 pub use origin::Origin;
 pub use space::SuspectPolicy;
 pub use telemetry::{Figures, Latencies, Latency, METRICS_CONTENT_TYPE, Stats};

@@ -8,6 +8,9 @@
 //!    that one attempt, and share its failure.
 //! 2. An answer to many questions has as many parts, or is an error.
 //!
+//! 3. A server that refuses this node's beats because it may not be the primary any more is not believed either: it still answers
+//!    reads, and what it answers may have been changed elsewhere.
+//!
 //! Deliberately absent, for now: retries and a circuit breaker. A call fails at once while there is no connection,
 //! so a dead L2 costs a read nothing; a slow one costs it the adapter's deadline.
 
@@ -32,6 +35,7 @@ pub(crate) struct L2 {
     shared: Weak<Shared>,
     lease: Duration,
     listening: Turns,
+    is_cut_off: AtomicBool,
 }
 
 /// Whether L2 and this node agree on the settings of a namespace.
@@ -50,7 +54,27 @@ pub(crate) struct Agreement {
 impl L2 {
     /// `lease` is how old a copy can be that counts as fresh.
     pub(crate) fn new(remote: Arc<dyn Remote>, shared: Weak<Shared>, lease: Duration) -> Self {
-        Self { remote, shared, lease, listening: Turns::default() }
+        Self { remote, shared, lease, listening: Turns::default(), is_cut_off: AtomicBool::new(false) }
+    }
+
+    /// Whether the server may not be the primary any more, so that nothing it has is known to be fresh.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.is_cut_off.load(Ordering::Acquire)
+    }
+
+    /// What a beat came to. One that fails in another way than by the server's word says nothing.
+    pub(crate) fn heed_beat(&self, beat: &Result<(), RemoteError>) {
+        let is_cut_off = match beat {
+            Ok(()) => false,
+            Err(RemoteError::CutOff { .. }) => true,
+            Err(_) => return,
+        };
+        if self.is_cut_off.swap(is_cut_off, Ordering::AcqRel) != is_cut_off {
+            tracing::warn!(
+                is_cut_off,
+                "whether L2 takes changes has changed; while it does not, it is not read"
+            );
+        }
     }
 
     /// How old a copy can be that counts as fresh.

@@ -1,7 +1,8 @@
 //! Who is asked for the map, and when?
 //!
 //! 1. Sentinels are all asked, and the one that has seen the latest election is believed. Whoever it names is spoken to only
-//!    if it says itself that it is the primary.
+//!    if it says itself that it is the primary. The primary of an earlier election than one that was heard of is not gone back to,
+//!    although it may answer sooner, unless all sentinels agree that there was no later one: they were set up anew.
 //! 2. Of a Cluster a few members are asked. One that finds the Cluster down is believed only if there is no map yet: it may
 //!    be cut off from the others.
 //! 3. It is asked at intervals; at once when a connection is lost or a server sends us elsewhere; and again and again, after
@@ -35,16 +36,25 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// How many members of a Cluster are asked at a time.
 const ASKED: usize = 3;
 
+/// What is known of the sentinels.
+#[derive(Default)]
+struct Sentinels {
+    /// The connections to those that have answered.
+    kept: HashMap<Address, Arc<Link>>,
+    /// The number of the latest election that was heard of.
+    epoch: u64,
+}
+
 /// Draws the map, until it is aborted.
 pub(super) async fn discover(state: Arc<State>) {
-    let mut kept = HashMap::new();
+    let mut known = Sentinels::default();
     let mut backoff = Backoff::default();
     let interval = if state.settings.servers.is_cluster() { CLUSTER_INTERVAL } else { SENTINEL_INTERVAL };
     loop {
         let found = match &state.settings.servers {
             Servers::One(_) => return,
             Servers::Sentinel { primary, sentinels } => {
-                of_sentinels(&state.settings, primary, sentinels, &mut kept).await
+                of_sentinels(&state.settings, primary, sentinels, &mut known).await
             }
             Servers::Cluster(members) => of_cluster(&state, members).await,
         };
@@ -92,21 +102,22 @@ async fn of_sentinels(
     settings: &Settings,
     primary: &str,
     sentinels: &[Address],
-    kept: &mut HashMap<Address, Arc<Link>>,
+    known: &mut Sentinels,
 ) -> Result<Owners, RemoteError> {
+    let Sentinels { kept, epoch: latest } = known;
     kept.retain(|_, link| !link.is_lost());
     let asked = sentinels.iter().map(|address| {
         let kept = kept.get(address).map(Arc::clone);
         async move { (address, ask_sentinel(settings, primary, address, kept).await) }
     });
     let mut asked: FuturesUnordered<_> = asked.collect();
-    let mut newest: Option<(u64, Address)> = None;
+    let (mut newest, mut answered): (Option<(u64, Address)>, usize) = (None, 0);
     let mut failure = RemoteError::Unavailable { reason: "there is no sentinel".to_owned() };
     loop {
         let (address, answer) = tokio::select! {
             biased;
-            answered = asked.next() => match answered {
-                Some(answered) => answered,
+            answer = asked.next() => match answer {
+                Some(answer) => answer,
                 None => break,
             },
             // Whoever has not answered by now is not waited for: one answer is there.
@@ -115,6 +126,7 @@ async fn of_sentinels(
         match answer {
             Ok((link, epoch, found)) => {
                 kept.insert(address.clone(), link);
+                answered += 1;
                 if newest.as_ref().is_none_or(|(newest, _)| epoch > *newest) {
                     newest = Some((epoch, found));
                 }
@@ -125,7 +137,15 @@ async fn of_sentinels(
             }
         }
     }
-    newest.map(|(_, found)| vec![(0..=SLOTS - 1, found)]).ok_or(failure)
+    let (epoch, found) = newest.ok_or(failure)?;
+    if epoch < *latest && answered < sentinels.len() {
+        let reason = format!(
+            "the sentinels that answer have not heard of election {latest}, which made another the primary"
+        );
+        return Err(RemoteError::Unavailable { reason });
+    }
+    *latest = epoch;
+    Ok(vec![(0..=SLOTS - 1, found)])
 }
 
 /// Whom a sentinel names, the number of the election that made it the primary, and the connection to ask again.

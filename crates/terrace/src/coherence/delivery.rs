@@ -6,6 +6,7 @@
 //! 3. A piece that L2 refuses does not hold up the others.
 
 use super::bans::Ban;
+use crate::resilience::L2;
 use crate::runtime::{Turn, sleep};
 use crate::space::View;
 use std::time::Duration;
@@ -22,7 +23,7 @@ const BATCH_MAX: usize = 512;
 impl View {
     /// Whether what L2 holds under `key` may be older than an invalidation that it has not seen.
     pub(crate) fn distrusts(&self, key: &Key) -> bool {
-        self.see_to(self.space.pending.distrusts(key))
+        self.l2().is_some_and(L2::is_cut_off) || self.see_to(self.space.pending.distrusts(key))
     }
 
     /// Whether one of these tags of an entry in L2 was invalidated, and L2 has not seen it.

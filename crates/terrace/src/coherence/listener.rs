@@ -399,7 +399,7 @@ impl Listener {
     /// Sends a beat, having read the counters whose turn it is.
     fn send_beat(&mut self) {
         let number = self.beats.send(self.clock.precise());
-        let remote = Arc::clone(&self.remote);
+        let (remote, shared) = (Arc::clone(&self.remote), Weak::clone(&self.shared));
         let turns = self.heard.len().max(1) as u64;
         let turn = usize::try_from(number % turns).unwrap_or(0);
         let read = self.heard.iter_mut().filter(|(_, heard)| heard.is_joined).nth(turn);
@@ -411,7 +411,11 @@ impl Listener {
                 let counters = bus.counters(&reading.namespace, reading.partitions()).await;
                 done = counters.ok().map(|counters| Reading { counters, ..reading });
             }
-            if let Err(error) = bus.beat(number).await {
+            let beat = bus.beat(number).await;
+            if let Some(l2) = shared.upgrade().as_ref().and_then(|shared| shared.l2.as_ref()) {
+                l2.heed_beat(&beat);
+            }
+            if let Err(error) = beat {
                 tracing::debug!(%error, "a beat could not be sent");
                 return Asked::default();
             }

@@ -5,6 +5,7 @@
 
 mod batch;
 mod builder;
+mod fetch;
 mod live;
 mod lookup;
 
@@ -12,6 +13,7 @@ use lookup::Lookup;
 
 use crate::terms::EntryOptions;
 pub use builder::KeyspaceBuilder;
+pub use fetch::Fetched;
 
 use crate::Tier;
 use crate::entry::{Entry, Resident, remaining};

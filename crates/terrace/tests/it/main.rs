@@ -27,6 +27,7 @@ mod redis_cluster;
 mod redis_failover;
 #[cfg(feature = "redis")]
 mod redis_fleet;
+mod redis_split;
 mod refresh;
 mod shutdown;
 mod stale;

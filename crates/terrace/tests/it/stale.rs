@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use std::io::ErrorKind as Io;
 use std::time::Duration;
 use terrace::{
-    Cache, Clock, EntryOptions, ErrorKind, KeyspaceError, L1, LoadError, Origin, RefreshAhead, StaleReason,
-    Tier,
+    Cache, Clock, EntryOptions, ErrorKind, Fetched, KeyspaceError, L1, LoadError, Origin, RefreshAhead,
+    StaleReason, Tag, Tier,
 };
 use terrace_testkit::fake::{FakeRemote, Operation};
 
@@ -357,4 +357,31 @@ async fn options_of_a_call_override_those_of_its_keyspace() {
     assert!(matches!(refused.cache(), Some(ErrorKind::Options(error)) if error.setting == "soft_timeout"));
     let refused = node.cache.keyspace::<u8, u8>("other").options(contradiction).build().unwrap_err();
     assert!(matches!(refused, KeyspaceError::Setting(error) if error.setting == "soft_timeout"));
+}
+
+#[tokio::test]
+async fn a_loader_is_given_the_old_value_and_may_say_that_it_still_holds() {
+    for node in both(&graceful()) {
+        let fetch = |answer: Fetched<String>, expected: Option<&'static str>| {
+            node.texts.fetch("k", EntryOptions::new(), move |old| async move {
+                assert_eq!(old.as_deref().map(String::as_str), expected);
+                Ok::<_, Io>(answer)
+            })
+        };
+        let nothing = fetch(Fetched::same(), None).await.unwrap_err();
+        assert!(matches!(nothing, LoadError::Foreign(_)), "{nothing}");
+        let tag = Tag::new("t").unwrap();
+        let first = Fetched::value("first".to_owned()).tags([tag.clone()]).ttl(TTL / 2);
+        let entry = fetch(first, None).await.unwrap().unwrap();
+        assert_eq!(
+            (entry.value.as_str(), entry.tags, entry.tier),
+            ("first", vec![tag.clone()], Tier::Origin)
+        );
+        assert!(entry.ttl.duration().unwrap() <= TTL / 2);
+        node.clock.advance(TTL);
+        let entry = fetch(Fetched::same(), Some("first")).await.unwrap().unwrap();
+        assert_eq!((entry.value.as_str(), entry.tags, entry.stale), ("first", vec![tag], None));
+        node.texts.invalidate().tag("t").unwrap().send().await.unwrap();
+        assert!(fetch(Fetched::absent(), None).await.unwrap().is_none(), "it kept its tags");
+    }
 }

@@ -1,0 +1,166 @@
+//! Loads that say more than a value: how long it is to be kept, under which tags, that there is none, or that the old one
+//! still holds.
+
+use super::Keyspace;
+use crate::entry::{Entry, Found, Resident};
+use crate::erased::{Erased, typed_clone};
+use crate::error::{Error, ErrorKind, LoadError, LoadFailure};
+use crate::read::{Loaded, Loading, Wanted};
+use crate::telemetry::Op;
+use crate::terms::EntryOptions;
+use crate::write::check_tags;
+use crate::{Tier, Ttl};
+use std::any::Any;
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+use terrace_core::{CacheKey, Key, Tag};
+
+/// What a load brings.
+///
+/// # Examples
+/// See [`Keyspace::fetch`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Fetched<V> {
+    content: Content<V>,
+    ttl: Option<Ttl>,
+    tags: Vec<Tag>,
+}
+
+#[derive(Clone, Debug)]
+enum Content<V> {
+    Value(V),
+    Absent,
+    Same,
+}
+
+impl<V> Fetched<V> {
+    /// A value.
+    pub fn value(value: V) -> Self {
+        Self::of(Content::Value(value))
+    }
+
+    /// The origin has no such entry. That is remembered for the `negative_ttl`.
+    pub fn absent() -> Self {
+        Self::of(Content::Absent)
+    }
+
+    /// The old value still holds ("not modified"): it is fresh again for a TTL, under its old tags.
+    pub fn same() -> Self {
+        Self::of(Content::Same)
+    }
+
+    fn of(content: Content<V>) -> Self {
+        Self { content, ttl: None, tags: Vec::new() }
+    }
+
+    /// How long the entry is fresh, in place of what keyspace and call say.
+    pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
+        self.ttl = Some(ttl.into());
+        self
+    }
+
+    /// Tags of a new value, besides those of keyspace and call.
+    pub fn tags(mut self, tags: impl IntoIterator<Item = Tag>) -> Self {
+        self.tags.extend(tags);
+        self
+    }
+}
+
+/// An old entry, for as long as its load runs.
+struct Old {
+    value: Erased,
+    tags: Vec<Tag>,
+}
+
+impl<K, V> Keyspace<K, V>
+where
+    K: CacheKey + Clone + Send + Sync + 'static,
+    V: Any + Send + Sync,
+{
+    /// As [`Keyspace::get_or_load_with`], with a loader that is given the old value, if there is one, and that can say more than a
+    /// value ([`Fetched`]). `None` if the origin has no such entry.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get_or_load`]; [`LoadError::Foreign`] if the loader says that the old value still holds, and there is none.
+    ///
+    /// # Cost
+    /// As [`Keyspace::get_or_load`]. An old value that still holds is written to L2 once more.
+    ///
+    /// # Cancel safety
+    /// Safe. A load that began goes on.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::time::Duration;
+    /// use terrace::{Cache, EntryOptions, Fetched};
+    /// let pages = Cache::memory()?.keyspace::<String, String>("pages").build()?;
+    /// let options = EntryOptions::new().negative_ttl(Duration::from_secs(10));
+    /// let entry = pages.fetch("/", options, |_old| async {
+    ///     // Here: ask the server, with the old value's ETag.
+    ///     Ok::<_, std::io::Error>(Fetched::value("welcome".to_owned()).ttl(Duration::from_secs(90)))
+    /// });
+    /// assert_eq!(*entry.await?.expect("it is there").value, "welcome");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn fetch<Q, F, E>(
+        &self,
+        key: &Q,
+        options: EntryOptions,
+        loader: impl FnOnce(Option<Arc<V>>) -> F + Send + 'static,
+    ) -> Result<Option<Entry<V>>, LoadError<E>>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
+        F: Future<Output = Result<Fetched<V>, E>> + Send + 'static,
+        E: fmt::Display + Send + Sync + 'static,
+    {
+        let timer = self.view.space.counters.timer();
+        let text = key.with_text(Key::new).map_err(Error::from)?;
+        let terms = self.view.space.rules.terms.with(&options);
+        terms.check().map_err(Error::from)?;
+        let load = || self.fetching(key.to_owned(), options.tags, loader);
+        let found = self.view.read_or_load(&text, None, Wanted::Answer, &terms, load).await?;
+        let farthest = found.as_ref().map_or(Tier::Origin, |found| found.tier);
+        self.view.space.counters.observe(Op::Get, farthest, timer);
+        Ok(found.and_then(|found: Found| found.into_entry(&self.view.shared.clock)))
+    }
+
+    fn fetching<F, E>(
+        &self,
+        key: K,
+        mut tags: Vec<Tag>,
+        loader: impl FnOnce(Option<Arc<V>>) -> F + Send + 'static,
+    ) -> Loading
+    where
+        F: Future<Output = Result<Fetched<V>, E>> + Send + 'static,
+        E: fmt::Display + Send + Sync + 'static,
+    {
+        let tagger = self.tagger.clone();
+        Box::new(move |old: Option<&Resident>| {
+            let old = old.filter(|old| !old.is_absent());
+            let old = old.map(|old| Old { value: old.value.clone(), tags: old.tags().to_vec() });
+            let running = loader(old.as_ref().map(|old| typed_clone(&old.value)));
+            Box::pin(async move {
+                let failed = |error| Error::from(ErrorKind::Load(LoadFailure::new(error)));
+                let Fetched { content, ttl, tags: own } = running.await.map_err(failed)?;
+                match (content, old) {
+                    (Content::Absent, _) => Ok(None),
+                    (Content::Value(value), _) => {
+                        tags.extend(own);
+                        tags.extend(tagger.iter().flat_map(|tagger| tagger(&key, &value)));
+                        Ok(Some(Loaded { value: Arc::new(value), tags: check_tags(tags)?, ttl }))
+                    }
+                    (Content::Same, Some(old)) => Ok(Some(Loaded { value: old.value, tags: old.tags, ttl })),
+                    (Content::Same, None) => {
+                        let reason = "the loader says that the old value still holds, and there is none";
+                        Err(ErrorKind::Load(LoadFailure::new(reason)).into())
+                    }
+                }
+            })
+        })
+    }
+}
