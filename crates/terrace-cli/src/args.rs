@@ -59,6 +59,8 @@ pub(crate) enum Verb {
     Watch(WatchArgs),
     /// Validate a configuration and reach for everything it names
     Check(CheckArgs),
+    /// Let Redis forget the settings that all instances share of a keyspace, after they were changed on purpose
+    ForgetSettings(ForgetSettingsArgs),
     /// Run recorded requests against a cache, check every value, and report hit ratios and latencies
     Replay(ReplayArgs),
 }
@@ -220,6 +222,20 @@ pub(crate) struct CheckArgs {
     /// The configuration; without it, defaults and environment variables
     #[arg(short, long, value_name = "FILE", env = "TERRACE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ForgetSettingsArgs {
+    /// The configuration; without it, defaults and environment variables
+    #[arg(short, long, value_name = "FILE", env = "TERRACE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Do not ask whether no instance runs that has the old settings
+    #[arg(long)]
+    pub(crate) yes: bool,
+
+    /// The keyspace, as the refusal names it
+    pub(crate) keyspace: String,
 }
 
 #[derive(Args, Debug)]

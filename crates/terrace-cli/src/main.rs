@@ -52,6 +52,7 @@ async fn run(verb: Verb, talk: &TalkArgs) -> anyhow::Result<Exit> {
         Verb::Stats(args) => commands::stats::stats(args).await,
         Verb::Watch(args) => commands::watch::watch(args, talk).await,
         Verb::Check(args) => commands::check::check(args, talk).await,
+        Verb::ForgetSettings(args) => commands::forget_settings::forget_settings(args, talk).await,
         Verb::Replay(args) => commands::replay::replay(args, talk).await,
     }
 }

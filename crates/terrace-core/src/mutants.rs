@@ -27,8 +27,12 @@ pub enum Mutant {
     JoinWithoutRepair,
     /// Counters are not compared with what was heard.
     NoCounters,
-    /// Copies that may have been missed are kept.
+    /// Copies whose change may have been missed go on to count as fresh.
     SuspectsStay,
+    /// A copy that may be old counts as fresh again without L2 having been asked.
+    RearmUnasked,
+    /// A copy that may be old counts as fresh again although one of its tags was bumped.
+    RearmUntagged,
     /// What was once known to be fresh is trusted for ever.
     NoBeat,
     /// Trust counts from when a beat came back, not from when it was sent.
@@ -45,7 +49,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::FillWithoutLease,
         Self::NoBarrier,
         Self::NoTagFence,
@@ -57,6 +61,8 @@ impl Mutant {
         Self::JoinWithoutRepair,
         Self::NoCounters,
         Self::SuspectsStay,
+        Self::RearmUnasked,
+        Self::RearmUntagged,
         Self::NoBeat,
         Self::TrustFromReturn,
         Self::PendingIsTrusted,

@@ -15,8 +15,10 @@
 //! The trait is used as `Arc<dyn Remote>`; each call boxes its future, which a network round trip dwarfs.
 
 mod records;
+mod settings;
 
 pub use records::*;
+pub use settings::*;
 
 use crate::bus::Bus;
 use crate::entry::Ttl;
@@ -118,12 +120,31 @@ impl RemoteError {
 /// # Cancel safety
 /// Dropping the future of any call never corrupts the connection; a call that was sent is still executed.
 pub trait Remote: fmt::Debug + Send + Sync + 'static {
-    /// Checks that this node and L2 agree on the namespace's settings, and makes what tags need. The first call
-    /// for a namespace must be this one; calling it again is harmless.
+    /// Checks that this node and L2 agree on the namespace's settings, which the first node decides, and makes what tags need.
+    /// The first call for a namespace must be this one or [`Remote::open`]; calling it again is harmless.
     ///
     /// # Errors
-    /// [`RemoteError::Mismatch`] if another node uses the namespace with other settings.
-    fn open<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, ()>;
+    /// [`RemoteError::Mismatch`] if another node uses the namespace with other settings. Nothing was changed then.
+    fn open_with<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        settings: &'a SharedSettings,
+    ) -> RemoteResult<'a, ()>;
+
+    /// [`Remote::open_with`] for who neither reads nor writes values, as tools do.
+    ///
+    /// # Errors
+    /// As [`Remote::open_with`].
+    fn open<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, ()> {
+        Box::pin(async move { self.open_with(namespace, &SharedSettings::default()).await })
+    }
+
+    /// Forgets the settings that the nodes of a namespace share, so that the next one to open it decides anew. Values and all
+    /// else stay. Only for a namespace that no node uses: one that has it open goes on with the settings that it has.
+    ///
+    /// # Cost
+    /// One round trip.
+    fn forget_settings<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, ()>;
 
     /// Reads one entry.
     ///
@@ -140,6 +161,39 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
         namespace: &'a Namespace,
         keys: &'a [Key],
     ) -> RemoteResult<'a, Vec<Option<Stored>>>;
+
+    /// Whether each key still has the value of the version that the caller knows, in the order of `asked`. What
+    /// [`Remote::get`] would not return counts as missing.
+    ///
+    /// The provided method reads the values. An adapter that can ask for versions alone does.
+    ///
+    /// # Cost
+    /// One round trip per shard, without the values.
+    fn validate<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        asked: &'a [(Key, Version)],
+    ) -> RemoteResult<'a, Vec<Validity>> {
+        Box::pin(async move {
+            let keys: Vec<Key> = asked.iter().map(|(key, _)| key.clone()).collect();
+            let found = self.get_many(namespace, &keys).await?;
+            Ok(found
+                .iter()
+                .zip(asked)
+                .map(|(found, (_, known))| Validity::of(found.as_ref(), *known))
+                .collect())
+        })
+    }
+
+    /// A number that keys share which are on one server now. Calls for keys of different numbers need not fail, or be
+    /// late, together. A hint: it may be old.
+    ///
+    /// # Cost
+    /// No round trip.
+    fn shard_of(&self, namespace: &Namespace, key: &Key) -> u16 {
+        let _on_one_server = (namespace, key);
+        0
+    }
 
     /// Asks for the right to load `key`, for at most `duration`. A value that is there is returned instead, unless
     /// it is the one that the caller has seen and found `dead` (a tag of it was bumped, or it is no envelope): then

@@ -9,7 +9,7 @@ use redis::Cmd;
 use std::time::Duration;
 use terrace_core::envelope::Sealed;
 use terrace_core::key::Partition;
-use terrace_core::remote::{Delayed, Lease, LeaseToken, Sweep, SweepRule};
+use terrace_core::remote::{Delayed, Lease, LeaseToken, SettingsRecord, Sweep, SweepRule};
 use terrace_core::{Key, Namespace, Tag, Ttl, Version};
 
 /// Most bumped tags of one partition that are told apart.
@@ -72,21 +72,45 @@ pub(crate) struct Commands {
 impl Commands {
     /// What kills the values, then the values. Each partition's part comes once.
     pub(crate) fn get(&self, namespace: &Namespace, keys: &[Key]) -> Reading {
+        self.reading(namespace, keys, |name| named("GET", name))
+    }
+
+    /// [`Commands::get`] of as much of each value as tells its version.
+    pub(crate) fn versions<'a>(
+        &self,
+        namespace: &Namespace,
+        keys: impl IntoIterator<Item = &'a Key> + Clone,
+    ) -> Reading {
+        self.reading(namespace, keys, |name| {
+            let mut command = named("GETRANGE", name);
+            command.arg(0).arg(Sealed::VERSION_AT.end - 1);
+            command
+        })
+    }
+
+    fn reading<'a>(
+        &self,
+        namespace: &Namespace,
+        keys: impl IntoIterator<Item = &'a Key> + Clone,
+        read: impl Fn(&str) -> Cmd,
+    ) -> Reading {
         let of = |key: &Key| self.names.partition_of(namespace, key.as_str());
-        let mut partitions: Vec<Partition> = keys.iter().map(of).collect();
+        let mut partitions: Vec<Partition> = keys.clone().into_iter().map(of).collect();
+        let count = partitions.len();
         partitions.sort_unstable();
         partitions.dedup();
-        let mut commands = Vec::with_capacity(partitions.len() + keys.len() * 2);
+        let mut commands = Vec::with_capacity(partitions.len() + count * 2);
         for partition in &partitions {
             let mut command = named("HMGET", self.names.counter(namespace, *partition));
             command.arg("first").arg("rules");
             commands.push(command);
         }
+        let mut places = Vec::with_capacity(count);
         for key in keys {
             let name = self.names.value(namespace, key);
-            commands.extend([named("PTTL", &name), named("GET", &name)]);
+            commands.extend([named("PTTL", &name), read(&name)]);
+            places.push(partitions.binary_search(&of(key)).unwrap_or_default());
         }
-        let places = keys.iter().map(|key| partitions.binary_search(&of(key)).unwrap_or_default()).collect();
         Reading { commands, partitions: partitions.len(), places }
     }
 
@@ -290,13 +314,18 @@ impl Commands {
             .collect()
     }
 
-    /// Sets the number of partitions if there is none yet, and asks for it.
-    pub(crate) fn agree(&self, namespace: &Namespace) -> Vec<Cmd> {
-        let meta = self.names.meta(namespace);
-        let [mut set, mut get] = [named("HSETNX", &meta), named("HGET", &meta)];
-        set.arg("partitions").arg(self.names.partition_count());
-        get.arg("partitions");
-        vec![set, get]
+    /// Writes settings down that are not yet, if none differs, and asks for them.
+    pub(crate) fn agree(&self, namespace: &Namespace, record: &SettingsRecord) -> Cmd {
+        let mut command = Script::Agree.call(self.channels, &[&self.names.meta(namespace)]);
+        for (name, value) in record.fields() {
+            command.arg(name).arg(value);
+        }
+        command
+    }
+
+    /// Forgets the settings of a namespace.
+    pub(crate) fn forget_settings(&self, namespace: &Namespace) -> Cmd {
+        named("UNLINK", self.names.meta(namespace))
     }
 
     /// Greets partitions by the server's incarnation.

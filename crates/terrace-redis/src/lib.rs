@@ -17,6 +17,7 @@
 //! | `incarnation` | which life of a server a connection is to |
 //! | `commands`, `replies` | which commands a call sends, and what the replies say |
 //! | `remote` | how calls are put together |
+//! | `reading` | what is read, and whether it is alive |
 //! | `bus` | how a node hears of changes that others make |
 //!
 //! 1. [`RedisBuilder::build`] opens nothing and needs no runtime. The first call does, on the runtime it runs on.
@@ -48,6 +49,7 @@ mod error;
 mod incarnation;
 mod keys;
 mod link;
+mod reading;
 mod remote;
 mod replies;
 mod rules;

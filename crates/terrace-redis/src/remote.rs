@@ -2,16 +2,14 @@
 //!
 //! 1. One L2 hit is one round trip. So is a batch of reads, and a batch of up to 512 writes; a longer one is cut.
 //! 2. Reads of a batch are all under way at once. Writes of a batch keep their order.
-//! 3. A read asks for the time left, then for the value. A writer that comes in between leaves a time that belongs to
-//!    the value before, so the time of the value's own envelope, from when the request was sent, is a bound as well.
 
 use crate::call;
-use crate::commands::{Commands, Reading};
+use crate::commands::Commands;
 use crate::config::{ConfigError, RedisBuilder, Settings};
 use crate::error;
 use crate::link::{Link, Sending, one};
 use crate::replies;
-use crate::rules::{self, Rules};
+use crate::rules;
 use crate::scripts::Channels;
 use crate::supervisor::Supervisor;
 use crate::topology::{Fit, Map, Topology};
@@ -25,7 +23,7 @@ use terrace_core::bus::Bus;
 use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
     BoxFuture, Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Names,
-    RemoteHealth, RemoteResult, Stored, Sweep, SweepRule,
+    RemoteHealth, RemoteResult, SharedSettings, Stored, Sweep, SweepRule, Validity,
 };
 use terrace_core::{Clock, Key, Namespace, Remote, RemoteError, Tag, Ttl, Version};
 use tokio::sync::watch;
@@ -137,12 +135,6 @@ impl Redis {
         self.0.topology.exchange(commands, Sending::Reads, self.settings().read_timeout).await
     }
 
-    /// The values of some keys.
-    async fn get_all(&self, namespace: &Namespace, keys: &[Key]) -> Result<Vec<Option<Stored>>, RemoteError> {
-        let Reading { commands, partitions, places } = self.commands().get(namespace, keys);
-        alive(keys, partitions, &places, self.read(commands).await?)
-    }
-
     /// Calls scripts on servers that fit.
     pub(crate) async fn change_on(&self, fit: &Fit, commands: Vec<Cmd>) -> Result<Vec<Value>, RemoteError> {
         self.0.topology.exchange_on(fit, commands, Sending::Changes, self.settings().write_timeout).await
@@ -204,18 +196,6 @@ impl Redis {
             Ok(Some((keys, next)))
         }))
     }
-
-    /// Whether the number of partitions that a namespace was opened with first is this node's.
-    fn check_agreed(&self, namespace: &Namespace, replies: &[Value]) -> Result<(), RemoteError> {
-        let agreed = replies.get(1).ok_or_else(|| error::unexpected("two replies", &replies));
-        let (agreed, own) = (replies::partitions(agreed?)?, self.settings().partitions);
-        if agreed == own {
-            return Ok(());
-        }
-        let reason =
-            format!("namespace `{namespace}` has {agreed} partitions, and this node is set to {own}");
-        Err(RemoteError::Mismatch { reason })
-    }
 }
 
 impl fmt::Debug for Redis {
@@ -233,36 +213,23 @@ struct Scan {
     cursor: u64,
 }
 
-/// The values of some keys that are not dead.
-fn alive(
-    keys: &[Key],
-    partitions: usize,
-    places: &[usize],
-    replies: Vec<Value>,
-) -> Result<Vec<Option<Stored>>, RemoteError> {
-    let mut replies = replies.into_iter();
-    let rules = replies.by_ref().take(partitions).map(|reply| Rules::read(&reply));
-    let rules: Vec<Rules> = rules.collect::<Result<_, _>>()?;
-    let mut found = Vec::with_capacity(keys.len());
-    for (key, &place) in keys.iter().zip(places) {
-        let (Some(ttl), Some(value), Some(rules)) = (replies.next(), replies.next(), rules.get(place)) else {
-            return Err(error::unexpected("a reply for each key", &found.len()));
-        };
-        let stored = replies::stored(&ttl, value)?;
-        found.push(stored.filter(|stored| !rules.kill(key.as_str(), stored)));
-    }
-    Ok(found)
-}
-
 impl Remote for Redis {
-    fn open<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, ()> {
+    fn open_with<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        settings: &'a SharedSettings,
+    ) -> RemoteResult<'a, ()> {
         Box::pin(async move {
-            let limit = self.settings().write_timeout;
-            let agreed =
-                self.0.topology.exchange(self.commands().agree(namespace), Sending::ChangesInOrder, limit);
-            self.check_agreed(namespace, &agreed.await?)?;
+            let record = settings.record(self.settings().partitions);
+            let there = replies::settings(self.change(self.commands().agree(namespace, &record)).await?)?;
+            record.check(namespace, &there)?;
             self.change_many(self.commands().floors(namespace)).await.map(drop)
         })
+    }
+
+    fn forget_settings<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, ()> {
+        let command = self.commands().forget_settings(namespace);
+        Box::pin(async move { self.change(command).await.map(drop) })
     }
 
     fn get<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> RemoteResult<'a, Option<Stored>> {
@@ -277,6 +244,19 @@ impl Remote for Redis {
         keys: &'a [Key],
     ) -> RemoteResult<'a, Vec<Option<Stored>>> {
         Box::pin(self.get_all(namespace, keys))
+    }
+
+    fn validate<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        asked: &'a [(Key, Version)],
+    ) -> RemoteResult<'a, Vec<Validity>> {
+        Box::pin(self.validate_all(namespace, asked))
+    }
+
+    fn shard_of(&self, namespace: &Namespace, key: &Key) -> u16 {
+        let shard = self.0.topology.shard_of(&self.commands().names.value(namespace, key));
+        u16::try_from(shard).unwrap_or_default()
     }
 
     fn lease<'a>(

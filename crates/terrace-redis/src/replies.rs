@@ -150,13 +150,14 @@ pub(crate) fn count(reply: &Value) -> Parsed<u64> {
     whole(reply)
 }
 
-/// The number of partitions that a namespace was opened with first.
-pub(crate) fn partitions(reply: &Value) -> Parsed<u16> {
-    let parse = |bytes: &[u8]| std::str::from_utf8(bytes).ok()?.parse().ok();
-    match reply {
-        Value::BulkString(bytes) => parse(bytes).ok_or_else(|| unexpected("a number of partitions", reply)),
-        _ => Err(unexpected("a number of partitions", reply)),
-    }
+/// The settings that are written down, as texts.
+pub(crate) fn settings(reply: Value) -> Parsed<Vec<Option<String>>> {
+    let text = |value: Value| match value {
+        Value::Nil => Ok(None),
+        Value::BulkString(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        other => Err(unexpected("a setting", &other)),
+    };
+    array(reply)?.into_iter().map(text).collect()
 }
 
 /// The number of the last change of a partition; zero where none is known.
@@ -234,7 +235,7 @@ mod tests {
             let _ = invalidated(reply.clone());
             let _ = generation(&reply);
             let _ = scanned(reply.clone());
-            let _ = partitions(&reply);
+            let _ = settings(reply.clone());
             let _ = counter(&reply);
             let _ = greeted(reply.clone(), "");
             let _ = hello(&reply);

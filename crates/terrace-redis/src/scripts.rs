@@ -4,7 +4,8 @@
 //! shares, so that there is one owner of the counter and of the lease's text. They are loaded when a connection is
 //! opened, and again when the server has forgotten them.
 //!
-//! 1. Everything a script touches is in one partition, so in one slot of a Cluster. A beat touches one key alone.
+//! 1. Everything a script touches is in one partition, so in one slot of a Cluster. A beat, and the record of a
+//!    namespace's settings, is one key alone.
 //! 2. What the server may refuse for want of memory it refuses before the script has done anything. Invalidations it
 //!    never refuses for that: they begin with a command that frees memory, after which a script may go on.
 //! 3. Every number that a change gets is logged and published in the same script; those of leases never are.
@@ -19,6 +20,7 @@ use std::sync::LazyLock;
 /// A script on the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Script {
+    Agree,
     Lease,
     Renew,
     Fill,
@@ -67,7 +69,8 @@ fn hashes(channels: Channels) -> Hashes {
 static HASHES: LazyLock<[Hashes; 2]> = LazyLock::new(|| [Channels::Plain, Channels::Sharded].map(hashes));
 
 impl Script {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
+        Self::Agree,
         Self::Lease,
         Self::Renew,
         Self::Fill,
@@ -89,6 +92,7 @@ impl Script {
 
     const fn source(self) -> &'static str {
         match self {
+            Self::Agree => source!("agree.lua"),
             Self::Lease => source!("counter.lua", "lease_text.lua", "lease.lua"),
             Self::Renew => source!("lease_text.lua", "renew.lua"),
             Self::Fill => source!("lease_text.lua", "fill.lua"),

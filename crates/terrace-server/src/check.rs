@@ -68,3 +68,19 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, StartError> {
     }
     Ok(findings)
 }
+
+/// Lets L2 forget the settings that all instances have to share that serve a keyspace; see [`terrace::Cache::forget_settings`].
+/// For settings that were changed on purpose, once no instance runs any more that has the old ones.
+///
+/// # Errors
+/// In words, what was wrong: there is no L2, a setting cannot be, or L2 could not be told.
+///
+/// # Cost
+/// One round trip to L2.
+pub async fn forget_settings(config: &Config, keyspace: &str) -> Result<(), String> {
+    if config.l2.is_none() {
+        return Err("no L2 is configured, so there are no settings to forget".to_owned());
+    }
+    let cache = tiers::cache(config).map_err(|error| error.to_string())?;
+    cache.forget_settings(keyspace).await.map_err(|error| error.to_string())
+}

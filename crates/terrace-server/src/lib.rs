@@ -33,5 +33,5 @@ pub mod template;
 mod tiers;
 mod wire;
 
-pub use check::{Finding, check};
+pub use check::{Finding, check, forget_settings};
 pub use server::{Ended, Server, StartError, Stop};

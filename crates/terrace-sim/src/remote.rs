@@ -15,7 +15,7 @@ use terrace_core::bus::{Bus, BusEvent, BusEvents, Incarnation, NodeId, Reasserti
 use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
     BoxFuture, Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Names,
-    Remote, RemoteError, RemoteHealth, RemoteResult, Stored, Sweep, SweepRule,
+    Remote, RemoteError, RemoteHealth, RemoteResult, SharedSettings, Stored, Sweep, SweepRule, Validity,
 };
 use terrace_core::{Key, Namespace, Partition, Tag, Ttl, Version};
 use terrace_testkit::fake::FakeRemote;
@@ -95,9 +95,18 @@ impl Remote for Adapter {
         self.hears.then_some(self)
     }
 
-    fn open<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, ()> {
+    fn open_with<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        settings: &'a SharedSettings,
+    ) -> RemoteResult<'a, ()> {
+        let (namespace, settings) = (namespace.clone(), settings.clone());
+        self.call(move |server| now(server.open_with(&namespace, &settings)))
+    }
+
+    fn forget_settings<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, ()> {
         let namespace = namespace.clone();
-        self.call(move |server| now(server.open(&namespace)))
+        self.call(move |server| now(server.forget_settings(&namespace)))
     }
 
     fn get<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> RemoteResult<'a, Option<Stored>> {
@@ -112,6 +121,15 @@ impl Remote for Adapter {
     ) -> RemoteResult<'a, Vec<Option<Stored>>> {
         let (namespace, keys) = (namespace.clone(), keys.to_vec());
         self.call(move |server| now(server.get_many(&namespace, &keys)))
+    }
+
+    fn validate<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        asked: &'a [(Key, Version)],
+    ) -> RemoteResult<'a, Vec<Validity>> {
+        let (namespace, asked) = (namespace.clone(), asked.to_vec());
+        self.call(move |server| now(server.validate(&namespace, &asked)))
     }
 
     fn lease<'a>(

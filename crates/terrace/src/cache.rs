@@ -1,7 +1,7 @@
 //! The cache: tiers, background work, and the register of keyspaces.
 
 use crate::builder::CacheBuilder;
-use crate::error::{ConfigError, KeyspaceError, ShutdownError};
+use crate::error::{ConfigError, Error, KeyspaceError, ShutdownError};
 use crate::keyspace::KeyspaceBuilder;
 use crate::runtime;
 use crate::space::{Shared, Space, View};
@@ -87,6 +87,28 @@ impl Cache {
             l2,
             pending_invalidations: self.shared.pending_invalidations(),
         }
+    }
+
+    /// Lets L2 forget the settings that all nodes of a keyspace have to share (its codec, the number of its partitions), so
+    /// that the next node that uses it decides anew. For a keyspace whose settings were changed on purpose, once no node
+    /// lives any more that has the old ones: one that does goes on with them. Values stay; those of another codec count as
+    /// missing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Key`](crate::ErrorKind::Key) if it cannot be a keyspace's name, [`ErrorKind::Remote`](crate::ErrorKind::Remote)
+    /// if L2 cannot be told. Without L2 nothing is to be done.
+    ///
+    /// # Cost
+    /// One round trip.
+    ///
+    /// # Cancel safety
+    /// A call that was sent takes effect.
+    pub async fn forget_settings(&self, keyspace: &str) -> Result<(), Error> {
+        let namespace = Namespace::new(keyspace)?;
+        if let Some(l2) = &self.shared.l2 {
+            l2.remote().forget_settings(&namespace).await?;
+        }
+        Ok(())
     }
 
     /// What happened since the cache was built, or statistics were reset.

@@ -6,6 +6,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use terrace_core::envelope::TagStamp;
 use terrace_core::{Clock, Moment, Tag, Ttl, Version};
 
 /// Where an answer came from.
@@ -13,7 +14,7 @@ use terrace_core::{Clock, Moment, Tag, Ttl, Version};
 pub enum Tier {
     /// The memory of this process.
     L1,
-    /// The shared tier.
+    /// The shared tier: its value, or a copy in memory of which it has just said that it has the very same.
     L2,
     /// The origin: a loader ran for this answer, perhaps on behalf of somebody else.
     Origin,
@@ -109,7 +110,7 @@ pub(crate) struct Resident {
     pub(crate) stale_until: Moment,
     /// How long its load took, in microseconds; zero if none brought it.
     pub(crate) load_micros: u32,
-    pub(crate) tags: Option<Arc<Vec<Tag>>>,
+    pub(crate) tags: Option<Arc<Tagged>>,
     /// How many bans there were when it was asked for ([`crate::coherence::bans`]).
     pub(crate) born: u64,
     /// What L1 counts it as; zero while it is not there.
@@ -136,12 +137,40 @@ impl Resident {
     }
 
     pub(crate) fn tags(&self) -> &[Tag] {
-        self.tags.as_ref().map_or(&[], |tags| tags)
+        self.tags.as_ref().map_or(&[], |tagged| &tagged.tags)
+    }
+
+    /// The same, of which it is known which generations its tags had when it was stored.
+    pub(crate) fn stamped(self, generations: Vec<Version>) -> Self {
+        let tags = Tagged::of(self.tags().to_vec(), generations);
+        Self { tags, ..self }
+    }
+
+    /// Its tags with their generations; `None` if those are not known.
+    pub(crate) fn stamps(&self) -> Option<Vec<TagStamp>> {
+        let Some(Tagged { tags, generations }) = self.tags.as_deref() else { return Some(Vec::new()) };
+        let stamps = tags.iter().zip(generations);
+        (tags.len() == generations.len())
+            .then(|| stamps.map(|(tag, &generation)| TagStamp { tag: tag.clone(), generation }).collect())
     }
 
     /// Whether it says that the origin has no such entry.
     pub(crate) fn is_absent(&self) -> bool {
         self.value.is::<Absent>()
+    }
+}
+
+/// Tags of an entry, with the generation that each had when it was stored; without any, where those are not known here.
+#[derive(Debug)]
+pub(crate) struct Tagged {
+    tags: Vec<Tag>,
+    generations: Vec<Version>,
+}
+
+impl Tagged {
+    /// `None` if there are no tags.
+    pub(crate) fn of(tags: Vec<Tag>, generations: Vec<Version>) -> Option<Arc<Self>> {
+        (!tags.is_empty()).then(|| Arc::new(Self { tags, generations }))
     }
 }
 
@@ -187,7 +216,8 @@ impl Found {
         if self.resident.is_absent() {
             return None;
         }
-        let Resident { value, version, created_ms, fresh_until, tags, .. } = self.resident;
+        let tags = self.resident.tags().to_vec();
+        let Resident { value, version, created_ms, fresh_until, .. } = self.resident;
         let created = SystemTime::UNIX_EPOCH + Duration::from_millis(created_ms);
         Some(Entry {
             value: crate::erased::typed(value),
@@ -196,7 +226,7 @@ impl Found {
             age: clock.wall().duration_since(created).unwrap_or_default(),
             ttl: remaining(fresh_until, clock),
             version,
-            tags: tags.map(|tags| tags.to_vec()).unwrap_or_default(),
+            tags,
             is_stale: self.stale.is_some(),
             stale: self.stale,
         })

@@ -33,6 +33,7 @@ pub(crate) fn typed_clone<V: Any + Send + Sync>(value: &Erased) -> Arc<V> {
 /// How the values of one namespace become bytes, and how much they weigh.
 pub(crate) trait ValueFormat: Send + Sync {
     fn codec(&self) -> CodecId;
+    fn codec_name(&self) -> String;
     fn encode(&self, value: &Erased) -> Result<Bytes, CodecError>;
     fn decode(&self, bytes: &Bytes) -> Result<Erased, CodecError>;
     /// Bytes of the value: by the keyspace's weigher if it has one, else the length of the encoding if that is known,
@@ -65,6 +66,10 @@ fn borrowed<V: Any>(value: &Erased) -> &V {
 impl<V: Any + Send + Sync, C: Codec<V>> ValueFormat for Format<V, C> {
     fn codec(&self) -> CodecId {
         self.codec.id()
+    }
+
+    fn codec_name(&self) -> String {
+        self.codec.name()
     }
 
     fn encode(&self, value: &Erased) -> Result<Bytes, CodecError> {

@@ -45,7 +45,7 @@ pub enum EventKind {
     },
     /// This node does not hear of other nodes' changes any more.
     Lost,
-    /// This node has missed changes of so many partitions for good, and has dropped their copies.
+    /// This node has missed changes of so many partitions for good, and asks about their copies before they count as fresh.
     Suspected(u32),
     /// Whoever reads this was too slow, and has missed so many events.
     Missed(u64),

@@ -6,7 +6,7 @@
 //!    step (see [`crate::coherence::tickets`]). What was read or loaded never replaces a newer version.
 //! 3. A hit looks the key up by reference: no allocation.
 
-use crate::coherence::bans::Bans;
+use crate::coherence::bans::{Bans, Standing};
 use crate::coherence::tickets::{Ticket, Tickets};
 use crate::coherence::trust::Reading;
 use crate::entry::Resident;
@@ -215,8 +215,23 @@ impl L1 {
         bans: &Bans,
         read: impl FnOnce(&Resident) -> R,
     ) -> Option<R> {
+        let newest = bans.newest();
+        if self.memory.peek_with(&key, |copy| copy.born < newest) == Some(true) {
+            let bans = bans.active();
+            let read = |copy: &Resident| (!bans.name_copy(key.name, copy)).then(|| read(copy));
+            return self.memory.get_with(&key, read).flatten();
+        }
+        self.memory.get_with(&key, |copy| (copy.born >= newest).then(|| read(copy))).flatten()
+    }
+
+    /// A copy that was not invalidated, and whether a change of it may have been missed. Counts the access.
+    pub(crate) fn get_undead(&self, key: KeyRef<'_>, bans: &Bans) -> Option<(Resident, bool)> {
         let bans = bans.active();
-        self.memory.get_with(&key, |copy| (!bans.name_copy(key.name, copy)).then(|| read(copy))).flatten()
+        let judge = |copy: &Resident| match bans.standing_of(key.name, copy) {
+            Standing::Dead => None,
+            standing => Some((copy.clone(), standing == Standing::Suspect)),
+        };
+        self.memory.get_with(&key, judge).flatten()
     }
 
     /// Reads a fresh copy, after every change of the key that has voided tickets. Who took a ticket looks once more in this way:
@@ -390,6 +405,11 @@ impl L1 {
 /// Whether a copy gives way to one of this version: an unanchored one to any, another to one that is not older.
 fn gives_way(there: &Resident, version: Version) -> bool {
     there.version == Version::ZERO || !there.version.supersedes(version)
+}
+
+/// What a copy of this key in L1 weighs besides its key and record.
+pub(crate) fn weight_of_value(copy: &Resident, key: &Key) -> u64 {
+    copy.weight_bytes.saturating_sub(key.as_str().len() as u64 + OVERHEAD_BYTES)
 }
 
 /// What L1 holds of each namespace, by the namespace's number.

@@ -63,6 +63,8 @@ pub(crate) enum Filled {
     Yes {
         /// The length of the encoding.
         encoded: usize,
+        /// The generations of its tags, in their order.
+        generations: Vec<Version>,
     },
     /// There is none, or it cannot be reached.
     WithoutL2 {
@@ -106,7 +108,7 @@ impl View {
                     return Ok(Right::Leased(lease, self.space.generations.heads()));
                 }
                 Ok(LeaseOutcome::Hit(stored)) => match self.examine(key, &stored, sent).await {
-                    Look::Hit(found) => return Err(Box::new(found)),
+                    Look::Hit(found) | Look::Kept(found) => return Err(Box::new(found)),
                     Look::Miss { dead: seen, .. } => {
                         dead = seen;
                         Duration::ZERO
@@ -204,6 +206,7 @@ impl View {
             _ if resident.is_absent() => Made::Absent,
             micros => Made::Loaded { micros },
         };
+        let generations = stamps.iter().map(|stamp| stamp.generation).collect();
         let (Ok(sealed), Some(l2)) = (self.seal(key, made, payload, lasting, stamps), self.l2()) else {
             self.give_back(key, right).await;
             return Filled::Nowhere;
@@ -212,7 +215,7 @@ impl View {
         let ttl = lasting.in_all();
         let call = l2.call(&self.space, |remote| remote.fill(&self.space.namespace, key, lease, sealed, ttl));
         match call.await {
-            Ok(FillOutcome::Stored) => Filled::Yes { encoded },
+            Ok(FillOutcome::Stored) => Filled::Yes { encoded, generations },
             Ok(FillOutcome::Rejected) => Filled::Overtaken,
             Err(_) => {
                 self.give_back_soon(key, lease);

@@ -257,9 +257,9 @@ impl View {
         let lasting = terms.lasting(ttl.unwrap_or(terms.ttl), &self.shared.chance);
         let mut resident = self.entry(value, right.version(), lasting, &tags);
         resident.load_micros = ran.micros;
-        let (encoded, is_anchored) = match self.fill(key, &right, &resident, lasting, &tags).await {
-            Filled::Yes { encoded } => (Some(encoded), true),
-            Filled::WithoutL2 { is_anchored } => (None, is_anchored),
+        let (resident, encoded, is_anchored) = match self.fill(key, &right, &resident, lasting, &tags).await {
+            Filled::Yes { encoded, generations } => (resident.stamped(generations), Some(encoded), true),
+            Filled::WithoutL2 { is_anchored } => (resident, None, is_anchored),
             Filled::Nowhere | Filled::Overtaken => {
                 self.forget_before(key, right.version());
                 return true;

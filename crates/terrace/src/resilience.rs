@@ -5,7 +5,7 @@
 //! [`crate::coherence::pending`] remembers, or an error if trying again cannot help.
 //!
 //! 1. Before the first call for a namespace, L2 and this node agree on its settings. Those who come meanwhile wait for
-//!    that one attempt, and share its failure.
+//!    that one attempt, and share its failure. On another life of L2's server they agree anew.
 //! 2. An answer to many questions has as many parts, or is an error.
 //!
 //! 3. A server that refuses this node's beats because it may not be the primary any more is not believed either: it still answers
@@ -22,7 +22,7 @@ use futures_util::{Stream, StreamExt};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
-use terrace_core::remote::{Remote, RemoteResult, SweepRule};
+use terrace_core::remote::{Remote, RemoteResult, SharedSettings, SweepRule};
 use terrace_core::{Key, Moment, RemoteError};
 use tokio::sync::Mutex;
 
@@ -49,6 +49,13 @@ pub(crate) struct Agreement {
     /// When nobody waits any more until this node hears of the namespace. Set once, so that callers who go away early do not
     /// wait one after the other for ever.
     hears_by: OnceLock<Moment>,
+}
+
+impl Agreement {
+    /// L2 may have forgotten the settings: the next call tells them again before it asks anything else.
+    pub(crate) fn doubt(&self) {
+        self.is_reached.store(false, Ordering::Release);
+    }
 }
 
 impl L2 {
@@ -151,13 +158,17 @@ impl L2 {
         {
             return Err(error.clone());
         }
-        let result = Self::counted(space, self.remote.open(&space.namespace).await);
+        let settings = SharedSettings { codec: Some((space.format.codec(), space.format.codec_name())) };
+        let result = Self::counted(space, self.remote.open_with(&space.namespace, &settings).await);
         match &result {
             Ok(()) => {
                 self.hear_of(space).await;
                 is_reached.store(true, Ordering::Release);
             }
             Err(error) => {
+                if matches!(error, RemoteError::Mismatch { .. }) && failures_before == 0 {
+                    tracing::error!(namespace = %space.namespace, %error, "this node does without L2 in a namespace");
+                }
                 *last_failure = Some(error.clone());
                 failures.fetch_add(1, Ordering::AcqRel);
             }

@@ -3,10 +3,11 @@
 use crate::coherence::bans::Bans;
 use crate::coherence::generations::Generations;
 use crate::coherence::pending::Pending;
+use crate::coherence::questions::Questions;
 use crate::coherence::recent::Recent;
 use crate::coherence::tickets::Tickets;
 use crate::coherence::trust::{Reading, Trust};
-use crate::entry::{Absent, Resident};
+use crate::entry::{Absent, Resident, Tagged};
 use crate::erased::{Erased, ValueFormat};
 use crate::error::{Error, ErrorKind};
 use crate::events::Hub;
@@ -100,6 +101,7 @@ pub(crate) struct Space {
     pub(crate) deliveries: Turns,
     pub(crate) trust: Trust,
     pub(crate) bans: Bans,
+    pub(crate) questions: Questions,
     pub(crate) generations: Generations,
     pub(crate) retiring: Turns,
     pub(crate) chores: Turns,
@@ -186,7 +188,7 @@ impl View {
     pub(crate) fn entry(&self, value: Erased, version: Version, lasting: Lasting, tags: &[Tag]) -> Resident {
         Resident {
             created_ms: millis(self.shared.clock.wall()),
-            tags: (!tags.is_empty()).then(|| tags.to_vec().into()),
+            tags: Tagged::of(tags.to_vec(), Vec::new()),
             ..Resident::new(value, version, self.shared.clock.now(), lasting)
         }
     }

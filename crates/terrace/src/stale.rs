@@ -91,7 +91,8 @@ impl View {
         if copy.is_absent() { Here::Nothing } else { Here::Old(Found::in_l1(copy)) }
     }
 
-    /// A copy in L1 that may be returned as stale, whether or not it is proven to be the last.
+    /// A copy in L1 that may be returned as stale, whether or not it is proven to be the last. None that a ban makes suspect:
+    /// what is found here may be kept anew.
     pub(crate) fn old_copy(&self, key: &Key) -> Option<Found> {
         let copy = self.l1()?.peek_with(self.name_of(key.as_str()), &self.space.bans, Resident::clone)?;
         (!copy.is_absent() && self.latest() < copy.stale_until).then(|| Found::in_l1(copy))
@@ -179,7 +180,7 @@ impl Trip {
     /// What an answer of L2 means to this trip: a value that is to be replaced is as good as none.
     pub(crate) fn judge(&self, look: Look) -> Look {
         match look {
-            Look::Hit(found)
+            Look::Hit(found) | Look::Kept(found)
                 if self.outdated == Some(found.resident.version) || !self.wanted.takes(&found) =>
             {
                 let dead = Some(found.resident.version);

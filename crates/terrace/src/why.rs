@@ -3,6 +3,7 @@
 //! Everything that decides it, at one time: both tiers, the tags, what this node has heard, and what changed the key last.
 //! Nothing is changed by asking, and nothing is counted as a lookup.
 
+use crate::coherence::bans::Standing;
 use crate::entry::{Resident, Tier, remaining};
 use crate::error::Error;
 use crate::space::View;
@@ -135,7 +136,11 @@ impl View {
         let name = self.name_of(key.as_str());
         let copy = self.l1()?.peek_banned(name)?;
         let dead_by = if self.space.trust.holds(&self.shared.clock) {
-            bans.name_copy(name.name, &copy).then_some(DeadBy::Ban)
+            match bans.standing_of(name.name, &copy) {
+                Standing::Alive => None,
+                Standing::Suspect => Some(DeadBy::Trust),
+                Standing::Dead => Some(DeadBy::Ban),
+            }
         } else {
             Some(DeadBy::Trust)
         };

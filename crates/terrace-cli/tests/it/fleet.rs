@@ -1,7 +1,7 @@
 //! Two services on one Redis, one of which is halted in the middle of something (SIGSTOP) and goes on later.
 
 use crate::http::request;
-use crate::process::{Service, write};
+use crate::process::{Service, run, write};
 use std::path::Path;
 use std::time::Duration;
 use terrace_testkit::server::RedisServer;
@@ -47,6 +47,28 @@ async fn a_change_made_through_one_service_is_seen_through_the_other() {
     warm(&other, "k", "old").await;
     put(&one, "k", "new");
     until_some("the new value", async || (get(&other, "k").0 == "new").then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_whose_keyspace_was_opened_with_another_codec_is_refused_until_that_is_forgotten() {
+    let Some(redis) = RedisServer::start().await else { return };
+    redis.cli(&["hset", "terrace:1:meta:default", "codec", "5", "codec_name", "postcard"]).await;
+    let service = service(&redis, "");
+    let json = ["content-type: application/json".to_owned()];
+    let write_k =
+        || request("PUT", &format!("{}/api/cache/k", service.url), &json, "{\"value\":\"v\"}").status;
+    assert_eq!(write_k(), 502);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config =
+        write(folder.path(), "terrace.toml", format!("[l2]\nurl = \"{}\"\n", redis.url()).as_bytes());
+    let forget = |more: &[&str]| {
+        let config = config.to_string_lossy();
+        run(["forget-settings", "default", "-c", &config].iter().chain(more))
+    };
+    assert!(forget(&[]).expect(2).stderr.contains("--yes"));
+    assert_eq!(write_k(), 502, "nobody has agreed");
+    assert!(forget(&["--yes"]).expect(0).stderr.contains("decides on its settings"));
+    assert_eq!(write_k(), 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

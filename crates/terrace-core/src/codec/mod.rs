@@ -181,6 +181,12 @@ pub trait Codec<V>: fmt::Debug + Send + Sync + 'static {
     /// Which codec this is, in the envelope.
     fn id(&self) -> CodecId;
 
+    /// What tells it from another program's codec of the same number. All nodes of a namespace have to have the same.
+    /// Default: the name that belongs to the number, or the number.
+    fn name(&self) -> String {
+        self.id().to_string()
+    }
+
     /// Writes a value.
     ///
     /// # Errors

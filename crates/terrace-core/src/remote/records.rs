@@ -42,6 +42,33 @@ impl Stored {
     }
 }
 
+/// Whether L2 still has the value that a node has a copy of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Validity {
+    /// It has this very version.
+    Same {
+        /// How much longer L2 keeps the key, measured not later than the version was read; see [`Stored::remaining`].
+        remaining: Option<Ttl>,
+    },
+    /// It has another version, or bytes that have none.
+    Changed,
+    /// It has none, or a dead one.
+    Missing,
+}
+
+impl Validity {
+    /// What it is for who knows the version `known`, if this is what L2 has.
+    pub fn of(found: Option<&Stored>, known: Version) -> Self {
+        match found {
+            None => Self::Missing,
+            Some(stored) if known != Version::ZERO && stored.claimed_version() == known => {
+                Self::Same { remaining: stored.remaining }
+            }
+            Some(_) => Self::Changed,
+        }
+    }
+}
+
 impl fmt::Debug for LeaseToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "LeaseToken({:032x})", self.0)
@@ -210,6 +237,17 @@ pub struct RemoteHealth {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_very_version_is_the_same() {
+        let bytes = [&[1][..], &7_u64.to_be_bytes()].concat();
+        let stored = Stored { bytes: bytes.into(), remaining: Some(Ttl::Never) };
+        assert_eq!(Validity::of(Some(&stored), 7.into()), Validity::Same { remaining: Some(Ttl::Never) });
+        assert_eq!(Validity::of(Some(&stored), 6.into()), Validity::Changed);
+        assert_eq!(Validity::of(None, 7.into()), Validity::Missing);
+        let short = Stored { bytes: "x".into(), remaining: None };
+        assert_eq!(Validity::of(Some(&short), Version::ZERO), Validity::Changed, "no version is in no order");
+    }
 
     #[test]
     fn a_delayed_invalidation_is_read_as_it_was_written() {

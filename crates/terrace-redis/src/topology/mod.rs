@@ -213,6 +213,14 @@ impl Topology {
         self.0.map(limit).await
     }
 
+    /// The index of the shard that has a name by the map of now; zero where there is none.
+    pub(crate) fn shard_of(&self, name: &str) -> usize {
+        match self.settings().servers {
+            Servers::Cluster(_) => self.0.map.load().of_name(name).unwrap_or_default(),
+            Servers::One(_) | Servers::Sentinel { .. } => 0,
+        }
+    }
+
     /// Sends commands to whoever has what they name, and returns their replies in order. None of them is an error.
     pub(crate) async fn exchange(
         &self,

@@ -1,9 +1,9 @@
 //! What calls cost: round trips, counted on the road to the server.
 
-use crate::support::{LONG, key, namespace, set};
+use crate::support::{LONG, adapter, key, namespace, patient, set};
 use std::time::Duration;
 use terrace_core::bus::Bus;
-use terrace_core::remote::{LeaseOutcome, LeaseToken, Remote};
+use terrace_core::remote::{LeaseOutcome, LeaseToken, Remote, Validity};
 use terrace_core::{Key, Partition, Tag, Version};
 use terrace_redis::Redis;
 use terrace_testkit::conformance::samples;
@@ -62,6 +62,11 @@ async fn a_call_is_one_round_trip() {
         assert!(redis.get_many(&namespace, &many).await.expect("they succeed").iter().all(Option::is_some));
     })
     .await;
+    let asked: Vec<(Key, Version)> = many.iter().map(|key| (key.clone(), 1.into())).collect();
+    assert_round_trips(&proxy, "20 validations", 1, async |_| {
+        redis.validate(&namespace, &asked).await.expect("they succeed");
+    })
+    .await;
     let tags: Vec<Tag> = (0..32).map(|index| Tag::new(&format!("tag:{index}")).expect("valid")).collect();
     assert_round_trips(&proxy, "32 generations", 1, async |_| {
         redis.generations(&namespace, &tags).await.expect("they succeed");
@@ -80,6 +85,40 @@ async fn a_call_is_one_round_trip() {
         redis.changes_since(&namespace, &after).await.expect("they are read");
     })
     .await;
+}
+
+/// How many bytes the server has sent so far.
+async fn bytes_sent(server: &RedisServer) -> u64 {
+    let told = server.cli(&["info", "stats"]).await;
+    let line =
+        told.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")).expect("it is told");
+    line.trim().parse().expect("a number")
+}
+
+#[tokio::test]
+async fn asking_for_versions_moves_no_values() {
+    const VALUES: usize = 1000;
+    let Some(server) = RedisServer::start().await else { return };
+    let redis = patient(adapter(&server)).connections(1).build().expect("valid settings");
+    let namespace = namespace("bytes");
+    redis.open(&namespace).await.expect("it opens");
+    let text = "0123456789abcdef".repeat(640);
+    let keys: Vec<Key> = (0..VALUES).map(|index| key(&format!("key:{index}"))).collect();
+    let entry = |key: &Key| (key.clone(), samples::sealed(&namespace, key, &text, LONG), LONG);
+    let versions =
+        redis.set_many(&namespace, keys.iter().map(entry).collect()).await.expect("they are stored");
+    let asked: Vec<(Key, Version)> = keys.iter().cloned().zip(versions).collect();
+    let begin = bytes_sent(&server).await;
+    assert!(redis.get_many(&namespace, &keys).await.expect("they are read").iter().all(Option::is_some));
+    let read = bytes_sent(&server).await - begin;
+    let told = redis.validate(&namespace, &asked).await.expect("they are asked about");
+    assert!(told.iter().all(|told| matches!(told, Validity::Same { .. })));
+    let validated = bytes_sent(&server).await - begin - read;
+    println!(
+        "{VALUES} values of {} bytes: {read} bytes to read them, {validated} to ask for their versions",
+        text.len()
+    );
+    assert!(read > (VALUES * text.len()) as u64 && validated < (VALUES * 64) as u64, "{read} {validated}");
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 
 use crate::support::{Ear, Shared, adapter, key, messages, namespace, patient, read, set};
 use terrace_core::bus::{Bus, BusEvent};
-use terrace_core::remote::{Remote, RemoteError};
+use terrace_core::codec::CodecId;
+use terrace_core::remote::{Remote, RemoteError, SharedSettings};
 use terrace_redis::{Redis, RedisBuilder};
 use terrace_testkit::conformance::swept;
 use terrace_testkit::server::RedisServer;
@@ -136,9 +137,54 @@ async fn nodes_have_to_agree_on_partitions() {
     let error = other.open(&namespace).await.expect_err("another number");
     assert!(matches!(error, RemoteError::Mismatch { .. }), "{error}");
     assert!(
-        error.to_string().contains("namespace `agreed` has 256 partitions, and this node is set to 64"),
+        error.to_string().contains("namespace `agreed` has partitions `256`, and this node is set to `64`"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_record_of_an_earlier_release_is_completed_and_compared() {
+    let Some(shared) = Shared::find().await else { return };
+    let namespace = namespace("older");
+    let record = format!("{}1:meta:older", shared.prefix);
+    let mut raw = shared.raw().await;
+    let _: () =
+        redis::cmd("HSET").arg(&record).arg(&["partitions", "256"]).query_async(&mut raw).await.expect("set");
+    let settings = |name: &str| SharedSettings { codec: Some((CodecId::JSON, name.to_owned())) };
+    let open = async |name: &str| shared.redis().open_with(&namespace, &settings(name)).await;
+    let refused = build(shared.builder().partitions(64)).open_with(&namespace, &settings("json")).await;
+    assert!(matches!(refused, Err(RemoteError::Mismatch { .. })));
+    let fields = async |raw: &mut redis::aio::MultiplexedConnection| {
+        let fields: std::collections::BTreeMap<String, String> =
+            redis::cmd("HGETALL").arg(&record).query_async(raw).await.expect("read");
+        fields.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(fields(&mut raw).await, "partitions=256", "who is refused completes nothing");
+    open("json").await.expect("it agrees with what is there");
+    let whole = "codec=1 codec_name=json partitions=256";
+    assert_eq!(fields(&mut raw).await, whole);
+    let _: () =
+        redis::cmd("HSET").arg(&record).arg(&["later", "x"]).query_async(&mut raw).await.expect("set");
+    open("json").await.expect("what a later release added is not looked at");
+    assert!(matches!(open("other").await, Err(RemoteError::Mismatch { .. })));
+    assert_eq!(fields(&mut raw).await, "codec=1 codec_name=json later=x partitions=256");
+}
+
+#[tokio::test]
+async fn of_nodes_that_open_at_once_with_different_settings_one_kind_is_let_in() {
+    let Some(shared) = Shared::find().await else { return };
+    let redis = shared.redis();
+    for round in 0..20 {
+        let namespace = namespace(&format!("race{round}"));
+        let settings: Vec<SharedSettings> = (0..8)
+            .map(|n: u8| SharedSettings { codec: Some((CodecId(200 + n % 2), format!("name{}", n % 2))) })
+            .collect();
+        let opened =
+            futures_util::future::join_all(settings.iter().map(|own| redis.open_with(&namespace, own))).await;
+        let are_in: Vec<bool> = opened.iter().map(Result::is_ok).collect();
+        let first = are_in[0];
+        assert!((0..8).all(|n| are_in[n] == (first == (n % 2 == 0))), "{are_in:?}");
+    }
 }
 
 #[tokio::test]

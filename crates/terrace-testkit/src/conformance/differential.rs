@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 use terrace_core::bus::{Bus, Reassertion};
 use terrace_core::remote::{
-    BoxFuture, Lease, LeaseOutcome, LeaseToken, Remote, RemoteError, Stored, Sweep, SweepRule,
+    BoxFuture, Lease, LeaseOutcome, LeaseToken, Remote, RemoteError, Stored, Sweep, SweepRule, Validity,
 };
 use terrace_core::{Glob, Key, Namespace, Partition, Tag, Ttl, Version};
 
@@ -269,6 +269,14 @@ impl Player<'_> {
             }
             other => unreachable!("not a read: {other:?}"),
         };
+        let known = |key: &Key| (key.clone(), self.seen.get(key).copied().unwrap_or_default());
+        let asked: Vec<_> = keys.iter().map(known).collect();
+        for told in remote.validate(self.namespace, &asked).await? {
+            self.text(match told {
+                Validity::Same { remaining } => format!("same, ends: {}", remaining.is_some()),
+                other => format!("{other:?}"),
+            });
+        }
         for (key, stored) in keys.iter().zip(&found) {
             self.stored(key, stored.as_ref());
         }

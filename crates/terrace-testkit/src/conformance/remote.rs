@@ -7,6 +7,7 @@
 mod batches;
 mod later;
 mod leases;
+mod settings;
 mod sweeps;
 mod tags;
 mod values;
@@ -15,7 +16,7 @@ use super::samples;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
-use terrace_core::remote::{Lease, LeaseOutcome, LeaseToken, Remote, Stored};
+use terrace_core::remote::{Lease, LeaseOutcome, LeaseToken, Remote, Stored, Validity};
 use terrace_core::{Key, Namespace, Ttl, Version};
 
 const LONG: Ttl = Ttl::After(Duration::from_hours(1));
@@ -46,6 +47,10 @@ pub const CASES: &[Case] = cases![
     values::opening_again_is_harmless,
     values::health_says_who_answers,
     values::namespaces_do_not_see_each_other,
+    values::a_version_is_the_same_until_it_is_replaced_or_dead,
+    values::versions_are_asked_for_in_order_and_end_with_their_values,
+    settings::the_first_node_decides_and_others_have_to_agree,
+    settings::who_is_refused_has_written_nothing,
     leases::one_load_at_a_time,
     leases::a_lease_given_back_lets_the_next_one_load,
     leases::a_lease_is_renewed_by_its_holder_alone,
@@ -109,6 +114,14 @@ impl Bench<'_> {
     /// The version and text of a value.
     async fn read(&self, key: &Key) -> Option<(Version, String)> {
         self.get(key).await.map(|stored| samples::opened(&self.namespace, key, &stored.bytes))
+    }
+
+    /// Whether the value is still that of this version.
+    async fn validate(&self, key: &Key, known: Version) -> Validity {
+        let asked = [(key.clone(), known)];
+        let told = self.remote.validate(&self.namespace, &asked).await.expect("asking succeeds");
+        assert_eq!(told.len(), 1);
+        told[0]
     }
 
     async fn set(&self, key: &Key, text: &str, ttl: Ttl) -> Version {

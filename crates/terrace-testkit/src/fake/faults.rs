@@ -16,8 +16,10 @@ use tokio::sync::watch;
 #[expect(missing_docs, reason = "each is the method of the same name")]
 pub enum Operation {
     Open,
+    ForgetSettings,
     Get,
     GetMany,
+    Validate,
     Lease,
     Renew,
     Release,

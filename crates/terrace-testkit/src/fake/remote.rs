@@ -1,12 +1,13 @@
 //! The calls: each takes effect on the server as a whole.
 
+use super::server::Server;
 use super::{FakeRemote, Operation};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
     BoxFuture, Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Names,
-    Remote, RemoteHealth, RemoteResult, Stored, Sweep, SweepRule,
+    Remote, RemoteHealth, RemoteResult, SharedSettings, Stored, Sweep, SweepRule, Validity,
 };
 use terrace_core::{Bus, Key, Namespace, Tag, Ttl, Version};
 
@@ -15,9 +16,22 @@ impl Remote for FakeRemote {
         self.has_bus().then_some(self)
     }
 
-    fn open<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, ()> {
+    fn open_with<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        settings: &'a SharedSettings,
+    ) -> RemoteResult<'a, ()> {
+        let (namespace, record) = (namespace.clone(), settings.record(self.node.partitions));
+        let open = move |server: &mut Server, node: &Self| server.open(&namespace, &record, node.caller());
+        Box::pin(self.call(Operation::Open, open))
+    }
+
+    fn forget_settings<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, ()> {
         let namespace = namespace.clone();
-        Box::pin(self.call(Operation::Open, move |server, node| server.open(&namespace, node.caller())))
+        Box::pin(self.call(Operation::ForgetSettings, move |server, _| {
+            server.forget_settings(&namespace);
+            Ok(())
+        }))
     }
 
     fn get<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> RemoteResult<'a, Option<Stored>> {
@@ -35,6 +49,20 @@ impl Remote for FakeRemote {
         let (namespace, keys) = (namespace.clone(), keys.to_vec());
         Box::pin(self.call(Operation::GetMany, move |server, node| {
             Ok(keys.iter().map(|key| server.get(&namespace, key, node.caller())).collect())
+        }))
+    }
+
+    fn validate<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        asked: &'a [(Key, Version)],
+    ) -> RemoteResult<'a, Vec<Validity>> {
+        let (namespace, asked) = (namespace.clone(), asked.to_vec());
+        Box::pin(self.call(Operation::Validate, move |server, node| {
+            let judge = |(key, known): &(Key, Version)| {
+                Validity::of(server.get(&namespace, key, node.caller()).as_ref(), *known)
+            };
+            Ok(asked.iter().map(judge).collect())
         }))
     }
 

@@ -13,7 +13,7 @@ use terrace_core::key::Partition as PartitionId;
 use terrace_core::mutants::{self, Mutant};
 use terrace_core::remote::{
     Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, RemoteError,
-    ServerTime, Stored, Sweep,
+    ServerTime, SettingsRecord, Stored, Sweep,
 };
 use terrace_core::{Key, Moment, Namespace, Tag, Ttl, Version};
 
@@ -49,7 +49,7 @@ struct HeldLease {
 
 #[derive(Clone, Default)]
 struct Space {
-    partitions_agreed: Option<u16>,
+    settings: BTreeMap<&'static str, String>,
     partitions: BTreeMap<u16, Partition>,
     values: BTreeMap<Key, Value>,
     leases: HashMap<Key, HeldLease>,
@@ -139,21 +139,24 @@ impl Server {
         space
     }
 
-    pub(super) fn open(&mut self, namespace: &Namespace, caller: Caller) -> Result<(), RemoteError> {
+    pub(super) fn open(
+        &mut self,
+        namespace: &Namespace,
+        record: &SettingsRecord,
+        caller: Caller,
+    ) -> Result<(), RemoteError> {
         let space = self.space(namespace);
-        let agreed = *space.partitions_agreed.get_or_insert(caller.partitions);
-        if agreed != caller.partitions {
-            return Err(RemoteError::Mismatch {
-                reason: format!(
-                    "namespace `{namespace}` has {agreed} partitions, and this node is set to {}",
-                    caller.partitions
-                ),
-            });
-        }
+        let there = record.fields().iter().map(|(name, _)| space.settings.get(name).cloned());
+        record.check(namespace, &there.collect::<Vec<_>>())?;
+        space.settings.extend(record.fields().iter().cloned());
         for id in 0..caller.partitions {
             space.partition(PartitionId(id)).generation(caller.now, caller.id, None);
         }
         Ok(())
+    }
+
+    pub(super) fn forget_settings(&mut self, namespace: &Namespace) {
+        self.space(namespace).settings.clear();
     }
 
     pub(super) fn get(&mut self, namespace: &Namespace, key: &Key, caller: Caller) -> Option<Stored> {

@@ -3,13 +3,14 @@
 //! 1. What is heard voids tickets and drops copies exactly as this node's own changes do, but for a copy of the very version
 //!    that the message tells of, or a later one: it was read after the change, or is the change.
 //! 2. What concerns more than one key is a ban ([`super::bans`]).
-//! 3. A partition of which a message may be missing loses all its copies in L1. L2 still has them.
+//! 3. All copies of a partition of which a message may be missing are suspect: L2 is asked before one counts as fresh again.
 //! 4. This node's own messages are no exception: another cache in this process may share its name.
 
 use super::bans::Ban;
 use crate::space::View;
 use std::collections::HashSet;
 use terrace_core::bus::{Change, Message};
+use terrace_core::remote::SweepRule;
 use terrace_core::{Key, Partition, Version};
 
 impl View {
@@ -36,10 +37,17 @@ impl View {
         generations.heard(partition, message.number);
     }
 
-    /// Forgets the copies of partitions, of so many, of which a change may have been missed.
+    /// Makes the copies of partitions suspect, of so many, of which a change may have been missed.
     pub(crate) fn suspect(&self, suspects: &HashSet<Partition>, count: u16) {
         self.ban(&Ban::Suspects(suspects, count));
         self.space.generations.forget_of(suspects, &self.space.namespace, count);
+    }
+
+    /// Forgets all copies: nothing was heard of the namespace, of so many partitions, before.
+    pub(crate) fn begin_hearing(&self, count: u16) {
+        let all = (0..count).map(Partition).collect();
+        self.ban(&Ban::Sweep(&SweepRule::All));
+        self.space.generations.forget_of(&all, &self.space.namespace, count);
     }
 
     fn drop_older(&self, key: &Key, number: Version) {

@@ -3,7 +3,7 @@
 //! One task per cache polls what its L2 tells ([`terrace_core::bus`]) and does one thing after the other:
 //!
 //! 1. A message is applied if it follows on ([`Chain`]). Else the log is read, and nothing is heard meanwhile. What the log
-//!    cannot tell makes the partition suspect: its copies are dropped.
+//!    cannot tell makes the partition suspect: its copies are asked about before they count as fresh.
 //! 2. A beat is sent every quarter of the lease, or every second if that is sooner. When it comes back, every message before it has been applied, and the
 //!    lease of each namespace that is joined counts from when the beat was *sent* ([`super::trust`]).
 //! 3. A lost connection ends no lease: leases end by themselves. Beats sent before the loss prove nothing after it.
@@ -246,6 +246,9 @@ impl Listener {
         if let Some(view) = self.view(&namespace) {
             view.space.generations.counted(counters);
             let is_anew = !is_first && !renewed.is_empty();
+            if is_anew {
+                view.space.agreement.doubt();
+            }
             view.space.events.tell_state(&self.clock, EventKind::Joined { is_anew });
         }
         heard.is_joined = joined.is_ok();
@@ -261,7 +264,7 @@ impl Listener {
     /// A namespace that was never joined: what came into L1 before is not known to be fresh.
     fn begin(&self, bus: &dyn Bus, namespace: &Namespace, counters: &[Version]) -> Heard {
         if let Some(view) = self.view(namespace) {
-            view.suspect(&(0..bus.partitions()).map(Partition).collect(), bus.partitions());
+            view.begin_hearing(bus.partitions());
         }
         Heard {
             chains: counters.iter().map(|&counter| Chain::begun_at(counter)).collect(),
@@ -369,7 +372,7 @@ impl Listener {
         Ok(vec![Vec::new(); after.len()])
     }
 
-    /// Forgets the copies of partitions of which a change may have been missed.
+    /// Makes the copies of partitions suspect of which a change may have been missed.
     fn suspect(&self, bus: &dyn Bus, namespace: &Namespace, suspects: &HashSet<Partition>) {
         let is_any = !suspects.is_empty() && !mutants::is(Mutant::SuspectsStay);
         if let Some(view) = self.view(namespace).filter(|_| is_any) {

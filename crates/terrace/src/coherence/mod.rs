@@ -9,10 +9,12 @@
 //! | [`generations`] | reads against entries in L2 whose tags were bumped |
 //! | [`pending`] | reads against an L2 that has not seen an invalidation yet, because it could not be reached |
 //! | [`recent`] | reads against an L2 that has forgotten an invalidation which this node made |
+//! | [`validation`] | reads against copies in L1 that L2 does not have any more, where that is in doubt |
 //! | [`trust`] | reads against copies in L1 of which this node may not have heard that they changed |
 //!
 //! `delivery` tells L2 what it has not seen, `debts` what it may have forgotten; `sweeping` removes from L2 what is dead; `delayed` makes
-//! what was asked for later; `chores` does on behalf of others what nobody else does; `audit` holds
+//! what was asked for later; `chores` does on behalf of others what nobody else does; `questions` are those that `validation`
+//! has yet to ask; `audit` holds
 //! this node's copies against what L2 says;
 //! `listener` hears what L2 tells, and `hearing` is what that does here.
 //!
@@ -35,10 +37,12 @@ mod heard;
 mod hearing;
 pub(crate) mod listener;
 pub(crate) mod pending;
+pub(crate) mod questions;
 pub(crate) mod recent;
 pub(crate) mod sweeping;
 pub(crate) mod tickets;
 pub(crate) mod trust;
+pub(crate) mod validation;
 
 #[cfg(all(test, terrace_shuttle))]
 mod shuttle_tests;

@@ -22,9 +22,6 @@ use tokio::sync::Notify;
 pub(crate) struct Reading(Option<Moment>);
 
 impl Reading {
-    /// Not read.
-    pub(crate) const NONE: Self = Self(None);
-
     /// What it showed; it is read now, if it was not.
     #[inline]
     pub(crate) fn now(self, clock: &Clock) -> Moment {

@@ -12,6 +12,7 @@ use crate::read::Look;
 use crate::space::View;
 use crate::telemetry::{Event, Op};
 use crate::write::{Effect, Removed, Writing, Written};
+use futures_util::future::join;
 use futures_util::{StreamExt, stream};
 use std::any::Any;
 use std::borrow::Borrow;
@@ -34,7 +35,8 @@ where
     /// As [`Keyspace::get`]; one key that fails fails the call, after all keys were tried.
     ///
     /// # Cost
-    /// One round trip for all that L1 does not have, two if one of them has tags. With an origin, the rest is loaded
+    /// One round trip for all that L1 does not have, two if one of them has tags; one more beside it for copies that
+    /// cannot be proven fresh, without their values. With an origin, the rest is loaded
     /// key by key, up to 256 at the same time.
     pub async fn get_many<Q>(&self, keys: &[Q]) -> Result<Vec<Option<Arc<V>>>, Error>
     where
@@ -129,7 +131,7 @@ where
         owned: impl FnOnce() -> K,
     ) -> Result<Option<Found>, Error> {
         let found = match (look, &self.origin) {
-            (Look::Hit(found), _) => Some(found),
+            (Look::Hit(found) | Look::Kept(found), _) => Some(found),
             (Look::Unproven, _) => return Err(ErrorKind::Unproven.into()),
             (look, Some(origin)) => return self.find_through(&**origin, text, Some(look), owned).await,
             (_, None) => None,
@@ -149,30 +151,37 @@ impl View {
         let mut looks: Vec<Look> =
             keys.iter().map(|key| self.look_here(key).map_or(Look::Unknown, Look::Hit)).collect();
         let can_ask = self.can_ask_l2().await;
-        let missing: Vec<usize> = (0..keys.len()).filter(|&at| !matches!(looks[at], Look::Hit(_))).collect();
+        let missing = (0..keys.len()).filter(|&at| !matches!(looks[at], Look::Hit(_)));
+        let (suspect, absent): (Vec<usize>, Vec<usize>) =
+            missing.partition(|&at| self.suspect_copy(&keys[at]).is_some());
         let tickets: Vec<Ticket> =
-            missing.iter().map(|&at| self.shared.tickets.take(self.name_of(keys[at].as_str()))).collect();
-        let asked: Vec<Key> = missing.iter().map(|&at| keys[at].clone()).collect();
-        let answers = if can_ask {
-            self.look_in_l2_for_many(&asked).await
+            absent.iter().map(|&at| self.shared.tickets.take(self.name_of(keys[at].as_str()))).collect();
+        let named = |which: &[usize]| which.iter().map(|&at| keys[at].clone()).collect::<Vec<Key>>();
+        let (suspects, absents) = (named(&suspect), named(&absent));
+        let (proven, read) = if can_ask {
+            join(self.validate_many(&suspects), self.look_in_l2_for_many(&absents)).await
         } else {
-            asked.iter().map(|_| Look::Unknown).collect()
+            (vec![Look::Unknown; suspect.len()], vec![Look::Unknown; absent.len()])
         };
-        for ((at, ticket), look) in missing.into_iter().zip(tickets).zip(answers) {
-            looks[at] = match look {
-                Look::Hit(found) => {
-                    self.promote(ticket, &keys[at], &found);
-                    Look::Hit(found)
-                }
-                Look::Unknown => self.without_l2(&keys[at]),
-                look => look,
-            };
+        for ((&at, ticket), look) in absent.iter().zip(tickets).zip(read) {
+            if let Look::Hit(found) = &look {
+                self.promote(ticket, &keys[at], found);
+            }
+            looks[at] = look;
+        }
+        for (&at, look) in suspect.iter().zip(proven) {
+            looks[at] = look;
+        }
+        for at in suspect.into_iter().chain(absent) {
+            if matches!(looks[at], Look::Unknown) {
+                looks[at] = self.without_l2(&keys[at]);
+            }
         }
         looks
     }
 
     /// [`View::look_in_l2`] for many keys.
-    async fn look_in_l2_for_many(&self, keys: &[Key]) -> Vec<Look> {
+    pub(crate) async fn look_in_l2_for_many(&self, keys: &[Key]) -> Vec<Look> {
         let unknown = || keys.iter().map(|_| Look::Unknown).collect();
         let Some(l2) = self.l2().filter(|_| !keys.is_empty()) else { return unknown() };
         let trusted: Vec<bool> = keys.iter().map(|key| !self.distrusts(key)).collect();

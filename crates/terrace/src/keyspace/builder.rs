@@ -173,6 +173,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             id,
             bans: crate::coherence::bans::Bans::new(namespace.clone()),
             generations: crate::coherence::generations::Generations::default(),
+            questions: crate::coherence::questions::Questions::default(),
             retiring: crate::runtime::Turns::default(),
             chores: crate::runtime::Turns::default(),
             audits: crate::runtime::Turns::default(),

@@ -47,6 +47,7 @@ impl View {
         };
         let (right, old) = match trip.judge(look) {
             Look::Hit(found) => (Err(Box::new(found)), None),
+            Look::Kept(found) => return (self.outcome(lead, key, Some(found)), None),
             Look::Miss { old: Some(old), .. } if let Some(found) = self.old_at_once(trip, &old) => {
                 return (self.outcome(lead, key, Some(found)), Some(loading));
             }
@@ -118,13 +119,13 @@ impl View {
     }
 
     /// Drops the copy of this version, which L2 does not have any more. Nothing was changed by that, so no ticket is void.
-    pub(super) fn forget(&self, key: &Key, version: Version) {
+    pub(crate) fn forget(&self, key: &Key, version: Version) {
         if let Some(l1) = self.l1() {
             l1.forget(self.name_of(key.as_str()), version);
         }
     }
 
-    fn forget_older(&self, key: &Key, version: Version) {
+    pub(crate) fn forget_older(&self, key: &Key, version: Version) {
         if let Some(l1) = self.l1() {
             l1.forget_older(self.name_of(key.as_str()), version);
         }
@@ -169,9 +170,9 @@ impl View {
             return outcome;
         }
         match self.fill(key, &right, &resident, lasting, tags).await {
-            Filled::Yes { encoded } => {
+            Filled::Yes { encoded, generations } => {
                 self.space.counters.count(Event::FillStored);
-                self.keep(trip, resident, Some(encoded), true);
+                self.keep(trip, resident.stamped(generations), Some(encoded), true);
                 self.outcome(lead, key, Some(found))
             }
             Filled::WithoutL2 { is_anchored } => {

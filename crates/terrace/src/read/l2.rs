@@ -3,7 +3,7 @@
 //! Whatever L2 holds is judged here: whether its bytes are an entry of this key, whether its tags live, whether it is fresh.
 
 use super::Look;
-use crate::entry::{Found, Resident, Tier, absent};
+use crate::entry::{Found, Resident, Tagged, Tier, absent};
 use crate::erased::Erased;
 use crate::space::View;
 use crate::telemetry::Event;
@@ -11,7 +11,7 @@ use crate::terms::Lasting;
 use terrace_core::envelope::Envelope;
 use terrace_core::mutants::{self, Mutant};
 use terrace_core::remote::Stored;
-use terrace_core::{Key, Moment, Tag, Ttl};
+use terrace_core::{Key, Moment, Ttl};
 
 impl View {
     /// A fresh value in L2.
@@ -86,12 +86,13 @@ impl View {
         let left = remaining.map_or(envelope.ttl, |left| left.without(envelope.grace).min(envelope.ttl));
         // How much of the grace is left of an entry that is past its TTL.
         let grace = remaining.and_then(Ttl::duration).map_or(envelope.grace, |left| left.min(envelope.grace));
-        let tags: Vec<Tag> = envelope.tags.iter().map(|stamp| stamp.tag.clone()).collect();
+        let (tags, generations) =
+            envelope.tags.iter().map(|stamp| (stamp.tag.clone(), stamp.generation)).unzip();
         let load_micros = u32::try_from(envelope.load_time.as_micros()).unwrap_or(u32::MAX);
         let resident = Resident {
             created_ms: envelope.created_ms,
             load_micros,
-            tags: (!tags.is_empty()).then(|| tags.into()),
+            tags: Tagged::of(tags, generations),
             ..Resident::new(value, envelope.version, sent, Lasting { ttl: left, grace })
         };
         Found { resident, tier: Tier::L2, encoded: Some(envelope.payload.len()), stale: None }

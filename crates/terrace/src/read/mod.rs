@@ -14,7 +14,6 @@ mod l2;
 
 pub(crate) use fly::begin_loading;
 
-use crate::coherence::trust::Reading;
 use crate::entry::{Found, Resident, StaleReason, Tier};
 use crate::erased::Erased;
 use crate::error::{Error, ErrorKind};
@@ -23,7 +22,6 @@ use crate::space::{SuspectPolicy, View};
 use crate::stale::Here;
 use crate::telemetry::Event;
 use crate::terms::Terms;
-use std::time::Duration;
 use terrace_core::remote::BoxFuture;
 use terrace_core::{Key, Tag, Ttl, Version};
 
@@ -46,9 +44,12 @@ pub(crate) struct Ran {
 }
 
 /// What L2 had to say about a key.
+#[derive(Clone)]
 pub(crate) enum Look {
     /// It has a fresh value.
     Hit(Found),
+    /// The same, and L1 has a copy of it by now, if it may have one.
+    Kept(Found),
     /// It has none, or a dead one of this version, which may still be good enough to be returned as stale.
     Miss { dead: Option<Version>, old: Option<Box<Found>> },
     /// It could not be asked, or may not be believed.
@@ -80,8 +81,6 @@ pub(crate) struct Trip {
 
 /// Flights that a caller joins in vain, because the key was invalidated meanwhile, before it begins its own.
 const VAIN_JOINS_MAX: usize = 2;
-/// How long L2 is asked about a copy that is there, before the copy is returned as stale.
-const VALIDATION_MAX: Duration = Duration::from_millis(50);
 
 impl View {
     /// Reads a key that nobody loads.
@@ -104,6 +103,7 @@ impl View {
                 self.promote(ticket, key, &found);
                 Ok(Some(found))
             }
+            Look::Kept(found) => Ok(Some(found)),
             Look::Miss { .. } => Ok(None),
             Look::Unknown => Ok(self.old_copy(key).map(|old| old.stale(StaleReason::Unproven))),
             Look::Unproven => Err(ErrorKind::Unproven.into()),
@@ -156,11 +156,11 @@ impl View {
                 known = Some(self.look_in_l2(key).await);
             }
             if known.is_none() && self.space.rules.suspect == SuspectPolicy::Stale {
-                known = self.suspect_copy(key).map(Look::Hit);
+                known = self.stale_copy(key).map(Look::Hit);
             }
             let look = known.take();
             match look {
-                Some(Look::Hit(found)) if wanted.takes(&found) => return Ok(Some(found)),
+                Some(Look::Hit(found) | Look::Kept(found)) if wanted.takes(&found) => return Ok(Some(found)),
                 Some(Look::Unproven) => return Err(ErrorKind::Unproven.into()),
                 _ => {}
             }
@@ -267,7 +267,7 @@ impl View {
 
     /// A fresh copy that came between a caller's look and its ticket. A write without L2 has no other witness: a load
     /// that began then must not replace it.
-    fn look_again(&self, text: &str) -> Option<Found> {
+    pub(crate) fn look_again(&self, text: &str) -> Option<Found> {
         let (l1, _) = self.l1_trusted()?;
         let resident = l1.peek_in_order(self.name_of(text), &self.space.bans)?;
         resident.is_answer(self.latest()).then(|| Found::in_l1(resident))
@@ -276,49 +276,9 @@ impl View {
     /// [`View::look_in_l1`], or a copy that the keyspace wants to be returned although it cannot be proven fresh.
     pub(crate) fn look_here(&self, key: &Key) -> Option<Found> {
         let as_it_is = || match self.space.rules.suspect {
-            SuspectPolicy::Stale => self.suspect_copy(key),
+            SuspectPolicy::Stale => self.stale_copy(key),
             SuspectPolicy::Validate | SuspectPolicy::Error => None,
         };
         self.look_in_l1(key.as_str()).or_else(as_it_is)
-    }
-
-    /// A copy in this process' memory that cannot be proven fresh.
-    fn suspect_copy(&self, key: &Key) -> Option<Found> {
-        let l1 = self.l1().filter(|_| !self.space.trust.holds(&self.shared.clock))?;
-        let name = self.name_of(key.as_str());
-        let resident = l1.get_with(name, &self.space.bans, Reading::NONE, Resident::clone)?;
-        resident.is_answer(self.latest()).then(|| Found::in_l1(resident).stale(StaleReason::Unproven))
-    }
-
-    /// What L2 says; where it says nothing, what the keyspace wants to be done with a copy that may be old.
-    pub(crate) async fn validate(&self, key: &Key) -> Look {
-        let Some(copy) = self.suspect_copy(key) else { return self.look_in_l2(key).await };
-        self.space.counters.count(Event::Validated);
-        if let Some(l2) = self.l2() {
-            l2.see_to_listening();
-        }
-        let look = match self.space.rules.suspect {
-            SuspectPolicy::Stale => return Look::Hit(copy),
-            SuspectPolicy::Validate => crate::runtime::within(VALIDATION_MAX, self.look_in_l2(key)).await,
-            SuspectPolicy::Error => Some(self.look_in_l2(key).await),
-        };
-        match look.unwrap_or(Look::Unknown) {
-            Look::Miss { dead, old } => {
-                self.forget(key, copy.resident.version);
-                Look::Miss { dead, old }
-            }
-            Look::Unknown => self.unproven(copy),
-            look => look,
-        }
-    }
-
-    /// What becomes of a copy that may be old when L2 cannot be asked.
-    pub(crate) fn unproven(&self, copy: Found) -> Look {
-        if self.space.rules.suspect == SuspectPolicy::Error { Look::Unproven } else { Look::Hit(copy) }
-    }
-
-    /// [`View::unproven`] of a key's copy, if there is one.
-    pub(crate) fn without_l2(&self, key: &Key) -> Look {
-        self.suspect_copy(key).map_or(Look::Unknown, |copy| self.unproven(copy))
     }
 }

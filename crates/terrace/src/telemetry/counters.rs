@@ -103,7 +103,7 @@ pub(crate) enum Event {
     BusHeard,
     /// A hole in what was heard of a partition, filled from its log.
     BusRepaired,
-    /// A partition of which a change may have been missed for good: its copies were dropped.
+    /// A partition of which a change may have been missed for good: its copies are asked about.
     BusSuspected,
     /// The namespace was joined on a server of which it is not known that it remembers what was acknowledged before.
     BusIncarnation,
@@ -119,8 +119,14 @@ pub(crate) enum Event {
     AuditFailed,
     /// A key that was loaded anew because somebody asked for it.
     Refreshed,
-    /// A lookup whose copy in L1 could not be proven fresh, so that L2 was asked.
-    Validated,
+    /// A lookup whose copy in L1 could not be proven fresh, and that L2 has as well.
+    ValidatedSame,
+    /// A lookup whose copy in L1 could not be proven fresh, and that L2 has another value of, or whose value had to be read.
+    ValidatedChanged,
+    /// A lookup whose copy in L1 could not be proven fresh, and that L2 does not have, or that a tag has killed.
+    ValidatedMissing,
+    /// A lookup whose copy in L1 could not be proven fresh: L2 did not answer, not in time, or there was no room to ask.
+    ValidationUnanswered,
     /// Bytes from L2 that are no envelope of this key. Such a lookup goes on as if L2 had nothing.
     L2Envelope,
     /// An envelope from L2 whose payload the codec could not read. Such a lookup goes on as if L2 had nothing.

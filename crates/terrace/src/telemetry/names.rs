@@ -59,7 +59,7 @@ pub(super) const BUS_CHANGES: Metric =
     counter("terrace_bus_changes_total", "Changes by other nodes that were heard and applied.");
 pub(super) const BUS_HOLES: Metric = counter(
     "terrace_bus_holes_total",
-    "Partitions of which a change was missed, by whether the log told it or copies were dropped.",
+    "Partitions of which a change was missed, by whether the log told it or copies are asked about.",
 );
 pub(super) const BUS_INCARNATIONS: Metric = counter(
     "terrace_bus_incarnations_total",
@@ -83,8 +83,10 @@ pub(super) const AUDITS: Metric = counter(
 );
 pub(super) const REFRESHES: Metric =
     counter("terrace_refreshes_total", "Keys loaded anew by this node because somebody asked for it.");
-pub(super) const VALIDATIONS: Metric =
-    counter("terrace_validations_total", "Lookups whose copy in L1 could not be proven fresh.");
+pub(super) const VALIDATIONS: Metric = counter(
+    "terrace_validations_total",
+    "Lookups whose copy in L1 could not be proven fresh, by what L2 said of it when it was asked.",
+);
 pub(super) const L2_ROUND_TRIPS: Metric = counter("terrace_l2_round_trips_total", "Requests to L2.");
 pub(super) const L2_BYTES: Metric =
     counter("terrace_l2_bytes_total", "Bytes of envelopes exchanged with L2, by direction.");

@@ -158,7 +158,15 @@ const FAMILIES: [Family; 21] = [
         ],
     },
     Family { metric: names::REFRESHES, series: &[(&[], Value::Count(Event::Refreshed))] },
-    Family { metric: names::VALIDATIONS, series: &[(&[], Value::Count(Event::Validated))] },
+    Family {
+        metric: names::VALIDATIONS,
+        series: &[
+            (&[(names::OUTCOME, "same")], Value::Count(Event::ValidatedSame)),
+            (&[(names::OUTCOME, "changed")], Value::Count(Event::ValidatedChanged)),
+            (&[(names::OUTCOME, "missing")], Value::Count(Event::ValidatedMissing)),
+            (&[(names::OUTCOME, "unanswered")], Value::Count(Event::ValidationUnanswered)),
+        ],
+    },
     Family { metric: names::L2_ROUND_TRIPS, series: &[(&[], Value::Count(Event::L2RoundTrip))] },
     Family {
         metric: names::L2_BYTES,

@@ -66,11 +66,14 @@ async fn values_of_another_codec_or_type_are_a_miss_and_are_replaced() {
     let texts: Texts = node.cache.keyspace("mixed").build().unwrap();
     for n in 0..2 {
         let name = format!("k{n}");
+        // Who has another codec is refused, unless somebody says that the settings do not count any more.
+        node.cache.forget_settings("mixed").await.unwrap();
         if n == 0 {
             plain.put("k0", "\"JSON could read this\"".to_owned()).await.unwrap();
         } else {
             numbers.put("k1", 7).await.unwrap();
         }
+        node.cache.forget_settings("mixed").await.unwrap();
         assert_eq!(texts.get(&name).await.unwrap(), None);
         assert_eq!(*texts.get_or_load(&name, loader("new")).await.unwrap(), "new");
         assert_eq!(texts.get_entry(&name).await.unwrap().unwrap().tier, Tier::L1);

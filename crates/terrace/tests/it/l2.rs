@@ -3,7 +3,9 @@
 use crate::fixture::{HOUR, Node, ended, key, let_others_run, loader, namespace, spawn, within};
 use crate::wrapped::{Around, Wrapped};
 use std::time::Duration;
-use terrace::{Cache, Clock, Effect, EntryOptions, Error, ErrorKind, Keyspace, RemoteError, Tier, Ttl};
+use terrace::{
+    Cache, Clock, Effect, EntryOptions, Error, ErrorKind, Keyspace, RemoteError, Tier, Ttl, codec,
+};
 use terrace_core::Tag;
 use terrace_core::remote::RemoteResult;
 use terrace_testkit::fake::{FakeRemote, Fault, Operation};
@@ -183,6 +185,57 @@ async fn nodes_that_disagree_about_settings_do_not_share_anything() {
     assert!(matches!(refused.kind(), ErrorKind::Remote(RemoteError::Mismatch { .. })), "{refused}");
     assert_eq!(*texts.get_or_load("k", loader("own")).await.unwrap(), "own", "reads go on");
     assert_eq!(node.get("k").await.as_deref(), Some("v"));
+}
+
+#[cfg(feature = "postcard")]
+#[tokio::test]
+async fn nodes_with_different_codecs_do_not_share_anything() {
+    let node = Node::first_without_l1().await;
+    node.put("k", "v").await;
+    let other = Cache::builder().l2(node.remote.another_node()).no_l1().build().unwrap();
+    let compact: Keyspace<String, String> = other.keyspace("texts").codec(codec::Postcard).build().unwrap();
+    let refused = compact.put("k", "w".to_owned()).await.unwrap_err();
+    assert!(matches!(refused.kind(), ErrorKind::Remote(RemoteError::Mismatch { .. })), "{refused}");
+    for part in
+        ["namespace `texts`", "codec name `json`", "set to `postcard`", "terrace forget-settings texts"]
+    {
+        assert!(refused.to_string().contains(part), "{part}: {refused}");
+    }
+    assert_eq!(compact.get("k").await.unwrap(), None);
+    assert_eq!(node.get("k").await.as_deref(), Some("v"), "nothing was changed");
+    assert!(other.forget_settings("no name!").await.is_err());
+    other.forget_settings("texts").await.unwrap();
+    compact.put("other", "w".to_owned()).await.expect("it decides now");
+    assert_eq!(compact.get("other").await.unwrap().as_deref().map(String::as_str), Some("w"));
+}
+
+#[tokio::test]
+async fn codecs_of_one_number_are_told_apart_by_their_names() {
+    #[derive(Debug)]
+    struct Own(&'static str);
+    impl codec::Codec<String> for Own {
+        fn id(&self) -> codec::CodecId {
+            codec::CodecId(200)
+        }
+        fn name(&self) -> String {
+            self.0.to_owned()
+        }
+        fn encode(&self, value: &String) -> Result<bytes::Bytes, terrace::CodecError> {
+            Ok(value.clone().into())
+        }
+        fn decode(&self, bytes: &bytes::Bytes) -> Result<String, terrace::CodecError> {
+            codec::Text.decode(bytes)
+        }
+    }
+    let node = Node::first_without_l1().await;
+    let open = async |name: &'static str| {
+        let cache = Cache::builder().l2(node.remote.another_node()).no_l1().build().unwrap();
+        let texts: Keyspace<String, String> = cache.keyspace("own").codec(Own(name)).build().unwrap();
+        texts.put("k", "v".to_owned()).await.map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(open("ours").await, Ok(()));
+    assert_eq!(open("ours").await, Ok(()));
+    assert!(open("theirs").await.unwrap_err().contains("codec name `ours`"));
 }
 
 /// Loses the last of many answers.

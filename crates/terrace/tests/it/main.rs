@@ -35,5 +35,6 @@ mod stats;
 mod stress;
 mod sweeps;
 mod tags;
+mod validation;
 mod why;
 mod wrapped;

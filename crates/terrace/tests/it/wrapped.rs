@@ -6,7 +6,7 @@ use terrace::Ttl;
 use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
     BoxFuture, Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Names,
-    Remote, RemoteHealth, RemoteResult, Stored, Sweep, SweepRule,
+    Remote, RemoteHealth, RemoteResult, SharedSettings, Stored, Sweep, SweepRule, Validity,
 };
 use terrace_core::{Bus, Key, Namespace, Tag, Version};
 use terrace_testkit::fake::FakeRemote;
@@ -31,8 +31,24 @@ impl<A: Around> Remote for Wrapped<A> {
         self.remote.bus()
     }
 
-    fn open<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, ()> {
-        self.around.one(self.remote.open(namespace))
+    fn open_with<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        settings: &'a SharedSettings,
+    ) -> RemoteResult<'a, ()> {
+        self.around.one(self.remote.open_with(namespace, settings))
+    }
+
+    fn forget_settings<'a>(&'a self, namespace: &'a Namespace) -> RemoteResult<'a, ()> {
+        self.around.one(self.remote.forget_settings(namespace))
+    }
+
+    fn validate<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        asked: &'a [(Key, Version)],
+    ) -> RemoteResult<'a, Vec<Validity>> {
+        self.around.many(self.remote.validate(namespace, asked))
     }
 
     fn get<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> RemoteResult<'a, Option<Stored>> {

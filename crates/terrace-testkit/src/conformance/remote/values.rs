@@ -3,7 +3,8 @@
 use super::{Bench, LONG};
 use crate::wait;
 use std::time::Duration;
-use terrace_core::{Namespace, Ttl};
+use terrace_core::remote::{SweepRule, Validity};
+use terrace_core::{Key, Namespace, Ttl, Version};
 
 pub(super) async fn what_is_set_is_what_is_read(bench: Bench<'_>) {
     let key = Bench::key("key");
@@ -100,4 +101,52 @@ pub(super) async fn namespaces_do_not_see_each_other(bench: Bench<'_>) {
     let theirs = bench.remote.invalidate(&other, keys).await.expect("an invalidation succeeds");
     assert!(!theirs[0].existed);
     assert!(bench.get(&key).await.is_some());
+}
+
+fn is_same(validity: Validity) -> bool {
+    matches!(validity, Validity::Same { .. })
+}
+
+pub(super) async fn a_version_is_the_same_until_it_is_replaced_or_dead(bench: Bench<'_>) {
+    let key = Bench::key("key");
+    assert_eq!(bench.validate(&key, 1.into()).await, Validity::Missing);
+    let first = bench.set(&key, "first", LONG).await;
+    let Validity::Same { remaining } = bench.validate(&key, first).await else { panic!("it is there") };
+    let left = remaining.and_then(Ttl::duration).expect("it ends");
+    assert!(left <= Duration::from_hours(1) && left > Duration::from_mins(55));
+    let second = bench.set(&key, "second", Ttl::Never).await;
+    assert_eq!(bench.validate(&key, first).await, Validity::Changed);
+    assert_eq!(bench.validate(&key, second).await, Validity::Same { remaining: None });
+    let sweep = bench.remote.sweep(&bench.namespace, &SweepRule::All).await.expect("a sweep begins");
+    assert_eq!(bench.validate(&key, second).await, Validity::Missing, "it is dead and still there");
+    bench.remote.retire(&bench.namespace, &sweep).await.expect("it ends");
+    let lease = bench.lease(&Bench::key("loaded"), 1).await;
+    assert!(bench.fill(&Bench::key("loaded"), &lease, "loaded", LONG).await);
+    assert!(is_same(bench.validate(&Bench::key("loaded"), lease.version).await));
+    bench.invalidate(&Bench::key("loaded")).await;
+    assert_eq!(bench.validate(&Bench::key("loaded"), lease.version).await, Validity::Missing);
+}
+
+pub(super) async fn versions_are_asked_for_in_order_and_end_with_their_values(bench: Bench<'_>) {
+    let keys: Vec<Key> = (0..300).map(|n| Bench::key(&n.to_string())).collect();
+    let mut asked = Vec::new();
+    for (n, key) in keys.iter().enumerate() {
+        let version = if n % 3 == 0 { Version::from(1) } else { bench.set(key, "v", LONG).await };
+        asked.push((key.clone(), if n % 3 == 1 { Version::from(version.get() - 1) } else { version }));
+    }
+    let told = bench.remote.validate(&bench.namespace, &asked).await.expect("asking succeeds");
+    for (n, told) in told.iter().enumerate() {
+        let is_right = match n % 3 {
+            0 => *told == Validity::Missing,
+            1 => *told == Validity::Changed,
+            _ => is_same(*told),
+        };
+        assert!(is_right, "{n}: {told:?}");
+    }
+    assert_eq!(told.len(), keys.len());
+    assert!(bench.remote.validate(&bench.namespace, &[]).await.expect("nothing is asked").is_empty());
+    let short = Bench::key("short");
+    let version = bench.set(&short, "v", Ttl::After(Duration::from_millis(30))).await;
+    let ended = async || (bench.validate(&short, version).await == Validity::Missing).then_some(());
+    wait::until_some("the entry to end", ended).await;
 }
