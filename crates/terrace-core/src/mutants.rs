@@ -31,8 +31,6 @@ pub enum Mutant {
     SuspectsStay,
     /// A copy that may be old counts as fresh again without L2 having been asked.
     RearmUnasked,
-    /// A copy that may be old counts as fresh again although one of its tags was bumped.
-    RearmUntagged,
     /// What was once known to be fresh is trusted for ever.
     NoBeat,
     /// Trust counts from when a beat came back, not from when it was sent.
@@ -49,7 +47,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 18] = [
         Self::FillWithoutLease,
         Self::NoBarrier,
         Self::NoTagFence,
@@ -62,7 +60,6 @@ impl Mutant {
         Self::NoCounters,
         Self::SuspectsStay,
         Self::RearmUnasked,
-        Self::RearmUntagged,
         Self::NoBeat,
         Self::TrustFromReturn,
         Self::PendingIsTrusted,

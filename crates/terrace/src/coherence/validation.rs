@@ -291,7 +291,7 @@ impl View {
                 alive.as_ref().map(|alive| own.iter().all(|stamp| alive.contains(stamp)))
             };
             match are_alive {
-                Some(false) if !mutants::is(Mutant::RearmUntagged) => {
+                Some(false) => {
                     verdicts[at] = self.missing(key, copy.version, Some(copy.version));
                 }
                 None if !own.is_empty() => {}

@@ -2,7 +2,7 @@
 
 use crate::fixture::{LEASE, Node, Texts, ended, let_others_run, spawn};
 use std::time::Duration;
-use terrace::{Cache, Compression, EntryOptions, SuspectPolicy, Tier};
+use terrace::{Cache, Compression, EntryOptions, L1, SuspectPolicy, Tier};
 use terrace_testkit::fake::{Fault, Loss, Operation, Point};
 use terrace_testkit::wait::{self, pause, until};
 
@@ -274,6 +274,15 @@ const COPIES: usize = 10_000;
 const LENGTH: usize = 10 << 10;
 const READERS: usize = 100;
 
+/// Another node, with room for all copies.
+fn roomy(writer: &Node) -> Node {
+    let (remote, clock) = (writer.remote.another_node().hearing(), writer.clock.clone());
+    let builder = Cache::builder().clock(clock.clone()).l2(remote.clone()).staleness_max(LEASE);
+    let cache = builder.l1(L1::entries(2 * COPIES)).build().expect("valid settings");
+    let texts = cache.keyspace("texts").build().expect("a new keyspace");
+    Node { cache, texts, remote, clock }
+}
+
 fn big(node: &Node) -> Texts {
     node.cache.keyspace("big").compression(Compression::NONE).build().expect("a new keyspace")
 }
@@ -304,7 +313,7 @@ async fn read_all(node: &Node, texts: &Texts) -> (u64, u64) {
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_copies_cost_little_after_a_lapse() {
     let writer = Node::first_hearing().await;
-    let reader = writer.another_hearing().await;
+    let reader = roomy(&writer);
     let (written, read) = (big(&writer), big(&reader));
     let entry = |n: usize| (n.to_string(), format!("{n:0>LENGTH$}"));
     for first in (0..COPIES).step_by(500) {
