@@ -59,7 +59,7 @@ impl SettingsRecord {
             Some((*name, here.clone(), there.clone()))
         };
         // The name says more than the number, where both differ.
-        let Some((name, here, there)) = self.0.iter().zip(there).filter_map(differs).last() else {
+        let Some((name, here, there)) = self.0.iter().zip(there).filter_map(differs).next_back() else {
             return Ok(());
         };
         let setting = name.replace('_', " ");
