@@ -77,6 +77,7 @@ fn rules(config: &Config, cache: &Cache, name: &str) -> KeyspaceBuilder<Key, Jso
         .compression(Compression { algorithm, threshold_bytes })
         .value_bytes_max(config.defaults.max_value.0)
         .suspect(policy(config.defaults.suspect))
+        .options(config.defaults.freshness.options())
 }
 
 fn policy(suspect: Suspect) -> SuspectPolicy {
@@ -95,7 +96,7 @@ fn open(
     keyspace: &KeyspaceConfig,
 ) -> Result<JsonKeyspace, KeyspaceError> {
     let mut builder = rules(config, cache, name).ttl(keyspace.ttl.0).l1_ttl(keyspace.l1.ttl.0);
-    builder = builder.suspect(policy(keyspace.suspect));
+    builder = builder.suspect(policy(keyspace.suspect)).options(keyspace.freshness.options());
     if !keyspace.l1.enabled {
         builder = builder.no_l1();
     }

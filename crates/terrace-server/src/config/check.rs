@@ -3,6 +3,7 @@
 //! 1. Everything that is wrong is collected, so one run shows all of it.
 //! 2. Nothing is clamped or repaired.
 
+use super::freshness::{Freshness, Given};
 use super::report::{ConfigError, Document, Refusal, nearest};
 use super::units::{ByteSize, Count, Flag, Period, TtlSetting};
 use super::{
@@ -32,7 +33,7 @@ impl Checker<'_> {
     }
 
     /// A value, or its default if it is missing or not allowed.
-    fn ranged<T: Copy>(
+    pub(super) fn ranged<T: Copy>(
         &mut self,
         given: Option<Spanned<T>>,
         default: T,
@@ -304,6 +305,18 @@ impl Checker<'_> {
             max_value: self.size(defaults.max_value, ByteSize(1 << 20), ByteSize(512 << 20)),
             max_key: self.size(defaults.max_key, ByteSize(512), key_max),
             suspect: self.suspect(defaults.suspect, Suspect::Validate),
+            freshness: self.freshness(
+                Given {
+                    stale_while_revalidate: defaults.stale_while_revalidate,
+                    stale_if_error: defaults.stale_if_error,
+                    soft_timeout: defaults.soft_timeout,
+                    hard_timeout: defaults.hard_timeout,
+                    negative_ttl: defaults.negative_ttl,
+                    jitter: defaults.jitter,
+                    refresh_ahead: defaults.refresh_ahead,
+                },
+                &Freshness::default(),
+            ),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! A new setting begins here. A table or key that is not built yet is absent, so naming it is an error that shows
 //! the place.
 
+use super::freshness::Share;
 use super::secret::{Address, Secret};
 use super::units::{ByteSize, Count, Flag, Period, TtlSetting};
 use serde::Deserialize;
@@ -110,6 +111,13 @@ pub(super) struct Defaults {
     pub(super) max_value: Option<Spanned<ByteSize>>,
     pub(super) max_key: Option<Spanned<ByteSize>>,
     pub(super) suspect: Option<Spanned<String>>,
+    pub(super) stale_while_revalidate: Option<Spanned<Period>>,
+    pub(super) stale_if_error: Option<Spanned<Period>>,
+    pub(super) soft_timeout: Option<Spanned<Period>>,
+    pub(super) hard_timeout: Option<Spanned<Period>>,
+    pub(super) negative_ttl: Option<Spanned<Period>>,
+    pub(super) jitter: Option<Spanned<Share>>,
+    pub(super) refresh_ahead: Option<Spanned<Share>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -141,6 +149,13 @@ pub(super) struct Keyspace {
     pub(super) l1: KeyspaceL1,
     pub(super) suspect: Option<Spanned<String>>,
     pub(super) source: Option<Spanned<Source>>,
+    pub(super) stale_while_revalidate: Option<Spanned<Period>>,
+    pub(super) stale_if_error: Option<Spanned<Period>>,
+    pub(super) soft_timeout: Option<Spanned<Period>>,
+    pub(super) hard_timeout: Option<Spanned<Period>>,
+    pub(super) negative_ttl: Option<Spanned<Period>>,
+    pub(super) jitter: Option<Spanned<Share>>,
+    pub(super) refresh_ahead: Option<Spanned<Share>>,
 }
 
 #[derive(Default, Deserialize)]

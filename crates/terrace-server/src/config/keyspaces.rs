@@ -1,6 +1,7 @@
 //! The rules of keyspaces: their patterns against each other, their statements against their patterns.
 
 use super::check::Checker;
+use super::freshness::Given;
 use super::origins::Origins;
 use super::report::{Refusal, nearest};
 use super::{Defaults, KeyspaceConfig, KeyspaceL1, SourceConfig, Strategy, TtlSetting, file};
@@ -95,6 +96,18 @@ impl Checker<'_> {
                 ttl: keyspace.l1.ttl.unwrap_or(TtlSetting(Ttl::Never)),
             },
             suspect: self.suspect(keyspace.suspect, defaults.suspect),
+            freshness: self.freshness(
+                Given {
+                    stale_while_revalidate: keyspace.stale_while_revalidate,
+                    stale_if_error: keyspace.stale_if_error,
+                    soft_timeout: keyspace.soft_timeout,
+                    hard_timeout: keyspace.hard_timeout,
+                    negative_ttl: keyspace.negative_ttl,
+                    jitter: keyspace.jitter,
+                    refresh_ahead: keyspace.refresh_ahead,
+                },
+                &defaults.freshness,
+            ),
             source,
         })
     }

@@ -16,6 +16,7 @@
 
 mod check;
 mod file;
+mod freshness;
 mod keyspaces;
 mod origins;
 mod overlay;
@@ -23,6 +24,7 @@ mod report;
 mod secret;
 mod units;
 
+pub use freshness::{Freshness, Share};
 pub(crate) use keyspaces::UNMATCHED;
 pub use report::ConfigError;
 pub use secret::{Address, Secret};
@@ -295,7 +297,7 @@ pub struct L2Timeouts {
 }
 
 /// What holds for every keyspace that says nothing else.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Defaults {
     /// How long entries are fresh. Default 1 hour.
@@ -310,6 +312,9 @@ pub struct Defaults {
     pub max_key: ByteSize,
     /// What to do with an L1 copy that cannot be proven fresh. Default `validate`.
     pub suspect: Suspect,
+    /// What is done with old entries, and how long a load is waited for.
+    #[serde(flatten)]
+    pub freshness: Freshness,
 }
 
 /// Compression in L2.
@@ -399,6 +404,9 @@ pub struct KeyspaceConfig {
     pub l1: KeyspaceL1,
     /// What to do with an L1 copy that cannot be proven fresh.
     pub suspect: Suspect,
+    /// What is done with old entries, and how long a load is waited for.
+    #[serde(flatten)]
+    pub freshness: Freshness,
     /// Where values are loaded from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceConfig>,
