@@ -15,6 +15,10 @@
 //! 5. Before a namespace is told as joined, each of its partitions has been greeted by the server's [`Incarnation`]: where
 //!    the partition was last changed under another one, its counter is raised above all numbers that may have been lost,
 //!    and every lease from before is void. That is [`Change::Hello`], one step like any other change.
+//! 6. Where it *tracks*, it also tells that values were touched, by whomever, in the same one order: whatever change of a value was
+//!    acknowledged to anybody before a beat is sent, [`BusEvent::Touched`] of it is handed out before the beat. What happened
+//!    while nobody listened is not known to anybody, so a namespace is told as touched as a whole after each
+//!    [`BusEvent::Joined`], before anything else. It tells of a touch too often rather than too seldom.
 
 use crate::glob::Glob;
 use crate::key::{Key, Namespace, Partition, Tag};
@@ -195,6 +199,15 @@ pub enum BusEvent {
         partition: Partition,
         /// See [`Message::parse`].
         bytes: Bytes,
+    },
+    /// The value of a key may not be what it was: somebody has written or removed it, or its time was set or is over. Told of changes
+    /// past terrace and of those that it makes itself alike, for the server knows no difference; fills are among them. Only
+    /// where the adapter tracks.
+    Touched {
+        /// Of which namespace.
+        namespace: Namespace,
+        /// Which; `None` for all of them.
+        key: Option<Key>,
     },
     /// A beat of this node is back, sent as [`Bus::beat`] with this number.
     Beat(u64),

@@ -4,8 +4,10 @@
 //! 2. Passwords, given apart or within a URL, are never part of such a message.
 
 mod address;
+mod servers;
 
 pub(crate) use address::{Address, List};
+pub(crate) use servers::{Login, Secret, Servers};
 
 use crate::remote::Redis;
 use std::fmt;
@@ -50,47 +52,6 @@ impl ConfigError {
     }
 }
 
-/// A text that is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(String);
-
-impl Secret {
-    pub(crate) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-/// Which servers there are, and who says which of them is asked.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Servers {
-    /// One, which is the primary.
-    One(Address),
-    /// Sentinels, which know the primary of this name.
-    Sentinel { primary: String, sentinels: Vec<Address> },
-    /// Some members of a Cluster, which know the others.
-    Cluster(Vec<Address>),
-}
-
-impl Servers {
-    pub(crate) fn is_cluster(&self) -> bool {
-        matches!(self, Self::Cluster(_))
-    }
-}
-
-/// Who we are to servers of one kind, and how they are spoken to.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub(crate) struct Login {
-    pub(crate) username: Option<String>,
-    pub(crate) password: Option<Secret>,
-    pub(crate) tls: bool,
-}
-
 /// All settings, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -108,6 +69,7 @@ pub(crate) struct Settings {
     pub(crate) connect_timeout: Duration,
     pub(crate) read_timeout: Duration,
     pub(crate) write_timeout: Duration,
+    pub(crate) tracking: bool,
     pub(crate) node_id: u64,
 }
 
@@ -150,6 +112,7 @@ pub struct RedisBuilder {
     connect_timeout: Duration,
     read_timeout: Duration,
     write_timeout: Duration,
+    tracking: bool,
     node_id: Option<u64>,
 }
 
@@ -208,6 +171,7 @@ impl RedisBuilder {
             connect_timeout: Self::CONNECT_TIMEOUT_DEFAULT,
             read_timeout: Self::READ_TIMEOUT_DEFAULT,
             write_timeout: Self::WRITE_TIMEOUT_DEFAULT,
+            tracking: false,
             node_id: None,
         }
     }
@@ -352,6 +316,20 @@ impl RedisBuilder {
         self
     }
 
+    /// Whether nodes hear of writers that are not terrace, too: `redis-cli DEL`, `FLUSHALL`, what expires or is evicted; no by default.
+    /// Every node of a deployment decides for itself. A server that does not allow it is not listened to, so that no copy counts as
+    /// fresh, and [`Remote::health`](terrace_core::Remote::health) warns.
+    ///
+    /// # Cost
+    /// One comparison on the server for each key that anybody writes there and each namespace; one name of some dozen bytes to each node
+    /// for each key that is written in a namespace. A change or a fill is followed by one read of L2 by whoever reads the key next, on
+    /// each node, the one that made it included. A lost connection, and a namespace's first use, cost all copies. A beat takes
+    /// one round trip more.
+    pub fn tracking(mut self, tracking: bool) -> Self {
+        self.tracking = tracking;
+        self
+    }
+
     /// The name of this node in the messages it publishes; random by default. No two nodes may share one.
     pub fn node_id(mut self, node_id: u64) -> Self {
         self.node_id = Some(node_id);
@@ -411,6 +389,7 @@ impl RedisBuilder {
             connect_timeout: self.connect_timeout,
             read_timeout: self.read_timeout,
             write_timeout: self.write_timeout,
+            tracking: self.tracking,
             node_id: self.node_id.unwrap_or_else(random),
         })
     }

@@ -23,6 +23,8 @@
 //!    wildcard of the caller's: the caller's pattern is matched here, in linear time.
 //! 3. Channels know no databases, so those of partitions have the database's number in their name, but for database 0.
 //!    Else nodes of one database would hear of changes in another.
+//! 4. What a namespace's names begin with ([`Names::tracked`]) begins no name of another one, nor what those begin with: a
+//!    server refuses to track prefixes that overlap. Tracking knows no databases either; a name alike in another one costs a miss.
 
 use terrace_core::remote::SweepRule;
 use terrace_core::{Glob, Key, Namespace, Partition};
@@ -155,6 +157,24 @@ impl Names {
         (rest == self.channel.as_bytes()).then(|| (namespace.clone(), partition))
     }
 
+    /// What all names begin with of what is in the partitions of a namespace.
+    pub(crate) fn tracked(&self, namespace: &Namespace) -> String {
+        [&self.prefix, "{", namespace.as_str(), "."].concat()
+    }
+
+    /// Whether this is the name of a value, of any namespace.
+    pub(crate) fn is_value(&self, name: &[u8]) -> bool {
+        self.parts(name).is_some_and(|(_, _, rest)| rest.starts_with(b"d:"))
+    }
+
+    /// Which key's value has this name, if it is one of these namespaces.
+    pub(crate) fn of_value(&self, namespaces: &[Namespace], name: &[u8]) -> Option<(Namespace, Key)> {
+        let (found, _, _) = self.parts(name)?;
+        let namespace = namespaces.iter().find(|namespace| namespace.as_str().as_bytes() == found)?;
+        let key = Key::new(self.logical(namespace, name)?).ok()?;
+        Some((namespace.clone(), key))
+    }
+
     /// The namespace and the partition in a name, and what follows them. A namespace has no dots, so the first one
     /// ends it.
     fn parts<'a>(&self, name: &'a [u8]) -> Option<(&'a [u8], Partition, &'a [u8])> {
@@ -234,6 +254,53 @@ mod tests {
             assert_eq!(zero.of_channel(&both, name.as_bytes()), None, "{name}");
         }
         assert_eq!(third.of_channel(&both, b"p*:1:{users.0}:c"), None);
+    }
+
+    #[test]
+    fn what_is_tracked_of_one_namespace_is_nothing_of_another() {
+        let names = Names::new("p*:", 256, 3);
+        let all = ["users", "users2", "user", "u"].map(namespace);
+        for one in &all {
+            let tracked = names.tracked(one);
+            for other in &all {
+                assert_eq!(names.tracked(other).starts_with(&tracked), one == other, "{one} {other}");
+                let value = names.value(other, &Key::new("k").expect("valid"));
+                assert_eq!(value.starts_with(&tracked), one == other, "{tracked} {value}");
+            }
+            assert!(names.lease(one, &Key::new("k").expect("valid")).starts_with(&tracked));
+            assert!(!names.beat(None, "ab").starts_with(&tracked) && !names.meta(one).starts_with(&tracked));
+        }
+    }
+
+    #[test]
+    fn a_value_is_known_by_its_name() {
+        let names = Names::new("p*:", 256, 0);
+        let both = [namespace("users"), namespace("users2")];
+        for namespace in &both {
+            for text in ["k", "d:", "}:d:x", " a\u{1f980} {b.1}"] {
+                let key = Key::new(text).expect("valid");
+                let name = names.value(namespace, &key);
+                assert!(names.is_value(name.as_bytes()));
+                assert_eq!(names.of_value(&both, name.as_bytes()), Some((namespace.clone(), key)), "{name}");
+            }
+        }
+        for name in [
+            &b"p*:1:{users.0}:l:k"[..],
+            b"p*:1:{users.0}:s",
+            b"p*:1:{users.0}:log",
+            b"p*:1:{users.0}:dd:k",
+            b"p*:1:{users.256}:d:k",
+            b"p*:1:{users.x}:d:k",
+            b"p*:1:meta:users",
+            b"px:1:{users.0}:d:k",
+            b"d:k",
+            b"",
+        ] {
+            assert!(!names.is_value(name) && names.of_value(&both, name).is_none(), "{name:?}");
+        }
+        for name in [&b"p*:1:{other.0}:d:k"[..], b"p*:1:{users.0}:d:", b"p*:1:{users.0}:d:\xff", b"p*:1:{users.0}:d:\n"] {
+            assert_eq!(names.of_value(&both, name), None, "{name:?}");
+        }
     }
 
     #[test]

@@ -448,6 +448,7 @@ impl Remote for Redis {
             let mut health = slowest.ok_or_else(|| error::unexpected("a server", &"none"))?;
             health.warnings = map.shards.iter().filter_map(|shard| shard.supervisor.warning()).collect();
             health.warnings.dedup();
+            health.warnings.extend(self.0.topology.warning());
             Ok(health)
         })
     }

@@ -36,6 +36,7 @@ pub(crate) fn l2(config: &L2Config) -> Result<Redis, RedisError> {
     let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     let mut builder = Redis::url(config.url.reveal())?
         .key_prefix(config.key_prefix.as_str())
+        .tracking(config.tracking)
         .pool_size(number(config.pool_size))
         .min_idle(number(config.min_idle))
         .max_retries(number(config.max_retries))

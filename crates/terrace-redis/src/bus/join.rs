@@ -1,12 +1,14 @@
 //! What comes before a namespace is told as joined?
 //!
 //! 1. All its channels are subscribed to, each over the connection to its server, then its counters are read over the
-//!    same connections: whatever is published after the reading is heard.
+//!    same connections: whatever is published after the reading is heard. If values are tracked, that begins before it all, at
+//!    every primary, also at one that has no partition yet ([`super::tracking`]).
 //! 2. Counters that were last greeted by another incarnation of the server are raised, over the same connections too. What is
 //!    told of them is what they were raised to, in one step with the reading.
 //! 3. A partition without a counter is told as zero and left alone: there is nothing in it to be raised above, and a counter
 //!    that is made later begins high enough.
 
+use super::tracking;
 use crate::call;
 use crate::commands::Commands;
 use crate::incarnation;
@@ -33,7 +35,14 @@ pub(super) async fn join(
     let (mut counters, mut incarnations) = (vec![Version::ZERO; count], vec![Incarnation(0); count]);
     let parts = listening.parts(commands, &namespace)?;
     let joining = parts.iter().map(|part| {
-        let joined = join_part(part.link, commands, &namespace, &part.partitions, part.incarnation);
+        let joined = async {
+            if listening.is_tracking() {
+                let tracked = tracking::begin(part.link, &commands.names.tracked(&namespace)).await;
+                listening.note_tracking(tracked.as_ref().err());
+                tracked?;
+            }
+            join_part(part.link, commands, &namespace, &part.partitions, part.incarnation).await
+        };
         call::on(part.link, limit, joined)
     });
     for (part, found) in parts.iter().zip(try_join_all(joining).await?) {

@@ -12,6 +12,7 @@
 //! 3. The connections end together: if one is lost, a slot moves or another server becomes a primary, all are given up. That
 //!    is told once, after all that was read from them, and only if anything of them was told. The next are opened under
 //!    the supervisor's rules: to primaries alone, after a pause, and watched by heartbeats.
+//!    With [`tracking`], every value that is touched by anybody is told over the same connection, too.
 //! 4. A stream that is not polled keeps at most [`queue::BYTES_MAX`]; then it gives the connection up, as the server
 //!    does with a listener that is too slow.
 //! 5. Once the handle is closed or its last clone dropped, a stream tells of the loss and of nothing more.
@@ -23,12 +24,14 @@
 //! | `listener` | when to connect, to join and to tell what |
 //! | `beats` | when a beat has come back from all primaries |
 //! | `join` | what comes before a namespace is told as joined |
+//! | `tracking` | what it takes to hear of writers that are not terrace |
 //! | `queue` | how much is kept of what was heard and not told yet |
 
 mod beats;
 mod join;
 mod listener;
 mod queue;
+mod tracking;
 
 use crate::remote::Redis;
 use crate::replies;

@@ -3,6 +3,7 @@
 //! 1. One to each primary on the map, all or none.
 //! 2. They end together: when one is lost, and when the map is replaced. What was published on a slot that moved may have
 //!    been missed, and the others cannot tell.
+//! 3. That a server does not let us track is known as long as it does not.
 
 use super::{Map, State};
 use crate::commands::Commands;
@@ -26,6 +27,7 @@ pub(crate) struct Part<'a> {
 
 /// Open connections to all primaries of a map.
 pub(crate) struct Listening {
+    state: Arc<State>,
     map: Arc<Map>,
     /// In the order of the map's shards.
     links: Vec<Arc<Link>>,
@@ -35,12 +37,32 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
+    /// Whether touched values are told of, too.
+    pub(crate) fn is_tracking(&self) -> bool {
+        self.state.settings.tracking
+    }
+
+    /// Notes whether that could be begun.
+    pub(crate) fn note_tracking(&self, error: Option<&RemoteError>) {
+        match error {
+            None => self.state.untracked.store(None),
+            Some(RemoteError::Refused { reason }) => self.state.untracked.store(Some(Arc::new(reason.clone()))),
+            // It says nothing about what the server would have said.
+            Some(_) => {}
+        }
+    }
+
     pub(crate) fn is_lost(&self) -> bool {
         self.links.iter().any(|link| link.is_lost())
     }
 
     pub(crate) fn give_up(&self, reason: &str) {
         self.links.iter().for_each(|link| link.give_up(reason));
+    }
+
+    /// The connection to the primary of this number.
+    pub(crate) fn link(&self, primary: usize) -> Option<&Link> {
+        self.links.get(primary).map(Arc::as_ref)
     }
 
     /// The connections, each with the partitions of a namespace that its server has.
@@ -155,5 +177,5 @@ async fn open(
     let links = try_join_all(opened).await?;
     let incarnations =
         links.iter().map(|link| link.incarnation().unwrap_or_else(incarnation::unknown)).collect();
-    Ok(Listening { map, links, incarnations, beats })
+    Ok(Listening { state: Arc::clone(state), map, links, incarnations, beats })
 }

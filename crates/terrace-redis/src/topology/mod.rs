@@ -33,7 +33,7 @@ use crate::config::{Address, ConfigError, List, Servers, Settings};
 use crate::error;
 use crate::link::{self, Link, Sending, one};
 use crate::supervisor::{Supervisor, Tasks};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::try_join_all;
 use redis::{Cmd, Value};
 use slots::{Owners, SLOTS};
@@ -63,6 +63,8 @@ struct State {
     status: watch::Sender<Status>,
     /// Told when there is reason to doubt the map.
     doubt: Arc<Notify>,
+    /// Why touched values cannot be told of, though they are to be.
+    untracked: ArcSwapOption<String>,
     tasks: Tasks,
 }
 
@@ -75,6 +77,7 @@ impl State {
             guests: Mutex::default(),
             status: watch::Sender::new(Status { generation: 0, is_asked: false, reason, is_closed: false }),
             doubt: Arc::default(),
+            untracked: ArcSwapOption::empty(),
             tasks: Tasks::default(),
         }
     }
@@ -206,6 +209,11 @@ impl Topology {
 
     pub(crate) fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    /// What else is to be known by whoever asks how it is.
+    pub(crate) fn warning(&self) -> Option<String> {
+        self.0.untracked.load().as_deref().cloned()
     }
 
     /// All shards.

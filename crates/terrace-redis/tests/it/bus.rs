@@ -66,13 +66,7 @@ async fn every_operation_is_heard_as_a_message() {
     let rule = SweepRule::Matching(Glob::new("user:* x").expect("valid"));
     writer.sweep(&all, &rule).await.expect("it succeeds");
     writer.sweep(&all, &SweepRule::All).await.expect("it succeeds");
-    let rig = RedisRig {
-        builder: shared.builder(),
-        redis: writer.clone(),
-        raw: shared.raw().await,
-        prefix: shared.prefix.clone(),
-        partitions: 1,
-    };
+    let rig = RedisRig::new(&shared.url, &shared.prefix, shared.builder(), 1).await;
     rig.lose_generations(&all, Partition(0)).await;
     writer.generations(&all, std::slice::from_ref(&tag)).await.expect("it succeeds");
 

@@ -1,6 +1,6 @@
 //! The adapter keeps the contract, and does what the fake does.
 
-use crate::support::{RedisRig, Shared, adapter, namespace, patient, raw};
+use crate::support::{RedisRig, Shared, adapter, namespace, patient};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -44,10 +44,8 @@ async fn pairs(server: &RedisServer) -> Vec<(RedisRig, FakeRig)> {
     let mut pairs = Vec::new();
     for partitions in [1, 3] {
         let prefix = format!("p{partitions}:");
-        let builder = patient(adapter(server)).partitions(partitions).key_prefix(&prefix);
-        let redis = builder.clone().build().expect("valid settings");
-        let real = RedisRig { builder, redis, raw: raw(&server.url()).await, prefix, partitions };
-        pairs.push((real, FakeRig(FakeRemote::with_partitions(Clock::system(), partitions))));
+        let real = RedisRig::new(&server.url(), &prefix, patient(adapter(server)), partitions).await;
+        pairs.push((real, FakeRig::new(FakeRemote::with_partitions(Clock::system(), partitions))));
     }
     pairs
 }

@@ -18,3 +18,4 @@ mod messages;
 mod security;
 mod sentinel;
 mod support;
+mod tracking;

@@ -8,7 +8,7 @@ use terrace_core::bus::{self, Bus, BusEvent, BusEvents, Message};
 use terrace_core::remote::{BoxFuture, Remote};
 use terrace_core::{Key, Namespace, Partition, Ttl, Version};
 use terrace_redis::{Redis, RedisBuilder};
-use terrace_testkit::conformance::differential::{Change, Rig};
+use terrace_testkit::conformance::differential::{Change, Rig, Touches};
 use terrace_testkit::conformance::samples;
 use terrace_testkit::server::{RedisServer, redis_url, unique_prefix};
 use terrace_testkit::wait;
@@ -139,9 +139,23 @@ pub(crate) struct RedisRig {
     pub(crate) raw: MultiplexedConnection,
     pub(crate) prefix: String,
     pub(crate) partitions: u16,
+    pub(crate) touches: Touches,
 }
 
 impl RedisRig {
+    pub(crate) async fn new(url: &str, prefix: &str, builder: RedisBuilder, partitions: u16) -> Self {
+        let builder = builder.key_prefix(prefix).partitions(partitions);
+        let build = |builder: RedisBuilder| builder.build().expect("valid settings");
+        Self {
+            redis: build(builder.clone()),
+            touches: Touches::of(build(builder.clone().tracking(true))),
+            builder,
+            raw: raw(url).await,
+            prefix: prefix.to_owned(),
+            partitions,
+        }
+    }
+
     async fn unlink(&self, namespace: &Namespace, partition: Partition, rest: &str) {
         let name = physical(&self.prefix, namespace, partition, rest);
         let unlinked = redis::cmd("UNLINK").arg(name).exec_async(&mut self.raw.clone()).await;
@@ -160,6 +174,10 @@ impl Rig for RedisRig {
 
     fn bus(&self) -> &dyn Bus {
         &self.redis
+    }
+
+    fn touches(&self) -> &Touches {
+        &self.touches
     }
 
     /// What partitions remember is made that of another server.

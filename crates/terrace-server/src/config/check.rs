@@ -209,6 +209,7 @@ impl Checker<'_> {
                 u32::try_from(number.0).unwrap_or_default()
             }),
             key_prefix: l2.key_prefix.map_or_else(|| "terrace:".to_owned(), Spanned::into_inner),
+            tracking: l2.tracking.is_some_and(|tracking| tracking.0),
             pool_size,
             min_idle: self
                 .ranged(

@@ -68,6 +68,7 @@ pub(super) struct L2 {
     pub(super) password_file: Option<Spanned<String>>,
     pub(super) database: Option<Spanned<Count>>,
     pub(super) key_prefix: Option<Spanned<String>>,
+    pub(super) tracking: Option<Flag>,
     pub(super) pool_size: Option<Spanned<Count>>,
     pub(super) min_idle: Option<Spanned<Count>>,
     pub(super) max_idle: Option<Spanned<Count>>,

@@ -233,6 +233,8 @@ pub struct L2Config {
     pub database: Option<u32>,
     /// What every key begins with. Default `terrace:`.
     pub key_prefix: String,
+    /// Whether writers that are not terrace are heard of, too: `redis-cli`, `FLUSHALL`, expiry and eviction. Default false.
+    pub tracking: bool,
     /// Connections that a pool would have, each with one call at a time. Default 100. Connections here carry any number
     /// of calls at once, so this maps to one connection per 50, at least 1 and at most 4.
     pub pool_size: u64,

@@ -381,6 +381,7 @@ fn defaults_are_those_that_are_promised() {
     let config = Config::load(&Sources::text("l2.url = 'redis://h'")).expect("valid");
     let l2 = config.l2.expect("an L2");
     assert_eq!((l2.pool_size, l2.min_idle, l2.max_retries, l2.key_prefix.as_str()), (100, 10, 3, "terrace:"));
+    assert!(!l2.tracking, "it costs something");
     assert_eq!(l2.timeouts.connect.0, Duration::from_secs(5));
     assert_eq!((l2.timeouts.read.0, l2.timeouts.write.0), (Duration::from_secs(3), Duration::from_secs(3)));
     assert_eq!(config.l1.ttl.0.duration(), Some(Duration::from_mins(1)));

@@ -17,8 +17,10 @@ use terrace_core::remote::{
 use terrace_core::{Glob, Key, Namespace, Partition, Tag, Ttl, Version};
 
 mod rigs;
+mod touches;
 
 pub use rigs::FakeRig;
+pub use touches::Touches;
 
 /// A remote, with the means to do to its server what time and memory do.
 pub trait Rig: Sync {
@@ -38,6 +40,8 @@ pub trait Rig: Sync {
     fn lose_generations<'a>(&'a self, namespace: &'a Namespace, partition: Partition) -> BoxFuture<'a, ()>;
     /// The log of a partition, oldest change first.
     fn log<'a>(&'a self, namespace: &'a Namespace, partition: Partition) -> BoxFuture<'a, Vec<Change>>;
+    /// What a node is told of values that were touched.
+    fn touches(&self) -> &Touches;
 }
 
 /// What one entry of a log says.
@@ -152,11 +156,14 @@ async fn run(rig: &dyn Rig, namespace: &Namespace, partitions: u16, operations: 
     };
     let opened = rig.remote().open(namespace).await;
     opened.expect("a namespace opens");
+    rig.touches().take(namespace).await;
     for (step, operation) in operations.iter().enumerate() {
         player.steps.push(Vec::new());
         if let Err(error) = player.play(step, operation).await {
             player.text(format!("failed: {}", error.kind()));
         }
+        let touched = rig.touches().take(namespace).await;
+        player.text(format!("touched: {touched:?}"));
     }
     player.finish().await;
     player.ranked()

@@ -3,9 +3,11 @@
 //! 1. What a call publishes is handed to every ear in the step of the call, so all ears hear one order.
 //! 2. A namespace is joined in one step with the greeting of its partitions and the reading of its counters.
 //! 3. Losses are switched on per node ([`FakeRemote::set_loss`]), and hold for what is published from then on.
+//! 4. A node that tracks ([`FakeRemote::tracking`]) is told of touched values behind what was published in the same step, as a
+//!    real server does.
 
 use super::faults::Operation;
-use super::server::Server;
+use super::server::{Server, Touched};
 use super::{FakeRemote, Message};
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -33,6 +35,7 @@ pub enum Loss {
 #[derive(Default)]
 pub(super) struct Ears {
     is_on: bool,
+    is_tracking: bool,
     is_cut: bool,
     loss: Loss,
     joined: BTreeSet<Namespace>,
@@ -72,6 +75,13 @@ impl FakeRemote {
         self
     }
 
+    /// Turns telling of touched values on, too.
+    #[must_use]
+    pub fn tracking(self) -> Self {
+        self.node.ears.lock().is_tracking = true;
+        self
+    }
+
     /// Loses, from now on, what is on its way to this node.
     pub fn set_loss(&self, loss: Loss) {
         self.node.ears.lock().loss = loss;
@@ -86,7 +96,7 @@ impl FakeRemote {
     pub fn mend_bus(&self) {
         let mut server = self.shared.state.lock();
         let joined = self.node.ears.lock().joined.clone();
-        let events: Vec<_> = joined.into_iter().map(|joined| self.joining(&mut server, joined)).collect();
+        let events: Vec<_> = joined.into_iter().flat_map(|joined| self.joining(&mut server, joined)).collect();
         let mut ears = self.node.ears.lock();
         ears.is_cut = false;
         for event in &events {
@@ -94,13 +104,17 @@ impl FakeRemote {
         }
     }
 
-    /// Greets the partitions of a namespace, and reads their counters.
-    fn joining(&self, server: &mut Server, namespace: Namespace) -> BusEvent {
+    /// Greets the partitions of a namespace, and reads their counters. What is told of that.
+    fn joining(&self, server: &mut Server, namespace: Namespace) -> Vec<BusEvent> {
         let incarnation = self.shared.incarnation();
         server.hello(&namespace, incarnation, self.caller());
         self.publish(&server.take_published());
         let counters = server.counters(&namespace, 0..self.node.partitions);
-        BusEvent::Joined { namespace, incarnations: vec![incarnation; counters.len()], counters }
+        let incarnations = vec![incarnation; counters.len()];
+        let touched = BusEvent::Touched { namespace: namespace.clone(), key: None };
+        let mut events = vec![BusEvent::Joined { namespace, incarnations, counters }];
+        events.extend(self.node.ears.lock().is_tracking.then_some(touched));
+        events
     }
 
     pub(super) fn has_bus(&self) -> bool {
@@ -117,6 +131,23 @@ impl FakeRemote {
                 if ears.hears(namespace) {
                     let bytes = bytes.clone();
                     ears.tell(&BusEvent::Heard { namespace: namespace.clone(), partition, bytes });
+                }
+            }
+        }
+    }
+
+    /// Tells every node that tracks of values that were touched.
+    pub(super) fn publish_touched(&self, touched: Touched) {
+        for node in self.shared.all_nodes.lock().iter() {
+            let mut ears = node.ears.lock();
+            if !ears.is_tracking {
+                continue;
+            }
+            let all = ears.joined.iter().filter(|_| touched.is_all).map(|namespace| (namespace.clone(), None));
+            let some = touched.some.iter().map(|(namespace, key)| (namespace.clone(), Some(key.clone())));
+            for (namespace, key) in all.chain(some).collect::<Vec<_>>() {
+                if ears.hears(&namespace) {
+                    ears.tell(&BusEvent::Touched { namespace, key });
                 }
             }
         }
@@ -158,7 +189,9 @@ impl Bus for FakeRemote {
             (ears.is_cut, ears.joined.clone())
         };
         for namespace in joined.into_iter().filter(|_| !is_cut) {
-            drop(sender.send(self.joining(&mut server, namespace)));
+            for event in self.joining(&mut server, namespace) {
+                drop(sender.send(event));
+            }
         }
         self.node.ears.lock().senders.push(sender);
         Box::pin(Listening(receiver))
@@ -170,11 +203,11 @@ impl Bus for FakeRemote {
             let ears = self.node.ears.lock();
             !ears.joined.contains(namespace) && !ears.is_cut
         };
-        let event = is_new.then(|| self.joining(&mut server, namespace.clone()));
+        let events = is_new.then(|| self.joining(&mut server, namespace.clone()));
         let mut ears = self.node.ears.lock();
         ears.joined.insert(namespace.clone());
-        if let Some(event) = event {
-            ears.tell(&event);
+        for event in events.iter().flatten() {
+            ears.tell(event);
         }
     }
 

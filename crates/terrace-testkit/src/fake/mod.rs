@@ -16,6 +16,7 @@ mod faults;
 mod partition;
 mod remote;
 mod server;
+mod times;
 
 pub use bus::Loss;
 pub use faults::{Fault, Gate, Operation, Point};
@@ -179,12 +180,18 @@ impl FakeRemote {
 
     /// Loses everything, as a restart without persistence does.
     pub fn flush(&self) {
-        self.shared.state.lock().flush();
+        self.past_calls(Server::flush);
     }
 
     /// Loses one value, as a server that is short of memory does. Returns whether there was one.
     pub fn evict(&self, namespace: &Namespace, key: &Key) -> bool {
-        self.shared.state.lock().evict(namespace, key)
+        self.past_calls(|server| server.evict(namespace, key))
+    }
+
+    /// Gives a value another end, so long from now, as a stranger on a shared server could. Returns whether there is one.
+    pub fn expire(&self, namespace: &Namespace, key: &Key, after: Duration) -> bool {
+        let expires = self.shared.clock.precise().plus(after);
+        self.past_calls(|server| server.expire(namespace, key, expires))
     }
 
     /// Loses the lease of one key, as if it had run out. Returns whether there was one.
@@ -219,7 +226,7 @@ impl FakeRemote {
 
     /// Replaces a value by other bytes, as a stranger on a shared server could.
     pub fn tamper(&self, namespace: &Namespace, key: &Key, bytes: Bytes) {
-        self.shared.state.lock().tamper(namespace, key, bytes);
+        self.past_calls(|server| server.tamper(namespace, key, bytes));
     }
 
     /// Moves the server's clock ahead of the wall, for versions and lease times; expiry follows the clock alone.
@@ -251,6 +258,14 @@ impl FakeRemote {
         Caller { id: self.node.id, partitions: self.node.partitions, now: self.shared.now() }
     }
 
+    /// Does to the server what no call does.
+    fn past_calls<T>(&self, act: impl FnOnce(&mut Server) -> T) -> T {
+        let mut server = self.shared.state.lock();
+        let done = act(&mut server);
+        self.publish_touched(server.take_touched());
+        done
+    }
+
     /// Runs `effect` on the server, now or when a gate says so, unless a fault is in the way.
     async fn call<T: Send + 'static>(
         &self,
@@ -272,6 +287,7 @@ impl FakeRemote {
             }
             node.publish(&published);
             node.publish_ended(&server.take_ended());
+            node.publish_touched(server.take_touched());
             result
         };
         let run = move || match fault {

@@ -4,6 +4,7 @@
 //! differential test of [`crate::conformance`] keeps the two equal.
 
 use super::partition::{Grant, Message, Partition};
+use super::times::{lease_end, server_ttl, whole_millis};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::time::Duration;
@@ -56,17 +57,33 @@ struct Space {
     delayed: Vec<(u64, Delayed)>,
     /// Keys whose loads have ended in the call that is running, for which somebody waits.
     ended: Vec<Key>,
+    /// Keys whose values were touched in the call that is running.
+    touched: Vec<Key>,
+}
+
+/// What was touched in a call.
+#[derive(Clone, Default)]
+pub(super) struct Touched {
+    pub(super) is_all: bool,
+    pub(super) some: Vec<(Namespace, Key)>,
 }
 
 impl Space {
     /// Drops what has run out of this key, so that the rest of a call sees only what is there.
     fn expire(&mut self, key: &Key, now: Moment) {
         if self.values.get(key).is_some_and(|value| value.expires <= now) {
-            self.values.remove(key);
+            self.remove(key);
         }
         if self.leases.get(key).is_some_and(|held| held.expires <= now) {
             self.leases.remove(key);
         }
+    }
+
+    /// Removes a value, which is nothing to tell of if there is none.
+    fn remove(&mut self, key: &Key) -> bool {
+        let existed = self.values.remove(key).is_some();
+        self.touched.extend(existed.then(|| key.clone()));
+        existed
     }
 
     fn end_lease(&mut self, key: &Key) {
@@ -89,27 +106,8 @@ impl Space {
     fn store(&mut self, key: &Key, bytes: bytes::Bytes, ttl: Ttl, now: Moment) {
         let expires = ttl.duration().map_or(Moment::NEVER, |ttl| now.plus(ttl));
         self.values.insert(key.clone(), Value { bytes, expires });
+        self.touched.push(key.clone());
     }
-}
-
-/// When a lease ends that is granted now.
-fn lease_end(now: Moment, duration: Duration) -> Moment {
-    now.plus(whole_millis(duration).max(Duration::from_millis(1)))
-}
-
-/// A TTL as the server keeps it: in whole milliseconds, rounded down, so that it never ends late.
-fn server_ttl(ttl: Ttl) -> Ttl {
-    match ttl {
-        Ttl::After(duration) => match Ttl::from(duration) {
-            Ttl::After(duration) => Ttl::After(whole_millis(duration)),
-            Ttl::Never => Ttl::Never,
-        },
-        Ttl::Never => Ttl::Never,
-    }
-}
-
-fn whole_millis(duration: Duration) -> Duration {
-    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Most delayed invalidations of one namespace.
@@ -123,6 +121,8 @@ const CLAIM_MICROS: u64 = 30_000_000;
 #[derive(Clone, Default)]
 pub(super) struct Server {
     spaces: BTreeMap<Namespace, Space>,
+    /// Whether everything was touched in the call that is running.
+    is_all_touched: bool,
 }
 
 impl Server {
@@ -274,7 +274,7 @@ impl Server {
         let space = self.space_of(namespace, key, caller);
         let version = space.partition(id).change(caller.now, caller.id, "invalidate", key.as_str());
         space.leases.remove(key);
-        Invalidated { version: version.into(), existed: space.values.remove(key).is_some() }
+        Invalidated { version: version.into(), existed: space.remove(key) }
     }
 
     /// Invalidates a key once more, but for a value that is not older than this.
@@ -290,7 +290,7 @@ impl Server {
         space.leases.remove(key);
         let version = space.stored(key, caller.now.moment).map(|stored| stored.claimed_version());
         if version.is_some_and(|version| number.is_none_or(|number| number.supersedes(version))) {
-            space.values.remove(key);
+            space.remove(key);
         }
         space.partition(id).change(caller.now, caller.id, "invalidate", key.as_str());
     }
@@ -345,7 +345,7 @@ impl Server {
             let stored = space.stored(key, caller.now.moment);
             let version = stored.map_or(Version::ZERO, |stored| stored.claimed_version());
             if space.partition(id).reaps(key, sweep.id, version) {
-                removed += u64::from(space.values.remove(key).is_some());
+                removed += u64::from(space.remove(key));
             }
         }
         removed
@@ -403,10 +403,20 @@ impl Server {
 
     pub(super) fn flush(&mut self) {
         self.spaces.clear();
+        self.is_all_touched = true;
     }
 
     pub(super) fn evict(&mut self, namespace: &Namespace, key: &Key) -> bool {
-        self.spaces.get_mut(namespace).is_some_and(|space| space.values.remove(key).is_some())
+        self.spaces.get_mut(namespace).is_some_and(|space| space.remove(key))
+    }
+
+    /// Gives a value another end, as a stranger could. Returns whether there is one.
+    pub(super) fn expire(&mut self, namespace: &Namespace, key: &Key, expires: Moment) -> bool {
+        let Some(space) = self.spaces.get_mut(namespace) else { return false };
+        let Some(value) = space.values.get_mut(key) else { return false };
+        value.expires = expires;
+        space.touched.push(key.clone());
+        true
     }
 
     pub(super) fn lose_lease(&mut self, namespace: &Namespace, key: &Key) -> bool {
@@ -441,6 +451,16 @@ impl Server {
         self.spaces.iter_mut().flat_map(of).collect()
     }
 
+    /// What was touched since this was asked last.
+    pub(super) fn take_touched(&mut self) -> Touched {
+        let of = |(namespace, space): (&Namespace, &mut Space)| {
+            let touched = std::mem::take(&mut space.touched).into_iter();
+            touched.map(|key| (namespace.clone(), key)).collect::<Vec<_>>()
+        };
+        let some = self.spaces.iter_mut().flat_map(of).collect();
+        Touched { is_all: std::mem::take(&mut self.is_all_touched), some }
+    }
+
     /// What was published since this was asked last.
     pub(super) fn take_published(&mut self) -> Vec<(Namespace, PartitionId, Message)> {
         let mut published = Vec::new();
@@ -473,5 +493,6 @@ impl Server {
     pub(super) fn tamper(&mut self, namespace: &Namespace, key: &Key, bytes: bytes::Bytes) {
         let space = self.spaces.entry(namespace.clone()).or_default();
         space.values.insert(key.clone(), Value { bytes, expires: Moment::NEVER });
+        space.touched.push(key.clone());
     }
 }

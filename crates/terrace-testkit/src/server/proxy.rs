@@ -29,7 +29,7 @@ pub enum Road {
     Trickle,
 }
 
-/// Which messages of subscriptions are lost. Beats are those whose channel has `beat` in its name.
+/// What becomes of what the server sends unasked: which messages of subscriptions are lost. Beats are those whose channel has `beat` in its name.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Pushes {
     /// None.
@@ -41,6 +41,10 @@ pub enum Pushes {
     Thinned(u16),
     /// All but beats.
     BeatsOnly,
+    /// None, but the names of touched values come right behind the next message: as from a server that sends replies before them.
+    NamesLate,
+    /// None, and before each reply come these bytes as well.
+    Amid(&'static [u8]),
 }
 
 /// What is done to the road.
@@ -178,7 +182,7 @@ async fn relay(client: TcpStream, counts: Arc<Counts>, weather: watch::Receiver<
     };
     let replies = async {
         let mut weather = weather.clone();
-        let mut replies = Replies { held: Vec::new(), is_foreign: false, chance: number };
+        let mut replies = Replies { held: Vec::new(), late: Vec::new(), is_foreign: false, chance: number };
         while let Ok(1..) = from_server.read_buf(&mut replies.held).await {
             let bytes = replies.take(|| weather.borrow().pushes, &counts);
             server_spoke.store(true, Ordering::SeqCst);
@@ -238,6 +242,8 @@ async fn wait(weather: &mut watch::Receiver<Weather>, while_: Duration) {
 /// What came from the server and was not passed on yet.
 struct Replies {
     held: Vec<u8>,
+    /// What comes behind the next message.
+    late: Vec<u8>,
     is_foreign: bool,
     chance: u64,
 }
@@ -252,10 +258,23 @@ impl Replies {
                 Frame::Whole(length) => {
                     let frame = &self.held[at..at + length];
                     let channel = resp::channel(frame);
-                    if channel.is_some_and(|channel| is_lost(channel, pushes(), &mut self.chance)) {
-                        counts.lost.fetch_add(1, Ordering::SeqCst);
-                    } else {
-                        taken.extend_from_slice(frame);
+                    let pushes = pushes();
+                    match (channel, pushes) {
+                        (Some(channel), _) if is_lost(channel, pushes, &mut self.chance) => {
+                            counts.lost.fetch_add(1, Ordering::SeqCst);
+                        }
+                        (None, Pushes::NamesLate) if resp::is_names(frame) => self.late.extend_from_slice(frame),
+                        _ => {
+                            if let Pushes::Amid(bytes) = pushes
+                                && !frame.starts_with(b">")
+                            {
+                                taken.extend_from_slice(bytes);
+                            }
+                            taken.extend_from_slice(frame);
+                            if channel.is_some() {
+                                taken.append(&mut self.late);
+                            }
+                        }
                     }
                     at += length;
                 }
@@ -275,7 +294,7 @@ impl Replies {
 fn is_lost(channel: &[u8], pushes: Pushes, chance: &mut u64) -> bool {
     let is_beat = channel.windows(4).any(|four| four == b"beat");
     match pushes {
-        Pushes::Pass => false,
+        Pushes::Pass | Pushes::NamesLate | Pushes::Amid(_) => false,
         Pushes::Lost => true,
         Pushes::BeatsOnly => !is_beat,
         Pushes::Thinned(per_mille) => !is_beat && next(chance) % 1000 < u64::from(per_mille),
@@ -302,7 +321,7 @@ mod tests {
     /// What arrives of a stream that comes byte by byte, and how many messages were lost.
     fn arrives(stream: &str, pushes: Pushes) -> (String, u64) {
         let counts = Counts::default();
-        let mut replies = Replies { held: Vec::new(), is_foreign: false, chance: 0 };
+        let mut replies = Replies { held: Vec::new(), late: Vec::new(), is_foreign: false, chance: 0 };
         let mut arrived = Vec::new();
         for byte in stream.bytes() {
             replies.held.push(byte);
@@ -320,6 +339,15 @@ mod tests {
         let (_, lost) = arrives(&MESSAGE.repeat(2000), Pushes::Thinned(10));
         assert!((5..50).contains(&lost), "{lost} of 2000");
         assert_eq!(arrives(&BEAT.repeat(100), Pushes::Thinned(1000)).1, 0);
+    }
+
+    #[test]
+    fn names_come_late_and_others_come_in_between() {
+        const NAMES: &str = ">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\na\r\n";
+        let stream = [NAMES, REPLY, NAMES, BEAT, REPLY].concat();
+        assert_eq!(arrives(&stream, Pushes::NamesLate), ([REPLY, BEAT, NAMES, NAMES, REPLY].concat(), 0));
+        let amid = arrives(&[REPLY, BEAT, REPLY].concat(), Pushes::Amid(NAMES.as_bytes()));
+        assert_eq!(amid, ([NAMES, REPLY, BEAT, NAMES, REPLY].concat(), 0));
     }
 
     #[test]

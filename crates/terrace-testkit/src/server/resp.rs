@@ -62,6 +62,11 @@ pub(super) fn channel(frame: &[u8]) -> Option<&[u8]> {
     parts.nth(1)?.filter(|_| is_message)
 }
 
+/// Whether a whole reply names values that were touched.
+pub(super) fn is_names(frame: &[u8]) -> bool {
+    frame.starts_with(b">2\r\n$10\r\ninvalidate\r\n")
+}
+
 /// The line that `bytes` begin with, without its end.
 fn line(bytes: &[u8]) -> Option<&[u8]> {
     bytes.windows(2).position(|two| two == b"\r\n").map(|end| &bytes[..end])

@@ -4,7 +4,9 @@
 //!    that the message tells of, or a later one: it was read after the change, or is the change.
 //! 2. What concerns more than one key is a ban ([`super::bans`]).
 //! 3. All copies of a partition of which a message may be missing are suspect: L2 is asked before one counts as fresh again.
-//! 4. This node's own messages are no exception: another cache in this process may share its name.
+//! 4. Where values are told as touched, by whomever, there is no version to compare with: tickets are voided and the copy is
+//!    dropped, also one that this node has just stored or filled itself. A stranger's change may be behind it.
+//! 5. This node's own messages are no exception: another cache in this process may share its name.
 
 use super::bans::Ban;
 use crate::space::View;
@@ -37,14 +39,25 @@ impl View {
         generations.heard(partition, message.number);
     }
 
+    /// Somebody has touched the value of a key; of any key, if none is named. There are so many partitions. A stranger gives no
+    /// versions, so what may have been touched is dead, and not just suspect.
+    pub(crate) fn hear_touch(&self, key: Option<&Key>, count: u16) {
+        match key {
+            Some(key) => {
+                self.drop_l1(key);
+            }
+            None => self.forget_all(count),
+        }
+    }
+
     /// Makes the copies of partitions suspect, of so many, of which a change may have been missed.
     pub(crate) fn suspect(&self, suspects: &HashSet<Partition>, count: u16) {
         self.ban(&Ban::Suspects(suspects, count));
         self.space.generations.forget_of(suspects, &self.space.namespace, count);
     }
 
-    /// Forgets all copies: nothing was heard of the namespace, of so many partitions, before.
-    pub(crate) fn begin_hearing(&self, count: u16) {
+    /// Forgets all copies of the namespace, which has so many partitions.
+    pub(crate) fn forget_all(&self, count: u16) {
         let all = (0..count).map(Partition).collect();
         self.ban(&Ban::Sweep(&SweepRule::All));
         self.space.generations.forget_of(&all, &self.space.namespace, count);

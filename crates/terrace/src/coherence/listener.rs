@@ -14,6 +14,8 @@
 //!    have been lost with it.
 //! 6. A server that may have forgotten something, because it has another incarnation than the one that was heard before, makes
 //!    its partitions suspect, and is told again what this node changed lately before its copies are trusted ([`super::debts`]).
+//! 7. What is told as touched has no number and is in no log. It is applied at once, whatever the chains say; what was missed of
+//!    it is told by the bus as the whole namespace.
 
 use super::beats::{Beats, Returned};
 use super::debts::Debts;
@@ -167,6 +169,13 @@ impl Listener {
             BusEvent::Heard { namespace, partition, bytes } => {
                 self.receive(bus, &namespace, partition, &bytes).await
             }
+            BusEvent::Touched { namespace, key } => {
+                if let Some(view) = self.view(&namespace) {
+                    view.space.counters.count(Event::BusTouched);
+                    view.hear_touch(key.as_ref(), bus.partitions());
+                }
+                Ok(())
+            }
             BusEvent::Beat(number) => {
                 let now = self.clock.precise();
                 let sent = match self.beats.returned(number, now) {
@@ -264,7 +273,7 @@ impl Listener {
     /// A namespace that was never joined: what came into L1 before is not known to be fresh.
     fn begin(&self, bus: &dyn Bus, namespace: &Namespace, counters: &[Version]) -> Heard {
         if let Some(view) = self.view(namespace) {
-            view.begin_hearing(bus.partitions());
+            view.forget_all(bus.partitions());
         }
         Heard {
             chains: counters.iter().map(|&counter| Chain::begun_at(counter)).collect(),

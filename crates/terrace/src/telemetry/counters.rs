@@ -105,6 +105,8 @@ pub(crate) enum Event {
     BusRepaired,
     /// A partition of which a change may have been missed for good: its copies are asked about.
     BusSuspected,
+    /// A value that somebody has touched, or all of them at once, as a server tells that tracks.
+    BusTouched,
     /// The namespace was joined on a server of which it is not known that it remembers what was acknowledged before.
     BusIncarnation,
     /// A change of this node's that was asserted again, because L2 may have forgotten it.

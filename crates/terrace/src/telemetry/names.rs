@@ -61,6 +61,10 @@ pub(super) const BUS_HOLES: Metric = counter(
     "terrace_bus_holes_total",
     "Partitions of which a change was missed, by whether the log told it or copies are asked about.",
 );
+pub(super) const BUS_TOUCHES: Metric = counter(
+    "terrace_bus_touches_total",
+    "Values that L2 told as touched, by whomever, where it tracks; once for all at once.",
+);
 pub(super) const BUS_INCARNATIONS: Metric = counter(
     "terrace_bus_incarnations_total",
     "Times that L2 was found to have failed over or restarted, so that it may have forgotten changes.",
@@ -103,7 +107,7 @@ pub(super) const BUILD_INFO: Metric = gauge("terrace_build_info", "Always 1; the
 
 /// All metrics there are.
 #[cfg(test)]
-pub(super) const ALL: [Metric; 25] = [
+pub(super) const ALL: [Metric; 26] = [
     REQUESTS,
     HITS,
     MISSES,
@@ -116,6 +120,7 @@ pub(super) const ALL: [Metric; 25] = [
     L1_EVICTIONS,
     BUS_CHANGES,
     BUS_HOLES,
+    BUS_TOUCHES,
     BUS_INCARNATIONS,
     BUS_REASSERTIONS,
     BUS_LAPSES,

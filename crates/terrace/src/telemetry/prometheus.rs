@@ -69,7 +69,7 @@ impl Value {
 }
 
 /// What is written for every keyspace.
-const FAMILIES: [Family; 21] = [
+const FAMILIES: [Family; 22] = [
     Family {
         metric: names::REQUESTS,
         series: &[
@@ -141,6 +141,7 @@ const FAMILIES: [Family; 21] = [
             (&[(names::OUTCOME, "suspected")], Value::Count(Event::BusSuspected)),
         ],
     },
+    Family { metric: names::BUS_TOUCHES, series: &[(&[], Value::Count(Event::BusTouched))] },
     Family { metric: names::BUS_INCARNATIONS, series: &[(&[], Value::Count(Event::BusIncarnation))] },
     Family {
         metric: names::BUS_REASSERTIONS,

@@ -1,6 +1,6 @@
 //! The fake as a [`Rig`].
 
-use super::{Change, Rig};
+use super::{Change, Rig, Touches};
 use crate::fake::{FakeRemote, Message};
 use terrace_core::bus::Bus;
 use terrace_core::remote::{BoxFuture, Remote};
@@ -8,46 +8,64 @@ use terrace_core::{Key, Namespace, Partition};
 
 /// A fake remote as a [`Rig`].
 #[derive(Debug)]
-pub struct FakeRig(pub FakeRemote);
+pub struct FakeRig {
+    remote: FakeRemote,
+    tracker: FakeRemote,
+    touches: Touches,
+}
+
+impl FakeRig {
+    /// This node, and another one that tracks.
+    pub fn new(remote: FakeRemote) -> Self {
+        let tracker = remote.another_node().hearing().tracking();
+        let touches = Touches::of(tracker.clone());
+        Self { remote, tracker, touches }
+    }
+}
 
 impl Rig for FakeRig {
     fn remote(&self) -> &dyn Remote {
-        &self.0
+        &self.remote
     }
 
     fn bus(&self) -> &dyn Bus {
-        &self.0
+        &self.remote
+    }
+
+    fn touches(&self) -> &Touches {
+        &self.touches
     }
 
     fn renew<'a>(&'a self, namespace: &'a Namespace) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            self.0.fail_over(0);
-            self.0.another_node().join(namespace);
+            self.remote.fail_over(0);
+            self.remote.another_node().join(namespace);
+            self.tracker.mend_bus();
         })
     }
 
     fn end_value<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> BoxFuture<'a, ()> {
         Box::pin(async {
-            self.0.evict(namespace, key);
+            self.remote.evict(namespace, key);
         })
     }
 
     fn end_lease<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> BoxFuture<'a, ()> {
         Box::pin(async {
-            self.0.lose_lease(namespace, key);
+            self.remote.lose_lease(namespace, key);
         })
     }
 
     fn lose_counter<'a>(&'a self, namespace: &'a Namespace, partition: Partition) -> BoxFuture<'a, ()> {
-        Box::pin(async move { self.0.lose_counter(namespace, partition) })
+        Box::pin(async move { self.remote.lose_counter(namespace, partition) })
     }
 
     fn lose_generations<'a>(&'a self, namespace: &'a Namespace, partition: Partition) -> BoxFuture<'a, ()> {
-        Box::pin(async move { self.0.lose_generations_of(namespace, partition) })
+        Box::pin(async move { self.remote.lose_generations_of(namespace, partition) })
     }
 
     fn log<'a>(&'a self, namespace: &'a Namespace, partition: Partition) -> BoxFuture<'a, Vec<Change>> {
-        Box::pin(async move { self.0.log(namespace, partition).into_iter().map(Change::from).collect() })
+        Box::pin(async move { self.remote.log(namespace, partition).into_iter().map(Change::from).collect() })
     }
 }
 
