@@ -298,7 +298,12 @@ mod tests {
         ] {
             assert!(!names.is_value(name) && names.of_value(&both, name).is_none(), "{name:?}");
         }
-        for name in [&b"p*:1:{other.0}:d:k"[..], b"p*:1:{users.0}:d:", b"p*:1:{users.0}:d:\xff", b"p*:1:{users.0}:d:\n"] {
+        for name in [
+            &b"p*:1:{other.0}:d:k"[..],
+            b"p*:1:{users.0}:d:",
+            b"p*:1:{users.0}:d:\xff",
+            b"p*:1:{users.0}:d:\n",
+        ] {
             assert_eq!(names.of_value(&both, name), None, "{name:?}");
         }
     }

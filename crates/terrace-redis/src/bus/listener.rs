@@ -161,7 +161,8 @@ impl Connection {
             Push::Settled { primary, beat } => self.settled(primary, beat),
             Push::Touched(names) => {
                 let found = names.iter().filter_map(|name| commands.names.of_value(&self.told, name));
-                self.due.extend(found.map(|(namespace, key)| BusEvent::Touched { namespace, key: Some(key) }));
+                self.due
+                    .extend(found.map(|(namespace, key)| BusEvent::Touched { namespace, key: Some(key) }));
             }
             Push::AllTouched => {
                 let told = self.told.iter().cloned();

@@ -64,7 +64,9 @@ impl Push {
     fn weight(&self) -> usize {
         match self {
             Self::Published { channel, message } => OVERHEAD + channel.len() + message.len(),
-            Self::Touched(names) => OVERHEAD + names.iter().map(|name| OVERHEAD_NAME + name.len()).sum::<usize>(),
+            Self::Touched(names) => {
+                OVERHEAD + names.iter().map(|name| OVERHEAD_NAME + name.len()).sum::<usize>()
+            }
             Self::AllTouched | Self::Settled { .. } => OVERHEAD,
         }
     }

@@ -49,7 +49,12 @@ pub(super) async fn begin(link: &Link, prefix: &str) -> Result<(), RemoteError> 
 }
 
 /// Waits until all has come that a primary sent in the turn in which it sent a beat back. `None` if that is not known.
-pub(super) async fn settle(listening: Arc<Listening>, primary: usize, beat: u64, limit: Duration) -> Option<Push> {
+pub(super) async fn settle(
+    listening: Arc<Listening>,
+    primary: usize,
+    beat: u64,
+    limit: Duration,
+) -> Option<Push> {
     let link = listening.link(primary)?;
     let answered = call::on(link, limit, link.ask(&one(redis::cmd("PING")))).await;
     if let Err(error) = &answered {

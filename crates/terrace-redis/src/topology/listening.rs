@@ -46,7 +46,9 @@ impl Listening {
     pub(crate) fn note_tracking(&self, error: Option<&RemoteError>) {
         match error {
             None => self.state.untracked.store(None),
-            Some(RemoteError::Refused { reason }) => self.state.untracked.store(Some(Arc::new(reason.clone()))),
+            Some(RemoteError::Refused { reason }) => {
+                self.state.untracked.store(Some(Arc::new(reason.clone())))
+            }
             // It says nothing about what the server would have said.
             Some(_) => {}
         }

@@ -26,7 +26,11 @@ fn name(namespace: &Namespace, key: &Key) -> String {
 
 async fn run(connection: &mut MultiplexedConnection, words: &[&str]) {
     let mut command = redis::cmd(words[0]);
-    command.arg(&words[1..]).exec_async(connection).await.unwrap_or_else(|error| panic!("{words:?}: {error}"));
+    command
+        .arg(&words[1..])
+        .exec_async(connection)
+        .await
+        .unwrap_or_else(|error| panic!("{words:?}: {error}"));
 }
 
 /// What a node hears that tracks.
@@ -48,7 +52,9 @@ impl Tracker {
     async fn join(&mut self, namespace: &Namespace) {
         self.node.open(namespace).await.expect("it opens");
         self.node.join(namespace);
-        while !matches!(self.ear.next().await, BusEvent::Joined { namespace: joined, .. } if joined == *namespace) {}
+        while !matches!(self.ear.next().await, BusEvent::Joined { namespace: joined, .. } if joined == *namespace)
+        {
+        }
         let all = BusEvent::Touched { namespace: namespace.clone(), key: None };
         assert_eq!(self.ear.next_of_all().await, all, "right after it was joined");
     }

@@ -96,7 +96,8 @@ impl FakeRemote {
     pub fn mend_bus(&self) {
         let mut server = self.shared.state.lock();
         let joined = self.node.ears.lock().joined.clone();
-        let events: Vec<_> = joined.into_iter().flat_map(|joined| self.joining(&mut server, joined)).collect();
+        let events: Vec<_> =
+            joined.into_iter().flat_map(|joined| self.joining(&mut server, joined)).collect();
         let mut ears = self.node.ears.lock();
         ears.is_cut = false;
         for event in &events {
@@ -143,7 +144,8 @@ impl FakeRemote {
             if !ears.is_tracking {
                 continue;
             }
-            let all = ears.joined.iter().filter(|_| touched.is_all).map(|namespace| (namespace.clone(), None));
+            let all =
+                ears.joined.iter().filter(|_| touched.is_all).map(|namespace| (namespace.clone(), None));
             let some = touched.some.iter().map(|(namespace, key)| (namespace.clone(), Some(key.clone())));
             for (namespace, key) in all.chain(some).collect::<Vec<_>>() {
                 if ears.hears(&namespace) {

@@ -23,7 +23,7 @@ mod sentinel;
 pub use cluster::RedisCluster;
 pub use process::Process;
 pub use proxy::{Proxy, Pushes, Road};
-pub use redis::{RedisServer, RedisServerBuilder};
+pub use redis::{Plain, RedisServer, RedisServerBuilder};
 pub use sentinel::RedisSentinel;
 
 use std::io::Write;

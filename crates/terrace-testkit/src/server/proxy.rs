@@ -263,7 +263,9 @@ impl Replies {
                         (Some(channel), _) if is_lost(channel, pushes, &mut self.chance) => {
                             counts.lost.fetch_add(1, Ordering::SeqCst);
                         }
-                        (None, Pushes::NamesLate) if resp::is_names(frame) => self.late.extend_from_slice(frame),
+                        (None, Pushes::NamesLate) if resp::is_names(frame) => {
+                            self.late.extend_from_slice(frame)
+                        }
                         _ => {
                             if let Pushes::Amid(bytes) = pushes
                                 && !frame.starts_with(b">")

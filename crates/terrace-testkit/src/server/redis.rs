@@ -111,6 +111,30 @@ impl RedisServerBuilder {
     }
 }
 
+/// A connection of somebody who does not know of terrace.
+pub struct Plain(MultiplexedConnection);
+
+impl Plain {
+    /// Sends a command, and waits for its reply.
+    ///
+    /// # Panics
+    /// If the server refuses it.
+    ///
+    /// # Cancel safety
+    /// A command that was sent is executed.
+    pub async fn run(&mut self, words: &[&str]) {
+        let mut command = redis::cmd(words[0]);
+        let done = command.arg(&words[1..]).exec_async(&mut self.0).await;
+        done.unwrap_or_else(|error| panic!("{words:?}: {error}"));
+    }
+}
+
+impl fmt::Debug for Plain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Plain")
+    }
+}
+
 /// A server process of one test's own. It ends when this value is dropped.
 pub struct RedisServer {
     options: RedisServerBuilder,
@@ -308,6 +332,17 @@ impl RedisServer {
     /// Dropping the future opens nothing.
     pub async fn connect(&self) -> MultiplexedConnection {
         crate::wait::until_some("a connection", async || self.try_connect().await).await
+    }
+
+    /// A connection of somebody who does not know of terrace, as the default user.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    ///
+    /// # Cancel safety
+    /// Dropping the future opens nothing.
+    pub async fn plain(&self) -> Plain {
+        Plain(self.connect().await)
     }
 
     pub(super) async fn try_connect(&self) -> Option<MultiplexedConnection> {

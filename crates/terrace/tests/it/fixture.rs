@@ -70,6 +70,19 @@ impl Node {
         Self::on(remote, self.clock.clone(), |builder| builder.staleness_max(LEASE)).await
     }
 
+    /// The first node of a fleet whose nodes hear of writers that are not terrace, too.
+    pub(crate) async fn first_tracking() -> Self {
+        let clock = Clock::manual();
+        let remote = FakeRemote::with_partitions(clock.clone(), 16).hearing().tracking();
+        Self::on(remote, clock, |builder| builder.staleness_max(LEASE)).await
+    }
+
+    /// Another node that hears of them.
+    pub(crate) async fn another_tracking(&self) -> Self {
+        let remote = self.remote.another_node().hearing().tracking();
+        Self::on(remote, self.clock.clone(), |builder| builder.staleness_max(LEASE)).await
+    }
+
     /// Another cache over the very connection of this node.
     pub(crate) async fn twin(&self) -> Self {
         Self::on(self.remote.clone(), self.clock.clone(), |builder| builder.staleness_max(LEASE)).await

@@ -28,6 +28,8 @@ mod redis_failover;
 #[cfg(feature = "redis")]
 mod redis_fleet;
 mod redis_split;
+#[cfg(feature = "redis")]
+mod redis_tracking;
 mod refresh;
 mod shutdown;
 mod stale;
@@ -36,5 +38,6 @@ mod stress;
 mod sweeps;
 mod tags;
 mod validation;
+mod tracking;
 mod why;
 mod wrapped;

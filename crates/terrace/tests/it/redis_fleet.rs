@@ -32,7 +32,7 @@ pub(crate) fn node(redis: RedisBuilder) -> (Cache, Numbers) {
 
 /// What was applied, and what was read.
 pub(crate) struct Watch {
-    clock: Clock,
+    pub(crate) clock: Clock,
     applied: Vec<parking_lot::Mutex<Vec<(Moment, u64)>>>,
     pub(crate) is_over: AtomicBool,
     pub(crate) fresh: AtomicU64,
@@ -54,18 +54,18 @@ impl Watch {
         &self.applied[usize::try_from(key).expect("few keys")]
     }
 
-    fn apply(&self, key: u64, number: u64) {
+    pub(crate) fn apply(&self, key: u64, number: u64) {
         self.of(key).lock().push((self.clock.precise(), number));
     }
 
     /// The newest number that was applied a lease before `now`.
-    fn oldest(&self, key: u64, now: Moment) -> u64 {
+    pub(crate) fn oldest(&self, key: u64, now: Moment) -> u64 {
         let applied = self.of(key).lock();
         let old = applied.iter().filter(|(when, _)| when.plus(LEASE) <= now);
         old.map(|(_, number)| *number).max().unwrap_or(0)
     }
 
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
     }
 }
