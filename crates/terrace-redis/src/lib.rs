@@ -37,6 +37,7 @@
 //! lost while the server goes on costs no copies: without it, nodes cannot know that it is the same server with the same memory.
 //! On a Cluster also `+spublish +ssubscribe +asking +cluster|slots +cluster|info +cluster|nodes`. At sentinels, where users are
 //! others: `+sentinel|master`. With `+config|get` the adapter can warn of settings that give no bound on a split brain.
+//! The setting `tracking` needs `+client|tracking`.
 
 #![forbid(unsafe_code)]
 
