@@ -37,7 +37,7 @@ struct Listener {
 
 enum State {
     Apart(Aside),
-    Connected(Connection),
+    Connected(Box<Connection>),
 }
 
 impl Listener {
@@ -48,7 +48,9 @@ impl Listener {
                     let names = self.commands.names.clone();
                     let (queue, take) = Queue::new(BYTES_MAX, move |name| names.is_value(name));
                     match aside.open(&self.commands, take).await {
-                        Some(listening) => State::Connected(Connection::new(aside, listening, queue)),
+                        Some(listening) => {
+                            State::Connected(Box::new(Connection::new(aside, listening, queue)))
+                        }
                         None => State::Apart(aside),
                     }
                 }
@@ -141,7 +143,9 @@ impl Connection {
                     }
                 }
                 Some(settled) = self.settling.next(), if !self.settling.is_empty() => {
-                    settled.into_iter().for_each(|settled| self.queue.put(settled));
+                    if let Some(settled) = settled {
+                        self.queue.put(settled);
+                    }
                 }
                 push = self.queue.next() => match push {
                     Some(push) => self.take(commands, push),

@@ -47,7 +47,7 @@ impl Listening {
         match error {
             None => self.state.untracked.store(None),
             Some(RemoteError::Refused { reason }) => {
-                self.state.untracked.store(Some(Arc::new(reason.clone())))
+                self.state.untracked.store(Some(Arc::new(reason.clone())));
             }
             // It says nothing about what the server would have said.
             Some(_) => {}

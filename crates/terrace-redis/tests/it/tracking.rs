@@ -1,6 +1,7 @@
 //! What a node that tracks is told of writers that are not terrace.
 
 use crate::support::{Ear, adapter, key, namespace, physical, raw, set};
+use futures_util::StreamExt;
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use std::collections::BTreeSet;
@@ -164,7 +165,7 @@ async fn own_changes_and_fills_are_told_and_what_is_no_value_is_not() {
     assert_eq!(tracker.touched().await, of(&users, &["a"]));
     node.invalidate(&users, std::slice::from_ref(&key)).await.expect("it succeeds");
     node.bump_tags(&users, &[tag]).await.expect("it succeeds");
-    let leased = node.lease(&users, &key, LeaseToken(1), Duration::from_secs(60), None).await;
+    let leased = node.lease(&users, &key, LeaseToken(1), Duration::from_mins(1), None).await;
     let LeaseOutcome::Granted(lease) = leased.expect("it succeeds") else { panic!("nobody else has it") };
     assert_eq!(tracker.touched().await, BTreeSet::new());
     let value = samples::sealed(&users, &key, "loaded", crate::support::LONG);
@@ -281,21 +282,23 @@ async fn without_the_right_it_is_said_and_nothing_counts_as_joined() {
     assert!(node.health().await.expect("it is well").warnings.is_empty());
     node.join(&users);
     let mut ear = Ear::of(&node);
-    let mut hearing = tokio::spawn(async move {
-        let first = ear.next().await;
+    let mut hearing = Box::pin(async move {
+        let first = ear.events.next().await.expect("the stream never ends");
         (first, ear)
     });
-    let warning = wait::until_some("the warning", async || {
+    let warned = wait::until_some("the warning", async || {
         let mut warnings = node.health().await.expect("it is well").warnings;
         warnings.pop()
-    })
-    .await;
+    });
+    let warning = tokio::select! {
+        biased;
+        (first, _) = &mut hearing => panic!("nothing is to be told: {first:?}"),
+        warning = warned => warning,
+    };
     assert!(warning.contains("`+client|tracking`") && warning.contains("NOPERM"), "{warning}");
     assert!(warning.contains("no copy here counts as fresh"), "{warning}");
-    assert!(!hearing.is_finished(), "nothing is told");
-
     run(&mut raw(&server.url()).await, &["ACL", "SETUSER", "app", "+client|tracking"]).await;
-    let (first, ear) = wait::within("the joining", wait::DEADLINE, &mut hearing).await.expect("no panic");
+    let (first, ear) = wait::within("the joining", wait::DEADLINE, hearing).await;
     assert!(matches!(first, BusEvent::Joined { .. }), "{first:?}");
     assert!(node.health().await.expect("it is well").warnings.is_empty());
     let mut tracker = Tracker { node, ear, beats: 0 };

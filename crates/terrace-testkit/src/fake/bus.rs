@@ -138,7 +138,7 @@ impl FakeRemote {
     }
 
     /// Tells every node that tracks of values that were touched.
-    pub(super) fn publish_touched(&self, touched: Touched) {
+    pub(super) fn publish_touched(&self, touched: &Touched) {
         for node in self.shared.all_nodes.lock().iter() {
             let mut ears = node.ears.lock();
             if !ears.is_tracking {

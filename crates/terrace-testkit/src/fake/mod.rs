@@ -262,7 +262,7 @@ impl FakeRemote {
     fn past_calls<T>(&self, act: impl FnOnce(&mut Server) -> T) -> T {
         let mut server = self.shared.state.lock();
         let done = act(&mut server);
-        self.publish_touched(server.take_touched());
+        self.publish_touched(&server.take_touched());
         done
     }
 
@@ -287,7 +287,7 @@ impl FakeRemote {
             }
             node.publish(&published);
             node.publish_ended(&server.take_ended());
-            node.publish_touched(server.take_touched());
+            node.publish_touched(&server.take_touched());
             result
         };
         let run = move || match fault {

@@ -264,7 +264,7 @@ impl Replies {
                             counts.lost.fetch_add(1, Ordering::SeqCst);
                         }
                         (None, Pushes::NamesLate) if resp::is_names(frame) => {
-                            self.late.extend_from_slice(frame)
+                            self.late.extend_from_slice(frame);
                         }
                         _ => {
                             if let Pushes::Amid(bytes) = pushes

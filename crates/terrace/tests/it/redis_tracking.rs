@@ -186,14 +186,14 @@ async fn cpu(server: &RedisServer) -> f64 {
 }
 
 /// What `count` writes cost, read on two nodes after each: reads of L2 per write, and microseconds of the server's time per write.
-async fn cost(tracking: bool, count: u64) -> (f64, f64, f64) {
+async fn cost(tracking: bool, count: u32) -> (f64, f64, f64) {
     let Some(server) = RedisServer::start().await else { return (0.0, 0.0, 0.0) };
     let nodes = [(); 3].map(|()| node(Redis::address(&server.address()), tracking));
     for (_, numbers) in &nodes {
         keeps(numbers, 0).await;
     }
     let gets = info(&server, "commandstats", "cmdstat_get:calls").await;
-    for number in 0..count {
+    for number in (0..count).map(u64::from) {
         nodes[0].1.put(&number, number).await.expect("stored");
         for (_, numbers) in &nodes[..2] {
             for _ in 0..2 {
@@ -202,14 +202,14 @@ async fn cost(tracking: bool, count: u64) -> (f64, f64, f64) {
             }
         }
     }
-    let reads = (info(&server, "commandstats", "cmdstat_get:calls").await - gets) / count as f64;
+    let reads = (info(&server, "commandstats", "cmdstat_get:calls").await - gets) / f64::from(count);
     server.cli(&["CONFIG", "RESETSTAT"]).await;
-    let (before, batches) = (cpu(&server).await, 40);
+    let (before, batches) = (cpu(&server).await, 40_u32);
     for batch in 0..batches {
-        let entries = (0..500).map(|index| (batch * 500 + index, index));
+        let entries = (0..500).map(|index| (u64::from(batch) * 500 + index, index));
         nodes[0].1.put_many(entries).await.expect("stored");
     }
-    let writes = (batches * 500) as f64;
+    let writes = f64::from(batches * 500);
     let whole = (cpu(&server).await - before) * 1e6 / writes;
     let scripts = info(&server, "commandstats", "cmdstat_evalsha:calls").await;
     let text = server.cli(&["INFO", "commandstats"]).await;
