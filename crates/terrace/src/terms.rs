@@ -56,6 +56,7 @@ pub struct EntryOptions {
     soft_timeout: Option<Duration>,
     hard_timeout: Option<Duration>,
     failure_pause: Option<Duration>,
+    #[expect(clippy::option_option, reason = "not said, or said to be never")]
     refresh_ahead: Option<Option<RefreshAhead>>,
 }
 

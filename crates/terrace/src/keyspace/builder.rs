@@ -83,6 +83,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # }).unwrap();
     /// ```
+    #[expect(clippy::needless_pass_by_value, reason = "options are made where they are given, as for a call")]
     pub fn options(mut self, options: EntryOptions) -> Self {
         self.rules.terms = self.rules.terms.with(&options);
         self

@@ -37,7 +37,7 @@ mod stats;
 mod stress;
 mod sweeps;
 mod tags;
-mod validation;
 mod tracking;
+mod validation;
 mod why;
 mod wrapped;

@@ -10,7 +10,7 @@ use terrace::{
 };
 use terrace_testkit::fake::{FakeRemote, Operation};
 
-const TTL: Duration = Duration::from_secs(60);
+const TTL: Duration = Duration::from_mins(1);
 const PAST_TTL: Duration = Duration::from_secs(61);
 
 type Texts = terrace::Keyspace<String, String>;
@@ -34,7 +34,7 @@ fn eager() -> EntryOptions {
 impl Node {
     fn alone(options: EntryOptions) -> Self {
         let clock = Clock::manual();
-        Self::of(Cache::builder().clock(clock.clone()).build().unwrap(), None, clock, options)
+        Self::of(Cache::builder().clock(clock.clone()).build().expect("valid settings"), None, clock, options)
     }
 
     fn first(options: EntryOptions) -> Self {
@@ -43,21 +43,21 @@ impl Node {
     }
 
     fn another(&self, options: EntryOptions) -> Self {
-        Self::on(self.remote.as_ref().unwrap().another_node(), self.clock.clone(), options)
+        Self::on(self.remote.as_ref().expect("it has an L2").another_node(), self.clock.clone(), options)
     }
 
     fn on(remote: FakeRemote, clock: Clock, options: EntryOptions) -> Self {
         let cache = Cache::builder().clock(clock.clone()).l1(L1::default().ttl(HOUR)).l2(remote.clone());
-        Self::of(cache.build().unwrap(), Some(remote), clock, options)
+        Self::of(cache.build().expect("valid settings"), Some(remote), clock, options)
     }
 
     fn of(cache: Cache, remote: Option<FakeRemote>, clock: Clock, options: EntryOptions) -> Self {
-        let texts = cache.keyspace("texts").options(options).build().unwrap();
+        let texts = cache.keyspace("texts").options(options).build().expect("valid options");
         Self { cache, texts, remote, clock }
     }
 
     async fn load(&self, value: &str) -> String {
-        (*self.texts.get_or_load("k", loader(value)).await.unwrap()).clone()
+        (*self.texts.get_or_load("k", loader(value)).await.expect("it does not fail")).clone()
     }
 
     async fn fail(&self) -> Result<String, LoadError<Io>> {
@@ -69,7 +69,7 @@ impl Node {
     fn reading(&self) -> (HeldLoad<Infallible>, tokio::task::JoinHandle<String>) {
         let (held, load) = hold();
         let texts = self.texts.clone();
-        (held, spawn(async move { (*texts.get_or_load("k", load).await.unwrap()).clone() }))
+        (held, spawn(async move { (*texts.get_or_load("k", load).await.expect("it does not fail")).clone() }))
     }
 
     async fn until_fresh(&self, value: &str) {
