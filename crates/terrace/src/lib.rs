@@ -17,6 +17,7 @@
 //! |---|---|
 //! | `read` | the order of tiers on a read |
 //! | `write`, `invalidate` | the order of tiers on a change |
+//! | `behind` | which writes the origin does not have yet, and when it gets them |
 //! | `flight` | who runs the loader on this node |
 //! | `terms` | how long an entry lasts, and a load is waited for |
 //! | `stale` | when an old value is returned, and who loads a new one then |
@@ -34,6 +35,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "journal")]
+pub mod behind;
 mod builder;
 mod cache;
 mod coherence;

@@ -6,11 +6,14 @@
 //!    runtime took down with it is started again by the next caller.
 
 use crate::error::{Error, ErrorKind};
+use std::any::Any;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+#[cfg(feature = "journal")]
+use tokio_util::task::AbortOnDropHandle;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -82,10 +85,34 @@ impl Runtime {
         self.tasks.len()
     }
 
-    /// Ends the background tasks and waits for the others.
-    pub(crate) async fn close(&self) {
+    /// Runs a task for `limit` at most, apart from the caller: neither its panic nor its standing still is the caller's. It is
+    /// dropped when it takes longer, and when the caller goes away.
+    #[cfg(feature = "journal")]
+    pub(crate) async fn attempt<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Attempt<T> {
+        let running = AbortOnDropHandle::new(self.tasks.spawn(task));
+        match within(limit, running).await {
+            None => Attempt::TimedOut,
+            Some(Ok(answer)) => Attempt::Ended(answer),
+            Some(Err(error)) => match error.try_into_panic() {
+                Ok(panic) => Attempt::Panicked(panic_message(&*panic).to_owned()),
+                Err(_) => Attempt::Closed,
+            },
+        }
+    }
+
+    /// Tells the background tasks to end, and waits for none.
+    pub(crate) fn end(&self) {
         self.tasks.close();
         self.closed.cancel();
+    }
+
+    /// Ends the background tasks and waits for the others.
+    pub(crate) async fn close(&self) {
+        self.end();
         self.tasks.wait().await;
     }
 
@@ -93,6 +120,39 @@ impl Runtime {
     pub(crate) fn give_up(&self) {
         self.given_up.cancel();
     }
+}
+
+/// What came of a task that was run apart.
+#[cfg(feature = "journal")]
+pub(crate) enum Attempt<T> {
+    /// Its answer.
+    Ended(T),
+    /// It panicked, with this message.
+    Panicked(String),
+    /// It took too long.
+    TimedOut,
+    /// The runtime was shut down under it.
+    Closed,
+}
+
+/// What a panic says.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        text
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text
+    } else {
+        "a panic without a message"
+    }
+}
+
+/// Runs `body` on a thread of its own, for what may block for long.
+///
+/// # Errors
+/// If the operating system gives no thread.
+#[cfg(feature = "journal")]
+pub(crate) fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).map(drop)
 }
 
 /// Whose turn it is to run a background task of which there is one at most.

@@ -241,15 +241,5 @@ pub(crate) fn begin_loading(load: impl FnOnce() -> Loading) -> Loading {
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    ErrorKind::LoadPanicked { message: panic_message(panic).into() }.into()
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
-    if let Some(text) = panic.downcast_ref::<&str>() {
-        text
-    } else if let Some(text) = panic.downcast_ref::<String>() {
-        text
-    } else {
-        "a panic without a message"
-    }
+    ErrorKind::LoadPanicked { message: crate::runtime::panic_message(panic).into() }.into()
 }

@@ -27,6 +27,8 @@ mod tests;
 
 pub(crate) use counters::{Event, Op, SpaceCounters, Timer, is_sampled};
 pub use prometheus::METRICS_CONTENT_TYPE;
+#[cfg(feature = "journal")]
+pub(crate) use stats::Times;
 pub use stats::{Figures, Latencies, Latency, Stats};
 
 use counters::CounterSnapshot;

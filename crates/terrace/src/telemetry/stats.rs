@@ -5,6 +5,8 @@
 //! instant apart while the cache is in use.
 
 use super::counters::{Event, Op, TIERS};
+#[cfg(feature = "journal")]
+use super::histogram::Histogram;
 use super::histogram::HistogramSnapshot;
 use super::{Sources, SpaceSnapshot};
 use crate::entry::Tier;
@@ -347,6 +349,26 @@ impl Latency {
             p50_ns: nanos(histogram.quantile(0.5)),
             p99_ns: nanos(histogram.quantile(0.99)),
         }
+    }
+}
+
+/// How long something took that happens too seldom to be sampled.
+#[cfg(feature = "journal")]
+#[derive(Debug)]
+pub(crate) struct Times(Histogram);
+
+#[cfg(feature = "journal")]
+impl Times {
+    pub(crate) fn new() -> Self {
+        Self(Histogram::new())
+    }
+
+    pub(crate) fn record(&self, took: Duration) {
+        self.0.record(0, took, 1);
+    }
+
+    pub(crate) fn latency(&self) -> Latency {
+        Latency::new(&self.0.snapshot())
     }
 }
 

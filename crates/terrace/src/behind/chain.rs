@@ -1,0 +1,131 @@
+//! The writes of one key that the origin does not have yet.
+//!
+//! 1. They stand in the order in which they were accepted, and leave in it: only the first is ever sent, and nothing moves up
+//!    before it is settled.
+//! 2. A write that was given to the sink stays until it is settled or given up, whatever comes behind it. Among those that
+//!    were not, a newer one takes the place of the older ones, once it is committed itself.
+
+use super::record::Record;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use terrace_core::Moment;
+
+/// How far a write has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stage {
+    /// It waits for its commit.
+    Accepted,
+    /// The file has it, and has to be told when it is done.
+    InFile,
+    /// It may be sent, and the file does not have it: a newer one of the same commit has its place there, or the file has failed.
+    InMemory,
+}
+
+/// One write.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) record: Arc<Record>,
+    /// Its caller was told, or is about to be.
+    pub(super) is_acknowledged: bool,
+    pub(super) stage: Stage,
+    /// The sink has been given it, and may have applied it.
+    pub(super) is_sent: bool,
+    pub(super) attempts: u32,
+    /// The number of the oldest write whose place it took; its own if there is none.
+    pub(super) covers: u64,
+}
+
+impl Entry {
+    pub(super) fn new(record: Arc<Record>, is_acknowledged: bool) -> Self {
+        let covers = record.number;
+        Self { record, is_acknowledged, stage: Stage::Accepted, is_sent: false, attempts: 0, covers }
+    }
+
+    /// One that the file has already.
+    pub(super) fn replayed(record: Arc<Record>, attempts: u32) -> Self {
+        let entry = Self::new(record, true);
+        Self { stage: Stage::InFile, is_sent: attempts > 0, attempts, ..entry }
+    }
+
+    /// Whether it may be sent.
+    pub(super) fn is_committed(&self) -> bool {
+        self.stage != Stage::Accepted
+    }
+
+    pub(super) fn is_in_file(&self) -> bool {
+        self.stage == Stage::InFile
+    }
+}
+
+/// Where a key stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// Its first write is not committed yet.
+    Waiting,
+    /// It is in the row of those that can be sent.
+    Ready,
+    /// Its first write is with the sink.
+    Sending,
+    /// Its first write failed, and is tried again then.
+    Parked(Moment),
+}
+
+/// All of a key.
+#[derive(Debug)]
+pub(super) struct Chain {
+    pub(super) entries: VecDeque<Entry>,
+    /// The newest that was acknowledged, while it is here.
+    pub(super) shown: Option<Arc<Record>>,
+    pub(super) state: State,
+    /// How often its first write has failed in a row.
+    pub(super) failures: u32,
+    /// How many writes there may be in a batch with it: fewer after each batch that failed as a whole, so that one that makes
+    /// batches fail is soon alone.
+    pub(super) group: usize,
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self { entries: VecDeque::new(), shown: None, state: State::Waiting, failures: 0, group: usize::MAX }
+    }
+}
+
+impl Chain {
+    pub(super) fn position(&self, number: u64) -> Option<usize> {
+        self.entries.binary_search_by_key(&number, |entry| entry.record.number).ok()
+    }
+
+    /// Shows a write to local reads, unless a newer one is shown.
+    pub(super) fn show(&mut self, record: &Arc<Record>) {
+        if self.shown.as_ref().is_none_or(|shown| shown.number < record.number) {
+            self.shown = Some(Arc::clone(record));
+        }
+    }
+
+    /// Shows nothing any more, if what is shown is no newer than this.
+    pub(super) fn hide_until(&mut self, number: u64) {
+        self.shown.take_if(|shown| shown.number <= number);
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// Takes out the writes whose place the newest committed one has taken. It covers from now on what they did.
+    pub(super) fn fold(&mut self) -> Vec<Entry> {
+        let committed = self.entries.iter().take_while(|entry| entry.is_committed()).count();
+        let Some(newest) = committed.checked_sub(1) else { return Vec::new() };
+        let mut folded = Vec::new();
+        for at in (0..newest).rev() {
+            if !self.entries[at].is_sent {
+                folded.extend(self.entries.remove(at));
+            }
+        }
+        let newest = newest - folded.len();
+        let oldest = folded.iter().map(|entry| entry.covers).min();
+        if let (Some(entry), Some(oldest)) = (self.entries.get_mut(newest), oldest) {
+            entry.covers = entry.covers.min(oldest);
+        }
+        folded
+    }
+}

@@ -1,0 +1,143 @@
+//! What is written behind, and what came of it.
+
+use bytes::Bytes;
+use std::fmt;
+use std::sync::Arc;
+
+/// The name of one write, the same in every attempt, before and after a restart.
+///
+/// Numbers rise, and none is given out twice by one journal. A sink that remembers the number it applied last for each key,
+/// per journal, can tell what is a repetition.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct WriteId {
+    /// Which journal; drawn by chance when its file was made.
+    pub journal: u128,
+    /// Which write of it.
+    pub number: u64,
+}
+
+impl fmt::Display for WriteId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}-{}", self.journal, self.number)
+    }
+}
+
+/// What is to be done with a key.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Store this value, encoded.
+    Store(Bytes),
+    /// Remove the value.
+    Delete,
+}
+
+impl Operation {
+    /// The value's bytes, if there is one.
+    pub fn value(&self) -> Option<&Bytes> {
+        match self {
+            Self::Store(value) => Some(value),
+            Self::Delete => None,
+        }
+    }
+}
+
+impl fmt::Debug for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(value) => write!(f, "Store({} bytes)", value.len()),
+            Self::Delete => f.write_str("Delete"),
+        }
+    }
+}
+
+/// A write as the sink gets it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Write {
+    /// The same in every attempt.
+    pub id: WriteId,
+    /// The keyspace's name.
+    pub keyspace: Arc<str>,
+    /// The key.
+    pub key: Bytes,
+    /// What is to be done.
+    pub operation: Operation,
+    /// For the fence of the sink: apply a write only if its version is above the one that the key has. It is the write's number
+    /// unless the caller gave another.
+    pub version: u64,
+    /// Which attempt this is, from 1 on. In a list it is how many there were.
+    pub attempt: u32,
+}
+
+/// What the sink did with one write.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The origin has it, or something newer.
+    Stored,
+    /// It failed, and may succeed later.
+    Failed(String),
+    /// The origin could not be asked. The write is tried again and again, and this does not count as one of its attempts.
+    Unavailable(String),
+    /// The origin will never take it: it goes to the dead letters at once.
+    Refused(String),
+}
+
+/// A write that was given up. It waits until somebody retries or drops it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// The write.
+    pub write: Write,
+    /// Why it was given up: what its last attempt failed with, or that it stood behind such a one.
+    pub reason: String,
+    /// Whether a newer write of the key was acknowledged since. Then it can be dropped, but not retried: it would bring back an
+    /// old value.
+    pub is_overtaken: bool,
+}
+
+/// What a local read must see of a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Pending {
+    /// No acknowledged write is under way: what the tiers and the origin say is true.
+    Nothing,
+    /// This value, which the origin may not have yet.
+    Stored(Bytes),
+    /// No value, though the origin may still have one.
+    Deleted,
+}
+
+/// A write as it is kept here.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) number: u64,
+    pub(super) keyspace: Arc<str>,
+    pub(super) key: Bytes,
+    pub(super) operation: Operation,
+    pub(super) version: u64,
+}
+
+impl Record {
+    /// What it counts for the bound in bytes: key, value, and about what keeping it takes.
+    pub(super) fn weight(&self) -> usize {
+        weight(self.key.len(), &self.operation)
+    }
+
+    pub(super) fn write(&self, journal: u128, attempt: u32) -> Write {
+        Write {
+            id: WriteId { journal, number: self.number },
+            keyspace: Arc::clone(&self.keyspace),
+            key: self.key.clone(),
+            operation: self.operation.clone(),
+            version: self.version,
+            attempt,
+        }
+    }
+}
+
+/// About what it takes to keep a write, besides key and value.
+const OVERHEAD_BYTES: usize = 256;
+
+/// What a write counts for the bound in bytes.
+pub(super) fn weight(key_bytes: usize, operation: &Operation) -> usize {
+    key_bytes + operation.value().map_or(0, Bytes::len) + OVERHEAD_BYTES
+}

@@ -1,0 +1,391 @@
+//! Random histories of writes, commits, sends, failures and ends, against what is promised.
+//!
+//! Nothing runs by itself here: each step of the writer's thread and of the sender is taken by the test, so a history can be
+//! repeated and shrunk.
+
+use super::disk::{Disk, Faults};
+use crate::behind::error::WriteError;
+use crate::behind::options::{Ack, JournalOptions, LaneOptions};
+use crate::behind::record::{Operation, Outcome, Pending, Write};
+use crate::behind::shared::{Reply, Shared};
+use crate::behind::sink::{Outcomes, Sink};
+use crate::behind::store::Store;
+use bytes::Bytes;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use terrace_core::{Chance, Clock};
+
+const INTERVAL: Duration = Duration::from_secs(10);
+
+struct Unused;
+
+impl Sink for Unused {
+    fn store_many<'a>(&'a self, _: &'a [Write]) -> Outcomes<'a> {
+        unreachable!("the test is the sink")
+    }
+}
+
+/// One step of a history.
+#[derive(Clone, Debug)]
+enum Step {
+    Write {
+        key: u8,
+        is_delete: bool,
+        ack: Ack,
+    },
+    Commit,
+    Send,
+    /// Settles what is under way; two bits of the number for each write say how.
+    Settle(u64),
+    /// The batch fails as a whole.
+    Fail,
+    Advance(u64),
+    Kill,
+    /// The power goes, after so many more changes of the disk by a commit.
+    Power {
+        changes: usize,
+        seed: u64,
+    },
+    DiskFull(usize),
+    Room,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let ack = prop_oneof![3 => Just(Ack::Fsync), 1 => Just(Ack::Os), 1 => Just(Ack::Memory)];
+    prop_oneof![
+        8 => (0..4_u8, prop::bool::weighted(0.25), ack)
+            .prop_map(|(key, is_delete, ack)| Step::Write { key, is_delete, ack }),
+        5 => Just(Step::Commit),
+        4 => Just(Step::Send),
+        4 => any::<u64>().prop_map(Step::Settle),
+        1 => Just(Step::Fail),
+        2 => (1..60_u64).prop_map(Step::Advance),
+        1 => Just(Step::Kill),
+        1 => (0..12_usize, any::<u64>()).prop_map(|(changes, seed)| Step::Power { changes, seed }),
+        1 => (0..6_usize).prop_map(Step::DiskFull),
+        1 => Just(Step::Room),
+    ]
+}
+
+/// What the test knows of a write.
+struct Known {
+    key: Bytes,
+    operation: Operation,
+    ack: Ack,
+    is_acknowledged: bool,
+    is_refused: bool,
+    reply: Option<Reply>,
+}
+
+struct World {
+    disk: Disk,
+    clock: Clock,
+    shared: Arc<Shared>,
+    store: Store,
+    known: BTreeMap<u64, Known>,
+    under_way: Vec<Write>,
+    /// Per key: the write that was sent in this life and is neither stored nor given up.
+    open: BTreeMap<Bytes, u64>,
+    /// Per key: the newest number that the sink was ever given in this life.
+    newest_sent: BTreeMap<Bytes, u64>,
+    /// Per key: what the origin has, behind its fence.
+    origin: BTreeMap<Bytes, (u64, Operation)>,
+    /// Writes that were stored or given up in this life.
+    over: BTreeSet<u64>,
+    dead: BTreeSet<u64>,
+}
+
+fn start(disk: &Disk, clock: &Clock) -> (Arc<Shared>, Store) {
+    let options = JournalOptions::default().pending_max(50).clock(clock.clone()).chance(Chance::seeded(3));
+    let (shared, store) =
+        super::super::load(Path::new("model.journal"), disk.opener(), options).expect("a sound file opens");
+    let lane = LaneOptions::default().interval(INTERVAL).attempts_max(3).batch_max(3);
+    shared.attach("space", lane, Arc::new(Unused)).expect("its first sink");
+    (shared, store)
+}
+
+impl World {
+    fn new() -> Self {
+        let (disk, clock) = (Disk::default(), Clock::manual());
+        let (shared, store) = start(&disk, &clock);
+        Self {
+            disk,
+            clock,
+            shared,
+            store,
+            known: BTreeMap::new(),
+            under_way: Vec::new(),
+            open: BTreeMap::new(),
+            newest_sent: BTreeMap::new(),
+            origin: BTreeMap::new(),
+            over: BTreeSet::new(),
+            dead: BTreeSet::new(),
+        }
+    }
+
+    fn run(&mut self, step: &Step) {
+        match step {
+            Step::Write { key, is_delete, ack } => self.write(*key, *is_delete, *ack),
+            Step::Commit => self.commit(),
+            Step::Send => self.send(),
+            Step::Settle(bits) => self.settle(*bits),
+            Step::Fail => self.fail(),
+            Step::Advance(seconds) => self.clock.advance(Duration::from_secs(*seconds)),
+            Step::Kill => self.restart(self.disk.after_kill(), false),
+            Step::Power { changes, seed } => {
+                self.disk.fail(Faults { power: Some(*changes), ..Faults::default() });
+                self.commit();
+                let left = self.disk.after_power_loss(&Chance::seeded(*seed));
+                self.restart(left, true);
+            }
+            Step::DiskFull(writes) => self.disk.fail(Faults { room: Some(*writes), ..Faults::default() }),
+            Step::Room => self.disk.fail(Faults::default()),
+        }
+        self.check_reads();
+    }
+
+    fn write(&mut self, key: u8, is_delete: bool, ack: Ack) {
+        let key = Bytes::from(vec![b'k', key]);
+        let value = Bytes::from(self.known.len().to_string());
+        let operation = if is_delete { Operation::Delete } else { Operation::Store(value) };
+        match self.shared.submit(0, key.clone(), operation.clone(), None, ack) {
+            Ok(taken) => {
+                assert!(!self.known.contains_key(&taken.number), "a number was given out twice");
+                let is_acknowledged = taken.reply.is_none();
+                let known =
+                    Known { key, operation, ack, is_acknowledged, is_refused: false, reply: taken.reply };
+                self.known.insert(taken.number, known);
+            }
+            Err(WriteError::DiskFull | WriteError::Full { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn commit(&mut self) {
+        let work = self.shared.take(&mut self.shared.state.lock());
+        self.shared.commit(&mut self.store, work);
+        for known in self.known.values_mut() {
+            let answer = known.reply.as_mut().and_then(|reply| reply.try_recv().ok());
+            if let Some(answer) = answer {
+                known.reply = None;
+                known.is_acknowledged = answer.is_ok();
+                known.is_refused = answer.is_err();
+            }
+        }
+    }
+
+    fn send(&mut self) {
+        if !self.under_way.is_empty() {
+            return;
+        }
+        self.clock.advance(INTERVAL);
+        let keyspace = self.shared.keyspace(0).expect("attached");
+        let batch = self.shared.state.lock().queues[0].take(
+            self.clock.now(),
+            self.shared.journal,
+            &keyspace.counters,
+        );
+        for write in &batch {
+            let known = &self.known[&write.id.number];
+            assert!(!known.is_refused, "a refused write was sent");
+            assert!(known.is_acknowledged, "a write was sent that nobody was told of");
+            assert_eq!((&known.key, &known.operation), (&write.key, &write.operation));
+            let newest = self.newest_sent.get(&write.key).copied().unwrap_or(0);
+            assert!(newest <= write.id.number, "{} was sent after {newest}", write.id.number);
+            let open = *self.open.entry(write.key.clone()).or_insert(write.id.number);
+            assert_eq!(open, write.id.number, "a write overtook one that was sent and not settled");
+            self.newest_sent.insert(write.key.clone(), write.id.number);
+        }
+        self.under_way = batch;
+    }
+
+    fn settle(&mut self, bits: u64) {
+        let batch = std::mem::take(&mut self.under_way);
+        let outcomes: Vec<Outcome> = batch
+            .iter()
+            .enumerate()
+            .map(|(index, write)| match (bits >> (2 * index)) & 3 {
+                0 | 1 => {
+                    self.apply(write);
+                    Outcome::Stored
+                }
+                2 => Outcome::Failed("no".into()),
+                // It was applied, and the answer was lost.
+                _ => {
+                    self.apply(write);
+                    Outcome::Unavailable("lost".into())
+                }
+            })
+            .collect();
+        self.settled(&batch, &outcomes, None);
+    }
+
+    fn fail(&mut self) {
+        let batch = std::mem::take(&mut self.under_way);
+        let outcomes = vec![Outcome::Failed("hung".into()); batch.len()];
+        self.settled(&batch, &outcomes, Some(batch.len()));
+    }
+
+    fn settled(&mut self, batch: &[Write], outcomes: &[Outcome], failed_with: Option<usize>) {
+        let keyspace = self.shared.keyspace(0).expect("attached");
+        self.shared.settle(0, &keyspace, batch, outcomes, failed_with);
+        for (write, outcome) in batch.iter().zip(outcomes) {
+            if *outcome == Outcome::Stored {
+                self.over.insert(write.id.number);
+                self.open.remove(&write.key);
+            }
+        }
+        let letters = self.shared.state.lock().queues[0].dead_letters(0, usize::MAX);
+        for letter in letters {
+            let number = letter.write.id.number;
+            if self.dead.insert(number) {
+                self.over.insert(number);
+                self.open.remove(&letter.write.key);
+            }
+        }
+    }
+
+    /// The origin applies a write, unless it has a newer one.
+    fn apply(&mut self, write: &Write) {
+        let has = self.origin.get(&write.key).map_or(0, |(version, _)| *version);
+        if has < write.version {
+            self.origin.insert(write.key.clone(), (write.version, write.operation.clone()));
+        }
+    }
+
+    /// What a local read sees is the newest acknowledged write that is not over.
+    fn check_reads(&self) {
+        let mut newest: BTreeMap<&Bytes, (u64, &Operation)> = BTreeMap::new();
+        for (number, known) in self.known.iter().filter(|(_, known)| known.is_acknowledged) {
+            newest.insert(&known.key, (*number, &known.operation));
+        }
+        let state = self.shared.state.lock();
+        for (key, (number, operation)) in newest {
+            let expected = match operation {
+                _ if self.over.contains(&number) => Pending::Nothing,
+                Operation::Store(value) => Pending::Stored(value.clone()),
+                Operation::Delete => Pending::Deleted,
+            };
+            assert_eq!(state.queues[0].pending(key), expected, "of write {number}");
+        }
+    }
+
+    /// The process ends, and another opens what is left on the disk.
+    fn restart(&mut self, left: Disk, is_power_loss: bool) {
+        let (shared, store) = start(&left, &self.clock);
+        (self.disk, self.shared, self.store) = (left, shared, store);
+        self.under_way.clear();
+        self.open.clear();
+        self.newest_sent.clear();
+        let state = self.shared.state.lock();
+        let waiting = state.queues[0].waiting(0, usize::MAX);
+        let letters = state.queues[0].dead_letters(0, usize::MAX);
+        drop(state);
+        self.dead = letters.iter().map(|letter| letter.write.id.number).collect();
+        let mut newest: BTreeMap<Bytes, u64> = BTreeMap::new();
+        for write in &waiting {
+            let known = &self.known[&write.id.number];
+            assert_eq!(
+                (&known.key, &known.operation),
+                (&write.key, &write.operation),
+                "another write than before"
+            );
+            newest.insert(write.key.clone(), write.id.number);
+        }
+        for (number, known) in &self.known {
+            let survives = known.is_acknowledged
+                && match known.ack {
+                    Ack::Fsync => true,
+                    Ack::Os => !is_power_loss,
+                    Ack::Memory => false,
+                };
+            let has = self.origin.get(&known.key).map_or(0, |(version, _)| *version);
+            let waits = newest.get(&known.key).copied().unwrap_or(0);
+            let is_there = has >= *number || waits >= *number || self.dead.contains(number);
+            assert!(is_there || !survives || self.is_overtaken(*number), "write {number} is lost");
+        }
+        self.forget_what_is_gone(&waiting);
+    }
+
+    /// Whether a newer write of the key was given up after this one had been coalesced into it.
+    fn is_overtaken(&self, number: u64) -> bool {
+        let key = &self.known[&number].key;
+        self.dead.iter().any(|dead| *dead > number && self.known[dead].key == *key)
+    }
+
+    /// What the new life knows: what waits is acknowledged, the rest is over.
+    fn forget_what_is_gone(&mut self, waiting: &[Write]) {
+        let waiting: BTreeSet<u64> = waiting.iter().map(|write| write.id.number).collect();
+        for (number, known) in &mut self.known {
+            known.reply = None;
+            known.is_acknowledged = waiting.contains(number);
+            known.is_refused = false;
+        }
+        self.over.clear();
+    }
+
+    /// Lets everything go well until nothing is left to do.
+    fn end(&mut self) {
+        self.disk.fail(Faults::default());
+        for _ in 0..2_000 {
+            self.commit();
+            self.send();
+            self.settle(0);
+            self.clock.advance(Duration::from_mins(5));
+            if self.shared.state.lock().totals().0 == 0 {
+                break;
+            }
+        }
+        assert_eq!(self.shared.state.lock().totals().0, 0, "something never leaves");
+        for (number, known) in self.known.iter().filter(|(_, known)| known.is_acknowledged) {
+            let has = self.origin.get(&known.key).map_or(0, |(version, _)| *version);
+            assert!(
+                has >= *number || self.dead.contains(number) || self.is_overtaken(*number),
+                "write {number} never came to the origin"
+            );
+        }
+        for (version, operation) in self.origin.values() {
+            assert_eq!(operation, &self.known[version].operation);
+        }
+        let queue = &self.shared.state.lock().queues[0];
+        assert!(queue.is_settled(u64::MAX), "a flush would wait for ever");
+        assert_eq!(queue.bytes(), queue.dead_letters(0, usize::MAX).iter().map(dead_weight).sum::<usize>());
+    }
+}
+
+fn dead_weight(letter: &crate::behind::record::DeadLetter) -> usize {
+    crate::behind::record::weight(letter.write.key.len(), &letter.write.operation)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 2_000, ..ProptestConfig::with_cases(150) })]
+
+    #[test]
+    fn no_history_loses_or_reorders_a_write(steps in prop::collection::vec(step(), 1..80)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.run(step);
+        }
+        world.end();
+    }
+}
+
+#[test]
+fn writes_of_a_batch_that_failed_as_a_whole_come_in_smaller_ones() {
+    let mut world = World::new();
+    for key in 0..3 {
+        world.write(key, false, Ack::Fsync);
+    }
+    world.commit();
+    world.send();
+    assert_eq!(world.under_way.len(), 3);
+    world.fail();
+    world.clock.advance(Duration::from_mins(5));
+    world.send();
+    assert_eq!(world.under_way.len(), 1, "all three are due, and whose fault it was is not known");
+    world.settle(0);
+    world.end();
+}

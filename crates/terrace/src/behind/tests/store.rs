@@ -1,0 +1,247 @@
+//! The file by itself: commits on a disk that fails at every point.
+
+use super::disk::{Disk, Faults};
+use crate::behind::error::OpenError;
+use crate::behind::record::{Operation, Record};
+use crate::behind::store::{Commit, CommitError, Loaded, Note, Store};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use terrace_core::Chance;
+
+const BLOCK: u64 = 1_000;
+
+fn open(disk: &Disk) -> Result<(Store, Loaded), OpenError> {
+    Store::open(Path::new("test.journal"), disk.opener(), BLOCK, 7)
+}
+
+/// A disk with a new file on it, as it is before it gets its name.
+fn new_file() -> Disk {
+    let disk = Disk::default();
+    drop(redb::Database::builder().create_with_backend(disk.clone()).expect("new"));
+    disk
+}
+
+fn record(number: u64) -> Arc<Record> {
+    let value = Bytes::from(vec![
+        u8::try_from(number % 251).expect("small");
+        40 + usize::try_from(number * 37 % 900).expect("small")
+    ]);
+    let operation = if number.is_multiple_of(5) { Operation::Delete } else { Operation::Store(value) };
+    let key = Bytes::from(format!("key:{}", number % 7));
+    Arc::new(Record { number, keyspace: "space".into(), key, operation, version: number })
+}
+
+/// What a file has: pending writes and dead letters, by number.
+type Contents = (BTreeMap<u64, (Bytes, Operation)>, BTreeMap<u64, String>);
+
+fn contents(loaded: &Loaded) -> Contents {
+    let pending = loaded
+        .pending
+        .iter()
+        .map(|(record, _)| (record.number, (record.key.clone(), record.operation.clone())));
+    let dead = loaded.dead.iter().map(|(record, _, reason, _)| (record.number, reason.to_string()));
+    (pending.collect(), dead.collect())
+}
+
+/// Records, notes, whether the commit acknowledges, and what a file has after it.
+type Step = (Vec<Arc<Record>>, Vec<Note>, bool, Contents);
+
+/// The commits of the test.
+fn script() -> Vec<Step> {
+    let (mut state, mut next) = (Contents::default(), 1);
+    let mut steps = Vec::new();
+    for step in 0..14_u64 {
+        let records: Vec<_> = (next..next + 1 + step % 4).map(record).collect();
+        next += records.len() as u64;
+        for record in &records {
+            state.0.insert(record.number, (record.key.clone(), record.operation.clone()));
+        }
+        let mut notes = Vec::new();
+        if step % 3 == 1 {
+            let done: Vec<u64> = state.0.keys().take(2).copied().collect();
+            for number in done {
+                notes.push(Note::Done(number));
+                state.0.remove(&number);
+            }
+        }
+        if step % 5 == 4
+            && let Some((number, _)) = state.0.pop_first()
+        {
+            notes.push(Note::Bury(number, 8, "refused".into()));
+            state.1.insert(number, "refused".into());
+        }
+        steps.push((records, notes, step % 4 < 2, state.clone()));
+    }
+    steps
+}
+
+fn next_of(records: &[Arc<Record>]) -> u64 {
+    records.last().map_or(1, |record| record.number + 1)
+}
+
+/// Runs the script until something fails. Gives what must be there, and what may be there instead.
+fn run(store: &mut Store) -> (Contents, Option<Contents>) {
+    let mut sure = Contents::default();
+    for (records, notes, acknowledges, after) in script() {
+        let next = next_of(&records);
+        let commit = Commit { records: &records, notes: &notes, next, acknowledges };
+        if store.commit(&commit).is_err() {
+            return (sure, Some(after));
+        }
+        sure = after;
+    }
+    (sure, None)
+}
+
+#[test]
+fn whatever_a_loss_of_power_leaves_has_all_commits_that_returned() {
+    let whole = new_file();
+    run(&mut open(&whole).expect("sound").0);
+    let changes = usize::try_from(whole.writes()).expect("few") + 60;
+    let (mut cuts, mut halves) = (0, 0);
+    for power in 0..changes {
+        let chance = Chance::seeded(power as u64);
+        let disk = new_file();
+        disk.fail(Faults { power: Some(power), ..Faults::default() });
+        let (sure, maybe) = match open(&disk) {
+            Ok((mut store, _)) => run(&mut store),
+            Err(_) => (Contents::default(), Some(Contents::default())),
+        };
+        cuts += u32::from(maybe.is_some());
+        for _ in 0..3 {
+            let left = disk.after_power_loss(&chance);
+            let (store, loaded) = open(&left).unwrap_or_else(|error| panic!("power {power}: {error}"));
+            let found = contents(&loaded);
+            let is_half = maybe.as_ref().is_some_and(|maybe| *maybe == found && *maybe != sure);
+            halves += u32::from(is_half);
+            assert!(found == sure || is_half, "power {power}: {found:?} is neither {sure:?} nor {maybe:?}");
+            drop(store);
+            let (_, again) = open(&left).expect("sound after it was opened once");
+            assert_eq!(contents(&again), found);
+        }
+    }
+    assert!(cuts > 50 && halves > 0, "{cuts} cuts, {halves} of which the last commit survived");
+}
+
+#[test]
+fn a_damaged_byte_is_seen_and_the_file_keeps_its_bytes() {
+    for is_clean in [false, true] {
+        let disk = Disk::default();
+        let (mut store, _) = open(&disk).expect("sound");
+        let (sure, _) = run(&mut store);
+        let all: Vec<Arc<Record>> = (1_000..1_040).map(record).collect();
+        let commit = Commit { records: &all, notes: &[], next: 2_000, acknowledges: true };
+        store.commit(&commit).expect("sound");
+        let bytes = if is_clean {
+            drop(store);
+            disk.bytes()
+        } else {
+            disk.bytes()
+        };
+        let mut expected = sure;
+        expected
+            .0
+            .extend(all.iter().map(|record| (record.number, (record.key.clone(), record.operation.clone()))));
+        let (mut seen, mut harmless) = (0, 0);
+        let chance = Chance::seeded(11);
+        for sector in 0..bytes.len() / 256 {
+            let mut damaged = bytes.clone();
+            let at = sector * 256 + usize::try_from(chance.below(256)).expect("small");
+            damaged[at] ^= 1 << chance.below(8);
+            let disk = Disk::of(damaged.clone());
+            match open(&disk) {
+                Ok((_, loaded)) => {
+                    assert_eq!(
+                        contents(&loaded),
+                        expected,
+                        "clean {is_clean}, byte {at}: something is missing"
+                    );
+                    harmless += 1;
+                }
+                Err(error) => {
+                    assert!(error.to_string().contains("test.journal"), "{error}");
+                    assert!(disk.bytes() == damaged, "clean {is_clean}, byte {at}: the file was changed");
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 20, "clean {is_clean}: {seen} seen, {harmless} harmless");
+    }
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_written_any_more() {
+    let disk = Disk::default();
+    let (mut store, _) = open(&disk).expect("sound");
+    let records = [record(1)];
+    let commit = Commit { records: &records, notes: &[], next: 2, acknowledges: true };
+    disk.fail(Faults { sync: true, ..Faults::default() });
+    assert!(matches!(store.commit(&commit), Err(CommitError::Poisoned(_))));
+    disk.fail(Faults::default());
+    let writes = disk.writes();
+    for _ in 0..3 {
+        assert!(matches!(store.commit(&commit), Err(CommitError::Poisoned(_))));
+    }
+    drop(store);
+    assert_eq!(disk.writes(), writes);
+}
+
+#[test]
+fn a_full_disk_loses_nothing_wherever_it_is_found_full() {
+    let mut refused = 0;
+    for room in 0..120 {
+        let disk = Disk::default();
+        let (mut store, _) = open(&disk).expect("sound");
+        disk.fail(Faults { room: Some(room), ..Faults::default() });
+        for (records, notes, acknowledges, _) in script() {
+            let next = next_of(&records);
+            let commit = Commit { records: &records, notes: &notes, next, acknowledges };
+            match store.commit(&commit) {
+                Ok(()) => {}
+                Err(CommitError::DiskFull) => {
+                    refused += 1;
+                    assert!(matches!(store.commit(&commit), Err(CommitError::DiskFull)), "room {room}");
+                    disk.fail(Faults::default());
+                    store.commit(&commit).expect("there is room again");
+                }
+                Err(CommitError::Poisoned(reason)) => panic!("room {room}: {reason}"),
+            }
+        }
+        drop(store);
+        let (_, loaded) = open(&disk).expect("sound");
+        assert_eq!(contents(&loaded), script().pop().expect("steps").3, "room {room}");
+    }
+    assert!(refused > 20, "{refused} commits found the disk full");
+}
+
+#[test]
+fn numbers_are_never_given_out_twice() {
+    let disk = Disk::default();
+    let (_, first) = open(&disk).expect("sound");
+    let mut last = first.next;
+    for _ in 0..3 {
+        let (mut store, loaded) = open(&disk).expect("sound");
+        assert!(loaded.next > last, "{} after {last}", loaded.next);
+        // Given out, and not in the file: the caller was told from memory, and the process ended.
+        last = loaded.next + BLOCK / 2 - 1;
+        let commit = Commit { records: &[], notes: &[], next: loaded.next + 1, acknowledges: false };
+        store.commit(&commit).expect("sound");
+    }
+}
+
+#[test]
+fn a_file_of_somebody_else_is_refused_and_kept() {
+    let disk = Disk::of(b"not a journal at all".repeat(1_000));
+    let before = disk.bytes();
+    assert!(open(&disk).is_err());
+    assert_eq!(disk.bytes(), before);
+    let disk = Disk::default();
+    let other = redb::Database::builder().create_with_backend(disk.clone()).expect("new");
+    let transaction = other.begin_write().expect("writable");
+    transaction.open_table(redb::TableDefinition::<u64, u64>::new("other")).expect("new");
+    transaction.commit().expect("sound");
+    drop(other);
+    assert!(matches!(open(&disk), Err(OpenError::NotAJournal { .. })));
+}
