@@ -2,6 +2,8 @@
 
 mod alloc;
 mod batch;
+#[cfg(feature = "journal")]
+mod behind_kill;
 mod dead;
 mod down;
 mod events;
