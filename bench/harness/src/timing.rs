@@ -46,6 +46,23 @@ impl Span {
     }
 }
 
+/// Measures what is not one call.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Begins to measure.
+    #[expect(clippy::disallowed_methods, reason = "this module is the owner of time")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// How long ago it began.
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 /// A point in time to stop at.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(Instant);

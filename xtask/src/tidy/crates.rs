@@ -17,7 +17,7 @@ const CHAOS: &str = "terrace-chaos";
 const PROGRAM: &str = "terrace-cli";
 
 /// A crate, the crates of this workspace it may use, and whether its tests may use the testkit.
-const MAY_USE: [(&str, &[&str], bool); 15] = [
+const MAY_USE: [(&str, &[&str], bool); 16] = [
     ("terrace-core", &[], false),
     ("terrace-memory", &["terrace-core"], true),
     ("terrace-redis", &["terrace-core"], true),
@@ -41,6 +41,7 @@ const MAY_USE: [(&str, &[&str], bool); 15] = [
         ],
         true,
     ),
+    ("terrace-bench-behind", &["terrace", "terrace-bench-harness"], false),
     ("terrace-bench-harness", &["terrace-core", "terrace-memory"], false),
     ("terrace-bench-engine", &["terrace-core", "terrace-memory", "terrace-bench-harness"], false),
     ("terrace-bench-compare", &["terrace-core", "terrace-memory", "terrace-bench-harness"], false),
