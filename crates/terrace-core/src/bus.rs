@@ -19,6 +19,8 @@
 //!    acknowledged to anybody before a beat is sent, [`BusEvent::Touched`] of it is handed out before the beat. What happened
 //!    while nobody listened is not known to anybody, so a namespace is told as touched as a whole after each
 //!    [`BusEvent::Joined`], before anything else. It tells of a touch too often rather than too seldom.
+//!
+//! A tier that cannot give out numbers in the step that makes a change says so by [`Bus::is_chained`], and is believed less.
 
 use crate::glob::Glob;
 use crate::key::{Key, Namespace, Partition, Tag};
@@ -225,6 +227,13 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
 
     /// How many partitions each namespace has.
     fn partitions(&self) -> u16;
+
+    /// Whether each message names the number of the change before, so that a hole shows what was missed, and of two changes of
+    /// a key the later has the greater number. Where not, [`Message::previous`] says nothing, a message concerns copies of
+    /// whatever version but its own, counters and logs are empty, and whoever joins anew knows nothing of what came between.
+    fn is_chained(&self) -> bool {
+        true
+    }
 
     /// Begins to listen. The stream connects by itself, again and again, and never ends. A second stream of the same node
     /// hears the same as the first.

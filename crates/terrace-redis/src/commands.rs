@@ -3,6 +3,7 @@
 //! 1. Calls of one key or tag touch one partition. Batches are pipelines of them, so that a Cluster can be served by
 //!    cutting the pipelines.
 
+use crate::config::Mode;
 use crate::keys::Names;
 use crate::scripts::{Channels, Script};
 use redis::Cmd;
@@ -13,33 +14,33 @@ use terrace_core::remote::{Delayed, Lease, LeaseToken, SettingsRecord, Sweep, Sw
 use terrace_core::{Key, Namespace, Tag, Ttl, Version};
 
 /// Most bumped tags of one partition that are told apart.
-const TAGS_PER_PARTITION_MAX: u32 = 4096;
+pub(crate) const TAGS_PER_PARTITION_MAX: u32 = 4096;
 /// How long the server remembers a beat, in milliseconds.
 const BEAT_KEPT_MILLIS: u32 = 60_000;
 /// How many names the server looks at in one step of a sweep.
 const SCAN_COUNT: u32 = 500;
 
 /// Most delayed invalidations that are noted for one namespace.
-const DELAYED_MAX: u32 = 100_000;
+pub(crate) const DELAYED_MAX: u32 = 100_000;
 /// Most of them that are taken at once.
-const DUE_MAX: u32 = 256;
+pub(crate) const DUE_MAX: u32 = 256;
 /// How long those who took one have to make it.
-const CLAIM_MICROS: u64 = 30_000_000;
+pub(crate) const CLAIM_MICROS: u64 = 30_000_000;
 /// The longest delay, a hundred years: so that the sum with the time of day is a number that the server knows exactly.
-const DELAY_MAX_MICROS: u64 = 3_155_760_000_000_000;
+pub(crate) const DELAY_MAX_MICROS: u64 = 3_155_760_000_000_000;
 /// Most sweeps by pattern whose victims are still there.
-const RULES_MAX: u32 = 64;
+pub(crate) const RULES_MAX: u32 = 64;
 
 /// How long the server keeps a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Keep {
+pub(crate) enum Keep {
     Always,
     Millis(u64),
     Not,
 }
 
 /// Whole milliseconds, rounded down: a value may end early, never late.
-fn keep(ttl: Ttl) -> Keep {
+pub(crate) fn keep(ttl: Ttl) -> Keep {
     match ttl.duration().map(Ttl::from) {
         None | Some(Ttl::Never) => Keep::Always,
         Some(Ttl::After(duration)) => match u64::try_from(duration.as_millis()) {
@@ -63,6 +64,7 @@ pub(crate) struct Reading {
 #[derive(Clone, Debug)]
 pub(crate) struct Commands {
     pub(crate) names: Names,
+    pub(crate) mode: Mode,
     /// This node's name in messages.
     pub(crate) origin: String,
     /// How changes are published.
@@ -395,19 +397,19 @@ impl Commands {
 }
 
 /// A command about a name.
-fn named(command: &str, name: impl redis::ToRedisArgs) -> Cmd {
+pub(crate) fn named(command: &str, name: impl redis::ToRedisArgs) -> Cmd {
     let mut command = redis::cmd(command);
     command.arg(name);
     command
 }
 
 /// How long the server keeps a lease.
-fn lease_millis(duration: Duration) -> u64 {
+pub(crate) fn lease_millis(duration: Duration) -> u64 {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     millis.clamp(1, u64::try_from(Ttl::LONGEST.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn hex(token: LeaseToken) -> String {
+pub(crate) fn hex(token: LeaseToken) -> String {
     format!("{:032x}", token.0)
 }
 

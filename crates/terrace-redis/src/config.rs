@@ -5,10 +5,13 @@
 
 mod address;
 mod servers;
+mod settings;
 
 pub(crate) use address::{Address, List};
 pub(crate) use servers::{Login, Secret, Servers};
+pub(crate) use settings::{Mode, Settings};
 
+use crate::plain::PlainRedis;
 use crate::remote::Redis;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -50,27 +53,6 @@ impl ConfigError {
         };
         Self::new(setting, format!("not usable ({error})"), allowed)
     }
-}
-
-/// All settings, checked.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) servers: Servers,
-    pub(crate) login: Login,
-    /// For sentinels.
-    pub(crate) sentinel_login: Login,
-    pub(crate) root_certificate: Option<Vec<u8>>,
-    pub(crate) database: u32,
-    pub(crate) key_prefix: String,
-    pub(crate) partitions: u16,
-    pub(crate) connections: usize,
-    pub(crate) max_lifetime: Option<Duration>,
-    pub(crate) max_retries: u32,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) read_timeout: Duration,
-    pub(crate) write_timeout: Duration,
-    pub(crate) tracking: bool,
-    pub(crate) node_id: u64,
 }
 
 /// The settings of a connection to Redis or Valkey, in the making. Made by [`Redis::url`], [`Redis::address`],
@@ -336,6 +318,38 @@ impl RedisBuilder {
         self
     }
 
+    /// Checks the settings, and makes of them what speaks to servers without scripts and streams. It promises less, as
+    /// [`PlainRedis`] says. All nodes of a deployment have to be built in the same way.
+    ///
+    /// # Errors
+    /// As [`RedisBuilder::build`], and for a Cluster and for tracking, which this mode does without.
+    ///
+    /// # Cost
+    /// As [`RedisBuilder::build`].
+    ///
+    /// # Examples
+    /// ```
+    /// use terrace_redis::Redis;
+    /// Redis::address("localhost:6379").build_plain()?;
+    /// let error = Redis::cluster(["localhost:6379"]).build_plain().expect_err("it has no Cluster");
+    /// assert!(error.to_string().contains("plain mode"));
+    /// # Ok::<(), terrace_redis::ConfigError>(())
+    /// ```
+    pub fn build_plain(self) -> Result<PlainRedis, ConfigError> {
+        if self.kind == Kind::Cluster {
+            let allowed = "one server or sentinels, for the plain mode serves no Cluster";
+            return Err(ConfigError::new("cluster", self.addresses.join(","), allowed));
+        }
+        if self.tracking {
+            return Err(ConfigError::new(
+                "tracking",
+                true,
+                "false, for the plain mode hears of no strangers",
+            ));
+        }
+        PlainRedis::new(Settings { mode: Mode::Plain, ..self.check()? })
+    }
+
     /// Checks the settings. Opens no connection and needs no runtime: the first call does, so a server that is down
     /// is no error here.
     ///
@@ -376,6 +390,7 @@ impl RedisBuilder {
             tls: self.sentinel_tls.unwrap_or(self.tls),
         };
         Ok(Settings {
+            mode: Mode::Coherent,
             servers,
             login,
             sentinel_login,

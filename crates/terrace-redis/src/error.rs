@@ -4,7 +4,7 @@
 //!    the wrong server to talk to (a replica) or that it does not know us (authentication).
 //! 2. What may have taken effect is never called unsent.
 
-use crate::config::Address;
+use crate::config::{Address, Mode};
 use redis::{ErrorKind, RedisError, ServerError};
 use terrace_core::RemoteError;
 
@@ -74,9 +74,9 @@ pub(crate) fn of_exchange(error: &RedisError) -> Failure {
 }
 
 /// What it means that no connection could be opened. Nothing was sent, so nothing has taken effect.
-pub(crate) fn of_opening(address: &Address, error: &RedisError) -> RemoteError {
+pub(crate) fn of_opening(address: &Address, error: &RedisError, mode: Mode) -> RemoteError {
     if error.kind() == ErrorKind::RESP3NotSupported {
-        return too_old(address, "a server without RESP3", false);
+        return too_old(address, "a server without RESP3", false, mode);
     }
     let reason = format!("{address}: {error}");
     let is_refusal = error.kind() == ErrorKind::AuthenticationFailed
@@ -85,11 +85,31 @@ pub(crate) fn of_opening(address: &Address, error: &RedisError) -> RemoteError {
 }
 
 /// The refusal of a server that lacks what the scripts need.
-pub(crate) fn too_old(address: &Address, server: &str, is_cluster: bool) -> RemoteError {
+pub(crate) fn too_old(address: &Address, server: &str, is_cluster: bool, mode: Mode) -> RemoteError {
     let needed = if is_cluster { "a Cluster of Redis 7.0 or Valkey 7.2" } else { "Redis 6.2 or any Valkey" };
+    let needed = if mode == Mode::Plain { "Redis 6.0 or any Valkey" } else { needed };
     let reason = format!("{address} is {server}, and {needed} is needed");
     RemoteError::Refused { reason }
 }
+
+/// Names the way out where a server refuses scripts or streams, or does not know them.
+pub(crate) fn naming_plain(error: RemoteError) -> RemoteError {
+    let (RemoteError::Refused { reason } | RemoteError::Protocol { reason }) = &error else { return error };
+    let lower = reason.to_lowercase();
+    let is_about_them =
+        ["script", "eval", "xadd", "xrange", "xrevrange"].iter().any(|word| lower.contains(word));
+    let is_refusal =
+        ["noperm", "unknown", "can't run this command"].iter().any(|words| lower.contains(words));
+    if !is_about_them || !is_refusal {
+        return error;
+    }
+    let reason = format!("{reason}; the coherent mode needs scripts and streams, {PLAIN}");
+    RemoteError::Refused { reason }
+}
+
+/// What the plain mode is, in the words of whoever has to choose it.
+const PLAIN: &str =
+    "the plain mode (`build_plain`, or `mode = \"plain\"` under `[bus]`) does without and promises less";
 
 /// A reply that makes no sense.
 pub(crate) fn unexpected(expected: &str, found: &impl std::fmt::Debug) -> RemoteError {
@@ -121,6 +141,30 @@ mod tests {
         assert_eq!(failure("NOAUTH", "Authentication required.").1, Verdict::Drop);
         assert!(failure("LOADING", "Redis is loading the dataset in memory").0.starts_with("unavailable"));
         assert!(failure("WRONGTYPE", "Operation against a key").0.starts_with("protocol"));
+    }
+
+    #[test]
+    fn the_plain_mode_is_named_where_it_helps_and_only_there() {
+        for (code, details, is_named) in [
+            ("NOPERM", "this user has no permissions to run the 'script|load' command", true),
+            (
+                "NOPERM",
+                "this user has no permissions to run the 'xadd' command script: 7a, on @user_script:1.",
+                true,
+            ),
+            ("ERR", "unknown command 'SCRIPT', with args beginning with: 'LOAD'", true),
+            ("ERR", "Unknown Redis command called from script script: 7a, on @user_script:26.", true),
+            ("ERR", "The user executing the script can't run this command or subcommand script: 7a", true),
+            ("NOPERM", "this user has no permissions to run the 'get' command", false),
+            ("OOM", "command not allowed when used memory > 'maxmemory'. script: 7a", false),
+        ] {
+            let error = naming_plain(of_words(code, details).error);
+            let text = error.to_string();
+            assert_eq!(text.contains("plain mode"), is_named, "{text}");
+            assert!(!is_named || (text.contains(details) && error.is_unsent()), "{text}");
+        }
+        let broken = naming_plain(RemoteError::Broken { reason: "NOPERM script".to_owned() });
+        assert!(matches!(broken, RemoteError::Broken { .. }));
     }
 
     #[test]

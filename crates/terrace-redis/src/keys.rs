@@ -16,6 +16,18 @@
 //! | `<p>1:beat:<origin>` | the last beat of a node, and the channel on which the node hears it |
 //! | `<p>1:beat:{12}:<origin>` | the same in a Cluster, one for each primary |
 //!
+//! The plain mode has names of its own, which begin with `<p>1p:` where those above begin with `<p>1:`, and the same forms for
+//! values, leases, generations, delayed invalidations, channels and beats. It has no counters and logs of partitions, but
+//!
+//! | name | holds |
+//! |---|---|
+//! | `<p>1p:{ns}:s` | what the namespace has to remember: its rules, its first number, its incarnation |
+//! | `<p>1p:{ns}:e` | its epoch: leases of another one are void |
+//! | `<p>1p:{ns}:n` | the last number that was given out |
+//! | `<p>1p:{ns}:t` | the time that the next number is to be above |
+//!
+//! The settings are `<p>1:meta:ns` in both modes, so that nodes of both find out about each other.
+//!
 //! 1. The braces make all that is in a partition one slot of a Cluster. A prefix has no braces and a namespace has
 //!    neither braces nor dots, so a key cannot choose its slot, and the first `{` ends the prefix.
 //! 2. The pattern that goes to the server is made of escaped text and what [`Names::logical`] checks again, so a
@@ -31,11 +43,15 @@ use terrace_core::{Glob, Key, Namespace, Partition};
 
 /// The version of the layout, part of every name.
 const LAYOUT: &str = "1:";
+/// That of the plain mode.
+const LAYOUT_PLAIN: &str = "1p:";
 
 /// The names of one deployment.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     prefix: String,
+    /// What the names begin with that both modes share.
+    shared: String,
     partitions: u16,
     /// How the names of channels end.
     channel: String,
@@ -52,7 +68,13 @@ pub(crate) struct PartitionNames {
 impl Names {
     pub(crate) fn new(prefix: &str, partitions: u16, database: u32) -> Self {
         let channel = if database == 0 { "c".to_owned() } else { format!("c{database}") };
-        Self { prefix: [prefix, LAYOUT].concat(), partitions, channel }
+        let own = [prefix, LAYOUT].concat();
+        Self { shared: own.clone(), prefix: own, partitions, channel }
+    }
+
+    /// The names of the plain mode.
+    pub(crate) fn plain(prefix: &str, partitions: u16, database: u32) -> Self {
+        Self { prefix: [prefix, LAYOUT_PLAIN].concat(), ..Self::new(prefix, partitions, database) }
     }
 
     pub(crate) fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
@@ -120,7 +142,27 @@ impl Names {
     }
 
     pub(crate) fn meta(&self, namespace: &Namespace) -> String {
-        [&self.prefix, "meta:", namespace.as_str()].concat()
+        [&self.shared, "meta:", namespace.as_str()].concat()
+    }
+
+    fn of_namespace(&self, namespace: &Namespace, kind: &str) -> String {
+        [&self.prefix, "{", namespace.as_str(), "}:", kind].concat()
+    }
+
+    pub(crate) fn state(&self, namespace: &Namespace) -> String {
+        self.of_namespace(namespace, "s")
+    }
+
+    pub(crate) fn epoch(&self, namespace: &Namespace) -> String {
+        self.of_namespace(namespace, "e")
+    }
+
+    pub(crate) fn last_number(&self, namespace: &Namespace) -> String {
+        self.of_namespace(namespace, "n")
+    }
+
+    pub(crate) fn time(&self, namespace: &Namespace) -> String {
+        self.of_namespace(namespace, "t")
     }
 
     /// The key of a node's beats, and the channel of them. In a Cluster there is one for each primary, with a hash tag that
@@ -225,6 +267,25 @@ mod tests {
         assert_eq!(names.beat(Some(12), "00000000000000ab"), "terrace:1:beat:{12}:00000000000000ab");
         let third = Names::new("terrace:", 256, 3);
         assert_eq!(third.channel(&users, Partition(7)), "terrace:1:{users.7}:c3");
+    }
+
+    #[test]
+    fn names_of_the_plain_mode_are_others_but_for_the_settings() {
+        let (names, plain) = (Names::new("terrace:", 256, 3), Names::plain("terrace:", 256, 3));
+        let (users, key) = (namespace("users"), Key::new("user:42").expect("valid"));
+        assert_eq!(plain.meta(&users), names.meta(&users));
+        assert_eq!(plain.value(&users, &key), "terrace:1p:{users.134}:d:user:42");
+        assert_eq!(plain.lease(&users, &key), "terrace:1p:{users.134}:l:user:42");
+        assert_eq!(plain.channel(&users, Partition(7)), "terrace:1p:{users.7}:c3");
+        assert_eq!(plain.of_partition(&users, Partition(7)).generations, "terrace:1p:{users.7}:g");
+        assert_eq!(plain.delayed(&users), "terrace:1p:{users.0}:later");
+        assert_eq!(plain.beat(None, "00000000000000ab"), "terrace:1p:beat:00000000000000ab");
+        let all = [plain.state(&users), plain.epoch(&users), plain.last_number(&users), plain.time(&users)];
+        assert_eq!(all, ["s", "e", "n", "t"].map(|kind| format!("terrace:1p:{{users}}:{kind}")));
+        let both = std::slice::from_ref(&users);
+        assert_eq!(names.of_channel(both, plain.channel(&users, Partition(7)).as_bytes()), None);
+        assert_eq!(names.logical(&users, plain.value(&users, &key).as_bytes()), None);
+        assert_eq!(plain.logical(&users, names.value(&users, &key).as_bytes()), None);
     }
 
     #[test]

@@ -19,12 +19,15 @@
 //! | `remote` | how calls are put together |
 //! | `reading` | what is read, and whether it is alive |
 //! | `bus` | how a node hears of changes that others make |
+//! | `plain` | all of that for servers without scripts and streams, and what is not promised then |
 //!
 //! 1. [`RedisBuilder::build`] opens nothing and needs no runtime. The first call does, on the runtime it runs on.
+//!    With [`RedisBuilder::build_plain`] instead it is [`PlainRedis`], for servers that have or allow no scripts or no streams.
 //! 2. A call never waits for a reconnect. Without a connection it fails at once; only while the very first attempt is
 //!    under way does it wait for that.
 //! 3. Every call ends within its deadline, whatever the server does; a sweep, within one per step.
-//! 4. Every change is one script: it gets its number, is logged and is published in one step.
+//! 4. Every change is one script: it gets its number, is logged and is published in one step. (Of [`PlainRedis`] every change is
+//!    one transaction: it is made and published in one step.)
 //! 5. A password is in no error, log line, `Debug` or `Display`.
 //!
 //! Deliberately absent: retries, values in messages, `KEYS`, and any type of the client crate in a public signature.
@@ -37,7 +40,7 @@
 //! lost while the server goes on costs no copies: without it, nodes cannot know that it is the same server with the same memory.
 //! On a Cluster also `+spublish +ssubscribe +asking +cluster|slots +cluster|info +cluster|nodes`. At sentinels, where users are
 //! others: `+sentinel|master`. With `+config|get` the adapter can warn of settings that give no bound on a split brain.
-//! The setting `tracking` needs `+client|tracking`.
+//! [`PlainRedis`] needs [other rights](PlainRedis#what-an-acl-user-needs). The setting `tracking` needs `+client|tracking`.
 
 #![forbid(unsafe_code)]
 
@@ -50,14 +53,17 @@ mod error;
 mod incarnation;
 mod keys;
 mod link;
+mod plain;
 mod reading;
 mod remote;
 mod replies;
 mod rules;
+mod scanning;
 mod scripts;
 mod supervisor;
 mod tls;
 mod topology;
 
 pub use config::{ConfigError, RedisBuilder};
+pub use plain::PlainRedis;
 pub use remote::Redis;

@@ -1,12 +1,13 @@
 //! One connection: opening it, speaking over it, and knowing that it is lost.
 //!
-//! 1. A connection is handed out only after the server's version, role and mode were checked and the scripts were loaded.
+//! 1. A connection is handed out only after the server's version, role and mode were checked and the scripts were loaded, where
+//!    there are any.
 //!    One that is to listen has them loaded when it calls one. One that is only to ask who the primary is may go to
 //!    anybody.
 //! 2. Loss is final. Everyone who waits on a lost connection learns of it at once, and nothing is heard on it any more.
 //! 3. A subscription that the server ends, because its slot has moved, is a loss.
 
-use crate::config::{Address, Settings};
+use crate::config::{Address, Mode, Settings};
 use crate::error::{self, Failure, Verdict};
 use crate::incarnation;
 use crate::scripts::{Channels, Script};
@@ -66,6 +67,7 @@ pub(crate) struct Link {
     connection: MultiplexedConnection,
     address: Address,
     is_cluster: bool,
+    mode: Mode,
     server: String,
     incarnation: Option<Incarnation>,
     loss: Arc<Loss>,
@@ -82,7 +84,9 @@ impl Link {
         settings: &Settings,
     ) -> Result<Self, RemoteError> {
         let link = Self::listening(client, address, settings, |_| Ok(())).await?;
-        link.load_scripts().await?;
+        if settings.mode == Mode::Coherent {
+            link.load_scripts().await.map_err(error::naming_plain)?;
+        }
         Ok(link)
     }
 
@@ -133,16 +137,15 @@ impl Link {
         let connection = client
             .get_multiplexed_async_connection_with_config(&config)
             .await
-            .map_err(|error| error::of_opening(address, &error))?;
-        let is_cluster = settings.servers.is_cluster();
-        let server = String::new();
-        Ok(Self { connection, address: address.clone(), is_cluster, server, incarnation: None, loss })
+            .map_err(|error| error::of_opening(address, &error, settings.mode))?;
+        let (address, mode, is_cluster) = (address.clone(), settings.mode, settings.servers.is_cluster());
+        Ok(Self { connection, address, is_cluster, mode, server: String::new(), incarnation: None, loss })
     }
 
     /// Asks the server what it is and whether it is the one to talk to. No right is needed for the question.
     async fn check(&self) -> Result<String, RemoteError> {
         let hello = self.ask(&one(redis::cmd("HELLO"))).await?;
-        check_server(&self.address, self.is_cluster, hello.first())
+        check_server(&self.address, self.is_cluster, self.mode, hello.first())
     }
 
     /// Asks whether the server lives and still is the one to talk to; gives the connection up if it is not.
@@ -244,7 +247,7 @@ impl Link {
 
     /// Sends commands in one write, and returns their replies in order. One of them may say that the connection is of no
     /// use any more.
-    async fn send(&self, pipeline: &Pipeline) -> Result<Vec<Value>, RemoteError> {
+    pub(crate) async fn send(&self, pipeline: &Pipeline) -> Result<Vec<Value>, RemoteError> {
         let mut connection = self.connection.clone();
         let replies = connection.send_packed_commands(pipeline, 0, pipeline.len()).await;
         let replies = replies.map_err(|error| self.judge(error::of_exchange(&error)))?;
@@ -309,7 +312,12 @@ pub(crate) fn accept(replies: Vec<Value>) -> Result<Vec<Value>, RemoteError> {
 }
 
 /// The name and version of a server that says hello, if it can do what the scripts need and is what it is taken for.
-fn check_server(address: &Address, is_cluster: bool, hello: Option<&Value>) -> Result<String, RemoteError> {
+fn check_server(
+    address: &Address,
+    is_cluster: bool,
+    speaking: Mode,
+    hello: Option<&Value>,
+) -> Result<String, RemoteError> {
     let Some(Value::Map(fields)) = hello else { return Err(error::unexpected("a map from HELLO", &hello)) };
     let field = |name: &str| {
         fields.iter().find_map(|(key, value)| (text(key) == Some(name)).then(|| text(value)).flatten())
@@ -320,12 +328,13 @@ fn check_server(address: &Address, is_cluster: bool, hello: Option<&Value>) -> R
     let number = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let needed = match (name, is_cluster) {
         ("redis", true) => (7, 0),
+        ("redis", false) if speaking == Mode::Plain => (6, 0),
         ("redis", false) => (6, 2),
         (_, true) => (7, 2),
         (_, false) => (0, 0),
     };
     if number < needed {
-        return Err(error::too_old(address, &server, is_cluster));
+        return Err(error::too_old(address, &server, is_cluster, speaking));
     }
     let refused = |reason| Err(RemoteError::Refused { reason });
     match field("mode") {
@@ -369,7 +378,7 @@ mod tests {
         let fields = [("server", name), ("version", version), ("mode", mode), ("role", role)];
         let hello = Value::Map(fields.map(|(name, value)| field(name, value)).into());
         let address = Address { host: "db".to_owned(), port: 6379 };
-        check_server(&address, is_cluster, Some(&hello)).map_err(|error| error.to_string())
+        check_server(&address, is_cluster, Mode::Coherent, Some(&hello)).map_err(|error| error.to_string())
     }
 
     fn check(name: &str, version: &str, role: &str) -> Result<String, String> {

@@ -5,16 +5,16 @@
 
 use crate::call;
 use crate::commands::Commands;
-use crate::config::{ConfigError, RedisBuilder, Settings};
+use crate::config::{ConfigError, Mode, RedisBuilder, Settings};
 use crate::error;
-use crate::link::{Link, Sending, one};
+use crate::link::{Sending, one};
 use crate::replies;
 use crate::rules;
+use crate::scanning::scan;
 use crate::scripts::Channels;
 use crate::supervisor::Supervisor;
-use crate::topology::{Fit, Map, Topology};
+use crate::topology::{Fit, Topology};
 use futures_util::future::try_join_all;
-use futures_util::stream;
 use redis::{Cmd, Value};
 use std::fmt;
 use std::sync::Arc;
@@ -93,6 +93,7 @@ impl Redis {
     pub(crate) fn new(settings: Settings) -> Result<Self, ConfigError> {
         let commands = Commands {
             names: crate::keys::Names::new(&settings.key_prefix, settings.partitions, settings.database),
+            mode: Mode::Coherent,
             origin: format!("{:016x}", settings.node_id),
             channels: Channels::of(settings.servers.is_cluster()),
         };
@@ -162,55 +163,12 @@ impl Redis {
     pub(crate) async fn change_many(&self, commands: Vec<Cmd>) -> Result<Vec<Value>, RemoteError> {
         self.change_on(&Fit::Any, commands).await
     }
-
-    /// Looks at the names of all keys, primary by primary, step by step, each within the deadline of a read.
-    ///
-    /// All steps at a primary take the same connection: on another one it might be another server, to which a cursor means
-    /// nothing, and keys would be passed over. If slots have moved meanwhile, names may have been passed over too.
-    fn scan<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> Names<'a> {
-        let begin = Scan { map: None, shard: 0, link: None, cursor: 0 };
-        Box::pin(stream::try_unfold(begin, move |mut scan| async move {
-            let limit = self.settings().read_timeout;
-            let map = match &scan.map {
-                Some(map) => Arc::clone(map),
-                None => self.0.topology.map(limit).await?,
-            };
-            let Some(shard) = map.shards.get(scan.shard) else {
-                self.0.topology.check_settled(&map, limit).await?;
-                return Ok(None);
-            };
-            let (link, limit) = match scan.link.take() {
-                Some(link) => (link, limit),
-                None => call::connection(&shard.supervisor, limit).await?,
-            };
-            let step = one(self.commands().scan(namespace, rule, scan.cursor));
-            let reply = call::on(&link, limit, link.ask(&step)).await?.pop();
-            let (next, names) =
-                replies::scanned(reply.ok_or_else(|| error::unexpected("a reply", &"none"))?)?;
-            let key = |name: &Vec<u8>| self.commands().names.named_by(namespace, rule, name);
-            let keys = names.iter().filter_map(key).collect();
-            let next = match next {
-                0 => Scan { map: Some(map), shard: scan.shard + 1, link: None, cursor: 0 },
-                cursor => Scan { map: Some(map), link: Some(link), cursor, ..scan },
-            };
-            Ok(Some((keys, next)))
-        }))
-    }
 }
 
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Redis").field(self.settings()).finish()
     }
-}
-
-/// Where looking at names has come to.
-struct Scan {
-    map: Option<Arc<Map>>,
-    /// Which shard of the map it is at.
-    shard: usize,
-    link: Option<Arc<Link>>,
-    cursor: u64,
 }
 
 impl Remote for Redis {
@@ -220,10 +178,11 @@ impl Remote for Redis {
         settings: &'a SharedSettings,
     ) -> RemoteResult<'a, ()> {
         Box::pin(async move {
-            let record = settings.record(self.settings().partitions);
-            let there = replies::settings(self.change(self.commands().agree(namespace, &record)).await?)?;
-            record.check(namespace, &there)?;
-            self.change_many(self.commands().floors(namespace)).await.map(drop)
+            let record = settings.record(self.settings().partitions).with("mode", Mode::Coherent.word());
+            let there = self.change(self.commands().agree(namespace, &record)).await;
+            record.check(namespace, &replies::settings(there.map_err(error::naming_plain)?)?)?;
+            let floors = self.change_many(self.commands().floors(namespace)).await;
+            floors.map(drop).map_err(error::naming_plain)
         })
     }
 
@@ -371,7 +330,7 @@ impl Remote for Redis {
     }
 
     fn names<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> Names<'a> {
-        self.scan(namespace, rule)
+        scan(&self.0.topology, self.commands(), namespace, rule)
     }
 
     fn reap<'a>(
@@ -459,7 +418,10 @@ impl Remote for Redis {
 }
 
 /// How one server is.
-async fn ask_health(supervisor: &Supervisor, limit: Duration) -> Result<RemoteHealth, RemoteError> {
+pub(crate) async fn ask_health(
+    supervisor: &Supervisor,
+    limit: Duration,
+) -> Result<RemoteHealth, RemoteError> {
     let (link, limit) = call::connection(supervisor, limit).await?;
     let clock = Clock::system();
     let since = clock.precise();

@@ -34,6 +34,15 @@ impl Rules {
         Ok(Self { first, rules: read_rules(rules)? })
     }
 
+    /// What was read field by field.
+    pub(crate) fn of(first: Option<Version>, rules: Vec<(Version, Sweep)>) -> Self {
+        Self { first, rules }
+    }
+
+    pub(crate) fn all(&self) -> &[(Version, Sweep)] {
+        &self.rules
+    }
+
     /// Whether the value under this key is dead.
     pub(crate) fn kill(&self, key: &str, stored: &Stored) -> bool {
         let version = stored.claimed_version();

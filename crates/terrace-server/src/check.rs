@@ -16,6 +16,8 @@ pub struct Finding {
     pub what: String,
     /// What is wrong, in a sentence.
     pub result: Result<(), String>,
+    /// What is not as one may think although nothing is wrong: what L2's settings leave open, and what its mode does not promise.
+    pub warnings: Vec<String>,
 }
 
 /// Asks L2 and every origin.
@@ -49,11 +51,12 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, StartError> {
     let mut findings = Vec::new();
     if config.l2.is_some() {
         let cache = tiers::cache(config)?;
-        let result = match cache.health().await.l2 {
-            Some(Err(error)) => Err(error.to_string()),
-            _ => Ok(()),
+        let (result, warnings) = match cache.health().await.l2 {
+            Some(Err(error)) => (Err(error.to_string()), Vec::new()),
+            Some(Ok(health)) => (Ok(()), health.warnings),
+            None => (Ok(()), Vec::new()),
         };
-        findings.push(Finding { what: "l2".to_owned(), result });
+        findings.push(Finding { what: "l2".to_owned(), result, warnings });
     }
     let origins = Origins::start(config)?;
     for (name, keyspace) in &config.keyspaces {
@@ -63,7 +66,8 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, StartError> {
             let Some(statement) = statement else { continue };
             let result = origins.check(&source.origin, statement).await;
             let what = format!("keyspace.{name}.source.{key}");
-            findings.push(Finding { what, result: result.map_err(|error| error.to_string()) });
+            let result = result.map_err(|error| error.to_string());
+            findings.push(Finding { what, result, warnings: Vec::new() });
         }
     }
     Ok(findings)

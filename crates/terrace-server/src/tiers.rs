@@ -1,8 +1,8 @@
 //! The library's cache, from the configuration.
 
-use crate::config::{Config, EvictionPolicy, L1Config, L2Config};
+use crate::config::{BusMode, Config, EvictionPolicy, L1Config, L2Config};
 use crate::server::StartError;
-use terrace::{Cache, L1, Policy, Redis, RedisError};
+use terrace::{Cache, CacheBuilder, L1, PlainRedis, Policy, Redis, RedisError};
 
 /// The cache of a configuration. Opens no connection.
 pub(crate) fn cache(config: &Config) -> Result<Cache, StartError> {
@@ -10,7 +10,7 @@ pub(crate) fn cache(config: &Config) -> Result<Cache, StartError> {
         Cache::builder().default_ttl(config.defaults.ttl.0).staleness_max(config.l1.staleness_max.0);
     builder = if config.l1.enabled { builder.l1(l1(&config.l1)) } else { builder.no_l1() };
     if let Some(l2_config) = &config.l2 {
-        builder = builder.l2(l2(l2_config)?);
+        builder = l2(l2_config, config.bus.mode)?.add_to(builder);
     }
     Ok(builder.build()?)
 }
@@ -28,11 +28,26 @@ fn l1(config: &L1Config) -> L1 {
         .cleanup(config.cleanup_interval.0)
 }
 
+/// The shared tier, in the mode that is wanted.
+pub(crate) enum L2 {
+    Coherent(Redis),
+    Plain(PlainRedis),
+}
+
+impl L2 {
+    fn add_to(self, builder: CacheBuilder) -> CacheBuilder {
+        match self {
+            Self::Coherent(redis) => builder.l2(redis),
+            Self::Plain(redis) => builder.l2(redis),
+        }
+    }
+}
+
 /// The shared tier of a configuration. Opens no connection.
 ///
 /// # Errors
-/// If a setting cannot be; also if the file with the root certificate cannot be read.
-pub(crate) fn l2(config: &L2Config) -> Result<Redis, RedisError> {
+/// If a setting cannot be, or not in this mode; also if the file with the root certificate cannot be read.
+pub(crate) fn l2(config: &L2Config, mode: BusMode) -> Result<L2, RedisError> {
     let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     let mut builder = Redis::url(config.url.reveal())?
         .key_prefix(config.key_prefix.as_str())
@@ -75,5 +90,8 @@ pub(crate) fn l2(config: &L2Config) -> Result<Redis, RedisError> {
             builder = builder.sentinel_tls(tls);
         }
     }
-    builder.build()
+    match mode {
+        BusMode::Coherent => builder.build().map(L2::Coherent),
+        BusMode::Plain => builder.build_plain().map(L2::Plain),
+    }
 }

@@ -289,6 +289,12 @@ impl L1 {
         self.memory.remove_if(&key, |there| version.supersedes(there.version));
     }
 
+    /// [`L1::drop_older`] where numbers are in no order: spares a copy of this very version alone.
+    pub(crate) fn drop_others(&self, key: KeyRef<'_>, version: Version) {
+        self.tickets.void_heard(key, version);
+        self.memory.remove_if(&key, |there| there.version != version);
+    }
+
     /// Drops the key's copy if it has this version.
     pub(crate) fn forget(&self, key: KeyRef<'_>, version: Version) {
         self.memory.remove_if(&key, |there| there.version == version);

@@ -85,7 +85,7 @@ pub use terrace_core::{
 };
 pub use terrace_memory::Policy;
 #[cfg(feature = "redis")]
-pub use terrace_redis::{ConfigError as RedisError, Redis, RedisBuilder};
+pub use terrace_redis::{ConfigError as RedisError, PlainRedis, Redis, RedisBuilder};
 pub use why::{Changed, DeadBy, Held, Trusted, Why};
 pub use write::{Effect, Removed, Written};
 

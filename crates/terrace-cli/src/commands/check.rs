@@ -24,6 +24,9 @@ pub(crate) async fn check(args: CheckArgs, talk: Talk) -> anyhow::Result<Exit> {
                 exit = Exit::Unavailable;
             }
         }
+        for warning in &finding.warnings {
+            talk.say(format!("warning  {}: {warning}", finding.what));
+        }
     }
     if config.l2.is_none() {
         talk.say("note     no L2 is configured: a service runs on memory alone");

@@ -230,7 +230,7 @@ pub struct RemoteHealth {
     pub round_trip: Duration,
     /// Its name and version, e.g. `redis 7.0.15`.
     pub server: String,
-    /// What its own settings leave open, in words for whoever runs it.
+    /// What its own settings leave open, and what the adapter's mode does not promise, in words for whoever runs it.
     pub warnings: Vec<String>,
 }
 

@@ -44,6 +44,13 @@ impl SharedSettings {
 }
 
 impl SettingsRecord {
+    /// The record with one more setting, which the adapter has.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.0.push((name, value.to_owned()));
+        self
+    }
+
     /// Each setting's name and value. Names are those of the fields in L2, and never change.
     pub fn fields(&self) -> &[(&'static str, String)] {
         &self.0

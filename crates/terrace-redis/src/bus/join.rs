@@ -11,8 +11,10 @@
 use super::tracking;
 use crate::call;
 use crate::commands::Commands;
+use crate::config::Mode;
 use crate::incarnation;
 use crate::link::{Link, Sending, accept, batches};
+use crate::plain;
 use crate::replies;
 use crate::topology::Listening;
 use futures_util::future::try_join_all;
@@ -67,7 +69,10 @@ async fn join_part(
     for channels in channels.chunks(CHANNELS_MAX) {
         link.subscribe(channels).await?;
     }
-    greet(link, commands, namespace, partitions, incarnation).await
+    match commands.mode {
+        Mode::Coherent => greet(link, commands, namespace, partitions, incarnation).await,
+        Mode::Plain => plain::greet(link, &commands.names, namespace, partitions, incarnation).await,
+    }
 }
 
 /// Reads the numbers of the last changes, and raises those that another incarnation gave out.

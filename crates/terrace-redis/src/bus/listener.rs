@@ -24,7 +24,7 @@ use tokio::sync::watch;
 /// The namespaces that were joined.
 type Joined = watch::Receiver<Vec<Namespace>>;
 
-pub(super) fn listen(aside: Aside, commands: Commands, joined: Joined) -> BusEvents {
+pub(crate) fn listen(aside: Aside, commands: Commands, joined: Joined) -> BusEvents {
     let listener = Listener { commands, joined, state: State::Apart(aside) };
     Box::pin(stream::unfold(listener, |listener| listener.next().map(Some)))
 }

@@ -29,7 +29,7 @@
 
 mod beats;
 mod join;
-mod listener;
+pub(crate) mod listener;
 mod queue;
 mod tracking;
 

@@ -84,7 +84,8 @@ async fn connect(
     address: &Address,
     client: fn(&Settings, &Address) -> RedisResult<Client>,
 ) -> Result<Arc<Link>, RemoteError> {
-    let client = client(settings, address).map_err(|error| error::of_opening(address, &error))?;
+    let client =
+        client(settings, address).map_err(|error| error::of_opening(address, &error, settings.mode))?;
     in_time(settings, address, Link::asking(&client, address, settings)).await.map(Arc::new)
 }
 

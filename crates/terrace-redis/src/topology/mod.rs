@@ -96,7 +96,7 @@ impl State {
             return Ok(Arc::clone(supervisor));
         }
         let made = Supervisor::new(&self.settings, address, &self.doubt);
-        let made = Arc::new(made.map_err(|error| error::of_opening(address, &error))?);
+        let made = Arc::new(made.map_err(|error| error::of_opening(address, &error, self.settings.mode))?);
         guests.insert(address.clone(), Arc::clone(&made));
         Ok(made)
     }
@@ -264,7 +264,7 @@ impl Topology {
     }
 
     /// A connection to the only shard that there is, and what is left of `limit`.
-    async fn only(&self, limit: Duration) -> Result<(Arc<Link>, Duration), RemoteError> {
+    pub(crate) async fn only(&self, limit: Duration) -> Result<(Arc<Link>, Duration), RemoteError> {
         let current = self.0.map.load().shards.first().and_then(|shard| shard.supervisor.current());
         if let Some(link) = current {
             return Ok((link, limit));

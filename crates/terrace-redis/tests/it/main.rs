@@ -15,6 +15,7 @@ mod globs;
 mod incarnations;
 mod limits;
 mod messages;
+mod plain;
 mod security;
 mod sentinel;
 mod support;

@@ -89,7 +89,7 @@ pub(crate) struct Ear {
 }
 
 impl Ear {
-    pub(crate) fn of(redis: &Redis) -> Self {
+    pub(crate) fn of(redis: &dyn Bus) -> Self {
         Self { events: redis.listen() }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! 1. Alive means that it answers.
 //! 2. Ready means that it can serve: an L2 that is down makes it slower, not unready, so it is ready and `degraded`.
-//! 3. What L2's own settings leave open is shown as `warnings`, and changes nothing else.
+//! 3. What L2's own settings leave open, and what the mode of the bus does not promise, is shown as `warnings`, and changes
+//!    nothing else.
 //! 4. While it is about to stop it is not ready, so that load balancers turn away.
 //! 5. The answer comes within [`PATIENCE`], whatever L2 does.
 

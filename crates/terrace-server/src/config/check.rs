@@ -7,9 +7,9 @@ use super::freshness::{Freshness, Given};
 use super::report::{ConfigError, Document, Refusal, nearest};
 use super::units::{ByteSize, Count, Flag, Period, TtlSetting};
 use super::{
-    CompressionAlgorithm, CompressionConfig, Config, Defaults, EvictionPolicy, L1Config, L2Config,
-    L2Sentinel, L2Timeouts, L2Tls, MetricsConfig, ServerConfig, ShutdownConfig, Suspect, WriteBehindConfig,
-    file, keyspaces, origins,
+    BusConfig, BusMode, CompressionAlgorithm, CompressionConfig, Config, Defaults, EvictionPolicy, L1Config,
+    L2Config, L2Sentinel, L2Timeouts, L2Tls, MetricsConfig, ServerConfig, ShutdownConfig, Suspect,
+    WriteBehindConfig, file, keyspaces, origins,
 };
 use crate::config::{Address, Secret};
 use crate::tiers;
@@ -86,7 +86,8 @@ impl Checker<'_> {
 
 pub(super) fn check(document: &Document, file: file::File) -> Result<Config, ConfigError> {
     let mut checker = Checker { document, refusals: Vec::new() };
-    let l2 = checker.l2(file.l2);
+    let bus = checker.bus(file.bus);
+    let l2 = checker.l2(file.l2, bus.mode);
     let l1 = checker.l1(file.l1, l2.is_some());
     let defaults = checker.defaults(file.defaults);
     let origins = origins::check(&mut checker, file.origin);
@@ -103,6 +104,7 @@ pub(super) fn check(document: &Document, file: file::File) -> Result<Config, Con
         },
         l1,
         l2,
+        bus,
         defaults,
         origins: origins.into_iter().filter_map(|(name, origin)| Some((name, origin?))).collect(),
         keyspaces,
@@ -196,7 +198,12 @@ impl Checker<'_> {
         false
     }
 
-    fn l2(&mut self, l2: file::L2) -> Option<L2Config> {
+    fn bus(&mut self, bus: file::Bus) -> BusConfig {
+        const MODES: [(&str, BusMode); 2] = [("coherent", BusMode::Coherent), ("plain", BusMode::Plain)];
+        BusConfig { mode: self.word(bus.mode, "mode", &MODES, BusMode::Coherent) }
+    }
+
+    fn l2(&mut self, l2: file::L2, mode: BusMode) -> Option<L2Config> {
         let password = self.password(l2.password, l2.password_file);
         let pool_size = self.count(l2.pool_size, 100, 100_000);
         let database_max = "the number of a database is at most 65535";
@@ -240,7 +247,7 @@ impl Checker<'_> {
         let url = l2.url.filter(|url| !url.get_ref().reveal().is_empty())?;
         let at = url.span();
         let config = L2Config { url: url.into_inner(), sentinel, ..config };
-        if let Err(error) = tiers::l2(&config) {
+        if let Err(error) = tiers::l2(&config, mode) {
             self.refuse(&Refusal::new(at, error.to_string()));
         }
         Some(config)

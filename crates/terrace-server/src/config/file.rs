@@ -21,6 +21,7 @@ pub(super) struct File {
     pub(super) server: Server,
     pub(super) l1: L1,
     pub(super) l2: L2,
+    pub(super) bus: Bus,
     pub(super) defaults: Defaults,
     pub(super) origin: BTreeMap<Spanned<String>, Spanned<Origin>>,
     pub(super) keyspace: BTreeMap<Spanned<String>, Spanned<Keyspace>>,
@@ -78,6 +79,12 @@ pub(super) struct L2 {
     pub(super) timeouts: Timeouts,
     pub(super) tls: Tls,
     pub(super) sentinel: Option<Spanned<Sentinel>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Bus {
+    pub(super) mode: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -127,6 +127,8 @@ pub struct Config {
     /// The shared tier; `None` runs on memory alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub l2: Option<L2Config>,
+    /// How instances tell each other of changes, by way of the shared tier.
+    pub bus: BusConfig,
     /// What holds for every keyspace that says nothing else.
     pub defaults: Defaults,
     /// The systems of record, by name.
@@ -260,6 +262,25 @@ pub struct L2Config {
     /// Who the service is to sentinels, which have users of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sentinel: Option<L2Sentinel>,
+}
+
+/// How instances tell each other of changes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct BusConfig {
+    /// What is asked of the server, and promised for it. The same on all instances. Default `coherent`.
+    pub mode: BusMode,
+}
+
+/// What is asked of the server of the shared tier.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum BusMode {
+    /// Scripts and streams, for all that is promised.
+    Coherent,
+    /// Neither, for less: `health` says what is missing.
+    Plain,
 }
 
 /// Who the service is to sentinels.

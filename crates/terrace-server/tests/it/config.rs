@@ -1,7 +1,7 @@
 //! How a configuration that cannot be is refused, word for word.
 
 use std::time::Duration;
-use terrace_server::config::{Config, Sources};
+use terrace_server::config::{BusMode, Config, Sources};
 
 fn refusal(toml: &str) -> String {
     match Config::load(&Sources::text(toml)) {
@@ -140,6 +140,9 @@ error: this cannot be: it is at most 2147483648, and 0 entries are bounded by by
         "l2 = { url = 'redis+sentinel://h' }",
         "l2 = { url = 'redis://h1,h2' }",
         "l2 = { url = 'redis+other://h' }",
+        "bus.mode = 'auto'",
+        "bus.kind = 'plain'",
+        "bus.mode = 1",
         "l2 = { url = 'redis://h', sentinel = { password = 'p' } }",
         "l2 = { url = 'redis+sentinel://h/main', sentinel = { name = 'main' } }",
         "defaults.max_key = 1025",
@@ -150,6 +153,32 @@ error: this cannot be: it is at most 2147483648, and 0 entries are bounded by by
     ] {
         let refusal = refusal(toml);
         assert!(refusal.contains(" --> configuration:1:"), "{toml}: {refusal}");
+    }
+}
+
+#[test]
+fn the_mode_of_the_bus_is_one_of_two_and_the_plain_one_has_no_cluster() {
+    assert_refused(
+        "[bus]\nmode = \"plane\"\n",
+        r#"
+error: unknown mode `plane`
+ --> configuration:2:8
+  |
+2 | mode = "plane"
+  |        ^^^^^^^
+  |
+  = help: did you mean `plain`?
+"#,
+    );
+    let refusal = refusal("bus.mode = 'plain'\nl2.url = 'redis+cluster://h'\n");
+    assert!(refusal.contains("the plain mode serves no Cluster"), "{refusal}");
+    assert!(refusal.contains(" --> configuration:2:"), "{refusal}");
+    for (toml, mode) in [
+        ("", BusMode::Coherent),
+        ("bus.mode = 'coherent'", BusMode::Coherent),
+        ("bus.mode = 'plain'", BusMode::Plain),
+    ] {
+        assert_eq!(Config::load(&Sources::text(toml)).expect("valid").bus.mode, mode);
     }
 }
 

@@ -1,6 +1,7 @@
 //! With a shared tier: two services, and a Redis that comes and goes.
 
 use crate::support::start;
+use terrace::PlainRedis;
 use terrace_testkit::server::{RedisCluster, RedisSentinel, RedisServer, redis_url, unique_prefix};
 use terrace_testkit::wait;
 
@@ -128,4 +129,27 @@ async fn a_split_brain_without_a_bound_is_shown() {
     };
     let body = wait::until_some("a warning", warned).await;
     assert!(body.starts_with(r#"{"status":"ok","degraded":[],"warnings":[""#), "{body}");
+}
+
+#[tokio::test]
+async fn a_server_without_scripts_and_streams_is_a_tier_in_the_plain_mode_and_health_says_what_is_missing() {
+    let user = "app on >pw ~* &* +@all -@scripting -@stream";
+    let Some(redis) = RedisServer::builder().acl(user).start().await else { return };
+    let url = redis.url().replace("://", "://app:pw@");
+    let refused = start(&toml(&url, "x:")).await;
+    assert_eq!(refused.get("/readyz").await.body, r#"{"status":"ok","degraded":["l2"]}"#);
+    let plain = format!("bus.mode = 'plain'\n{}", toml(&url, "y:"));
+    let (one, two) = (start(&plain).await, start(&plain).await);
+    let put = one.put("/api/cache/a", r#"{"value":1}"#).await;
+    assert_eq!((put.status, put.header("terrace-effect")), (200, None));
+    assert_eq!(two.get("/api/cache/a").await.status, 200);
+    assert_eq!(one.delete("/api/cache/a").await.header("terrace-effect"), None);
+    wait::until_some("the other one to hear of it", async || {
+        (two.get("/api/cache/a").await.status == 404).then_some(())
+    })
+    .await;
+    let ready = one.get("/readyz").await.body;
+    for missing in PlainRedis::NOT_PROMISED {
+        assert!(ready.contains(missing), "{missing}: {ready}");
+    }
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use terrace_core::bus::{Bus, BusEvent, BusEvents, Incarnation, LoadEnded, NodeId, Reassertion};
 use terrace_core::remote::{RemoteError, RemoteResult};
@@ -174,6 +175,13 @@ impl FakeRemote {
     }
 }
 
+impl FakeRemote {
+    /// Says from now on that messages are no chain, though they are.
+    pub fn disown_chain(&self) {
+        self.node.is_unchained.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Bus for FakeRemote {
     fn node(&self) -> NodeId {
         NodeId(self.node.id)
@@ -181,6 +189,10 @@ impl Bus for FakeRemote {
 
     fn partitions(&self) -> u16 {
         self.node.partitions
+    }
+
+    fn is_chained(&self) -> bool {
+        !self.node.is_unchained.load(Ordering::Relaxed)
     }
 
     fn listen(&self) -> BusEvents {

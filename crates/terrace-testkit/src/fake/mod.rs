@@ -68,6 +68,7 @@ struct Node {
     id: u64,
     partitions: u16,
     is_closed: AtomicBool,
+    is_unchained: AtomicBool,
     faults: Mutex<Faults>,
     ears: Mutex<Ears>,
 }
@@ -134,6 +135,7 @@ impl FakeRemote {
             id,
             partitions,
             is_closed: AtomicBool::new(false),
+            is_unchained: AtomicBool::new(false),
             faults: Mutex::default(),
             ears: Mutex::default(),
         });

@@ -2,6 +2,7 @@
 //!
 //! 1. What is heard voids tickets and drops copies exactly as this node's own changes do, but for a copy of the very version
 //!    that the message tells of, or a later one: it was read after the change, or is the change.
+//!    Where numbers are in no order ([`Bus::is_chained`]), for a copy of that very version alone.
 //! 2. What concerns more than one key is a ban ([`super::bans`]).
 //! 3. All copies of a partition of which a message may be missing are suspect: L2 is asked before one counts as fresh again.
 //! 4. Where values are told as touched, by whomever, there is no version to compare with: tickets are voided and the copy is
@@ -11,7 +12,7 @@
 use super::bans::Ban;
 use crate::space::View;
 use std::collections::HashSet;
-use terrace_core::bus::{Change, Message};
+use terrace_core::bus::{Bus, Change, Message};
 use terrace_core::remote::SweepRule;
 use terrace_core::{Key, Partition, Version};
 
@@ -65,8 +66,10 @@ impl View {
 
     fn drop_older(&self, key: &Key, number: Version) {
         let name = self.name_of(key.as_str());
+        let is_chained = self.l2().and_then(|l2| l2.remote().bus()).is_none_or(Bus::is_chained);
         match self.l1() {
-            Some(l1) => l1.drop_older(name, number),
+            Some(l1) if is_chained => l1.drop_older(name, number),
+            Some(l1) => l1.drop_others(name, number),
             None => self.shared.tickets.void_heard(name, number),
         }
     }

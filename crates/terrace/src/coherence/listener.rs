@@ -16,6 +16,8 @@
 //!    its partitions suspect, and is told again what this node changed lately before its copies are trusted ([`super::debts`]).
 //! 7. What is told as touched has no number and is in no log. It is applied at once, whatever the chains say; what was missed of
 //!    it is told by the bus as the whole namespace.
+//! 8. Where numbers are no chain ([`Bus::is_chained`]), every message is applied as it comes, no hole is seen, and every joining
+//!    makes all partitions suspect.
 
 use super::beats::{Beats, Returned};
 use super::debts::Debts;
@@ -246,7 +248,7 @@ impl Listener {
         let chains = (0..).map(Partition).zip(heard.chains.iter_mut().zip(counters));
         let steps: Vec<(Partition, Step)> = chains
             .map(|(partition, (chain, &counter))| {
-                let is_renewed = !is_first && renewed.contains(&partition);
+                let is_renewed = !is_first && (renewed.contains(&partition) || !bus.is_chained());
                 (partition, if is_renewed { chain.renewed(counter) } else { chain.joined(counter) })
             })
             .filter(|_| !mutants::is(Mutant::JoinWithoutRepair))
@@ -299,6 +301,7 @@ impl Listener {
         if let Some(chain) = heard.chains.get_mut(usize::from(partition.0)) {
             let message = Message::parse(bytes);
             let step = match &message {
+                Ok(_) if !bus.is_chained() => Step::Apply,
                 Ok(message) => chain.heard(message),
                 Err(error) => {
                     tracing::warn!(%namespace, partition = partition.0, %error, "what was heard is no message");
@@ -414,7 +417,8 @@ impl Listener {
         let (remote, shared) = (Arc::clone(&self.remote), Weak::clone(&self.shared));
         let turns = self.heard.len().max(1) as u64;
         let turn = usize::try_from(number % turns).unwrap_or(0);
-        let read = self.heard.iter_mut().filter(|(_, heard)| heard.is_joined).nth(turn);
+        let is_counted = remote.bus().is_some_and(Bus::is_chained);
+        let read = self.heard.iter_mut().filter(|(_, heard)| heard.is_joined && is_counted).nth(turn);
         let reading = read.map(|(namespace, heard)| heard.next_reading(number, namespace));
         self.asking.push(Box::pin(async move {
             let Some(bus) = remote.bus() else { return Asked::default() };

@@ -107,6 +107,25 @@ async fn a_connection_that_was_lost_misses_nothing() {
 }
 
 #[tokio::test]
+async fn without_a_chain_every_joining_costs_all_copies_and_every_message_counts() {
+    let (writer, reader) = two().await;
+    reader.remote.disown_chain();
+    reader.remote.cut_bus();
+    writer.put("k", "new").await;
+    reader.remote.mend_bus();
+    drops(&reader, "k").await;
+    drops(&reader, "other").await;
+    assert_eq!(reader.get("other").await.as_deref(), Some("old"));
+    reader.remote.set_loss(Loss::Messages);
+    writer.put("third", "v").await;
+    reader.remote.set_loss(Loss::Nothing);
+    assert!(reader.get("k").await.is_some() && has_copy(&reader, "k"));
+    writer.put("k", "newer").await;
+    drops(&reader, "k").await;
+    assert!(has_copy(&reader, "other"), "no hole is looked for");
+}
+
+#[tokio::test]
 async fn what_the_log_cannot_tell_makes_all_copies_suspect() {
     let (writer, reader) = two().await;
     reader.remote.cut_bus();

@@ -29,6 +29,8 @@ mod redis_cluster;
 mod redis_failover;
 #[cfg(feature = "redis")]
 mod redis_fleet;
+#[cfg(feature = "redis")]
+mod redis_plain;
 mod redis_split;
 #[cfg(feature = "redis")]
 mod redis_tracking;

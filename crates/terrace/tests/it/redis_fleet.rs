@@ -119,7 +119,7 @@ pub(crate) fn reader(watch: &Arc<Watch>, numbers: &Numbers, first: u64) -> JoinH
 }
 
 /// Does to the server, and to the connections of one node, what happens in operation.
-async fn ill_treat(server: &RedisServer, proxy: &Proxy) {
+pub(crate) async fn ill_treat(server: &RedisServer, proxy: &Proxy) {
     const SETTLE: Duration = Duration::from_millis(150);
     for _ in 0..2 {
         for command in [
