@@ -161,13 +161,13 @@ async fn a_record_of_an_earlier_release_is_completed_and_compared() {
     };
     assert_eq!(fields(&mut raw).await, "partitions=256", "who is refused completes nothing");
     open("json").await.expect("it agrees with what is there");
-    let whole = "codec=1 codec_name=json partitions=256";
+    let whole = "codec=1 codec_name=json mode=coherent partitions=256";
     assert_eq!(fields(&mut raw).await, whole);
     let _: () =
         redis::cmd("HSET").arg(&record).arg(&["later", "x"]).query_async(&mut raw).await.expect("set");
     open("json").await.expect("what a later release added is not looked at");
     assert!(matches!(open("other").await, Err(RemoteError::Mismatch { .. })));
-    assert_eq!(fields(&mut raw).await, "codec=1 codec_name=json later=x partitions=256");
+    assert_eq!(fields(&mut raw).await, "codec=1 codec_name=json later=x mode=coherent partitions=256");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@
 //! | defaults, rules between settings | `check` |
 //! | how a refusal looks | `report` |
 
+mod bus;
 mod check;
 mod file;
 mod freshness;
@@ -24,6 +25,7 @@ mod report;
 mod secret;
 mod units;
 
+pub use bus::{BusConfig, BusMode};
 pub use freshness::{Freshness, Share};
 pub(crate) use keyspaces::UNMATCHED;
 pub use report::ConfigError;
@@ -262,25 +264,6 @@ pub struct L2Config {
     /// Who the service is to sentinels, which have users of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sentinel: Option<L2Sentinel>,
-}
-
-/// How instances tell each other of changes.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[non_exhaustive]
-pub struct BusConfig {
-    /// What is asked of the server, and promised for it. The same on all instances. Default `coherent`.
-    pub mode: BusMode,
-}
-
-/// What is asked of the server of the shared tier.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum BusMode {
-    /// Scripts and streams, for all that is promised.
-    Coherent,
-    /// Neither, for less: `health` says what is missing.
-    Plain,
 }
 
 /// Who the service is to sentinels.
