@@ -149,7 +149,7 @@ async fn a_replica_is_not_listened_to_and_refuses_beats() {
     assert_eq!(ear.next().await, BusEvent::Beat(1));
     server.cli(&["replicaof", "127.0.0.1", "1"]).await;
     let error = redis.beat(2).await.expect_err("it is none");
-    assert!(matches!(error, RemoteError::Refused { .. }), "{error}");
+    assert!(matches!(error, RemoteError::CutOff { .. }), "{error}");
     assert_eq!(ear.next().await, BusEvent::Lost);
     wait::until_some("the replica to be left", async || (listeners(&server).await == 0).then_some(())).await;
     assert!(ear.events.next().now_or_never().is_none(), "it is told once");
@@ -177,7 +177,7 @@ async fn a_request_to_load_anew_is_passed_on_by_a_primary_alone() {
     assert!(crate::support::read(&redis, &users, &key("k")).await.is_some(), "the value stays");
     server.cli(&["replicaof", "127.0.0.1", "1"]).await;
     let error = redis.refresh(&users, &key("k")).await.expect_err("it is none");
-    assert!(matches!(error, RemoteError::Refused { .. }), "{error}");
+    assert!(matches!(error, RemoteError::CutOff { .. }), "{error}");
 }
 
 #[tokio::test]
