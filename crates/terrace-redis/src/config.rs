@@ -274,7 +274,7 @@ impl RedisBuilder {
 
     /// How often a layer above may try a call again that failed for want of the network; 3 by default. The adapter
     /// makes one attempt per call, never waits for a reconnect, and only hands this number on
-    /// ([`Redis::max_retries`]). The library does not try again yet.
+    /// ([`Redis::max_retries`]). The library has its own setting, `CacheBuilder::retry`.
     pub fn max_retries(mut self, max_retries: u32) -> Self {
         self.max_retries = max_retries;
         self

@@ -1,8 +1,8 @@
 //! The library's cache, from the configuration.
 
-use crate::config::{BusMode, Config, EvictionPolicy, L1Config, L2Config};
+use crate::config::{BusMode, Config, EvictionPolicy, L1Config, L2Breaker, L2Config, L2Retry, Period};
 use crate::server::StartError;
-use terrace::{Cache, CacheBuilder, L1, PlainRedis, Policy, Redis, RedisError};
+use terrace::{Breaker, Cache, CacheBuilder, L1, PlainRedis, Policy, Redis, RedisError, Retry};
 
 /// The cache of a configuration. Opens no connection.
 pub(crate) fn cache(config: &Config) -> Result<Cache, StartError> {
@@ -10,9 +10,32 @@ pub(crate) fn cache(config: &Config) -> Result<Cache, StartError> {
         Cache::builder().default_ttl(config.defaults.ttl.0).staleness_max(config.l1.staleness_max.0);
     builder = if config.l1.enabled { builder.l1(l1(&config.l1)) } else { builder.no_l1() };
     if let Some(l2_config) = &config.l2 {
-        builder = l2(l2_config, config.bus.mode)?.add_to(builder);
+        let L2Config { wait_max, breaker, retry, .. } = l2_config;
+        builder = patient(l2(l2_config, config.bus.mode)?.add_to(builder), *wait_max, breaker, retry);
     }
     Ok(builder.build()?)
+}
+
+/// How much trouble of the shared tier is put up with.
+pub(crate) fn patient(
+    builder: CacheBuilder,
+    wait_max: Period,
+    breaker: &L2Breaker,
+    retry: &L2Retry,
+) -> CacheBuilder {
+    let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let retry = Retry::default().max(number(retry.max)).base(retry.base.0).cap(retry.cap.0);
+    let builder = builder.l2_wait_max(wait_max.0).retry(retry);
+    if !breaker.enabled {
+        return builder.no_breaker();
+    }
+    let settings = Breaker::default()
+        .failures(breaker.failures)
+        .window(breaker.window.0)
+        .min_calls(number(breaker.min_calls))
+        .open(breaker.open.0)
+        .ramp(breaker.ramp.0);
+    builder.breaker(breaker.slow.map_or(settings, |slow| settings.slow(slow.0)))
 }
 
 fn l1(config: &L1Config) -> L1 {

@@ -4,7 +4,7 @@ use crate::cache::Cache;
 use crate::coherence::tickets::Tickets;
 use crate::error::ConfigError;
 use crate::l1::L1 as FirstTier;
-use crate::resilience::L2;
+use crate::resilience::{Breaker, L2, Patience, Retry};
 use crate::runtime::{Runtime, Turns};
 use crate::space::Shared;
 use crate::telemetry::Telemetry;
@@ -87,6 +87,7 @@ pub struct CacheBuilder {
     l2: Option<Arc<dyn Remote>>,
     default_ttl: Ttl,
     staleness_max: Duration,
+    patience: Patience,
     clock: Clock,
     chance: Chance,
 }
@@ -99,6 +100,7 @@ impl Default for CacheBuilder {
             l2: None,
             default_ttl,
             staleness_max: Self::STALENESS_MAX_DEFAULT,
+            patience: Patience::default(),
             clock: Clock::system(),
             chance: Chance::system(),
         }
@@ -111,6 +113,9 @@ impl CacheBuilder {
 
     /// How old a copy in L1 may be, by changes of other nodes, that counts as fresh, unless told otherwise: 1 second.
     pub const STALENESS_MAX_DEFAULT: Duration = Duration::from_secs(1);
+
+    /// How long one read may wait for L2, unless told otherwise: 250 ms.
+    pub const L2_WAIT_MAX_DEFAULT: Duration = Patience::WAIT_MAX_DEFAULT;
 
     /// The first tier. Default: [`L1::default`].
     pub fn l1(mut self, l1: L1) -> Self {
@@ -147,6 +152,40 @@ impl CacheBuilder {
         self
     }
 
+    /// How long one read may wait for L2, all its calls together, if L2 is slow or does not answer. After that the read goes on as
+    /// if L2 could not be reached; what L2 still answers is dropped, a loaded value is still stored there. Changes are bounded by the
+    /// timeouts of L2's adapter. Default: 250 ms. At least 1 ms.
+    ///
+    /// A load that fills L2 needs two round trips within this time, before it and after it; values that take longer to arrive are
+    /// never found in L2.
+    pub fn l2_wait_max(mut self, limit: Duration) -> Self {
+        self.patience.wait_max = limit;
+        self
+    }
+
+    /// When L2 is left alone, because too much of what it is asked fails, and when it is asked again. Default:
+    /// [`Breaker::default`].
+    ///
+    /// # Cost
+    /// One atomic load before a call to L2, a lock for an instant after it. None for a hit in L1.
+    pub fn breaker(mut self, breaker: Breaker) -> Self {
+        self.patience.breaker = Some(breaker);
+        self
+    }
+
+    /// Asks L2 whatever came of it before: each read waits for a hung one for [`CacheBuilder::l2_wait_max`], each change until
+    /// the adapter's timeout.
+    pub fn no_breaker(mut self) -> Self {
+        self.patience.breaker = None;
+        self
+    }
+
+    /// What of a failed call to L2 is tried again. Default: [`Retry::default`].
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.patience.retry = retry;
+        self
+    }
+
     /// Where the cache reads the time: a test gives it a [`Clock::manual`].
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -165,7 +204,7 @@ impl CacheBuilder {
     /// # Errors
     /// [`ConfigError`] if a setting cannot be, or there is neither L1 nor L2.
     pub fn build(self) -> Result<Cache, ConfigError> {
-        let Self { l1, l2, default_ttl, staleness_max, clock, chance } = self;
+        let Self { l1, l2, default_ttl, staleness_max, patience, clock, chance } = self;
         if l1.is_none() && l2.is_none() {
             return Err(ConfigError::new("tiers", "none", "leave L1 on, or give the cache an L2"));
         }
@@ -177,10 +216,13 @@ impl CacheBuilder {
         if staleness_max < Duration::from_millis(100) {
             return Err(ConfigError::new("staleness_max", staleness_max, "at least 100 ms, e.g. 1 s"));
         }
+        patience.check()?;
         let l1 = l1.map(|l1| first_tier(&l1, &tickets, &clock)).transpose()?;
         let shared = Arc::new_cyclic(|shared| Shared {
             l1,
-            l2: l2.map(|remote| L2::new(remote, Weak::clone(shared), staleness_max)),
+            l2: l2.map(|remote| {
+                L2::new(remote, Weak::clone(shared), staleness_max, &patience, &clock, &chance)
+            }),
             tickets,
             runtime: Runtime::default(),
             telemetry: Telemetry::new(clock.clone(), env!("CARGO_PKG_VERSION")),

@@ -3,6 +3,7 @@
 use crate::builder::CacheBuilder;
 use crate::error::{ConfigError, Error, KeyspaceError, ShutdownError};
 use crate::keyspace::KeyspaceBuilder;
+use crate::resilience::{BreakerGauges, BreakerHealth, BreakerState, L2};
 use crate::runtime;
 use crate::space::{Shared, Space, View};
 use crate::telemetry::{EngineGauges, Sources, SpaceCounters, Stats};
@@ -42,14 +43,18 @@ pub struct Health {
     pub has_l1: bool,
     /// What L2 says of itself, or why it could not be asked; `None` if there is none.
     pub l2: Option<Result<RemoteHealth, RemoteError>>,
+    /// Whether L2 is asked, or left alone because too much of what it was asked failed; `None` if there is none, or no breaker.
+    /// `l2` was asked all the same.
+    pub breaker: Option<BreakerHealth>,
     /// Invalidations that hold on this node, and that L2 has not seen.
     pub pending_invalidations: u64,
 }
 
 impl Health {
-    /// Whether every tier answers and L2 knows of every invalidation.
+    /// Whether every tier answers and is asked, and L2 knows of every invalidation.
     pub fn is_whole(&self) -> bool {
-        !matches!(self.l2, Some(Err(_))) && self.pending_invalidations == 0
+        let is_asked = self.breaker.as_ref().is_none_or(|breaker| breaker.state == BreakerState::Closed);
+        !matches!(self.l2, Some(Err(_))) && is_asked && self.pending_invalidations == 0
     }
 }
 
@@ -85,8 +90,14 @@ impl Cache {
         Health {
             has_l1: self.shared.l1.is_some(),
             l2,
+            breaker: self.breaker(),
             pending_invalidations: self.shared.pending_invalidations(),
         }
+    }
+
+    /// How the breaker of L2 is, without asking L2; `None` if there is no L2, or no breaker.
+    pub fn breaker(&self) -> Option<BreakerHealth> {
+        self.shared.l2.as_ref().and_then(L2::breaker_health)
     }
 
     /// Lets L2 forget the settings that all nodes of a keyspace have to share (its codec, the number of its partitions), so
@@ -157,7 +168,7 @@ impl Cache {
         Err(ShutdownError { after: limit, loads, invalidations })
     }
 
-    fn views(&self) -> Vec<View> {
+    pub(crate) fn views(&self) -> Vec<View> {
         let spaces = self.shared.spaces.read();
         spaces
             .values()
@@ -171,7 +182,7 @@ impl fmt::Debug for Cache {
         f.debug_struct("Cache")
             .field("keyspaces", &self.shared.spaces.read().keys().collect::<Vec<_>>())
             .field("l1_entries", &self.shared.l1.as_ref().map(crate::l1::L1::len))
-            .field("l2", &self.shared.l2.as_ref().map(crate::resilience::L2::remote))
+            .field("l2", &self.shared.l2.as_ref().map(L2::remote))
             .finish_non_exhaustive()
     }
 }
@@ -218,5 +229,9 @@ impl Sources for Shared {
 
     fn has_l2(&self) -> bool {
         self.l2.is_some()
+    }
+
+    fn breaker(&self) -> Option<BreakerGauges> {
+        self.l2.as_ref().and_then(L2::breaker_gauges)
     }
 }

@@ -9,17 +9,19 @@
 //!    where that may be deaf, the value is looked for in pauses that grow. After that the value is loaded and returned,
 //!    and kept nowhere: this node has no right to fill. Such a load is shared by those who came while it ran, although
 //!    only this node's invalidations can end it early.
-//! 5. A lease whose load brought nothing that can be stored is given back.
+//! 5. A lease whose load brought nothing that can be stored is given back, and so is one that comes too late for its read.
+//! 6. A fill goes on when its read waits for it no longer: L2 stores it if the lease still holds. The copy in L1 is unanchored then.
 
 use crate::coherence::generations::Heads;
 use crate::entry::{Found, Resident};
 use crate::read::Look;
+use crate::resilience::L2;
 use crate::space::{Made, View};
 use crate::telemetry::Event;
 use crate::terms::Lasting;
 use std::time::Duration;
 use terrace_core::remote::{FillOutcome, Lease, LeaseOutcome, LeaseToken};
-use terrace_core::{Chance, Clock, Key, Moment, Tag, Version};
+use terrace_core::{Chance, Clock, Key, Moment, RemoteError, Tag, Version};
 
 /// How long a lease lasts: so long others wait for a node that died during its load.
 const TERM: Duration = Duration::from_secs(3);
@@ -95,15 +97,12 @@ impl View {
     ) -> Result<Right, Box<Found>> {
         let Some(l2) = self.l2() else { return self.right_without_l2() };
         let token = LeaseToken(token(&self.shared.chance));
-        let term = self.term();
         let mut patience = Patience::new(&self.shared.clock);
         let waiter = self.space.waiting.begin(key);
         loop {
             let ended = waiter.ended();
             let sent = self.shared.clock.now();
-            let asked =
-                l2.call(&self.space, |remote| remote.lease(&self.space.namespace, key, token, term, dead));
-            let remaining = match asked.await {
+            let remaining = match self.ask_for_lease(l2, key, token, dead).await {
                 Ok(LeaseOutcome::Granted(lease)) => {
                     return Ok(Right::Leased(lease, self.space.generations.heads()));
                 }
@@ -124,6 +123,34 @@ impl View {
             let hears = l2.remote().bus().is_some() && self.space.trust.holds(&self.shared.clock);
             if !patience.pause(&self.shared.clock, hears, remaining, ended).await {
                 return Ok(Right::None);
+            }
+        }
+    }
+
+    /// Asks for a lease once. One that comes too late for the read is given back, because others wait for it.
+    async fn ask_for_lease(
+        &self,
+        l2: &L2,
+        key: &Key,
+        token: LeaseToken,
+        dead: Option<Version>,
+    ) -> Result<LeaseOutcome, RemoteError> {
+        let (view, own, term) = (self.clone(), key.clone(), self.term());
+        let asking = async move {
+            let Some(l2) = view.l2() else { return Ok(LeaseOutcome::Held { remaining: term }) };
+            let namespace = &view.space.namespace;
+            l2.call(&view.space, |remote| remote.lease(namespace, &own, token, term, dead)).await
+        };
+        match self.see_through(asking).await {
+            Ok(asked) => asked,
+            Err(rest) => {
+                let (view, key) = (self.clone(), key.clone());
+                self.shared.runtime.spawn_until_closed(async move {
+                    if let Ok(LeaseOutcome::Granted(lease)) = rest.await {
+                        view.give_back(&key, &Right::Leased(lease, None)).await;
+                    }
+                });
+                Err(l2.timed_out(&self.space))
             }
         }
     }
@@ -156,11 +183,16 @@ impl View {
 
     /// Gives a lease back whose load brought nothing. That it cannot be given back costs others a wait, no more.
     pub(crate) async fn give_back(&self, key: &Key, right: &Right) {
-        if let (Some(l2), Right::Leased(lease, _)) = (self.l2(), right) {
-            let call = l2.call(&self.space, |remote| remote.release(&self.space.namespace, key, lease));
-            if call.await.is_err() {
-                tracing::debug!(namespace = %self.space.namespace, "a lease could not be given back");
+        let Right::Leased(lease, _) = right else { return };
+        let (view, key, lease) = (self.clone(), key.clone(), lease.clone());
+        let giving_back = async move {
+            let (Some(l2), namespace) = (view.l2(), &view.space.namespace) else { return };
+            if l2.call(&view.space, |remote| remote.release(namespace, &key, &lease)).await.is_err() {
+                tracing::debug!(%namespace, "a lease could not be given back");
             }
+        };
+        if let Err(rest) = self.see_through(giving_back).await {
+            self.shared.runtime.spawn_until_closed(rest);
         }
     }
 
@@ -207,18 +239,31 @@ impl View {
             micros => Made::Loaded { micros },
         };
         let generations = stamps.iter().map(|stamp| stamp.generation).collect();
-        let (Ok(sealed), Some(l2)) = (self.seal(key, made, payload, lasting, stamps), self.l2()) else {
+        let Ok(sealed) = self.seal(key, made, payload, lasting, stamps) else {
             self.give_back(key, right).await;
             return Filled::Nowhere;
         };
         self.space.counters.add(Event::L2BytesWritten, sealed.as_bytes().len() as u64);
         let ttl = lasting.in_all();
-        let call = l2.call(&self.space, |remote| remote.fill(&self.space.namespace, key, lease, sealed, ttl));
-        match call.await {
-            Ok(FillOutcome::Stored) => Filled::Yes { encoded, generations },
-            Ok(FillOutcome::Rejected) => Filled::Overtaken,
-            Err(_) => {
-                self.give_back_soon(key, lease);
+        let (view, own, held) = (self.clone(), key.clone(), lease.clone());
+        let filling = async move {
+            let l2 = view.l2()?;
+            let namespace = &view.space.namespace;
+            let filled =
+                l2.call(&view.space, |remote| remote.fill(namespace, &own, &held, sealed.clone(), ttl)).await;
+            if filled.is_err() {
+                view.give_back_soon(&own, &held);
+            }
+            filled.ok()
+        };
+        match self.see_through(filling).await {
+            Ok(Some(FillOutcome::Stored)) => Filled::Yes { encoded, generations },
+            Ok(Some(FillOutcome::Rejected)) => Filled::Overtaken,
+            Ok(None) => Filled::WithoutL2 { is_anchored: false },
+            Err(rest) => {
+                self.shared.runtime.spawn_until_closed(async move {
+                    let _seen_through = rest.await;
+                });
                 Filled::WithoutL2 { is_anchored: false }
             }
         }

@@ -73,6 +73,7 @@ pub use events::{Event, EventKind, Events};
 pub use invalidate::{InvalidateError, Invalidated, Invalidation, InvalidationPolicy, Invalidator, Preview};
 pub use keyspace::{Fetched, Keyspace, KeyspaceBuilder};
 pub use origin::Origin;
+pub use resilience::{Breaker, BreakerHealth, BreakerState, Retry};
 pub use space::SuspectPolicy;
 pub use telemetry::{Figures, Latencies, Latency, METRICS_CONTENT_TYPE, Stats};
 pub use terms::{EntryOptions, RefreshAhead};

@@ -107,10 +107,12 @@ impl View {
             self.space.events.tell(&self.shared.clock, || crate::events::EventKind::Refresh(key.clone()));
             return Ok(Version::ZERO);
         };
-        l2.prepare(&self.space).await?;
-        // Where nobody counts, no value is known to have been loaded after now.
-        let Some(bus) = l2.remote().bus() else { return Ok(u64::MAX.into()) };
-        Ok(bus.refresh(&self.space.namespace, key).await?)
+        let asked = l2.call(&self.space, |remote| match remote.bus() {
+            Some(bus) => bus.refresh(&self.space.namespace, key),
+            // Where nobody counts, no value is known to have been loaded after now.
+            None => Box::pin(std::future::ready(Ok(u64::MAX.into()))),
+        });
+        Ok(asked.await?)
     }
 
     /// A request was heard.
@@ -196,7 +198,7 @@ impl View {
                     Err(_) => return true,
                 }
             } else {
-                match l2.call(&self.space, |remote| remote.get(namespace, key)).await {
+                match l2.ask(&self.space, |remote| remote.get(namespace, key)).await {
                     Ok(found) => found,
                     Err(_) => return false,
                 }

@@ -128,7 +128,8 @@ impl View {
         let (Boarding::Lead(lead), Ok(leave)) = (boarding, self.begin()) else { return };
         self.space.counters.count(if outdated.is_some() { Event::LoadAhead } else { Event::LoadBehind });
         let (key, terms, wanted) = (key.clone(), *terms, Wanted::Answer);
-        let trip = Trip { lead, key, terms, wanted, outdated, is_behind: true };
+        let budget = self.budget();
+        let trip = Trip { lead, key, terms, wanted, outdated, is_behind: true, budget };
         self.shared.runtime.spawn_load(leave, self.clone().fly(trip, None, begin_loading(load)));
     }
 

@@ -230,13 +230,13 @@ impl View {
         let namespace = &self.space.namespace;
         match entries.pop() {
             None => Ok(Vec::new()),
-            Some((key, sealed, ttl)) if entries.is_empty() => {
-                Ok(vec![l2.call(&self.space, |remote| remote.set(namespace, &key, sealed, ttl)).await?])
-            }
+            Some((key, sealed, ttl)) if entries.is_empty() => Ok(vec![
+                l2.call(&self.space, |remote| remote.set(namespace, &key, sealed.clone(), ttl)).await?,
+            ]),
             Some(last) => {
                 entries.push(last);
                 let count = entries.len();
-                l2.call_each(&self.space, count, |remote| remote.set_many(namespace, entries)).await
+                l2.call_each(&self.space, count, |remote| remote.set_many(namespace, entries.clone())).await
             }
         }
     }

@@ -206,6 +206,7 @@ impl Checker<'_> {
     fn l2(&mut self, l2: file::L2, mode: BusMode) -> Option<L2Config> {
         let password = self.password(l2.password, l2.password_file);
         let pool_size = self.count(l2.pool_size, 100, 100_000);
+        let patience = self.patience(l2.wait_max, l2.breaker, l2.retry, l2.max_retries.as_ref());
         let database_max = "the number of a database is at most 65535";
         let config = L2Config {
             url: Address::new(""),
@@ -229,7 +230,10 @@ impl Checker<'_> {
             max_idle: l2.max_idle.map(|count| self.count(Some(count), 0, pool_size)),
             connections: l2.connections.map(|count| self.count(Some(count), 1, 64)),
             max_lifetime: l2.max_lifetime.map(|period| self.positive(Some(period), Period::seconds(1))),
-            max_retries: self.ranged(l2.max_retries, Count(3), |count| count.0 <= 100, "it is at most 100").0,
+            max_retries: patience.retry.max,
+            wait_max: patience.wait_max,
+            breaker: patience.breaker,
+            retry: patience.retry,
             timeouts: L2Timeouts {
                 connect: self.positive(l2.timeouts.connect, Period::seconds(5)),
                 read: self.positive(l2.timeouts.read, Period::seconds(3)),

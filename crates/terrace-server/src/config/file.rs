@@ -76,6 +76,9 @@ pub(super) struct L2 {
     pub(super) connections: Option<Spanned<Count>>,
     pub(super) max_lifetime: Option<Spanned<Period>>,
     pub(super) max_retries: Option<Spanned<Count>>,
+    pub(super) wait_max: Option<Spanned<Period>>,
+    pub(super) breaker: Option<Spanned<Breaker>>,
+    pub(super) retry: Option<Spanned<Retry>>,
     pub(super) timeouts: Timeouts,
     pub(super) tls: Tls,
     pub(super) sentinel: Option<Spanned<Sentinel>>,
@@ -85,6 +88,26 @@ pub(super) struct L2 {
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Bus {
     pub(super) mode: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Breaker {
+    pub(super) enabled: Option<Flag>,
+    pub(super) failures: Option<Share>,
+    pub(super) window: Option<Period>,
+    pub(super) min_calls: Option<Count>,
+    pub(super) open: Option<Period>,
+    pub(super) slow: Option<Period>,
+    pub(super) ramp: Option<Period>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Retry {
+    pub(super) max: Option<Count>,
+    pub(super) base: Option<Period>,
+    pub(super) cap: Option<Period>,
 }
 
 #[derive(Default, Deserialize)]

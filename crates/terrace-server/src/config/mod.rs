@@ -21,6 +21,7 @@ mod freshness;
 mod keyspaces;
 mod origins;
 mod overlay;
+mod patience;
 mod report;
 mod secret;
 mod units;
@@ -28,6 +29,7 @@ mod units;
 pub use bus::{BusConfig, BusMode};
 pub use freshness::{Freshness, Share};
 pub(crate) use keyspaces::UNMATCHED;
+pub use patience::{L2Breaker, L2Retry};
 pub use report::ConfigError;
 pub use secret::{Address, Secret};
 pub use units::{ByteSize, Period, TtlSetting};
@@ -220,7 +222,7 @@ pub enum Suspect {
 }
 
 /// The shared tier.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 #[non_exhaustive]
 pub struct L2Config {
     /// `redis://` or `rediss://` host, port and database; or `redis+sentinel://` hosts, the primary's name and database; or
@@ -254,9 +256,14 @@ pub struct L2Config {
     /// After how long a connection is replaced. Default never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_lifetime: Option<Period>,
-    /// How often a call may be tried again that failed for want of the network. Default 3. Checked and kept: nothing
-    /// is tried again yet.
+    /// The same as `retry.max`, under the name that pools have for it.
     pub max_retries: u64,
+    /// How long one read may wait for the shared tier, all its calls together. Default 250 ms.
+    pub wait_max: Period,
+    /// When the shared tier is left alone.
+    pub breaker: L2Breaker,
+    /// What of a failed call is tried again.
+    pub retry: L2Retry,
     /// Deadlines.
     pub timeouts: L2Timeouts,
     /// TLS.

@@ -417,6 +417,34 @@ fn defaults_are_those_that_are_promised() {
 }
 
 #[test]
+fn how_much_trouble_of_l2_is_put_up_with() {
+    let load = |text: &str| Config::load(&Sources::text(format!("[l2]\nurl = 'redis://h'\n{text}")));
+    let l2 = load("").expect("valid").l2.expect("an L2");
+    assert_eq!((l2.wait_max.0, l2.retry.max), (Duration::from_millis(250), 3));
+    assert!(l2.breaker.enabled && (l2.breaker.failures - 0.5).abs() < 1e-9 && l2.breaker.min_calls == 20);
+    let text = "wait_max = '1s'\nretry = { max = 1, base = '5ms' }\nbreaker = { failures = 1, open = '1s', slow = '100ms' }";
+    let l2 = load(text).expect("valid").l2.expect("an L2");
+    assert_eq!((l2.retry.max, l2.max_retries, l2.wait_max.0), (1, 1, Duration::from_secs(1)));
+    assert_eq!(l2.breaker.slow.map(|slow| slow.0), Some(Duration::from_millis(100)));
+    assert_eq!(load("max_retries = 5").expect("valid").l2.expect("an L2").retry.max, 5);
+    let refused = [
+        ("breaker = { failures = 1.5 }", "breaker.failures"),
+        ("breaker = { failures = 'half' }", "a number from 0 to 1"),
+        ("breaker = { window = '1ms' }", "breaker.window"),
+        ("breaker = { openn = '1s' }", "openn"),
+        ("retry = { base = '1s' }", "retry.cap"),
+        ("retry = { max = 101 }", "retry.max"),
+        ("max_retries = 101", "retry.max"),
+        ("wait_max = 0", "wait_max"),
+        ("max_retries = 1\nretry = { max = 2 }", "differ"),
+    ];
+    for (text, expected) in refused {
+        let report = load(text).expect_err(text).to_string();
+        assert!(report.contains(expected) && report.contains('^'), "{text}: {report}");
+    }
+}
+
+#[test]
 fn the_file_in_the_documentation_is_accepted() {
     let page = include_str!("../../../../docs/service.md");
     let (_, rest) = page.split_once("```toml\n").expect("there is a file");

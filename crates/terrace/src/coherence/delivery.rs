@@ -4,6 +4,7 @@
 //!    about, sees to it that one runs.
 //! 2. What was delivered is forgotten piece by piece, so that an L2 that answers now and then is told everything.
 //! 3. A piece that L2 refuses does not hold up the others.
+//! 4. Deliveries go on while L2 is left alone ([`crate::resilience`]): other nodes read from it what it was not told of.
 
 use super::bans::Ban;
 use crate::resilience::L2;
@@ -85,7 +86,8 @@ impl View {
         };
         for keys in delivery.keys.chunks(BATCH_MAX) {
             self.note_keys(keys);
-            let told = l2.call_each(space, keys.len(), |remote| remote.invalidate(namespace, keys)).await;
+            let told = l2.press(space, |remote| remote.invalidate(namespace, keys)).await;
+            let told = L2::each(space, keys.len(), told);
             match &told {
                 Ok(told) => self.note_made(keys.iter().zip(told.iter().map(|told| told.version))),
                 Err(_) => self.note_failed(keys),
@@ -96,7 +98,7 @@ impl View {
         }
         for tags in delivery.tags.chunks(BATCH_MAX) {
             self.note_tags(tags);
-            if note(l2.call(space, |remote| remote.bump_tags(namespace, tags)).await)? {
+            if note(l2.press(space, |remote| remote.bump_tags(namespace, tags)).await)? {
                 self.note_bumped(tags);
                 // What L2 told of them meanwhile is from before, and must not be known when L2 is believed again.
                 self.ban(&Ban::Tags(tags));
@@ -106,7 +108,7 @@ impl View {
         }
         for rule in &delivery.rules {
             self.note_sweep(rule);
-            let swept = l2.call(space, |remote| remote.sweep(namespace, rule)).await;
+            let swept = l2.press(space, |remote| remote.sweep(namespace, rule)).await;
             if note(swept.map(|sweep| drop(self.reap_soon(sweep))))? {
                 self.note_sweep(rule);
                 pending.delivered_rule(rule, delivery.until);

@@ -70,7 +70,7 @@ impl View {
     async fn reap_in_turn(&self, sweep: &Sweep, progress: &watch::Sender<Reaped>) -> Result<(), RemoteError> {
         let Some(l2) = self.l2() else { return Ok(()) };
         let turn = self.space.reaping.acquire().await;
-        let active = l2.call(&self.space, |remote| remote.sweeps(&self.space.namespace)).await?;
+        let active = l2.ask(&self.space, |remote| remote.sweeps(&self.space.namespace)).await?;
         let done = if active.contains(sweep) { self.reap_once(sweep, progress).await } else { Ok(()) };
         drop(turn);
         done
@@ -97,7 +97,7 @@ impl View {
     /// Ends the sweeps that have been known for long.
     pub(super) async fn end_orphans(&self, known: &mut Vec<(Sweep, Moment)>) {
         let Some(l2) = self.l2() else { return };
-        let active = l2.call(&self.space, |remote| remote.sweeps(&self.space.namespace)).await;
+        let active = l2.ask(&self.space, |remote| remote.sweeps(&self.space.namespace)).await;
         let Ok(active) = active else { return };
         let now = self.shared.clock.precise();
         known.retain(|(sweep, _)| active.contains(sweep));

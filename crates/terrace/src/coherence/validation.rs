@@ -62,7 +62,8 @@ impl Asking {
             tokio::task::yield_now().await;
             let Some(batch) = questions.take(self.shard) else { break };
             let (keys, waiters): (Vec<Key>, Vec<Waiters>) = batch.into_iter().unzip();
-            let verdicts = self.view.ask(&keys).await.unwrap_or_else(|_| {
+            // Whoever waits does not wait longer than a read may: so the call is given up then, and the next one made.
+            let verdicts = self.view.budget().spend(self.view.ask(&keys)).await.unwrap_or_else(|_| {
                 questions.give_up(self.shard);
                 vec![UNANSWERED; keys.len()]
             });
@@ -136,9 +137,10 @@ impl View {
         }
         let answered = self.answered(self.question(key));
         let Verdict { look, outcome } = match policy {
-            SuspectPolicy::Error => answered.await,
-            _ => crate::runtime::within(VALIDATION_MAX, answered).await.unwrap_or(UNANSWERED),
-        };
+            SuspectPolicy::Error => self.within_budget(answered).await,
+            _ => self.within_budget(crate::runtime::within(VALIDATION_MAX, answered)).await.flatten(),
+        }
+        .unwrap_or(UNANSWERED);
         self.space.counters.count(outcome);
         if matches!(look, Look::Unknown) { self.unproven(copy) } else { look }
     }
@@ -155,9 +157,10 @@ impl View {
                 }
             };
             match self.space.rules.suspect {
-                SuspectPolicy::Error => answered.await,
-                _ => crate::runtime::within(VALIDATION_MAX, answered).await.unwrap_or_default(),
+                SuspectPolicy::Error => self.within_budget(answered).await,
+                _ => self.within_budget(crate::runtime::within(VALIDATION_MAX, answered)).await.flatten(),
             }
+            .unwrap_or_default();
         }
         let look = |Verdict { look, outcome }| {
             self.space.counters.count(outcome);
@@ -259,7 +262,7 @@ impl View {
         let versions: Vec<(Key, Version)> =
             asked.iter().map(|asked| (keys[asked.at].clone(), asked.copy.version)).collect();
         let namespace = &self.space.namespace;
-        l2.call_each(&self.space, versions.len(), |remote| remote.validate(namespace, &versions)).await
+        l2.ask_each(&self.space, versions.len(), |remote| remote.validate(namespace, &versions)).await
     }
 
     /// L2 does not have what there is a copy of, or has it and it is dead. Nothing was changed by that, so no ticket is void.

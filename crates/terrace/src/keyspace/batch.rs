@@ -150,7 +150,8 @@ impl View {
     async fn look_for_many(&self, keys: &[Key]) -> Vec<Look> {
         let mut looks: Vec<Look> =
             keys.iter().map(|key| self.look_here(key).map_or(Look::Unknown, Look::Hit)).collect();
-        let can_ask = self.can_ask_l2().await;
+        let budget = self.budget();
+        let can_ask = budget.spend(self.can_ask_l2()).await;
         let missing = (0..keys.len()).filter(|&at| !matches!(looks[at], Look::Hit(_)));
         let (suspect, absent): (Vec<usize>, Vec<usize>) =
             missing.partition(|&at| self.suspect_copy(&keys[at]).is_some());
@@ -159,7 +160,8 @@ impl View {
         let named = |which: &[usize]| which.iter().map(|&at| keys[at].clone()).collect::<Vec<Key>>();
         let (suspects, absents) = (named(&suspect), named(&absent));
         let (proven, read) = if can_ask {
-            join(self.validate_many(&suspects), self.look_in_l2_for_many(&absents)).await
+            let asking = join(self.validate_many(&suspects), self.look_in_l2_for_many(&absents));
+            budget.spend(asking).await
         } else {
             (vec![Look::Unknown; suspect.len()], vec![Look::Unknown; absent.len()])
         };
@@ -187,7 +189,7 @@ impl View {
         let trusted: Vec<bool> = keys.iter().map(|key| !self.distrusts(key)).collect();
         let sent = self.shared.clock.now();
         let namespace = &self.space.namespace;
-        let read = l2.call_each(&self.space, keys.len(), |remote| remote.get_many(namespace, keys)).await;
+        let read = l2.ask_each(&self.space, keys.len(), |remote| remote.get_many(namespace, keys)).await;
         let Ok(stored) = read else { return unknown() };
         let opened = keys.iter().zip(&stored).map(|(key, stored)| Some(self.open(key, stored.as_ref()?)));
         let opened: Vec<Option<Option<Envelope>>> = opened.collect();

@@ -34,7 +34,7 @@ impl View {
     }
 
     async fn flown(&self, trip: &Trip, known: Option<Look>, loading: Loading) -> Flown {
-        let Trip { lead, key, .. } = trip;
+        let Trip { lead, key, budget, .. } = trip;
         let is_new =
             |found: &Found| trip.outdated != Some(found.resident.version) && trip.wanted.takes(found);
         if let Some(found) = self.look_again(key.as_str()).filter(is_new) {
@@ -43,7 +43,7 @@ impl View {
         }
         let look = match known {
             Some(look) => look,
-            None => lead.calling(self.validate(key)).await,
+            None => lead.calling(budget.spend(self.validate(key))).await,
         };
         let (right, old) = match trip.judge(look) {
             Look::Hit(found) => (Err(Box::new(found)), None),
@@ -51,7 +51,7 @@ impl View {
             Look::Miss { old: Some(old), .. } if let Some(found) = self.old_at_once(trip, &old) => {
                 return (self.outcome(lead, key, Some(found)), Some(loading));
             }
-            Look::Miss { dead, old } => (lead.calling(self.obtain_right(key, dead)).await, old),
+            Look::Miss { dead, old } => (lead.calling(budget.spend(self.obtain_right(key, dead))).await, old),
             Look::Unknown => (self.right_without_l2(), None),
             Look::Unproven => return (Outcome::Failed(ErrorKind::Unproven.into()), None),
         };
@@ -72,7 +72,7 @@ impl View {
         old: Option<Found>,
         loading: Loading,
     ) -> Outcome {
-        let Trip { lead, key, terms, .. } = trip;
+        let Trip { lead, key, terms, budget, .. } = trip;
         let known = old.as_ref().map(|old| old.resident.clone());
         let known = known.or_else(|| self.old_copy(key).map(|old| old.resident));
         let ran = self.holding(key, &right, self.load(known.as_ref(), loading)).await;
@@ -85,7 +85,7 @@ impl View {
                 let mut lasting = terms.lasting_absence(&self.shared.chance);
                 if lasting.ttl.is_zero() {
                     if known.is_none() {
-                        lead.calling(self.give_back(key, &right)).await;
+                        lead.calling(budget.spend(self.give_back(key, &right))).await;
                         return self.outcome(lead, key, None);
                     }
                     // An old value is not to be returned any more after this.
@@ -94,7 +94,7 @@ impl View {
                 (Loaded { value: absent(), tags: Vec::new(), ttl: None }, lasting)
             }
             Err(error) => {
-                lead.calling(self.give_back(key, &right)).await;
+                lead.calling(budget.spend(self.give_back(key, &right))).await;
                 return match self.after_failure(trip, old) {
                     Some(old) => self.outcome(lead, key, Some(old)),
                     None => Outcome::Failed(error),
@@ -104,7 +104,7 @@ impl View {
         self.after_success(key);
         let mut resident = self.entry(loaded.value, right.version(), lasting, &loaded.tags);
         resident.load_micros = ran.micros;
-        lead.calling(self.store(trip, right, resident, lasting, &loaded.tags)).await
+        lead.calling(budget.spend(self.store(trip, right, resident, lasting, &loaded.tags))).await
     }
 
     /// Copies an L2 hit into L1.

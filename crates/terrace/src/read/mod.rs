@@ -18,6 +18,7 @@ use crate::entry::{Found, Resident, StaleReason, Tier};
 use crate::erased::Erased;
 use crate::error::{Error, ErrorKind};
 use crate::flight::{Boarding, Joinable, Lead};
+use crate::resilience::Budget;
 use crate::space::{SuspectPolicy, View};
 use crate::stale::Here;
 use crate::telemetry::Event;
@@ -77,6 +78,8 @@ pub(crate) struct Trip {
     pub(crate) outdated: Option<Version>,
     /// Whether nobody waits for it.
     pub(crate) is_behind: bool,
+    /// How much longer it may wait for L2.
+    pub(crate) budget: Budget,
 }
 
 /// Flights that a caller joins in vain, because the key was invalidated meanwhile, before it begins its own.
@@ -95,9 +98,10 @@ impl View {
         if let Some(found) = self.look_in_l1(key.as_str()) {
             return Ok(Some(found));
         }
-        let can_ask = self.can_ask_l2().await;
+        let budget = self.budget();
+        let can_ask = budget.spend(self.can_ask_l2()).await;
         let ticket = self.shared.tickets.take(self.name_of(key.as_str()));
-        let look = if can_ask { self.validate(key).await } else { self.without_l2(key) };
+        let look = if can_ask { budget.spend(self.validate(key)).await } else { self.without_l2(key) };
         match look {
             Look::Hit(found) => {
                 self.promote(ticket, key, &found);
@@ -133,7 +137,7 @@ impl View {
         terms: &Terms,
         load: impl FnOnce() -> Loading,
     ) -> Result<Option<Found>, Error> {
-        let mut vain_joins = 0;
+        let (budget, mut vain_joins) = (self.budget(), 0);
         let (lead, known) = loop {
             match self.here(key.as_str()) {
                 Here::Fresh(found) if wanted.takes(&found) => return Ok(Some(found)),
@@ -149,11 +153,11 @@ impl View {
                 }
                 Here::Fresh(_) | Here::Nothing => {}
             }
-            if known.is_none() && !self.can_ask_l2().await {
+            if known.is_none() && !budget.spend(self.can_ask_l2()).await {
                 known = Some(self.without_l2(key));
             }
             if self.l1().is_none() && known.is_none() {
-                known = Some(self.look_in_l2(key).await);
+                known = Some(budget.spend(self.look_in_l2(key)).await);
             }
             if known.is_none() && self.space.rules.suspect == SuspectPolicy::Stale {
                 known = self.stale_copy(key).map(Look::Hit);
@@ -185,7 +189,8 @@ impl View {
         };
         let leave = self.begin()?;
         let flight = lead.flight();
-        let trip = Trip { lead, key: key.clone(), terms: *terms, wanted, outdated: None, is_behind: false };
+        let trip =
+            Trip { lead, key: key.clone(), terms: *terms, wanted, outdated: None, is_behind: false, budget };
         self.shared.runtime.spawn_load(leave, self.clone().fly(trip, known, begin_loading(load)));
         flight.led().await
     }
@@ -221,7 +226,7 @@ impl View {
     pub(crate) async fn can_ask_l2(&self) -> bool {
         self.see_to_l2();
         match self.l2() {
-            Some(l2) => l2.prepare(&self.space).await.is_ok(),
+            Some(l2) => l2.prepare_read(&self.space).await.is_ok(),
             None => true,
         }
     }

@@ -81,6 +81,10 @@ pub(crate) enum Event {
     FillRejected,
     /// A request to L2, whatever came of it. A pipeline is one.
     L2RoundTrip,
+    /// A request to L2 that was not made, because L2 is left alone or comes back step by step.
+    L2Rejected,
+    /// A request to L2 that was made again.
+    L2Retried,
     /// Bytes of envelopes received from L2.
     L2BytesRead,
     /// Bytes of envelopes sent to L2.

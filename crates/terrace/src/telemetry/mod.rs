@@ -31,6 +31,7 @@ pub use prometheus::METRICS_CONTENT_TYPE;
 pub(crate) use stats::Times;
 pub use stats::{Figures, Latencies, Latency, Stats};
 
+use crate::resilience::BreakerGauges;
 use counters::CounterSnapshot;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -66,6 +67,9 @@ pub(crate) trait Sources {
 
     /// Whether there is an L2.
     fn has_l2(&self) -> bool;
+
+    /// The breaker of L2, if there is one.
+    fn breaker(&self) -> Option<BreakerGauges>;
 }
 
 /// All counters of a cache.
@@ -139,6 +143,7 @@ impl Telemetry {
             self.snapshot(sources),
             sources.pending_invalidations(),
             sources.bus_lag(),
+            sources.breaker(),
             self.version,
         )
     }

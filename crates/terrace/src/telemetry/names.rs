@@ -102,12 +102,26 @@ pub(super) const INVALIDATIONS: Metric =
     counter("terrace_invalidations_total", "Keys, patterns, tags and whole keyspaces invalidated, by kind.");
 pub(super) const PENDING_INVALIDATIONS: Metric =
     gauge("terrace_pending_invalidations", "Invalidations that wait for L2 to come back.");
+pub(super) const BREAKER_STATE: Metric = gauge(
+    "terrace_breaker_state",
+    "1 for the state that the breaker is in, 0 for the others: closed, half_open, open.",
+);
+pub(super) const BREAKER_TRANSITIONS: Metric =
+    counter("terrace_breaker_transitions_total", "Times that the breaker came into a state.");
+pub(super) const L2_REJECTED: Metric = counter(
+    "terrace_l2_rejected_total",
+    "Requests to L2 that were not made, because its breaker is open or it comes back step by step.",
+);
+pub(super) const L2_RETRIES: Metric = counter(
+    "terrace_l2_retries_total",
+    "Requests to L2 that were made again, because one before was not sent.",
+);
 /// A gauge, not an `info`, because Prometheus' older text format does not know the latter.
 pub(super) const BUILD_INFO: Metric = gauge("terrace_build_info", "Always 1; the label tells the version.");
 
 /// All metrics there are.
 #[cfg(test)]
-pub(super) const ALL: [Metric; 26] = [
+pub(super) const ALL: [Metric; 30] = [
     REQUESTS,
     HITS,
     MISSES,
@@ -133,6 +147,10 @@ pub(super) const ALL: [Metric; 26] = [
     L2_ERRORS,
     INVALIDATIONS,
     PENDING_INVALIDATIONS,
+    BREAKER_STATE,
+    BREAKER_TRANSITIONS,
+    L2_REJECTED,
+    L2_RETRIES,
     BUILD_INFO,
 ];
 
@@ -144,4 +162,6 @@ pub(super) const OUTCOME: &str = "outcome";
 pub(super) const REASON: &str = "reason";
 pub(super) const DIRECTION: &str = "direction";
 pub(super) const KIND: &str = "kind";
+pub(super) const TARGET: &str = "target";
+pub(super) const STATE: &str = "state";
 pub(super) const VERSION: &str = "version";

@@ -9,6 +9,8 @@
 use super::counters::{Event, Op, TIERS};
 use super::names::{self, Kind, Metric};
 use super::{EngineGauges, Snapshots, SpaceSnapshot};
+use crate::entry::Tier;
+use crate::resilience::{BreakerGauges, BreakerState};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -26,10 +28,17 @@ pub(super) fn encode(
     spaces: Snapshots,
     pending_invalidations: u64,
     bus_lag: Duration,
+    breaker: Option<BreakerGauges>,
     version: &'static str,
 ) -> String {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Scrape { spaces, pending_invalidations, bus_lag, version }));
+    registry.register_collector(Box::new(Scrape {
+        spaces,
+        pending_invalidations,
+        bus_lag,
+        breaker,
+        version,
+    }));
     let mut text = String::new();
     text::encode(&mut text, &registry).expect("writing to a String does not fail");
     text
@@ -41,6 +50,7 @@ struct Scrape {
     spaces: Snapshots,
     pending_invalidations: u64,
     bus_lag: Duration,
+    breaker: Option<BreakerGauges>,
     version: &'static str,
 }
 
@@ -69,7 +79,7 @@ impl Value {
 }
 
 /// What is written for every keyspace.
-const FAMILIES: [Family; 22] = [
+const FAMILIES: [Family; 24] = [
     Family {
         metric: names::REQUESTS,
         series: &[
@@ -169,6 +179,8 @@ const FAMILIES: [Family; 22] = [
         ],
     },
     Family { metric: names::L2_ROUND_TRIPS, series: &[(&[], Value::Count(Event::L2RoundTrip))] },
+    Family { metric: names::L2_REJECTED, series: &[(&[], Value::Count(Event::L2Rejected))] },
+    Family { metric: names::L2_RETRIES, series: &[(&[], Value::Count(Event::L2Retried))] },
     Family {
         metric: names::L2_BYTES,
         series: &[
@@ -209,6 +221,7 @@ impl Collector for Scrape {
         self.durations(&mut encoder)?;
         let mut pending = describe(&mut encoder, names::PENDING_INVALIDATIONS)?;
         pending.encode_gauge(&self.pending_invalidations)?;
+        self.breaker(&mut encoder)?;
         let mut lag = describe(&mut encoder, names::BUS_LAG)?;
         lag.encode_gauge(&self.bus_lag.as_secs_f64())?;
         let mut build = describe(&mut encoder, names::BUILD_INFO)?;
@@ -228,6 +241,22 @@ impl Scrape {
                     _ => series.encode_counter::<NoLabelSet, _, u64>(&value.of(space), None)?,
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// The breaker of L2, if there is one. It is one for all keyspaces.
+    fn breaker(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(BreakerGauges { state, transitions }) = self.breaker else { return Ok(()) };
+        let labels = |of: BreakerState| [(names::TARGET, Tier::L2.as_str()), (names::STATE, of.as_str())];
+        let mut metric = describe(encoder, names::BREAKER_STATE)?;
+        for of in BreakerState::ALL {
+            metric.encode_family(&labels(of))?.encode_gauge(&u64::from(of == state))?;
+        }
+        let mut metric = describe(encoder, names::BREAKER_TRANSITIONS)?;
+        for (of, count) in BreakerState::ALL.into_iter().zip(transitions) {
+            let labels = labels(of);
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
         Ok(())
     }

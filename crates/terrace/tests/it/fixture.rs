@@ -5,9 +5,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use terrace::{Cache, CacheBuilder, Clock, Entry, Key, Keyspace, L1, LoadError, Namespace, Tier, Written};
+use terrace::{
+    Breaker, BreakerState, Cache, CacheBuilder, Clock, Entry, Key, Keyspace, L1, LoadError, Namespace, Tier,
+    Written,
+};
 use terrace_core::remote::BoxFuture;
 use terrace_testkit::fake::{FakeRemote, Operation};
+use terrace_testkit::wait::until_some;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -148,6 +152,16 @@ impl Node {
     pub(crate) fn loading_at_once(&self, key: &'static str, value: &str) -> JoinHandle<String> {
         let (texts, loader) = (self.texts.clone(), loader(value));
         spawn(async move { (*texts.get_or_load(key, loader).await.expect("it does not fail")).clone() })
+    }
+
+    /// Waits until L2 is not left alone any more. The clock stands still while the runtime's time goes on.
+    pub(crate) async fn is_asked_again(&self) {
+        until_some("L2 to be asked again", async || {
+            let breaker = self.cache.health().await.breaker?;
+            (breaker.state == BreakerState::Closed).then_some(())
+        })
+        .await;
+        self.clock.advance(Breaker::RAMP_DEFAULT);
     }
 
     pub(crate) fn calls(&self, operation: Operation) -> u64 {

@@ -81,7 +81,7 @@ async fn who_dies_while_making_it_is_stood_in_for() {
 async fn what_cannot_be_noted_is_an_error() {
     let node = Node::first().await;
     node.put("k", "old").await;
-    node.remote.fail_next(Operation::Delay, Fault::Unavailable);
+    node.remote.set_fault_on(Operation::Delay, Some(Fault::Unavailable));
     node.texts.invalidate().keys(["k"]).after(DELAY).send().await.unwrap_err();
 }
 

@@ -34,6 +34,8 @@ mod redis_plain;
 mod redis_split;
 #[cfg(feature = "redis")]
 mod redis_tracking;
+#[cfg(feature = "redis")]
+mod redis_trouble;
 mod refresh;
 mod shutdown;
 mod stale;
@@ -42,6 +44,7 @@ mod stress;
 mod sweeps;
 mod tags;
 mod tracking;
+mod trouble;
 mod validation;
 mod why;
 mod wrapped;
