@@ -66,7 +66,7 @@ impl Checker<'_> {
         let breaker_at = span(breaker.as_ref().map(Spanned::span));
         let retry_at = span(retry.as_ref().map(Spanned::span));
         let wait_max = wait_max.map_or(Period(CacheBuilder::L2_WAIT_MAX_DEFAULT), Spanned::into_inner);
-        let breaker = of_breaker(breaker.map(Spanned::into_inner).unwrap_or_default());
+        let breaker = of_breaker(&breaker.map(Spanned::into_inner).unwrap_or_default());
         let given = retry.map(Spanned::into_inner).unwrap_or_default();
         if let (Some(max), Some(other)) = (given.max, max_retries)
             && max != *other.get_ref()
@@ -99,7 +99,7 @@ impl Checker<'_> {
     }
 }
 
-fn of_breaker(given: file::Breaker) -> L2Breaker {
+fn of_breaker(given: &file::Breaker) -> L2Breaker {
     L2Breaker {
         enabled: given.enabled.is_none_or(|Flag(is_on)| is_on),
         failures: given.failures.map_or(Breaker::FAILURES_DEFAULT, |Share(share)| share),
