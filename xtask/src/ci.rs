@@ -27,12 +27,13 @@ pub(crate) enum Outcome {
 
 type Step = (&'static str, fn(&Stop) -> Result<Outcome>);
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("fmt", fmt),
     ("tidy", tidy),
     ("clippy", clippy),
     ("docs", docs),
     ("test", test),
+    ("mutants", mutants),
     ("sanitize", sanitize),
     ("deny", deny),
     ("advisories", advisories),
@@ -119,6 +120,11 @@ fn docs(stop: &Stop) -> Result<Outcome> {
 
 fn test(stop: &Stop) -> Result<Outcome> {
     crate::test::run(&[], stop).map(|()| Outcome::Passed)
+}
+
+/// Whether the simulator finds each rule that is left out, by the seeds that are known to.
+fn mutants(stop: &Stop) -> Result<Outcome> {
+    crate::sim::run_known(stop).map(|()| Outcome::Passed)
 }
 
 /// The proofs of the memory engine that take a minute.

@@ -43,11 +43,15 @@ pub enum Mutant {
     NoFloor,
     /// Storing a value is logged, and not published.
     ForgottenPublish,
+    /// The server stores a value that comes too late.
+    NoDeadline,
+    /// Storing a value fails as soon as its connection is lost, when it may still arrive.
+    FailsBeforeDeadline,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::FillWithoutLease,
         Self::NoBarrier,
         Self::NoTagFence,
@@ -66,6 +70,8 @@ impl Mutant {
         Self::TtlBeginsAnew,
         Self::NoFloor,
         Self::ForgottenPublish,
+        Self::NoDeadline,
+        Self::FailsBeforeDeadline,
     ];
 }
 

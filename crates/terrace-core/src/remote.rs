@@ -11,13 +11,18 @@
 //!    an invalidation is never stored after it.
 //! 3. Losing any metadata (lease, version counter, rule of a sweep, tag generation) makes misses, never hits on old values.
 //! 4. Every call ends within the adapter's own deadline.
+//! 5. A [`Remote::set`] that has failed takes no effect any more. Else it could arrive behind a change of another node that
+//!    was acknowledged meanwhile, and put the older value back. [`ServerClock`] tells how an adapter can hold that. Every
+//!    other call may arrive however late: it makes misses, or finds its lease gone.
 //!
 //! The trait is used as `Arc<dyn Remote>`; each call boxes its future, which a network round trip dwarfs.
 
 mod records;
+mod server_clock;
 mod settings;
 
 pub use records::*;
+pub use server_clock::ServerClock;
 pub use settings::*;
 
 use crate::bus::Bus;
@@ -58,6 +63,12 @@ pub enum RemoteError {
         /// What was seen.
         reason: String,
     },
+    /// The call reached the server when its caller had given it up, or was about to. The server did nothing.
+    #[error("L2 got the call too late: {reason}")]
+    Late {
+        /// The server's words.
+        reason: String,
+    },
     /// The server refused: rights, memory, a read-only replica.
     #[error("L2 refused: {reason}")]
     Refused {
@@ -90,7 +101,11 @@ impl RemoteError {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable { .. } | Self::Timeout { .. } | Self::Broken { .. } | Self::CutOff { .. }
+            Self::Unavailable { .. }
+                | Self::Timeout { .. }
+                | Self::Broken { .. }
+                | Self::Late { .. }
+                | Self::CutOff { .. }
         )
     }
 
@@ -98,7 +113,11 @@ impl RemoteError {
     pub fn is_unsent(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable { .. } | Self::Refused { .. } | Self::CutOff { .. } | Self::Mismatch { .. }
+            Self::Unavailable { .. }
+                | Self::Late { .. }
+                | Self::Refused { .. }
+                | Self::CutOff { .. }
+                | Self::Mismatch { .. }
         )
     }
 
@@ -108,6 +127,7 @@ impl RemoteError {
             Self::Unavailable { .. } => "unavailable",
             Self::Timeout { .. } => "timeout",
             Self::Broken { .. } => "broken",
+            Self::Late { .. } => "late",
             Self::Refused { .. } | Self::CutOff { .. } => "refused",
             Self::Protocol { .. } => "protocol",
             Self::Mismatch { .. } => "mismatch",
@@ -250,8 +270,16 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
     /// Stores a value that the caller knows to be true now, voids any lease, and publishes the change. A TTL of
     /// zero removes instead.
     ///
+    /// # Errors
+    /// When it has failed, it takes no effect any more. It may have had one, unless the error is [unsent](RemoteError::is_unsent):
+    /// one that came too late is [`RemoteError::Late`].
+    ///
     /// # Cost
-    /// One round trip.
+    /// One round trip. Where the connection is lost on the way, it ends at its deadline and not before: what was sent may
+    /// arrive until then.
+    ///
+    /// # Cancel safety
+    /// A call that is dropped may still be executed, until its deadline.
     fn set<'a>(
         &'a self,
         namespace: &'a Namespace,
@@ -261,6 +289,10 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
     ) -> RemoteResult<'a, Version>;
 
     /// [`Remote::set`] for many entries, in order; each is atomic, all of them together are not.
+    ///
+    /// # Errors
+    /// Those of [`Remote::set`]. [`RemoteError::Late`] only if all came too late; what did not come in time was not done,
+    /// and is not done any more.
     ///
     /// # Cost
     /// One round trip per shard.

@@ -6,7 +6,8 @@
 //! 1. A setting that may not be read is passed over: many services do not let it be. Then the bound is not known.
 
 use crate::config::Servers;
-use crate::link::{Link, one, text};
+use crate::link::{Link, text};
+use crate::sending::one;
 use redis::Value;
 
 /// What is left open, in words for people; nothing if there is a bound, or if it is not known.

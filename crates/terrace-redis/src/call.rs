@@ -3,7 +3,9 @@
 //! 1. Every call ends within its deadline, counted from its first poll.
 //! 2. [`RemoteError::Unavailable`] means that nothing was sent; after that it is [`RemoteError::Timeout`] or
 //!    [`RemoteError::Broken`], and the call may or may not have taken effect.
-//! 3. A call that is dropped leaves the connection as it was; its replies are read and thrown away.
+//! 3. A set is given up at one moment, by which the server is told to have done it or not to do it any more. Whoever has failed
+//!    before, because a connection was lost over which it may still arrive, is told at that moment.
+//! 4. A call that is dropped leaves the connection as it was; its replies are read and thrown away.
 
 use crate::link::Link;
 use crate::supervisor::Supervisor;

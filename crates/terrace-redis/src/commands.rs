@@ -187,6 +187,10 @@ impl Commands {
         command
     }
 
+    /// Its last argument is yet to come: from when on, by the server's clock, it is too late ([`Sending::Sets`]). Where it
+    /// removes, that argument means nothing.
+    ///
+    /// [`Sending::Sets`]: crate::sending::Sending::Sets
     pub(crate) fn set(&self, namespace: &Namespace, key: &Key, value: &Sealed, ttl: Ttl) -> Cmd {
         let keep = keep(ttl);
         if keep == Keep::Not {

@@ -3,9 +3,10 @@
 //! 1. An answer of the server is no broken connection: the connection is kept, unless the answer says that this is
 //!    the wrong server to talk to (a replica) or that it does not know us (authentication).
 //! 2. What may have taken effect is never called unsent.
+//! 3. Of a call of which some was too late, and the rest may have been done, nothing is certain.
 
 use crate::config::{Address, Mode};
-use redis::{ErrorKind, RedisError, ServerError};
+use redis::{ErrorKind, RedisError, ServerError, Value};
 use terrace_core::RemoteError;
 
 /// What becomes of the connection.
@@ -32,6 +33,16 @@ pub(crate) fn is_unknown_script(error: &ServerError) -> bool {
     error.code() == "NOSCRIPT"
 }
 
+/// Whether the server has done nothing because the call came too late.
+pub(crate) fn is_late(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error) if error.code() == "LATE")
+}
+
+/// Some of a call was too late, and the rest may have been done.
+pub(crate) fn partly_late() -> RemoteError {
+    RemoteError::Broken { reason: "a part of the call was too late, and another part was not".to_owned() }
+}
+
 fn of_words(code: &str, details: &str) -> Failure {
     if let Some((code, details)) = words_within_script(code, details) {
         return of_words(code, details);
@@ -42,6 +53,7 @@ fn of_words(code: &str, details: &str) -> Failure {
         "NOREPLICAS" => (RemoteError::CutOff { reason }, Verdict::Keep),
         "NOAUTH" | "WRONGPASS" => (RemoteError::Refused { reason }, Verdict::Drop),
         "OOM" | "NOPERM" | "MISCONF" | "DENIED" => (RemoteError::Refused { reason }, Verdict::Keep),
+        "LATE" => (RemoteError::Late { reason }, Verdict::Keep),
         "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => {
             (RemoteError::Unavailable { reason }, Verdict::Keep)
         }

@@ -60,6 +60,7 @@ mod replies;
 mod rules;
 mod scanning;
 mod scripts;
+mod sending;
 mod supervisor;
 mod tls;
 mod topology;

@@ -5,19 +5,23 @@
 //!    One that is to listen has them loaded when it calls one. One that is only to ask who the primary is may go to
 //!    anybody.
 //! 2. Loss is final. Everyone who waits on a lost connection learns of it at once, and nothing is heard on it any more.
-//! 3. A subscription that the server ends, because its slot has moved, is a loss.
+//! 3. With each question whether the server lives it is asked for its time, so that calls can be given a deadline by its clock.
+//! 4. A subscription that the server ends, because its slot has moved, is a loss.
 
 use crate::config::{Address, Mode, Settings};
 use crate::error::{self, Failure, Verdict};
 use crate::incarnation;
+use crate::replies;
 use crate::scripts::{Channels, Script};
+use crate::sending::{Sending, in_a_row, one};
 use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, PushInfo, PushKind, ServerError, Value};
 use std::fmt;
-use std::sync::{Arc, OnceLock};
-use terrace_core::RemoteError;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use terrace_core::bus::Incarnation;
+use terrace_core::remote::ServerClock;
+use terrace_core::{Clock, RemoteError};
 use tokio::sync::Notify;
 
 /// Whether a connection is lost, and why.
@@ -45,23 +49,6 @@ impl Loss {
     }
 }
 
-/// How commands are sent, and which of them again after one was not done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Sending {
-    /// They read, and are all under way at once.
-    Reads,
-    /// They are scripts; those that were not done are sent again.
-    Changes,
-    /// They are scripts; those from the first that was not done on are sent again, so that their order holds, and some are
-    /// done twice.
-    ChangesInOrder,
-}
-
-/// Most reads that are sent in one write, so that replies of others can get in between.
-const READS_MAX: usize = 256;
-/// Most changes that are sent in one write.
-const CHANGES_MAX: usize = 512;
-
 /// An open connection to a server that was found fit.
 pub(crate) struct Link {
     connection: MultiplexedConnection,
@@ -70,6 +57,7 @@ pub(crate) struct Link {
     mode: Mode,
     server: String,
     incarnation: Option<Incarnation>,
+    clock: Mutex<ServerClock>,
     loss: Arc<Loss>,
 }
 
@@ -138,14 +126,54 @@ impl Link {
             .get_multiplexed_async_connection_with_config(&config)
             .await
             .map_err(|error| error::of_opening(address, &error, settings.mode))?;
-        let (address, mode, is_cluster) = (address.clone(), settings.mode, settings.servers.is_cluster());
-        Ok(Self { connection, address, is_cluster, mode, server: String::new(), incarnation: None, loss })
+        Ok(Self {
+            connection,
+            address: address.clone(),
+            is_cluster: settings.servers.is_cluster(),
+            mode: settings.mode,
+            server: String::new(),
+            incarnation: None,
+            clock: Mutex::default(),
+            loss,
+        })
     }
 
-    /// Asks the server what it is and whether it is the one to talk to. No right is needed for the question.
+    /// Asks the server what it is and whether it is the one to talk to, and for its time. No right is needed for the first
+    /// question, and every script needs the one for the second.
     async fn check(&self) -> Result<String, RemoteError> {
-        let hello = self.ask(&one(redis::cmd("HELLO"))).await?;
-        check_server(&self.address, self.is_cluster, self.mode, hello.first())
+        if self.mode == Mode::Plain {
+            let hello = self.ask(&one(redis::cmd("HELLO"))).await?;
+            return check_server(&self.address, self.is_cluster, self.mode, hello.first());
+        }
+        let mut questions = Pipeline::with_capacity(2);
+        questions.cmd("HELLO").cmd("TIME");
+        let clock = Clock::system();
+        let sent = clock.precise();
+        let mut answers = self.send(&questions).await?;
+        let received = clock.precise();
+        let time = answers.pop();
+        let server = check_server(&self.address, self.is_cluster, self.mode, accept(answers)?.first())?;
+        let time = accept(time.into_iter().collect())?;
+        self.clock().note(sent, replies::time(time.first())?, received);
+        Ok(server)
+    }
+
+    fn clock(&self) -> MutexGuard<'_, ServerClock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commands as this server has to be sent them.
+    pub(crate) fn dated(&self, mut commands: Vec<Cmd>, sending: Sending) -> Result<Vec<Cmd>, RemoteError> {
+        if let Sending::Sets { by } = sending {
+            let deadline = self.clock().earliest(by).ok_or_else(|| {
+                let reason = format!("{} has not told its time", self.address);
+                RemoteError::Unavailable { reason }
+            })?;
+            for command in &mut commands {
+                command.arg(deadline.0);
+            }
+        }
+        Ok(commands)
     }
 
     /// Asks whether the server lives and still is the one to talk to; gives the connection up if it is not.
@@ -229,11 +257,15 @@ impl Link {
             |reply: &Value| matches!(reply, Value::ServerError(error) if error::is_unknown_script(error));
         let Some(first) = replies.iter().position(is_undone) else { return Ok(replies) };
         self.load_scripts().await?;
-        let is_chosen = |index: &usize| sending == Sending::ChangesInOrder || is_undone(&replies[*index]);
+        let is_chosen = |index: &usize| sending.keeps_order() || is_undone(&replies[*index]);
         let chosen: Vec<usize> = (first..replies.len()).filter(is_chosen).collect();
         let commands: Vec<&Cmd> = batch.cmd_iter().collect();
         let repeated = in_a_row(chosen.iter().map(|&index| commands[index].clone()));
         for (index, reply) in chosen.into_iter().zip(self.send(&repeated).await?) {
+            let was_done = as_error(&replies[index]).is_none();
+            if was_done && error::is_late(&reply) {
+                return Err(error::partly_late());
+            }
             replies[index] = reply;
         }
         Ok(replies)
@@ -274,30 +306,6 @@ impl fmt::Debug for Link {
     }
 }
 
-/// A pipeline of one command.
-pub(crate) fn one(command: Cmd) -> Pipeline {
-    in_a_row(std::iter::once(command))
-}
-
-/// Commands in the order in which they are sent, a bounded number together.
-pub(crate) fn batches(commands: Vec<Cmd>, sending: Sending) -> Vec<Pipeline> {
-    let most = if sending == Sending::Reads { READS_MAX } else { CHANGES_MAX };
-    let mut batches = Vec::with_capacity(commands.len().div_ceil(most));
-    let mut commands = commands.into_iter();
-    while commands.len() > 0 {
-        batches.push(in_a_row(commands.by_ref().take(most)));
-    }
-    batches
-}
-
-fn in_a_row(commands: impl Iterator<Item = Cmd>) -> Pipeline {
-    let mut pipeline = Pipeline::with_capacity(commands.size_hint().0);
-    for command in commands {
-        pipeline.add_command(command);
-    }
-    pipeline
-}
-
 fn as_error(reply: &Value) -> Option<&ServerError> {
     match reply {
         Value::ServerError(error) => Some(error),
@@ -308,7 +316,11 @@ fn as_error(reply: &Value) -> Option<&ServerError> {
 /// The replies, if none of them is an error.
 pub(crate) fn accept(replies: Vec<Value>) -> Result<Vec<Value>, RemoteError> {
     let failed = replies.iter().find_map(as_error).map(|error| error::of_reply(error).error);
-    failed.map_or(Ok(replies), Err)
+    match failed {
+        None => Ok(replies),
+        Some(RemoteError::Late { .. }) if !replies.iter().all(error::is_late) => Err(error::partly_late()),
+        Some(error) => Err(error),
+    }
 }
 
 /// The name and version of a server that says hello, if it can do what the scripts need and is what it is taken for.
@@ -383,6 +395,17 @@ mod tests {
 
     fn check(name: &str, version: &str, role: &str) -> Result<String, String> {
         check_mode("standalone", false, name, version, role)
+    }
+
+    #[test]
+    fn of_a_call_that_was_late_in_part_nothing_is_certain() {
+        let reply = |line: &str| redis::parse_redis_value(line.as_bytes()).expect("a reply");
+        let late = || reply("-LATE by 5 us\r\n");
+        let outcome = |replies: Vec<Value>| accept(replies).map_err(|error| error.kind());
+        assert_eq!(outcome(vec![late(), late()]), Err("late"));
+        assert_eq!(outcome(vec![late(), Value::Int(5)]), Err("broken"));
+        assert_eq!(outcome(vec![Value::Int(5), late()]), Err("broken"));
+        assert_eq!(outcome(vec![Value::Int(5)]), Ok(vec![Value::Int(5)]));
     }
 
     #[test]

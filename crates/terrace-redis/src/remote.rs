@@ -7,11 +7,11 @@ use crate::call;
 use crate::commands::Commands;
 use crate::config::{ConfigError, Mode, RedisBuilder, Settings};
 use crate::error;
-use crate::link::{Sending, one};
 use crate::replies;
 use crate::rules;
 use crate::scanning::scan;
 use crate::scripts::Channels;
+use crate::sending::{Sending, one};
 use crate::supervisor::Supervisor;
 use crate::topology::{Fit, Topology};
 use futures_util::future::try_join_all;
@@ -163,6 +163,14 @@ impl Redis {
     pub(crate) async fn change_many(&self, commands: Vec<Cmd>) -> Result<Vec<Value>, RemoteError> {
         self.change_on(&Fit::Any, commands).await
     }
+
+    /// Calls sets. When that has failed, none of them takes effect any more.
+    async fn set_all(&self, commands: Vec<Cmd>) -> Result<Vec<Version>, RemoteError> {
+        let limit = self.settings().write_timeout;
+        let by = Clock::system().precise().plus(limit);
+        let replies = self.0.topology.exchange(commands, Sending::Sets { by }, limit).await?;
+        replies.into_iter().map(replies::changed).collect()
+    }
 }
 
 impl fmt::Debug for Redis {
@@ -280,7 +288,10 @@ impl Remote for Redis {
         ttl: Ttl,
     ) -> RemoteResult<'a, Version> {
         let command = self.commands().set(namespace, key, &value, ttl);
-        Box::pin(async move { replies::changed(self.change(command).await?) })
+        Box::pin(async move {
+            let version = self.set_all(vec![command]).await?.pop();
+            version.ok_or_else(|| error::unexpected("a reply", &"none"))
+        })
     }
 
     fn set_many<'a>(
@@ -290,11 +301,7 @@ impl Remote for Redis {
     ) -> RemoteResult<'a, Vec<Version>> {
         let set = |(key, value, ttl): &(Key, Sealed, Ttl)| self.commands().set(namespace, key, value, *ttl);
         let commands = entries.iter().map(set).collect();
-        Box::pin(async move {
-            let limit = self.settings().write_timeout;
-            let replies = self.0.topology.exchange(commands, Sending::ChangesInOrder, limit).await?;
-            replies.into_iter().map(replies::changed).collect()
-        })
+        Box::pin(self.set_all(commands))
     }
 
     fn invalidate<'a>(

@@ -150,6 +150,23 @@ pub(crate) fn count(reply: &Value) -> Parsed<u64> {
     whole(reply)
 }
 
+/// The reply to `TIME`: seconds and microseconds.
+pub(crate) fn time(reply: Option<&Value>) -> Parsed<ServerTime> {
+    let parse = |value: &Value| match value {
+        Value::BulkString(digits) => std::str::from_utf8(digits).ok()?.parse::<u64>().ok(),
+        _ => None,
+    };
+    let told = match reply {
+        Some(Value::Array(parts)) => match parts.as_slice() {
+            [seconds, micros] => parse(seconds).zip(parse(micros)),
+            _ => None,
+        },
+        _ => None,
+    };
+    let told = told.and_then(|(seconds, micros)| seconds.checked_mul(1_000_000)?.checked_add(micros));
+    told.map(ServerTime).ok_or_else(|| unexpected("the server's time", &reply))
+}
+
 /// The settings that are written down, as texts.
 pub(crate) fn settings(reply: Value) -> Parsed<Vec<Option<String>>> {
     let text = |value: Value| match value {
@@ -239,6 +256,7 @@ mod tests {
             let _ = counter(&reply);
             let _ = greeted(reply.clone(), "");
             let _ = hello(&reply);
+            let _ = time(Some(&reply));
             let _ = logged(reply.clone());
         }
     }

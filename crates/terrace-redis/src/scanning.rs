@@ -9,8 +9,9 @@
 use crate::call;
 use crate::commands::Commands;
 use crate::error;
-use crate::link::{Link, one};
+use crate::link::Link;
 use crate::replies;
+use crate::sending::one;
 use crate::topology::{Map, Topology};
 use futures_util::stream;
 use std::sync::Arc;

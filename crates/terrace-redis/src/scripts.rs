@@ -10,7 +10,9 @@
 //!    never refuses for that: they begin with a command that frees memory, after which a script may go on.
 //! 3. Every number that a change gets is logged and published in the same script; those of leases never are.
 //! 4. In a Cluster the same sources publish on sharded channels, which stay with their slots: one word is another one.
-//! 5. A beat writes, so that only a primary answers it, and publishes in the same script. It too begins by freeing
+//! 5. What may put an older value in a newer one's place has a deadline by the server's clock, and does nothing after it.
+//!    That is `set` alone: `fill` needs a lease that every change removes, and all else removes or raises a number.
+//! 6. A beat writes, so that only a primary answers it, and publishes in the same script. It too begins by freeing
 //!    memory: a server that has none left still lets its nodes know that they hear it.
 
 use redis::Cmd;

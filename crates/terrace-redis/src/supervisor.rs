@@ -23,7 +23,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use terrace_core::{Clock, RemoteError};
+use terrace_core::{Clock, Moment, RemoteError};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -398,6 +398,17 @@ impl Default for Backoff {
 #[expect(clippy::disallowed_methods, reason = "this module is the crate's owner of waiting")]
 pub(crate) async fn pause(duration: Duration) {
     tokio::time::sleep(duration).await;
+}
+
+/// Waits for a moment.
+pub(crate) async fn until(moment: Moment) {
+    let clock = Clock::system();
+    loop {
+        match moment.since(clock.precise()) {
+            Duration::ZERO => return,
+            left => pause(left).await,
+        }
+    }
 }
 
 #[cfg(test)]

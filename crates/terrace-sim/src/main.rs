@@ -1,4 +1,4 @@
-//! `cargo xtask sim`: seeds, or mutants, as many as one likes.
+//! `cargo xtask sim`: seeds, or mutants, as many as one likes; or mutants with the seeds that are known to find them.
 
 #![forbid(unsafe_code)]
 
@@ -23,9 +23,9 @@ struct Args {
     /// Only the mutant of this name
     #[arg(long)]
     mutant: Option<String>,
-    /// Let values be stored whose callers have given up: this breaks what is promised
+    /// Put each known fault into the code, and see that it is found by the seeds around those of mutants.txt
     #[arg(long)]
-    late_sets: bool,
+    known: bool,
     /// Print every call
     #[arg(long)]
     calls: bool,
@@ -42,15 +42,13 @@ fn main() -> ExitCode {
 }
 
 fn start(args: &Args) -> Result<()> {
-    if args.mutants || args.mutant.is_some() { catch(args) } else { check(args) }
+    if args.mutants || args.mutant.is_some() || args.known { catch(args) } else { check(args) }
 }
 
 fn check(args: &Args) -> Result<()> {
     let mut totals = Totals::default();
     for seed in args.from..args.from + args.seeds {
-        let mut setting = Setting::of(seed);
-        setting.trouble.late_sets = args.late_sets;
-        let run = run(setting);
+        let run = run(Setting::of(seed));
         totals.add(&run);
         if args.calls {
             run.operations.iter().for_each(|operation| println!("{operation}"));
@@ -71,6 +69,14 @@ fn catch(_args: &Args) -> Result<()> {
     bail!("built without mutants: `cargo xtask sim --mutants` builds with them")
 }
 
+/// The seeds that are known to find each mutant.
+#[cfg(terrace_mutants)]
+const KNOWN: &str = include_str!("../mutants.txt");
+
+/// How many seeds before the one that is known, and after it, are run as well until one finds the mutant.
+#[cfg(terrace_mutants)]
+const AROUND: u64 = 8;
+
 #[cfg(terrace_mutants)]
 fn catch(args: &Args) -> Result<()> {
     use terrace_core::mutants::{Mutant, choose};
@@ -78,23 +84,38 @@ fn catch(args: &Args) -> Result<()> {
     let asked: Vec<Mutant> = Mutant::ALL.into_iter().filter(is_asked).collect();
     let mut caught = 0;
     for &mutant in &asked {
+        let name = format!("{mutant:?}");
+        let seeds = if args.known { around(&name)? } else { (args.from..args.from + args.seeds).collect() };
         choose(Some(mutant));
-        let found = (args.from..args.from + args.seeds).find_map(|seed| {
+        let found = seeds.into_iter().find_map(|seed| {
             let violation = run(Setting::of(seed)).report.violations.into_iter().next()?;
             Some((seed, violation))
         });
         match found {
             Some((seed, violation)) => {
                 caught += 1;
-                println!("{:<20} seed {seed}: {violation}", format!("{mutant:?}"));
+                println!("{name:<20} seed {seed}: {violation}");
             }
-            None => println!("{:<20} NOT CAUGHT", format!("{mutant:?}")),
+            None => println!("{name:<20} NOT CAUGHT"),
         }
     }
     choose(None);
     println!("mutants caught {caught}/{}", asked.len());
     if caught < asked.len() || asked.is_empty() {
-        bail!("a mutant lives");
+        bail!(
+            "a mutant lives; if `cargo xtask sim --mutants` catches it, put the seed into crates/terrace-sim/mutants.txt"
+        );
     }
     Ok(())
+}
+
+/// The seed that is known to find a mutant, then those around it, the next ones first.
+#[cfg(terrace_mutants)]
+fn around(mutant: &str) -> Result<Vec<u64>> {
+    let lines = KNOWN.lines().filter_map(|line| line.split_once(' '));
+    let known = lines.filter(|(name, _)| *name == mutant).map(|(_, seed)| seed.parse::<u64>());
+    let known = known.collect::<Result<Vec<_>, _>>()?;
+    let [seed] = known[..] else { bail!("mutants.txt has {} seeds of {mutant}, and not one", known.len()) };
+    let beside = (1..=AROUND).flat_map(|step| [seed.checked_sub(step), Some(seed + step)]);
+    Ok(std::iter::once(seed).chain(beside.flatten()).collect())
 }

@@ -13,8 +13,8 @@
 //! Duplicates come where the transport makes them: what is published between the subscription and the reading of the
 //! counters is handed out, and counted.
 //!
-//! A call whose caller has given up may arrive all the same. A `set` does so only if a run asks for it
-//! ([`Network::set_late`]), because that breaks what is promised: see `docs/guarantees.md`.
+//! A call whose caller has given up may arrive all the same: behind a connection that stood still, and a while after one that
+//! broke.
 
 use crate::setting::index;
 use futures_util::{FutureExt, StreamExt};
@@ -26,6 +26,7 @@ use terrace_core::bus::{BusEvent, BusEvents, Change, Incarnation, Message};
 use terrace_core::{Bus, Chance, Key, Namespace};
 use terrace_testkit::fake::FakeRemote;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
 /// Nanoseconds of the simulated world.
 pub(crate) type Time = u64;
@@ -34,6 +35,8 @@ pub(crate) const MILLI: Time = 1_000_000;
 
 /// What a hop takes more than it takes at least, at most, as a multiple of that.
 const SPREAD: u64 = 4;
+/// How much later a call arrives whose connection has broken, in milliseconds, at most; often it does so several times.
+const ORPHAN_MAX: u64 = 150;
 /// Pauses between attempts to connect, as those of the real adapter: from this, doubling to the other, halved at random.
 const BACKOFF_MIN: Time = 10 * MILLI;
 const BACKOFF_MAX: Time = 500 * MILLI;
@@ -41,7 +44,7 @@ const BACKOFF_MAX: Time = 500 * MILLI;
 /// What the answer does once it has arrived.
 pub(crate) type Arrive = Box<dyn FnOnce() + Send>;
 /// What a call does to the server.
-pub(crate) type Effect = Box<dyn FnOnce() -> Option<Arrive> + Send>;
+pub(crate) type Effect = Box<dyn FnOnce() -> Arrive + Send>;
 
 enum Event {
     Request { node: usize, slot: usize, connection: u64, effect: Effect },
@@ -81,7 +84,7 @@ impl Ord for Scheduled {
 pub(crate) struct Link {
     server: FakeRemote,
     /// Counts the connections for calls.
-    connection: u64,
+    connection: watch::Sender<u64>,
     /// Counts the connections for hearing.
     stream: u64,
     /// Where the node hears, and what the server tells it.
@@ -130,8 +133,6 @@ pub(crate) struct Network {
     chance: Chance,
     /// Until when the server does nothing.
     pub(crate) server_stalls_until: Time,
-    /// Whether a `set` takes effect whose caller has given up.
-    pub(crate) set_late: bool,
     /// When connections for hearing were made.
     pub(crate) connects: Vec<Time>,
 }
@@ -154,7 +155,6 @@ impl Network {
             hearing: nanos(hearing),
             chance,
             server_stalls_until: 0,
-            set_late: false,
             connects: Vec::new(),
         })
     }
@@ -173,19 +173,26 @@ impl Network {
         self.events.peek().map(|Reverse(next)| next.at)
     }
 
-    /// Sends a call. `false` if there is no connection.
-    pub(crate) fn request(&mut self, node: usize, effect: Effect) -> bool {
+    /// Sends a call. Returns what ends when its connection is lost; `None` if there is none.
+    pub(crate) fn request(
+        &mut self,
+        node: usize,
+        effect: Effect,
+    ) -> Option<impl Future<Output = ()> + use<>> {
         let hop = self.hop();
         let link = &mut self.links[node];
         if self.now < link.refused_until {
-            return false;
+            return None;
         }
         let slot = index(self.chance.below(link.last_request.len() as u64));
         let at = (self.now + hop + link.slow_calls(self.now)).max(link.last_request[slot] + 1);
         link.last_request[slot] = at;
-        let connection = link.connection;
+        let mut connections = link.connection.subscribe();
+        let connection = *connections.borrow();
         self.schedule(at, Event::Request { node, slot, connection, effect });
-        true
+        Some(async move {
+            let _lost_or_over = connections.wait_for(|current| *current != connection).await;
+        })
     }
 
     /// Begins to listen anew.
@@ -204,9 +211,11 @@ impl Network {
         self.pump(node);
     }
 
-    /// Breaks the connection for calls. What is on its way is lost.
+    /// Breaks the connection for calls. Of what is on its way some arrives all the same, and no answer does.
     pub(crate) fn break_calls(&mut self, node: usize) {
-        self.links[node].connection += 1;
+        let link = &mut self.links[node];
+        link.connection.send_modify(|connection| *connection += 1);
+        link.is_woken = true;
     }
 
     /// Breaks the connection for hearing. The node may notice only later.
@@ -240,7 +249,7 @@ impl Network {
                 if self.now < link.calls_stall_until {
                     let at = link.calls_stall_until;
                     self.schedule(at, Event::Reply { node, connection, arrive });
-                } else if connection == link.connection {
+                } else if connection == *link.connection.borrow() {
                     arrive();
                 }
             }
@@ -266,15 +275,14 @@ impl Network {
         if self.now < stalled {
             return self.schedule(stalled, Event::Request { node, slot, connection, effect });
         }
-        let is_orphan = connection != self.links[node].connection;
+        let is_orphan = connection != *self.links[node].connection.borrow();
         // What a kernel still sends, or a halted server still has to read, comes whenever it comes.
-        if is_orphan && self.set_late && self.chance.below(4) != 0 {
-            let later = self.now + 300 * MILLI;
+        if is_orphan && self.chance.below(4) != 0 {
+            let later = self.now + (1 + self.chance.below(ORPHAN_MAX)) * MILLI;
             return self.schedule(later, Event::Request { node, slot, connection, effect });
         }
-        // Half of what was on its way when a connection broke had arrived.
+        // Half of what was on its way when a connection broke is lost.
         if is_orphan && self.chance.below(2) == 0 {
-            self.links[node].is_woken = true;
             return;
         }
         let arrive = effect();
@@ -285,9 +293,7 @@ impl Network {
         let link = &mut self.links[node];
         let at = (self.now + hop + link.slow_calls(self.now)).max(link.last_reply[slot] + 1);
         link.last_reply[slot] = at;
-        if let Some(arrive) = arrive {
-            self.schedule(at, Event::Reply { node, connection, arrive });
-        }
+        self.schedule(at, Event::Reply { node, connection, arrive });
     }
 
     fn connect(&mut self, node: usize, stream: u64, backoff: Time) {
@@ -364,7 +370,7 @@ impl Link {
     fn new(server: FakeRemote, pool: usize) -> Self {
         Self {
             server,
-            connection: 0,
+            connection: watch::Sender::default(),
             stream: 0,
             ear: None,
             told: None,

@@ -108,7 +108,14 @@ impl Node {
         let runtime = runtime.expect("a runtime can be made");
         let began = runtime.block_on(async { now() });
         let clock = Clock::manual();
-        let adapter = Adapter { node: number, server, network: Arc::clone(network), hears: setting.hears };
+        let adapter = Adapter {
+            node: number,
+            server,
+            network: Arc::clone(network),
+            hears: setting.hears,
+            clock: clock.clone(),
+            server_clock: Mutex::default(),
+        };
         let builder = Cache::builder()
             .clock(clock.clone())
             .chance(Chance::seeded(chance.number()))

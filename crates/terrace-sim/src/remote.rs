@@ -1,6 +1,9 @@
 //! A node's adapter to L2 in the simulated world: every call is a message to the server, and one back.
+//!
+//! A call may reach the server however late, when its caller has long given up. Only a value that is stored is told when that
+//! is, by what this node knows of the server's clock, as the real adapter does; each answer tells the time.
 
-use crate::network::{Arrive, Effect, Network};
+use crate::network::{Effect, Network};
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::{FutureExt, StreamExt, stream};
@@ -13,12 +16,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use terrace_core::bus::{Bus, BusEvent, BusEvents, Incarnation, NodeId, Reassertion};
 use terrace_core::envelope::Sealed;
+use terrace_core::mutants::{self, Mutant};
 use terrace_core::remote::{
     BoxFuture, Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Names,
-    Remote, RemoteError, RemoteHealth, RemoteResult, SharedSettings, Stored, Sweep, SweepRule, Validity,
+    Remote, RemoteError, RemoteHealth, RemoteResult, ServerClock, ServerTime, SharedSettings, Stored, Sweep,
+    SweepRule, Validity,
 };
-use terrace_core::{Key, Namespace, Partition, Tag, Ttl, Version};
+use terrace_core::{Clock, Key, Moment, Namespace, Partition, Tag, Ttl, Version};
 use terrace_testkit::fake::FakeRemote;
+use terrace_testkit::wait::pause;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 
@@ -30,6 +36,8 @@ pub(crate) struct Adapter {
     pub(crate) server: FakeRemote,
     pub(crate) network: Arc<Mutex<Network>>,
     pub(crate) hears: bool,
+    pub(crate) clock: Clock,
+    pub(crate) server_clock: Mutex<ServerClock>,
 }
 
 impl fmt::Debug for Adapter {
@@ -38,50 +46,66 @@ impl fmt::Debug for Adapter {
     }
 }
 
-/// What a caller does who gives up before the call has arrived.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum GivenUp {
-    /// It arrives all the same.
-    Arrives,
-    /// It does not, unless a run asks for that.
-    IsWithdrawn,
-}
-
 impl Adapter {
     fn call<T: Send + 'static>(
         &self,
         effect: impl FnOnce(&FakeRemote) -> Result<T, RemoteError> + Send + 'static,
     ) -> RemoteResult<'_, T> {
-        self.call_unless(GivenUp::Arrives, effect)
-    }
-
-    fn call_unless<T: Send + 'static>(
-        &self,
-        given_up: GivenUp,
-        effect: impl FnOnce(&FakeRemote) -> Result<T, RemoteError> + Send + 'static,
-    ) -> RemoteResult<'_, T> {
         Box::pin(async move {
             let (sender, receiver) = oneshot::channel();
             let server = self.server.clone();
-            let network = &self.network;
-            let is_withdrawn = given_up == GivenUp::IsWithdrawn && !network.lock().set_late;
             let effect: Effect = Box::new(move || {
-                if is_withdrawn && sender.is_closed() {
-                    return None;
-                }
-                let result = effect(&server);
-                let arrive: Arrive = Box::new(move || drop(sender.send(result)));
-                Some(arrive)
+                let (told, result) = (server.server_time(), effect(&server));
+                Box::new(move || drop(sender.send((told, result))))
             });
-            if !network.lock().request(self.node, effect) {
+            let sent = self.clock.precise();
+            let Some(lost) = self.network.lock().request(self.node, effect) else {
                 return Err(RemoteError::Unavailable { reason: "no connection".to_owned() });
-            }
-            match tokio::time::timeout(DEADLINE, receiver).await {
-                Ok(Ok(result)) => result,
-                Ok(Err(_)) => Err(RemoteError::Broken { reason: "the connection broke".to_owned() }),
+            };
+            let answered = async {
+                tokio::select! {
+                    biased;
+                    answer = receiver => answer.ok(),
+                    () = lost => None,
+                }
+            };
+            match tokio::time::timeout(DEADLINE, answered).await {
+                Ok(Some((told, result))) => {
+                    self.server_clock.lock().note(sent, told, self.clock.precise());
+                    result
+                }
+                Ok(None) => Err(RemoteError::Broken { reason: "the connection broke".to_owned() }),
                 Err(_) => Err(RemoteError::Timeout { after: DEADLINE }),
             }
         })
+    }
+
+    /// A call that takes no effect any more when it has failed.
+    fn set_call<T: Send + 'static>(
+        &self,
+        effect: impl FnOnce(&FakeRemote, ServerTime) -> Result<T, RemoteError> + Send + 'static,
+    ) -> RemoteResult<'_, T> {
+        Box::pin(async move {
+            let by = self.clock.precise().plus(DEADLINE);
+            let Some(deadline) = self.server_clock.lock().earliest(by) else {
+                return Err(RemoteError::Unavailable {
+                    reason: "the server has not told its time".to_owned(),
+                });
+            };
+            let result = self.call(move |server| effect(server, deadline)).await;
+            if let Err(RemoteError::Timeout { .. } | RemoteError::Broken { .. }) = &result
+                && !mutants::is(Mutant::FailsBeforeDeadline)
+            {
+                self.until(by).await;
+            }
+            result
+        })
+    }
+
+    async fn until(&self, moment: Moment) {
+        while self.clock.precise() < moment {
+            pause(moment.since(self.clock.precise())).await;
+        }
     }
 }
 
@@ -185,7 +209,10 @@ impl Remote for Adapter {
         ttl: Ttl,
     ) -> RemoteResult<'a, Version> {
         let (namespace, key) = (namespace.clone(), key.clone());
-        self.call_unless(GivenUp::IsWithdrawn, move |server| now(server.set(&namespace, &key, value, ttl)))
+        let set = move |server: &FakeRemote, deadline| {
+            now(server.set_before(&namespace, &key, (value, ttl), deadline))
+        };
+        self.set_call(set)
     }
 
     fn set_many<'a>(
@@ -194,7 +221,7 @@ impl Remote for Adapter {
         entries: Vec<(Key, Sealed, Ttl)>,
     ) -> RemoteResult<'a, Vec<Version>> {
         let namespace = namespace.clone();
-        self.call_unless(GivenUp::IsWithdrawn, move |server| now(server.set_many(&namespace, entries)))
+        self.set_call(move |server, deadline| now(server.set_many_before(&namespace, entries, deadline)))
     }
 
     fn invalidate<'a>(

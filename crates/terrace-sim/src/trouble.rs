@@ -8,10 +8,12 @@ use terrace_testkit::fake::{FakeRemote, Fault};
 
 type Losing = fn(&FakeRemote);
 
-/// What a server can lose at once.
-const LOSSES: [Losing; 5] = [
+/// What a server can lose at once. A table of generations that is lost shows only in a value that a tag had killed, so it is
+/// lost more often.
+const LOSSES: [Losing; 6] = [
     FakeRemote::lose_leases,
     FakeRemote::lose_counters,
+    FakeRemote::lose_generations,
     FakeRemote::lose_generations,
     FakeRemote::lose_logs,
     FakeRemote::flush,
@@ -32,20 +34,23 @@ impl World {
     }
 
     fn trouble(&mut self) {
-        let Trouble { connections, pauses, losses, failovers, refusals, silent_losses, late_sets: _ } =
+        let Trouble { connections, pauses, losses, failovers, refusals, silent_losses } =
             self.setting.trouble;
         let node = index(self.chance.below(self.nodes.len() as u64));
         match self.chance.below(7) {
+            0 if connections && self.chance.below(2) == 0 => self.give_up_calls(node),
             0 | 1 if connections => self.trouble_connection(node),
             2 if pauses => self.pause(node),
             3 if losses => self.lose(),
             3 if failovers => self.fail_over(),
+            // A hole that a message has left, and that the log does not reach back to.
+            3 if silent_losses > 0 => self.server.lose_logs(),
             4 if losses && connections => self.forget_while_away(node),
             5 if refusals => {
                 let fault = FAULTS[index(self.chance.below(FAULTS.len() as u64))];
                 self.remotes[node].set_fault(fault);
             }
-            6 if silent_losses > 0 => {
+            _ if silent_losses > 0 => {
                 let until = self.now + self.a_while(1000);
                 self.network.lock().links[node].losing = (silent_losses, until);
             }
@@ -80,8 +85,23 @@ impl World {
             network.break_hearing(node);
         }
         self.run_until(self.now + first);
-        self.lose();
+        // What was missed is looked for in the log.
+        if self.chance.below(2) == 0 {
+            self.server.lose_logs();
+        } else {
+            self.lose();
+        }
         self.run_until(self.now + then);
+    }
+
+    /// A connection for calls stands still and is given up, as one whose heartbeats go unanswered. What it holds arrives later.
+    fn give_up_calls(&mut self, node: usize) {
+        let (stands, holds) = (self.a_while(200), (10 + self.chance.below(60)) * MILLI);
+        self.network.lock().links[node].calls_stall_until = self.now + stands + holds;
+        self.run_until(self.now + stands);
+        let mut network = self.network.lock();
+        network.links[node].calls_stall_until = 0;
+        network.break_calls(node);
     }
 
     /// Up to so many milliseconds, short ones more often than long ones.

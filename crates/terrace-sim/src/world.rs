@@ -52,7 +52,6 @@ impl World {
             setting.pool,
             Chance::seeded(chance.number()),
         ));
-        network.lock().set_late = setting.trouble.late_sets;
         let truth =
             Truth::new(setting.keys + Spaces::FLEETING, Chance::seeded(chance.number()), Arc::default());
         let truth = Arc::new(truth);

@@ -21,7 +21,8 @@
 
 use super::queue::Push;
 use crate::call;
-use crate::link::{Link, one};
+use crate::link::Link;
+use crate::sending::one;
 use crate::topology::Listening;
 use std::sync::Arc;
 use std::time::Duration;

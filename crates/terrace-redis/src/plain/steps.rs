@@ -7,7 +7,8 @@
 use super::PlainRedis;
 use crate::call;
 use crate::error::unexpected;
-use crate::link::{Link, Sending, accept};
+use crate::link::{Link, accept};
+use crate::sending::Sending;
 use redis::{Cmd, Pipeline, Value};
 use std::future::Future;
 use std::time::Duration;

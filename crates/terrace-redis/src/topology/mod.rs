@@ -31,8 +31,9 @@ pub(crate) use map::{Map, Shard};
 use crate::call;
 use crate::config::{Address, ConfigError, List, Servers, Settings};
 use crate::error;
-use crate::link::{self, Link, Sending, one};
-use crate::supervisor::{Supervisor, Tasks};
+use crate::link::{self, Link};
+use crate::sending::{Sending, batches, one};
+use crate::supervisor::{Supervisor, Tasks, until};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::try_join_all;
 use redis::{Cmd, Value};
@@ -255,12 +256,27 @@ impl Topology {
             let ended = tokio::time::timeout(limit, routed).await;
             ended.unwrap_or(Err(RemoteError::Timeout { after: limit }))
         } else {
-            let batches = link::batches(commands, sending);
-            let (link, limit) = self.only(limit).await?;
-            fit.check(&link, 0..SLOTS)?;
-            call::on(&link, limit, link.exchange(&batches, sending)).await
+            self.exchange_with_only(fit, commands, sending, limit).await
         };
+        match (sending, &replies) {
+            (Sending::Sets { by }, Err(error)) if !error.is_unsent() => until(by).await,
+            _ => {}
+        }
         link::accept(replies?)
+    }
+
+    /// [`Topology::exchange_on`] where there is one shard, with errors of the server among the replies.
+    async fn exchange_with_only(
+        &self,
+        fit: &Fit,
+        commands: Vec<Cmd>,
+        sending: Sending,
+        limit: Duration,
+    ) -> Result<Vec<Value>, RemoteError> {
+        let (link, limit) = self.only(limit).await?;
+        fit.check(&link, 0..SLOTS)?;
+        let batches = batches(link.dated(commands, sending)?, sending);
+        call::on(&link, limit, link.exchange(&batches, sending)).await
     }
 
     /// A connection to the only shard that there is, and what is left of `limit`.

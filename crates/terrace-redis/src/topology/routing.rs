@@ -1,7 +1,8 @@
 //! How is a call of several slots cut, and what is a redirection worth?
 //!
-//! 1. A command that was redirected was not done. It is sent again, where it was sent to, within the call's deadline.
-//! 2. Nothing else is sent again but reads, and what [`Sending::ChangesInOrder`] says: commands of a slot that follow one
+//! 1. A command that was redirected was not done. It is sent again, where it was sent to, within the call's deadline: a set with
+//!    the same deadline, by the clock of that server.
+//! 2. Nothing else is sent again but reads, and what [`Sending::Sets`] says: commands of a slot that follow one
 //!    which was redirected follow it, to the same server, so that the order holds that they have with one.
 //! 3. A slot that is being moved has its names in two places. A script that needs several is told to try again until the
 //!    slot has arrived; it waits within the deadline.
@@ -13,8 +14,8 @@
 use super::{Fit, State, slots};
 use crate::call;
 use crate::config::Address;
-use crate::error::unexpected;
-use crate::link::{self, Sending};
+use crate::error::{is_late, partly_late, unexpected};
+use crate::sending::{Sending, batches};
 use crate::supervisor::{Backoff, Supervisor, pause};
 use futures_util::future::join_all;
 use redis::{Cmd, Pipeline, ServerError, Value};
@@ -50,9 +51,20 @@ struct Group {
     supervisor: Arc<Supervisor>,
     /// The place in the call, and the slot.
     members: Vec<(usize, u16)>,
+    commands: Vec<Cmd>,
+    /// The commands as they were sent.
     batches: Vec<Pipeline>,
     /// How many commands stand for one: `ASKING` goes before each that was redirected so.
     stride: usize,
+}
+
+/// What has come of a call so far.
+struct Progress {
+    replies: Vec<Value>,
+    /// Commands that have no answer yet.
+    waiting: Vec<Waiting>,
+    /// Whether a command was done that is sent again to follow another one.
+    is_repeating: bool,
 }
 
 /// Sends commands to whoever has what they name. The caller bounds the time.
@@ -63,23 +75,24 @@ pub(super) async fn exchange(
     sending: Sending,
     limit: Duration,
 ) -> Result<Vec<Value>, RemoteError> {
-    let mut replies = vec![Value::Nil; commands.len()];
+    let replies = vec![Value::Nil; commands.len()];
     let numbered = commands.into_iter().enumerate();
     let waiting =
         |(index, command)| Waiting { index, slot: slots::of_command(&command), command, to: To::Owner };
-    let mut waiting: Vec<Waiting> = numbered.map(waiting).collect();
+    let mut progress = Progress { replies, waiting: numbered.map(waiting).collect(), is_repeating: false };
     let mut backoff = Backoff::up_to(WAIT_MAX);
     let mut is_begun = false;
     for round in 0.. {
         let doubted = |error| if is_begun { in_doubt(error) } else { error };
-        let groups = group(state, waiting, sending, limit).await.map_err(doubted)?;
+        let waiting = std::mem::take(&mut progress.waiting);
+        let mut groups = group(state, waiting, limit).await.map_err(doubted)?;
         is_begun |= groups.len() > 1;
         let doubted = |error| if is_begun { in_doubt(error) } else { error };
-        let sent = join_all(groups.iter().map(|group| group.send(state, fit, sending, limit))).await;
-        waiting = Vec::new();
+        let sent = join_all(groups.iter_mut().map(|group| group.send(state, fit, sending, limit))).await;
         for (group, answers) in groups.into_iter().zip(sent) {
-            group.sort(answers.map_err(doubted)?, sending, &mut replies, &mut waiting)?;
+            group.sort(answers.map_err(doubted)?, sending, &mut progress)?;
         }
+        let Progress { replies, waiting, .. } = &progress;
         if replies.iter().any(is_down) || !waiting.is_empty() {
             state.doubt.notify_one();
         }
@@ -91,7 +104,10 @@ pub(super) async fn exchange(
             pause(backoff.next()).await;
         }
     }
-    Ok(replies)
+    if progress.is_repeating && progress.replies.iter().any(is_late) {
+        return Err(partly_late());
+    }
+    Ok(progress.replies)
 }
 
 fn is_down(reply: &Value) -> bool {
@@ -110,7 +126,6 @@ fn in_doubt(error: RemoteError) -> RemoteError {
 async fn group(
     state: &Arc<State>,
     waiting: Vec<Waiting>,
-    sending: Sending,
     limit: Duration,
 ) -> Result<Vec<Group>, RemoteError> {
     let map = match state.current() {
@@ -139,26 +154,19 @@ async fn group(
             None => groups.push((supervisor, is_asked, vec![waiting])),
         }
     }
-    let group = |(supervisor, is_asked, waiting)| Group::new(supervisor, is_asked, waiting, sending);
+    let group = |(supervisor, is_asked, waiting)| Group::new(supervisor, is_asked, waiting);
     Ok(groups.into_iter().map(group).collect())
 }
 
 impl Group {
-    fn new(supervisor: Arc<Supervisor>, is_asked: bool, waiting: Vec<Waiting>, sending: Sending) -> Self {
+    fn new(supervisor: Arc<Supervisor>, is_asked: bool, waiting: Vec<Waiting>) -> Self {
         let members = waiting.iter().map(|waiting| (waiting.index, waiting.slot)).collect();
-        let stride = if is_asked { 2 } else { 1 };
-        let mut commands = Vec::with_capacity(waiting.len() * stride);
-        for waiting in waiting {
-            if is_asked {
-                commands.push(redis::cmd("ASKING"));
-            }
-            commands.push(waiting.command);
-        }
-        Self { supervisor, members, batches: link::batches(commands, sending), stride }
+        let commands = waiting.into_iter().map(|waiting| waiting.command).collect();
+        Self { supervisor, members, commands, batches: Vec::new(), stride: if is_asked { 2 } else { 1 } }
     }
 
     async fn send(
-        &self,
+        &mut self,
         state: &Arc<State>,
         fit: &Fit,
         sending: Sending,
@@ -170,6 +178,10 @@ impl Group {
         }
         let (link, limit) = call::connection(&self.supervisor, limit).await?;
         fit.check(&link, self.members.iter().map(|(_, slot)| *slot))?;
+        let commands = link.dated(std::mem::take(&mut self.commands), sending)?;
+        let asking = std::iter::repeat_n(redis::cmd("ASKING"), self.stride - 1);
+        let commands = commands.into_iter().flat_map(|command| asking.clone().chain([command]));
+        self.batches = batches(commands.collect(), sending);
         call::on(&link, limit, link.exchange(&self.batches, sending)).await
     }
 
@@ -178,8 +190,7 @@ impl Group {
         &self,
         answers: Vec<Value>,
         sending: Sending,
-        replies: &mut [Value],
-        waiting: &mut Vec<Waiting>,
+        progress: &mut Progress,
     ) -> Result<(), RemoteError> {
         let commands =
             self.batches.iter().flat_map(Pipeline::cmd_iter).skip(self.stride - 1).step_by(self.stride);
@@ -192,10 +203,11 @@ impl Group {
             };
             let followed = redirected.get(&slot).filter(|_| sending != Sending::Changes).cloned();
             match followed.or(redirection) {
-                None => replies[index] = answer,
+                None => progress.replies[index] = answer,
                 Some(to) => {
                     redirected.entry(slot).or_insert_with(|| to.clone());
-                    waiting.push(Waiting { index, slot, command: command.clone(), to });
+                    progress.is_repeating |= !matches!(answer, Value::ServerError(_));
+                    progress.waiting.push(Waiting { index, slot, command: sending.undated(command), to });
                 }
             }
         }

@@ -13,6 +13,7 @@ mod cost;
 mod faults;
 mod globs;
 mod incarnations;
+mod late;
 mod limits;
 mod messages;
 mod plain;

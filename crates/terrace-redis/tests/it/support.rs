@@ -5,7 +5,8 @@ use futures_util::StreamExt;
 use redis::aio::MultiplexedConnection;
 use std::time::Duration;
 use terrace_core::bus::{self, Bus, BusEvent, BusEvents, Message};
-use terrace_core::remote::{BoxFuture, Remote};
+use terrace_core::envelope::Sealed;
+use terrace_core::remote::{BoxFuture, Remote, RemoteError, RemoteResult};
 use terrace_core::{Key, Namespace, Partition, Ttl, Version};
 use terrace_redis::{Redis, RedisBuilder};
 use terrace_testkit::conformance::differential::{Change, Rig, Touches};
@@ -132,6 +133,10 @@ pub(crate) fn messages(log: &[Bytes]) -> Vec<Message> {
     log.iter().map(|bytes| Message::parse(bytes).expect("all that is published are messages")).collect()
 }
 
+/// The script that stores a value.
+const SET: &str =
+    concat!(include_str!("../../src/scripts/counter.lua"), include_str!("../../src/scripts/set.lua"));
+
 /// The adapter as a [`Rig`].
 pub(crate) struct RedisRig {
     pub(crate) builder: RedisBuilder,
@@ -205,6 +210,39 @@ impl Rig for RedisRig {
         Box::pin(
             async move { self.unlink(namespace, self.partition(namespace, key), &format!("l:{key}")).await },
         )
+    }
+
+    /// Calls the script as the adapter does, at the time of the server from which on it is too late.
+    fn set_late<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        value: Sealed,
+        ttl: Ttl,
+    ) -> RemoteResult<'a, Version> {
+        Box::pin(async move {
+            let millis = match ttl.duration().map(|ttl| ttl.as_millis()) {
+                Some(0) => return self.redis.set(namespace, key, value, ttl).await,
+                millis => millis.map(|millis| millis.to_string()).unwrap_or_default(),
+            };
+            let raw = &mut self.raw.clone();
+            let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(raw).await.expect("a time");
+            let partition = self.partition(namespace, key);
+            let mut call = redis::cmd("EVAL");
+            call.arg(SET).arg(5);
+            for name in ["s", "log", "c", &format!("d:{key}"), &format!("l:{key}")] {
+                call.arg(physical(&self.prefix, namespace, partition, name));
+            }
+            let bytes = value.as_bytes();
+            call.arg(format!("{:016x}", self.redis.node_id())).arg(key.as_str()).arg(millis);
+            call.arg(&bytes[..Sealed::VERSION_AT.start]).arg(&bytes[Sealed::VERSION_AT.end..]);
+            call.arg(seconds * 1_000_000 + micros);
+            let stored: Result<u64, _> = call.query_async(raw).await;
+            stored.map(Version::from).map_err(|error| {
+                assert_eq!(error.code(), Some("LATE"), "{error}");
+                RemoteError::Late { reason: error.to_string() }
+            })
+        })
     }
 
     fn lose_counter<'a>(&'a self, namespace: &'a Namespace, partition: Partition) -> BoxFuture<'a, ()> {

@@ -11,8 +11,10 @@ use proptest::prelude::*;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 use terrace_core::bus::{Bus, Reassertion};
+use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
-    BoxFuture, Lease, LeaseOutcome, LeaseToken, Remote, RemoteError, Stored, Sweep, SweepRule, Validity,
+    BoxFuture, Lease, LeaseOutcome, LeaseToken, Remote, RemoteError, RemoteResult, Stored, Sweep, SweepRule,
+    Validity,
 };
 use terrace_core::{Glob, Key, Namespace, Partition, Tag, Ttl, Version};
 
@@ -34,6 +36,14 @@ pub trait Rig: Sync {
     fn end_value<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> BoxFuture<'a, ()>;
     /// Ends a lease before its time.
     fn end_lease<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> BoxFuture<'a, ()>;
+    /// A set that reaches the server when it is too late.
+    fn set_late<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        value: Sealed,
+        ttl: Ttl,
+    ) -> RemoteResult<'a, Version>;
     /// Loses the counter of a partition.
     fn lose_counter<'a>(&'a self, namespace: &'a Namespace, partition: Partition) -> BoxFuture<'a, ()>;
     /// Loses the tag generations of a partition.
@@ -70,6 +80,7 @@ pub enum Operation {
     Fill { key: u8, token: u8, ttl: u8 },
     Set { key: u8, ttl: u8 },
     SetMany(Vec<(u8, u8)>),
+    SetLate { key: u8, ttl: u8 },
     Invalidate(Vec<u8>),
     SweepAll,
     Sweep(u8),
@@ -100,6 +111,7 @@ pub fn operations() -> impl Strategy<Value = Vec<Operation>> {
             .prop_map(|(key, token, ttl)| Operation::Fill { key, token, ttl }),
         3 => (any::<u8>(), any::<u8>()).prop_map(|(key, ttl)| Operation::Set { key, ttl }),
         1 => prop::collection::vec((any::<u8>(), any::<u8>()), 0..4).prop_map(Operation::SetMany),
+        2 => (any::<u8>(), any::<u8>()).prop_map(|(key, ttl)| Operation::SetLate { key, ttl }),
         2 => some().prop_map(Operation::Invalidate),
         1 => Just(Operation::SweepAll),
         2 => any::<u8>().prop_map(Operation::Sweep),
@@ -241,7 +253,9 @@ impl Player<'_> {
             Operation::Lease { .. } | Operation::Release { .. } | Operation::Fill { .. } => {
                 self.load(step, operation).await
             }
-            Operation::Set { .. } | Operation::SetMany(_) => self.write(step, operation).await,
+            Operation::Set { .. } | Operation::SetMany(_) | Operation::SetLate { .. } => {
+                self.write(step, operation).await
+            }
             Operation::Invalidate(_) | Operation::SweepAll | Operation::Sweep(_) => {
                 self.remove(operation).await
             }
@@ -328,7 +342,7 @@ impl Player<'_> {
     async fn write(&mut self, step: usize, operation: &Operation) -> Result<(), RemoteError> {
         let remote = self.rig.remote();
         let entries: Vec<(u8, u8)> = match operation {
-            Operation::Set { key, ttl } => vec![(*key, *ttl)],
+            Operation::Set { key, ttl } | Operation::SetLate { key, ttl } => vec![(*key, *ttl)],
             Operation::SetMany(entries) => entries.clone(),
             other => unreachable!("not a write: {other:?}"),
         };
@@ -339,11 +353,14 @@ impl Player<'_> {
         };
         let mut entries: Vec<_> = entries.iter().enumerate().map(entry).collect();
         let keys: Vec<Key> = entries.iter().map(|(key, ..)| key.clone()).collect();
-        let versions = if let Operation::Set { .. } = operation {
-            let (key, value, ttl) = entries.remove(0);
-            vec![remote.set(self.namespace, &key, value, ttl).await?]
-        } else {
+        let versions = if let Operation::SetMany(_) = operation {
             remote.set_many(self.namespace, entries).await?
+        } else {
+            let (key, value, ttl) = entries.remove(0);
+            vec![match operation {
+                Operation::SetLate { .. } => self.rig.set_late(self.namespace, &key, value, ttl).await?,
+                _ => remote.set(self.namespace, &key, value, ttl).await?,
+            }]
         };
         for (key, version) in keys.iter().zip(versions) {
             self.version(key.as_str(), version);

@@ -5,7 +5,9 @@
 //!
 //! 1. Every call takes effect at one moment, and each moment is some microseconds of server time after the one
 //!    before, also while a manual clock stands still.
-//! 2. What a call answers is what the adapter to a real server answers, but for the numbers; a differential test
+//! 2. A call gives nobody up by itself, so a value that is stored has no deadline, unless it is given one
+//!    ([`FakeRemote::set_before`]).
+//! 3. What a call answers is what the adapter to a real server answers, but for the numbers; a differential test
 //!    holds that.
 //!
 //! Deliberately absent: eviction by itself, replicas that can be read, and latency that nobody asked for ([`FakeRemote::hold`]).
@@ -40,6 +42,8 @@ struct Shared {
     clock: Clock,
     /// The last server time that was given out, in microseconds.
     last_micros: AtomicU64,
+    /// How far the server's clock is ahead of the wall.
+    ahead_micros: AtomicU64,
     nodes: AtomicU64,
     all_nodes: Mutex<Vec<Arc<Node>>>,
     /// How many sweeps there were.
@@ -57,6 +61,7 @@ impl Shared {
     fn now(&self) -> Now {
         let wall = self.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX / 2);
+        let wall = wall + self.ahead_micros.load(Ordering::SeqCst);
         let next = |last: u64| wall.max(last + Self::CALL_MICROS);
         let last = self.last_micros.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(next(last)));
         let last = last.expect("the update is never refused");
@@ -107,6 +112,7 @@ impl FakeRemote {
         let shared = Shared {
             clock,
             last_micros: AtomicU64::new(0),
+            ahead_micros: AtomicU64::new(0),
             nodes: AtomicU64::new(0),
             all_nodes: Mutex::default(),
             sweeps: AtomicU64::new(0),
@@ -231,10 +237,10 @@ impl FakeRemote {
         self.past_calls(|server| server.tamper(namespace, key, bytes));
     }
 
-    /// Moves the server's clock ahead of the wall, for versions and lease times; expiry follows the clock alone.
+    /// Sets the server's clock further ahead of the wall, for versions, deadlines and lease times; expiry follows the clock alone.
     pub fn advance_server_time(&self, by: Duration) {
         let by = u64::try_from(by.as_micros()).unwrap_or(u64::MAX / 2);
-        self.shared.last_micros.store(self.shared.now().micros + by, Ordering::SeqCst);
+        self.shared.ahead_micros.fetch_add(by, Ordering::SeqCst);
     }
 
     /// The time on the server's clock.

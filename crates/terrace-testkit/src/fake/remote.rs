@@ -7,9 +7,52 @@ use std::time::Duration;
 use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
     BoxFuture, Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Names,
-    Remote, RemoteHealth, RemoteResult, SharedSettings, Stored, Sweep, SweepRule, Validity,
+    Remote, RemoteError, RemoteHealth, RemoteResult, ServerTime, SharedSettings, Stored, Sweep, SweepRule,
+    Validity,
 };
 use terrace_core::{Bus, Key, Namespace, Tag, Ttl, Version};
+
+/// The deadline of a call that nobody gives up.
+const NEVER: ServerTime = ServerTime(u64::MAX);
+
+impl FakeRemote {
+    /// [`Remote::set`] that is too late from this time of the server on, as an adapter sends it whose callers give up.
+    pub fn set_before<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        (value, ttl): (Sealed, Ttl),
+        deadline: ServerTime,
+    ) -> RemoteResult<'a, Version> {
+        let (namespace, key) = (namespace.clone(), key.clone());
+        Box::pin(self.call(Operation::Set, move |server, node| {
+            server.set(&namespace, &key, (&value, ttl, deadline), node.caller())
+        }))
+    }
+
+    /// [`Remote::set_many`] of which each is too late from this time of the server on. If some are, and some are not, it fails
+    /// as one that may have taken effect.
+    pub fn set_many_before<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        entries: Vec<(Key, Sealed, Ttl)>,
+        deadline: ServerTime,
+    ) -> RemoteResult<'a, Vec<Version>> {
+        let namespace = namespace.clone();
+        Box::pin(self.call(Operation::SetMany, move |server, node| {
+            let set = |(key, value, ttl): &(Key, Sealed, Ttl)| {
+                server.set(&namespace, key, (value, *ttl, deadline), node.caller())
+            };
+            let all: Vec<_> = entries.iter().map(set).collect();
+            match all.iter().filter(|one| one.is_ok()).count() {
+                done if (1..all.len()).contains(&done) => {
+                    Err(RemoteError::Broken { reason: "a part was late".to_owned() })
+                }
+                _ => all.into_iter().collect(),
+            }
+        }))
+    }
+}
 
 impl Remote for FakeRemote {
     fn bus(&self) -> Option<&dyn Bus> {
@@ -127,10 +170,7 @@ impl Remote for FakeRemote {
         value: Sealed,
         ttl: Ttl,
     ) -> RemoteResult<'a, Version> {
-        let (namespace, key) = (namespace.clone(), key.clone());
-        Box::pin(self.call(Operation::Set, move |server, node| {
-            Ok(server.set(&namespace, &key, (&value, ttl), node.caller()))
-        }))
+        self.set_before(namespace, key, (value, ttl), NEVER)
     }
 
     fn set_many<'a>(
@@ -138,13 +178,7 @@ impl Remote for FakeRemote {
         namespace: &'a Namespace,
         entries: Vec<(Key, Sealed, Ttl)>,
     ) -> RemoteResult<'a, Vec<Version>> {
-        let namespace = namespace.clone();
-        Box::pin(self.call(Operation::SetMany, move |server, node| {
-            let set = |(key, value, ttl): &(Key, Sealed, Ttl)| {
-                server.set(&namespace, key, (value, *ttl), node.caller())
-            };
-            Ok(entries.iter().map(set).collect())
-        }))
+        self.set_many_before(namespace, entries, NEVER)
     }
 
     fn invalidate<'a>(

@@ -4,7 +4,7 @@
 //! differential test of [`crate::conformance`] keeps the two equal.
 
 use super::partition::{Grant, Message, Partition};
-use super::times::{lease_end, server_ttl, whole_millis};
+use super::times::{CLAIM_MICROS, lease_end, server_ttl, whole_millis};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::time::Duration;
@@ -114,8 +114,6 @@ impl Space {
 const DELAYED_MAX: usize = 100_000;
 /// Most of them that are taken at once.
 const DUE_MAX: usize = 256;
-/// How long those who took one have to make it.
-const CLAIM_MICROS: u64 = 30_000_000;
 
 /// All that the server holds.
 #[derive(Clone, Default)]
@@ -250,23 +248,27 @@ impl Server {
         FillOutcome::Stored
     }
 
+    /// Stores a value, unless the time has come from which on that is too late.
     pub(super) fn set(
         &mut self,
         namespace: &Namespace,
         key: &Key,
-        (value, ttl): (&Sealed, Ttl),
+        (value, ttl, deadline): (&Sealed, Ttl, ServerTime),
         caller: Caller,
-    ) -> Version {
+    ) -> Result<Version, RemoteError> {
         let ttl = server_ttl(ttl);
         if ttl.is_zero() {
-            return self.invalidate(namespace, key, caller).version;
+            return Ok(self.invalidate(namespace, key, caller).version);
+        }
+        if caller.now.micros >= deadline.0 && !mutants::is(Mutant::NoDeadline) {
+            return Err(RemoteError::Late { reason: "LATE".to_owned() });
         }
         let id = PartitionId::of(namespace, key.as_str(), caller.partitions);
         let space = self.space_of(namespace, key, caller);
         let version = Version::from(space.partition(id).change(caller.now, caller.id, "set", key.as_str()));
         space.leases.remove(key);
         space.store(key, value.stamp(version), ttl, caller.now.moment);
-        version
+        Ok(version)
     }
 
     pub(super) fn invalidate(&mut self, namespace: &Namespace, key: &Key, caller: Caller) -> Invalidated {

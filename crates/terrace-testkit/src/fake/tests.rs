@@ -47,6 +47,25 @@ async fn a_held_call_takes_effect_when_the_gate_lets_it_even_if_its_caller_has_g
 }
 
 #[tokio::test]
+async fn what_is_stored_too_late_is_not_stored_and_a_part_of_many_says_so() {
+    let clock = Clock::manual();
+    let remote = FakeRemote::new(clock.clone());
+    let (namespace, key) = names();
+    let value = || samples::sealed(&namespace, &key, "v", TTL);
+    let late = remote.set_before(&namespace, &key, (value(), TTL), remote.server_time()).await;
+    assert!(late.is_err_and(|error| error.is_unsent() && error.is_retryable()));
+    assert_eq!(remote.get(&namespace, &key).await.expect("no fault"), None);
+    remote.advance_server_time(Duration::from_secs(5));
+    let soon = ServerTime(remote.server_time().0 + 2 * Shared::CALL_MICROS);
+    let many = vec![(key.clone(), value(), TTL); 4];
+    let partly = remote.set_many_before(&namespace, many.clone(), soon).await;
+    assert!(matches!(partly, Err(RemoteError::Broken { .. })), "{partly:?}");
+    assert!(remote.get(&namespace, &key).await.expect("no fault").is_some());
+    let none = remote.set_many_before(&namespace, many, soon).await;
+    assert!(matches!(none, Err(RemoteError::Late { .. })), "{none:?}");
+}
+
+#[tokio::test]
 async fn values_expire_by_the_clock() {
     let clock = Clock::manual();
     let remote = FakeRemote::new(clock.clone());

@@ -3,6 +3,9 @@
 use std::time::Duration;
 use terrace_core::{Moment, Ttl};
 
+/// How long those who took a delayed invalidation have to make it.
+pub(super) const CLAIM_MICROS: u64 = 30_000_000;
+
 /// When a lease ends that is granted now.
 pub(super) fn lease_end(now: Moment, duration: Duration) -> Moment {
     now.plus(whole_millis(duration).max(Duration::from_millis(1)))

@@ -154,7 +154,8 @@ impl Operation {
 /// A while after which L2 had forgotten some of what it had acknowledged, and had not been told anew.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Forgetting {
-    /// Changes that were acknowledged from then on, and up to [`Forgetting::at`], may be forgotten. In nanoseconds.
+    /// Changes that were acknowledged from then on, and begun up to [`Forgetting::at`], may be forgotten: one that ended after that may
+    /// have been made before, and its node have been halted since. In nanoseconds.
     pub from: u64,
     /// When it forgot: a primary failed over, say.
     pub at: u64,

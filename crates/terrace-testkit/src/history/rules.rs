@@ -69,7 +69,7 @@ impl<'a> Changes<'a> {
         }
         let newer = self.by_version[from..].iter().map(|(_, operation)| *operation);
         newer
-            .filter(|change| !excused.iter().any(|while_| (while_.from..=while_.at).contains(&change.ended)))
+            .filter(|change| !excused.iter().any(|while_| change.overlaps(while_.from, while_.at)))
             .min_by_key(|change| change.ended)
     }
 

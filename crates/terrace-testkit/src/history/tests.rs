@@ -165,6 +165,9 @@ fn what_was_forgotten_excuses_only_while_it_is() {
     assert_eq!(broken(&history, &forgetful(59)), [Rule::Node, Rule::Linearizable]);
     let before = [change(1, (10, 14), 2, Outcome::Applied), asked(1, (60, 70), 1)];
     assert_eq!(broken(&before, &forgetful(60)), [Rule::Node, Rule::Linearizable]);
+    let across = |begun| [change(1, (begun, 55), 2, Outcome::Applied), asked(1, (58, 59), 1)];
+    assert_eq!(broken(&across(50), &forgetful(60)), []);
+    assert_eq!(broken(&across(51), &forgetful(60)), [Rule::Node, Rule::Linearizable]);
     let after = [applied, asked(1, (60, 70), 1), asked(1, (80, 81), 3), asked(1, (82, 83), 2)];
     assert_eq!(broken(&after, &forgetful(60)), [Rule::Monotonic, Rule::Linearizable]);
 }

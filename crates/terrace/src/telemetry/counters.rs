@@ -95,6 +95,8 @@ pub(crate) enum Event {
     L2Timeout,
     /// A request to L2 whose connection broke.
     L2Broken,
+    /// A request that reached L2 when its caller had given it up.
+    L2Late,
     /// A request that L2 refused.
     L2Refused,
     /// An answer of L2 that made no sense.
@@ -149,6 +151,7 @@ impl Event {
             "unavailable" => Self::L2Unavailable,
             "timeout" => Self::L2Timeout,
             "broken" => Self::L2Broken,
+            "late" => Self::L2Late,
             "refused" => Self::L2Refused,
             "protocol" => Self::L2Protocol,
             "mismatch" => Self::L2Mismatch,

@@ -194,6 +194,7 @@ const FAMILIES: [Family; 24] = [
             (&[(names::KIND, "unavailable")], Value::Count(Event::L2Unavailable)),
             (&[(names::KIND, "timeout")], Value::Count(Event::L2Timeout)),
             (&[(names::KIND, "broken")], Value::Count(Event::L2Broken)),
+            (&[(names::KIND, "late")], Value::Count(Event::L2Late)),
             (&[(names::KIND, "refused")], Value::Count(Event::L2Refused)),
             (&[(names::KIND, "protocol")], Value::Count(Event::L2Protocol)),
             (&[(names::KIND, "mismatch")], Value::Count(Event::L2Mismatch)),

@@ -133,7 +133,7 @@ pub struct Figures {
     pub l2_bytes_written: u64,
     /// Everything that went wrong with L2: failed requests and unreadable entries.
     pub l2_errors: u64,
-    /// Of `l2_errors`, those of the network: no connection, no answer in time, connection broken.
+    /// Of `l2_errors`, those of the network: no connection, no answer in time, connection broken, request too late.
     pub network_errors: u64,
     /// Of `l2_errors`, entries that could not be read. Such a lookup goes on as if L2 had nothing.
     pub decode_failures: u64,
@@ -303,7 +303,7 @@ impl Figures {
     fn with_l2(self, space: &SpaceSnapshot) -> Self {
         let count = |event| space.counters.count(event);
         let sum = |events: &[Event]| space.counters.sum(events);
-        let network_errors = sum(&[Event::L2Unavailable, Event::L2Timeout, Event::L2Broken]);
+        let network_errors = sum(&[Event::L2Unavailable, Event::L2Timeout, Event::L2Broken, Event::L2Late]);
         let decode_failures = sum(&[Event::L2Envelope, Event::L2Payload]);
         let refusals = sum(&[Event::L2Refused, Event::L2Protocol, Event::L2Mismatch, Event::L2Other]);
         Self {

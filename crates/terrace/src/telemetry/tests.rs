@@ -157,14 +157,15 @@ fn each_error_of_l2_has_its_kind() {
     space.l2_error(&RemoteError::Unavailable { reason: reason() });
     space.l2_error(&RemoteError::Timeout { after: Duration::ZERO });
     space.l2_error(&RemoteError::Broken { reason: reason() });
+    space.l2_error(&RemoteError::Late { reason: reason() });
     space.l2_error(&RemoteError::Refused { reason: reason() });
     space.l2_error(&RemoteError::Protocol { reason: reason() });
     space.l2_error(&RemoteError::Mismatch { reason: reason() });
     space.count(Event::L2Envelope);
     let total = telemetry.stats(&Fixed::default()).total;
-    assert_eq!((total.l2_errors, total.network_errors, total.decode_failures), (7, 3, 1));
+    assert_eq!((total.l2_errors, total.network_errors, total.decode_failures), (8, 4, 1));
     let text = telemetry.encode(&Fixed::default());
-    for kind in ["unavailable", "timeout", "broken", "refused", "protocol", "mismatch", "envelope"] {
+    for kind in ["unavailable", "timeout", "broken", "late", "refused", "protocol", "mismatch", "envelope"] {
         let series = format!("terrace_l2_errors_total{{keyspace=\"users\",kind=\"{kind}\"}}");
         assert_eq!(value(&text, &series), "1");
     }

@@ -3,8 +3,9 @@
 use super::{Change, Rig, Touches};
 use crate::fake::{FakeRemote, Message};
 use terrace_core::bus::Bus;
-use terrace_core::remote::{BoxFuture, Remote};
-use terrace_core::{Key, Namespace, Partition};
+use terrace_core::envelope::Sealed;
+use terrace_core::remote::{BoxFuture, Remote, RemoteResult};
+use terrace_core::{Key, Namespace, Partition, Ttl, Version};
 
 /// A fake remote as a [`Rig`].
 #[derive(Debug)]
@@ -54,6 +55,16 @@ impl Rig for FakeRig {
         Box::pin(async {
             self.remote.lose_lease(namespace, key);
         })
+    }
+
+    fn set_late<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        value: Sealed,
+        ttl: Ttl,
+    ) -> RemoteResult<'a, Version> {
+        self.remote.set_before(namespace, key, (value, ttl), self.remote.server_time())
     }
 
     fn lose_counter<'a>(&'a self, namespace: &'a Namespace, partition: Partition) -> BoxFuture<'a, ()> {
