@@ -8,7 +8,6 @@ use super::times::{CLAIM_MICROS, lease_end, server_ttl, whole_millis};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::time::Duration;
-use terrace_core::bus::Incarnation;
 use terrace_core::envelope::Sealed;
 use terrace_core::key::Partition as PartitionId;
 use terrace_core::mutants::{self, Mutant};
@@ -16,7 +15,7 @@ use terrace_core::remote::{
     Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, RemoteError,
     ServerTime, SettingsRecord, Stored, Sweep,
 };
-use terrace_core::{Key, Moment, Namespace, Tag, Ttl, Version};
+use terrace_core::{Key, Moment, Namespace, Tag, Ttl, Version, bus::Incarnation};
 
 /// The time at which a call takes effect.
 #[derive(Clone, Copy)]
