@@ -203,8 +203,8 @@ fn retrying(retry: Retry) -> (Keyspace<String, String>, FakeRemote) {
     let clock = Clock::manual();
     let remote = FakeRemote::new(clock.clone());
     let cache = Cache::builder().clock(clock).chance(Chance::seeded(7)).default_ttl(HOUR).l2(remote.clone());
-    let cache = cache.retry(retry).build().unwrap();
-    (cache.keyspace("texts").build().unwrap(), remote)
+    let cache = cache.retry(retry).build().expect("valid settings");
+    (cache.keyspace("texts").build().expect("a new keyspace"), remote)
 }
 
 #[tokio::test(start_paused = true)]
@@ -269,8 +269,12 @@ async fn herd(ramp: Duration) -> (u64, u64) {
         .map(|seed| {
             let own = if seed == 0 { remote.clone() } else { remote.another_node() };
             let builder = Cache::builder().clock(clock.clone()).chance(Chance::seeded(seed)).no_l1();
-            let cache = builder.breaker(Breaker::default().ramp(ramp)).l2(own.clone()).build().unwrap();
-            let texts: Keyspace<u64, String> = cache.keyspace("texts").build().unwrap();
+            let cache = builder
+                .breaker(Breaker::default().ramp(ramp))
+                .l2(own.clone())
+                .build()
+                .expect("valid settings");
+            let texts: Keyspace<u64, String> = cache.keyspace("texts").build().expect("a new keyspace");
             (cache, texts, own)
         })
         .collect();
@@ -292,7 +296,7 @@ async fn herd(ramp: Duration) -> (u64, u64) {
         for (_, texts, _) in &nodes {
             for n in 0..25 {
                 let key = (second_tenth * 31 + n * 7) % 500;
-                texts.get_or_load(&key, counted.loader("v")).await.unwrap();
+                texts.get_or_load(&key, counted.loader("v")).await.expect("it does not fail");
             }
         }
         clock.advance(tick);
