@@ -62,8 +62,8 @@ impl Asking {
             tokio::task::yield_now().await;
             let Some(batch) = questions.take(self.shard) else { break };
             let (keys, waiters): (Vec<Key>, Vec<Waiters>) = batch.into_iter().unzip();
-            // Whoever waits does not wait longer than a read may: so the call is given up then, and the next one made.
-            let verdicts = self.view.budget().spend(self.view.ask(&keys)).await.unwrap_or_else(|_| {
+            // As long as a read may wait, and once: others wait for the next call behind this one.
+            let verdicts = self.view.budget().once().spend(self.view.ask(&keys)).await.unwrap_or_else(|_| {
                 questions.give_up(self.shard);
                 vec![UNANSWERED; keys.len()]
             });

@@ -30,14 +30,24 @@ enum Waiting {
 
 /// The time that a read may still spend on L2. Clones are the same budget.
 #[derive(Clone, Debug)]
-pub(crate) struct Budget(Arc<AtomicU64>);
+pub(crate) struct Budget {
+    /// In nanoseconds.
+    left: Arc<AtomicU64>,
+    /// Whether a call that failed is made again.
+    tries_again: bool,
+}
 
 /// What a call that took too long is still going to be.
 pub(crate) type Rest<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl Budget {
     pub(crate) fn new(limit: Duration) -> Self {
-        Self(Arc::new(AtomicU64::new(nanos(limit))))
+        Self { left: Arc::new(AtomicU64::new(nanos(limit))), tries_again: true }
+    }
+
+    /// The same, with one attempt for each call: for who would wait for the next call behind this one.
+    pub(crate) fn once(self) -> Self {
+        Self { tries_again: false, ..self }
     }
 
     /// Runs a part of the read: the calls in it are made on this budget.
@@ -49,12 +59,12 @@ impl Budget {
     }
 
     fn left(&self) -> Duration {
-        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+        Duration::from_nanos(self.left.load(Ordering::Relaxed))
     }
 
     fn take(&self, took: Duration) {
         let took = nanos(took);
-        self.0
+        self.left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(took)))
             .ok();
     }
@@ -68,6 +78,11 @@ pub(super) async fn going_on<T>(work: impl Future<Output = T>) -> T {
 /// Whether this is seen through on behalf of a read, which may have gone on without it.
 pub(super) fn is_going_on() -> bool {
     WAITING.try_with(|waiting| matches!(waiting, Waiting::Nobody)).unwrap_or(false)
+}
+
+/// Whether a call that failed may be made again after this pause.
+pub(super) fn allows(pause: Duration) -> bool {
+    current().is_none_or(|budget| budget.tries_again && pause < budget.left())
 }
 
 /// What the read that is under way has left; `None` if it is none.

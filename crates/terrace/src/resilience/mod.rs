@@ -352,7 +352,7 @@ impl L2 {
                 Err(error) => error,
             };
             let pause = self.retry.pause(retried, &self.chance).filter(|_| safety.allows(&error));
-            let Some(pause) = pause.filter(|pause| budget::left().is_none_or(|left| *pause < left)) else {
+            let Some(pause) = pause.filter(|pause| budget::allows(*pause)) else {
                 return Err(error);
             };
             retried += 1;
