@@ -104,7 +104,7 @@ impl Split {
         let other = &self.watched.servers()[self.watched.primary().await];
         until_some("the far node to follow", async || {
             put(far, "moved", "yes").await;
-            (!other.cli(&["keys", "*:d:moved"]).await.is_empty()).then_some(())
+            other.cli(&["keys", "*:d:moved"]).await.contains(":d:moved").then_some(())
         })
         .await;
         primary
