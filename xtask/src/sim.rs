@@ -25,7 +25,7 @@ pub(crate) struct Args {
     #[arg(long)]
     mutant: Option<String>,
 
-    /// Put each known fault into the code, and see that it is found by the seeds around those of `mutants.txt`
+    /// Put each known fault into the code, and see that it is found, first by the seeds of `mutants.txt`
     #[arg(long)]
     known: bool,
 

@@ -23,7 +23,7 @@ struct Args {
     /// Only the mutant of this name
     #[arg(long)]
     mutant: Option<String>,
-    /// Put each known fault into the code, and see that it is found by the seeds around those of mutants.txt
+    /// Put each known fault into the code, and see that it is found, first by the seeds of mutants.txt
     #[arg(long)]
     known: bool,
     /// Print every call
@@ -73,7 +73,8 @@ fn catch(_args: &Args) -> Result<()> {
 #[cfg(terrace_mutants)]
 const KNOWN: &str = include_str!("../mutants.txt");
 
-/// How many seeds before the one that is known, and after it, are run as well until one finds the mutant.
+/// How many seeds before the one that is known, and after it, are run next until one finds the mutant. After those, which a change
+/// of the code may have made other histories, the first ones are.
 #[cfg(terrace_mutants)]
 const AROUND: u64 = 8;
 
@@ -85,7 +86,8 @@ fn catch(args: &Args) -> Result<()> {
     let mut caught = 0;
     for &mutant in &asked {
         let name = format!("{mutant:?}");
-        let seeds = if args.known { around(&name)? } else { (args.from..args.from + args.seeds).collect() };
+        let first = args.from..args.from + args.seeds;
+        let seeds = if args.known { around(&name, first)? } else { first.collect() };
         choose(Some(mutant));
         let found = seeds.into_iter().find_map(|seed| {
             let violation = run(Setting::of(seed)).report.violations.into_iter().next()?;
@@ -102,20 +104,23 @@ fn catch(args: &Args) -> Result<()> {
     choose(None);
     println!("mutants caught {caught}/{}", asked.len());
     if caught < asked.len() || asked.is_empty() {
-        bail!(
-            "a mutant lives; if `cargo xtask sim --mutants` catches it, put the seed into crates/terrace-sim/mutants.txt"
+        bail!("a mutant lives");
+    }
+    if args.known {
+        println!(
+            "what took long to find is sooner found with the seed that is shown in crates/terrace-sim/mutants.txt"
         );
     }
     Ok(())
 }
 
-/// The seed that is known to find a mutant, then those around it, the next ones first.
+/// The seed that is known to find a mutant, then those around it, the next ones first; then others.
 #[cfg(terrace_mutants)]
-fn around(mutant: &str) -> Result<Vec<u64>> {
+fn around(mutant: &str, first: std::ops::Range<u64>) -> Result<Vec<u64>> {
     let lines = KNOWN.lines().filter_map(|line| line.split_once(' '));
     let known = lines.filter(|(name, _)| *name == mutant).map(|(_, seed)| seed.parse::<u64>());
     let known = known.collect::<Result<Vec<_>, _>>()?;
     let [seed] = known[..] else { bail!("mutants.txt has {} seeds of {mutant}, and not one", known.len()) };
     let beside = (1..=AROUND).flat_map(|step| [seed.checked_sub(step), Some(seed + step)]);
-    Ok(std::iter::once(seed).chain(beside.flatten()).collect())
+    Ok(std::iter::once(seed).chain(beside.flatten()).chain(first).collect())
 }

@@ -247,7 +247,6 @@ impl Server {
         FillOutcome::Stored
     }
 
-    /// Stores a value, unless the time has come from which on that is too late.
     pub(super) fn set(
         &mut self,
         namespace: &Namespace,
