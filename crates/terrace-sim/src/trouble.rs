@@ -37,9 +37,11 @@ impl World {
         let Trouble { connections, pauses, losses, failovers, refusals, silent_losses } =
             self.setting.trouble;
         let node = index(self.chance.below(self.nodes.len() as u64));
-        match self.chance.below(7) {
-            0 if connections && self.chance.below(2) == 0 => self.give_up_calls(node),
+        match self.chance.below(8) {
             0 | 1 if connections => self.trouble_connection(node),
+            2 if connections && !pauses => self.give_up_calls(node),
+            7 if connections => self.give_up_calls(node),
+            0 if silent_losses > 0 => self.stay_away(node),
             2 if pauses => self.pause(node),
             3 if losses => self.lose(),
             3 if failovers => self.fail_over(),
@@ -94,6 +96,14 @@ impl World {
         self.run_until(self.now + then);
     }
 
+    /// A node hears nothing for a while, and then misses what others have changed meanwhile.
+    fn stay_away(&mut self, node: usize) {
+        let until = self.now + (50 + self.chance.below(250)) * MILLI;
+        let mut network = self.network.lock();
+        network.links[node].refused_until = until;
+        network.break_hearing(node);
+    }
+
     /// A connection for calls stands still and is given up, as one whose heartbeats go unanswered. What it holds arrives later.
     fn give_up_calls(&mut self, node: usize) {
         let (stands, holds) = (self.a_while(200), (10 + self.chance.below(60)) * MILLI);
@@ -128,7 +138,11 @@ impl World {
                 network.break_hearing(node);
             }
             6 => link.slow_calls = (self.chance.below(400) * MILLI, now + a_while),
-            _ => link.slow_hearing = (self.chance.below(1200) * MILLI, now + a_while),
+            _ => {
+                // Longer than a message takes, so that the beats that come back so late have their turn.
+                let takes = self.chance.below(1200) * MILLI;
+                link.slow_hearing = (takes, now + takes + a_while);
+            }
         }
     }
 
