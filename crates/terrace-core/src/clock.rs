@@ -165,6 +165,7 @@ impl fmt::Debug for Clock {
 mod system {
     use super::Moment;
     use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
+    use std::sync::OnceLock;
     use std::time::Duration;
 
     fn nanos(time: Timespec) -> u64 {
@@ -180,8 +181,10 @@ mod system {
         Moment(nanos(clock_gettime(ClockId::Monotonic)))
     }
 
+    /// Asked for once: that is a system call, and it never changes.
     pub(super) fn resolution() -> Duration {
-        Duration::from_nanos(nanos(clock_getres(ClockId::MonotonicCoarse)))
+        static RESOLUTION: OnceLock<Duration> = OnceLock::new();
+        *RESOLUTION.get_or_init(|| Duration::from_nanos(nanos(clock_getres(ClockId::MonotonicCoarse))))
     }
 }
 
