@@ -6,8 +6,9 @@
 //!    own ([`crate::flight`]), of which there is one per key and node, and under a lease, of which there is one in the fleet.
 //! 3. After a failed load none is begun for a while, so long as there is an old value to return. At most [`COOLING_MAX`] keys of a
 //!    namespace are remembered; of one more, the pause is not kept.
+//! 4. Returning a copy in L1 as stale does not keep it anew: its time there would begin again, and it would count as fresh.
 
-use crate::entry::{Found, Resident, StaleReason};
+use crate::entry::{Found, Resident, StaleReason, Tier};
 use crate::flight::{Boarding, Joinable};
 use crate::read::{Loading, Look, Trip, Wanted, begin_loading};
 use crate::space::View;
@@ -150,7 +151,9 @@ impl View {
             return None;
         }
         self.space.cooling.note(&trip.key, latest, latest.plus(trip.terms.failure_pause));
-        self.promote(trip.lead.ticket(), &trip.key, &old);
+        if old.tier == Tier::L2 {
+            self.promote(trip.lead.ticket(), &trip.key, &old);
+        }
         Some(old.stale(StaleReason::LoadFailed))
     }
 

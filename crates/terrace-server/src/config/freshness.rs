@@ -46,11 +46,9 @@ pub struct Freshness {
 impl Freshness {
     /// As options of the library.
     pub(crate) fn options(&self) -> EntryOptions {
-        let time = |period: Option<Period>| period.map_or(Duration::ZERO, |period| period.0);
-        let revalidate = time(self.stale_while_revalidate);
         let mut options = EntryOptions::new()
-            .grace(time(self.stale_if_error).max(revalidate))
-            .stale_while_revalidate(revalidate)
+            .grace(self.grace())
+            .stale_while_revalidate(time(self.stale_while_revalidate))
             .negative_ttl(time(self.negative_ttl))
             .jitter(self.jitter.0)
             .refresh_ahead(self.refresh_ahead.map(|share| RefreshAhead::After(share.0)));
@@ -62,12 +60,23 @@ impl Freshness {
         }
         options
     }
+
+    /// How long after its TTL an entry is of use: the library has one time for both ways to return it.
+    fn grace(&self) -> Duration {
+        time(self.stale_if_error).max(time(self.stale_while_revalidate))
+    }
+}
+
+/// A time that is none if it is not given.
+fn time(period: Option<Period>) -> Duration {
+    period.map_or(Duration::ZERO, |period| period.0)
 }
 
 impl Checker<'_> {
     /// What a keyspace has that says so much itself, and else has these.
     pub(super) fn freshness(&mut self, given: Given, defaults: &Freshness) -> Freshness {
         let soft_at = given.soft_timeout.as_ref().map(Spanned::span);
+        let timeout_at = soft_at.or(given.hard_timeout.as_ref().map(Spanned::span));
         let given_or = |given: Option<Spanned<Period>>, default| given.map(Spanned::into_inner).or(default);
         let shares = "it must be a share from 0 to 1, e.g. 0.1";
         let part = "it must be a share above 0 and below 1, e.g. 0.8";
@@ -90,8 +99,8 @@ impl Checker<'_> {
                 }
             },
         };
-        if let (Some(soft), Some(at)) = (fresh.soft_timeout, soft_at) {
-            if fresh.options_grace().is_zero() {
+        if let (Some(soft), Some(at)) = (fresh.soft_timeout, timeout_at) {
+            if fresh.grace().is_zero() {
                 let title = "without `stale_if_error` there is no old value to return after a soft timeout";
                 self.refuse(&Refusal::new(at, title).help("set `stale_if_error`, or remove it"));
             } else if fresh.hard_timeout.is_some_and(|hard| hard <= soft) {
@@ -108,13 +117,6 @@ impl Checker<'_> {
             None => default,
             Some(given) => Some(self.positive(Some(given), Period::seconds(30))),
         }
-    }
-}
-
-impl Freshness {
-    fn options_grace(&self) -> Duration {
-        let time = |period: Option<Period>| period.map_or(Duration::ZERO, |period| period.0);
-        time(self.stale_if_error).max(time(self.stale_while_revalidate))
     }
 }
 
@@ -171,9 +173,9 @@ mod tests {
         let of = |name: &str| {
             config.keyspaces.iter().find(|(found, _)| *found == name).expect("it is there").1.freshness
         };
-        assert_eq!(of("a").options_grace().as_secs(), 3600);
+        assert_eq!(of("a").grace().as_secs(), 3600);
         assert_eq!((of("a").jitter.0, of("a").refresh_ahead.map(|share| share.0)), (0.1, Some(0.8)));
-        assert_eq!(of("b").options_grace().as_secs(), 1200);
+        assert_eq!(of("b").grace().as_secs(), 1200);
         assert!((of("b").jitter.0, of("b").soft_timeout) == (0.0, None));
     }
 
@@ -184,6 +186,13 @@ mod tests {
         assert!(soft.contains("stale_if_error") && soft.contains("soft_timeout = '200ms'"), "{soft}");
         let soft = keyspace("stale_if_error = '1m'\nhard_timeout = '100ms'\nsoft_timeout = '200ms'");
         assert!(soft.contains("shorter than the hard one"), "{soft}");
+        let hard = refused(
+            "[defaults]\nstale_if_error = '1m'\nsoft_timeout = '200ms'\n[keyspace.a]\npattern = 'a:{id}'\nhard_timeout = '100ms'",
+        );
+        assert!(
+            hard.contains("shorter than the hard one") && hard.contains("hard_timeout = '100ms'"),
+            "{hard}"
+        );
         assert!(keyspace("jitter = 1.5").contains("from 0 to 1"));
         assert!(keyspace("refresh_ahead = 1").contains("below 1"));
         assert!(keyspace("hard_timeout = 0").contains("more than zero"));

@@ -1,4 +1,9 @@
 //! The flight of one key: from L2 by way of a lease and the loader to the fill, in a task that outlives its callers.
+//!
+//! 1. What is kept in L1 is kept under the ticket that the flight began with.
+//! 2. An old value that takes a new one's place, because that cannot be loaded, is for everybody only if nobody has
+//!    invalidated it meanwhile.
+//! 3. Whatever the loader does, panic included, the flight ends with an outcome, and its lease is given back or used.
 
 use super::{Loaded, Loading, Look, Ran, Trip};
 use crate::coherence::tickets::Ticket;

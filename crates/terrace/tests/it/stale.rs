@@ -8,7 +8,7 @@ use terrace::{
     Cache, Clock, EntryOptions, ErrorKind, Fetched, KeyspaceError, L1, LoadError, Origin, RefreshAhead,
     StaleReason, Tag, Tier,
 };
-use terrace_testkit::fake::{FakeRemote, Operation};
+use terrace_testkit::fake::{FakeRemote, Fault, Operation};
 
 const TTL: Duration = Duration::from_mins(1);
 const PAST_TTL: Duration = Duration::from_secs(61);
@@ -229,6 +229,19 @@ async fn after_a_failure_no_load_is_begun_for_a_while() {
         assert_eq!(*node.texts.get_or_load("k", counted.loader("new")).await.unwrap(), "new");
         assert_eq!(node.fail().await.unwrap(), "new", "it is fresh");
     }
+}
+
+#[tokio::test]
+async fn a_load_that_fails_makes_no_copy_last_longer_than_its_time_in_l1() {
+    let clock = Clock::manual();
+    let remote = FakeRemote::new(clock.clone());
+    let cache = Cache::builder().clock(clock.clone()).l1(L1::default().ttl(TTL / 6)).l2(remote.clone());
+    let node = Node::of(cache.build().unwrap(), Some(remote.clone()), clock, graceful());
+    node.load("old").await;
+    node.clock.advance(TTL / 3);
+    remote.set_fault(Some(Fault::Unavailable));
+    assert_eq!(node.fail().await.unwrap(), "old");
+    assert_eq!(node.texts.peek("k"), None, "its entry is fresh, and it has been here for too long to count");
 }
 
 #[tokio::test]
