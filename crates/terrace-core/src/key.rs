@@ -7,6 +7,10 @@
 //! 3. A [`Partition`] is a stable function of the key (rapidhash v3): the same on every node, release and machine.
 //! 4. All three are cheap to clone (one reference count).
 
+mod text;
+
+pub use text::TextKey;
+
 use crate::name::KeyName;
 use std::borrow::Borrow;
 use std::fmt;

@@ -43,7 +43,7 @@ pub use clock::{Clock, Moment};
 pub use codec::{Codec, CodecError};
 pub use entry::{Freshness, Lifetime, Ttl};
 pub use glob::Glob;
-pub use key::{CacheKey, Key, KeyError, Namespace, Partition, Tag};
+pub use key::{CacheKey, Key, KeyError, Namespace, Partition, Tag, TextKey};
 pub use name::KeyName;
 pub use remote::{Remote, RemoteError};
 pub use version::Version;

@@ -63,7 +63,7 @@ pub enum ErrorKind {
     Remote(#[from] RemoteError),
     /// The keyspace's origin failed.
     #[error("the origin failed: {0}")]
-    Load(LoadFailure),
+    Load(OriginFailure),
     /// The loader panicked, or what the keyspace does with its value: tagger, weigher or codec. The key is free again:
     /// the next call loads.
     #[error("the loader panicked: {message}")]
@@ -133,14 +133,14 @@ impl<K: Into<ErrorKind>> From<K> for Error {
 
 /// The error of a loader, shared by everyone who waited for it.
 #[derive(Clone)]
-pub struct LoadFailure(Arc<Failure>);
+pub struct OriginFailure(Arc<Failure>);
 
 struct Failure {
     error: Arc<dyn Any + Send + Sync>,
     message: String,
 }
 
-impl LoadFailure {
+impl OriginFailure {
     pub(crate) fn new<E: fmt::Display + Send + Sync + 'static>(error: E) -> Self {
         let message = error.to_string();
         Self(Arc::new(Failure { error: Arc::new(error), message }))
@@ -155,15 +155,15 @@ impl LoadFailure {
     }
 }
 
-impl fmt::Display for LoadFailure {
+impl fmt::Display for OriginFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)
     }
 }
 
-impl fmt::Debug for LoadFailure {
+impl fmt::Debug for OriginFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LoadFailure({:?})", self.0.message)
+        write!(f, "OriginFailure({:?})", self.0.message)
     }
 }
 
@@ -176,7 +176,7 @@ pub enum LoadError<E> {
     Loader(Arc<E>),
     /// Somebody else's loader of the same key failed, with an error of another type.
     #[error("the loader failed: {0}")]
-    Foreign(LoadFailure),
+    Foreign(OriginFailure),
     /// The cache itself could not answer.
     #[error(transparent)]
     Cache(Error),

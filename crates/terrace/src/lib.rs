@@ -68,7 +68,7 @@ pub use builder::{CacheBuilder, L1};
 pub use cache::{Cache, Health};
 pub use entry::{Entry, StaleReason, Tier};
 pub use erased::Opaque;
-pub use error::{ConfigError, Error, ErrorKind, KeyspaceError, LoadError, LoadFailure, ShutdownError};
+pub use error::{ConfigError, Error, ErrorKind, KeyspaceError, LoadError, OriginFailure, ShutdownError};
 pub use events::{Event, EventKind, Events};
 pub use invalidate::{InvalidateError, Invalidated, Invalidation, InvalidationPolicy, Invalidator, Preview};
 pub use keyspace::{Fetched, Keyspace, KeyspaceBuilder};

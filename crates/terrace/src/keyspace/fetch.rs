@@ -4,7 +4,7 @@
 use super::Keyspace;
 use crate::entry::{Entry, Found, Resident};
 use crate::erased::{Erased, typed_clone};
-use crate::error::{Error, ErrorKind, LoadError, LoadFailure};
+use crate::error::{Error, ErrorKind, LoadError, OriginFailure};
 use crate::read::{Loaded, Loading, Wanted};
 use crate::telemetry::Op;
 use crate::terms::EntryOptions;
@@ -145,7 +145,7 @@ where
             let old = old.map(|old| Old { value: old.value.clone(), tags: old.tags().to_vec() });
             let running = loader(old.as_ref().map(|old| typed_clone(&old.value)));
             Box::pin(async move {
-                let failed = |error| Error::from(ErrorKind::Load(LoadFailure::new(error)));
+                let failed = |error| Error::from(ErrorKind::Load(OriginFailure::new(error)));
                 let Fetched { content, ttl, tags: own } = running.await.map_err(failed)?;
                 match (content, old) {
                     (Content::Absent, _) => Ok(None),
@@ -157,7 +157,7 @@ where
                     (Content::Same, Some(old)) => Ok(Some(Loaded { value: old.value, tags: old.tags, ttl })),
                     (Content::Same, None) => {
                         let reason = "the loader says that the old value still holds, and there is none";
-                        Err(ErrorKind::Load(LoadFailure::new(reason)).into())
+                        Err(ErrorKind::Load(OriginFailure::new(reason)).into())
                     }
                 }
             })

@@ -8,7 +8,7 @@ use super::{BoundOrigin, EntryOptions, Keyspace, Tagger};
 use crate::Tier;
 use crate::entry::Found;
 use crate::erased::typed_clone;
-use crate::error::{Error, ErrorKind, LoadError, LoadFailure};
+use crate::error::{Error, ErrorKind, LoadError, OriginFailure};
 use crate::read::{Loaded, Loading, Look, Wanted};
 use crate::telemetry::{Op, is_sampled};
 use crate::write::check_tags;
@@ -199,7 +199,7 @@ where
         let load = || {
             let loading = loader();
             Self::loading(self.tagger.as_ref(), owned, options.tags, async move {
-                loading.await.map(Some).map_err(|error| ErrorKind::Load(LoadFailure::new(error)).into())
+                loading.await.map(Some).map_err(|error| ErrorKind::Load(OriginFailure::new(error)).into())
             })
         };
         let found = self.view.read_or_load(&text, None, Wanted::Value, &terms, load).await?;

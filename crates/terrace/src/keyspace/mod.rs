@@ -18,7 +18,7 @@ pub use fetch::Fetched;
 use crate::Tier;
 use crate::entry::{Entry, Resident, remaining};
 use crate::erased::typed_clone;
-use crate::error::{Error, ErrorKind, LoadError, LoadFailure};
+use crate::error::{Error, ErrorKind, LoadError, OriginFailure};
 use crate::invalidate::{Invalidated, Invalidation, InvalidationPolicy, Invalidator};
 use crate::origin::Origin;
 use crate::space::View;
@@ -120,7 +120,7 @@ where
         let bound = move |key: K| -> BoxFuture<'static, Result<Option<V>, Error>> {
             let origin = Arc::clone(&origin);
             Box::pin(async move {
-                origin.load(&key).await.map_err(|error| ErrorKind::Load(LoadFailure::new(error)).into())
+                origin.load(&key).await.map_err(|error| ErrorKind::Load(OriginFailure::new(error)).into())
             })
         };
         Self { origin: Some(Arc::new(bound)), ..self }

@@ -8,15 +8,19 @@
 //!
 //! | module | decides |
 //! |---|---|
-//! | [`counters`] | what counts as what |
+//! | [`event`] | what counts as what |
+//! | [`counters`] | how it is counted |
 //! | [`histogram`] | how durations are kept |
 //! | [`stats`] | what a person reads |
+//! | [`families`] | which numbers are in which metric |
 //! | [`names`] | what a metric is called |
 //! | [`prometheus`] | how metrics are written |
 //!
 //! Deliberately absent: logs, traces, and any type of a metrics library in a signature.
 
 mod counters;
+mod event;
+mod families;
 mod histogram;
 mod names;
 mod prometheus;
@@ -25,7 +29,8 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use counters::{Event, Op, SpaceCounters, Timer, is_sampled};
+pub(crate) use counters::{SpaceCounters, Timer, is_sampled};
+pub(crate) use event::{Event, Op};
 pub use prometheus::METRICS_CONTENT_TYPE;
 #[cfg(feature = "journal")]
 pub(crate) use stats::Times;

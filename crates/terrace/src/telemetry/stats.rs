@@ -4,7 +4,8 @@
 //! that belong together always agree, because one is the sum of others; numbers that are counted apart may be an
 //! instant apart while the cache is in use.
 
-use super::counters::{Event, Op, TIERS};
+use super::counters::TIERS;
+use super::event::{Event, Op};
 #[cfg(feature = "journal")]
 use super::histogram::Histogram;
 use super::histogram::HistogramSnapshot;
