@@ -90,6 +90,8 @@ pub struct CacheBuilder {
     patience: Patience,
     clock: Clock,
     chance: Chance,
+    #[cfg(feature = "journal")]
+    journal: Option<crate::behind::Journal>,
 }
 
 impl Default for CacheBuilder {
@@ -103,6 +105,8 @@ impl Default for CacheBuilder {
             patience: Patience::default(),
             clock: Clock::system(),
             chance: Chance::system(),
+            #[cfg(feature = "journal")]
+            journal: None,
         }
     }
 }
@@ -199,12 +203,25 @@ impl CacheBuilder {
         self
     }
 
+    /// Where keyspaces that are [written behind](crate::KeyspaceBuilder::write_behind) keep what their origins do not have yet. One
+    /// journal is one cache's. Default: none.
+    ///
+    /// [`Cache::shutdown`] brings what it can to the origins, and closes it.
+    #[cfg(feature = "journal")]
+    pub fn journal(mut self, journal: crate::behind::Journal) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
     /// Makes the cache. It connects to L2 when that is first needed, so an L2 that is down is no error.
     ///
     /// # Errors
     /// [`ConfigError`] if a setting cannot be, or there is neither L1 nor L2.
     pub fn build(self) -> Result<Cache, ConfigError> {
-        let Self { l1, l2, default_ttl, staleness_max, patience, clock, chance } = self;
+        #[cfg(feature = "journal")]
+        let journal = self.journal;
+        let (l1, l2, default_ttl, staleness_max) = (self.l1, self.l2, self.default_ttl, self.staleness_max);
+        let (patience, clock, chance) = (self.patience, self.clock, self.chance);
         if l1.is_none() && l2.is_none() {
             return Err(ConfigError::new("tiers", "none", "leave L1 on, or give the cache an L2"));
         }
@@ -231,6 +248,8 @@ impl CacheBuilder {
             cleanup_interval,
             spaces: parking_lot::RwLock::default(),
             cleaning: Turns::default(),
+            #[cfg(feature = "journal")]
+            journal,
             bus_lag_nanos: AtomicU64::default(),
             clock,
             chance,

@@ -137,14 +137,20 @@ impl Cache {
         self.shared.telemetry.encode(&*self.shared)
     }
 
-    /// Ends the cache: no new loads and writes, running ones are waited for, undelivered invalidations are tried once
-    /// more, connections are closed. Reads of what L1 holds still answer.
+    /// Ends the cache: no new loads and writes, running ones are waited for, what is written behind is brought to the origins,
+    /// undelivered invalidations are tried once more, connections are closed. Reads of what L1 holds still answer.
+    ///
+    /// With a journal, loads and writes are waited for during half of the limit, so that the rest is there for what is written
+    /// behind. What the origins do not take in time stays in the journal.
     ///
     /// # Errors
-    /// [`ShutdownError`] if that took longer than `limit`, or L2 has not seen every invalidation.
+    /// [`ShutdownError`] if that took longer than `limit`, L2 has not seen every invalidation, or writes stay in the journal.
     pub async fn shutdown(&self, limit: Duration) -> Result<(), ShutdownError> {
         let shared = &self.shared;
-        let ended = runtime::within(limit, async {
+        let begun = shared.clock.precise();
+        let writes = self.drain_journal(limit).await;
+        let limit_left = limit.saturating_sub(shared.clock.precise().since(begun));
+        let ended = runtime::within(limit_left, async {
             shared.runtime.close().await;
             for view in self.views() {
                 if !view.space.pending.is_empty() {
@@ -162,10 +168,31 @@ impl Cache {
             l2.remote().close().await;
         }
         let invalidations = usize::try_from(shared.pending_invalidations()).unwrap_or(usize::MAX);
-        if ended && invalidations == 0 {
+        if ended && invalidations == 0 && writes == 0 {
             return Ok(());
         }
-        Err(ShutdownError { after: limit, loads, invalidations })
+        Err(ShutdownError { after: limit, loads, writes, invalidations })
+    }
+
+    /// Brings what is written behind to the origins. Gives how many writes stay in the journal.
+    #[cfg(feature = "journal")]
+    async fn drain_journal(&self, limit: Duration) -> u64 {
+        let Some(journal) = &self.shared.journal else { return 0 };
+        let begun = self.shared.clock.precise();
+        let _closed_or_late = runtime::within(limit / 2, self.shared.runtime.close()).await;
+        let drained = journal.shutdown(limit.saturating_sub(self.shared.clock.precise().since(begun)));
+        drained.await.left
+    }
+
+    #[cfg(not(feature = "journal"))]
+    async fn drain_journal(&self, _limit: Duration) -> u64 {
+        0
+    }
+
+    /// The journal, if there is one.
+    #[cfg(feature = "journal")]
+    pub fn journal(&self) -> Option<&crate::behind::Journal> {
+        self.shared.journal.as_ref()
     }
 
     pub(crate) fn views(&self) -> Vec<View> {

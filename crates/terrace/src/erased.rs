@@ -96,11 +96,12 @@ pub struct Opaque;
 
 impl Opaque {
     const NAME: &'static str = "opaque";
+    pub(crate) const ID: CodecId = CodecId(0);
 }
 
 impl<V> Codec<V> for Opaque {
     fn id(&self) -> CodecId {
-        CodecId(0)
+        Self::ID
     }
 
     fn encode(&self, _: &V) -> Result<Bytes, CodecError> {

@@ -77,6 +77,31 @@ pub enum ErrorKind {
         /// The keyspace's `load_timeout`.
         after: Duration,
     },
+    /// The origin did not take a write. Unless it says that it may have it all the same ([`WriteFailure::Unknown`]), every tier is
+    /// as it was before.
+    ///
+    /// [`WriteFailure::Unknown`]: crate::WriteFailure::Unknown
+    #[error("the origin did not take the write: {0}")]
+    Store(OriginFailure),
+    /// The keyspace's origin cannot be written in this way: it has no `store`, or no `delete`.
+    #[error("the keyspace's origin cannot be written in this way; give it `store` and `delete`")]
+    StoreUnsupported,
+    /// The origin panicked during a write. Whether it has the write is not known, so copies were dropped.
+    #[error("the origin panicked during a write, which it may have or not: {message}")]
+    StorePanicked {
+        /// What it panicked with.
+        message: Arc<str>,
+    },
+    /// The origin took too long for a write. Whether it has the write is not known, so copies were dropped.
+    #[error("the origin did not answer within {after:?}, and may have the write or not")]
+    StoreTimedOut {
+        /// The keyspace's `load_timeout`.
+        after: Duration,
+    },
+    /// The journal did not take a write.
+    #[cfg(feature = "journal")]
+    #[error(transparent)]
+    Journal(#[from] crate::behind::WriteError),
     /// Options of a call contradict each other, or its keyspace's.
     #[error(transparent)]
     Options(#[from] ConfigError),
@@ -105,9 +130,14 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self.kind() {
             ErrorKind::Remote(error) => error.is_retryable(),
+            #[cfg(feature = "journal")]
+            ErrorKind::Journal(error) => error.is_retryable(),
             ErrorKind::Load(_)
             | ErrorKind::LoadPanicked { .. }
             | ErrorKind::LoadTimedOut { .. }
+            | ErrorKind::Store(_)
+            | ErrorKind::StorePanicked { .. }
+            | ErrorKind::StoreTimedOut { .. }
             | ErrorKind::Unproven => true,
             _ => false,
         }
@@ -119,6 +149,7 @@ impl Error {
             self.kind(),
             ErrorKind::Remote(RemoteError::Unavailable { .. })
                 | ErrorKind::LoadTimedOut { .. }
+                | ErrorKind::StoreTimedOut { .. }
                 | ErrorKind::Unproven
                 | ErrorKind::Closed
         )
@@ -131,7 +162,7 @@ impl<K: Into<ErrorKind>> From<K> for Error {
     }
 }
 
-/// The error of a loader, shared by everyone who waited for it.
+/// The error of a loader, or of an origin, shared by everyone who waited for it.
 #[derive(Clone)]
 pub struct OriginFailure(Arc<Failure>);
 
@@ -214,6 +245,30 @@ impl<E: Any + Send + Sync> From<Error> for LoadError<E> {
     }
 }
 
+/// Why a value that a closure was to store was not stored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError<E> {
+    /// The closure failed. Every tier is as it was before.
+    #[error("the origin did not take the write: {0}")]
+    Origin(Arc<E>),
+    /// The cache could not do it, or the closure panicked or took too long.
+    #[error(transparent)]
+    Cache(Error),
+}
+
+impl<E: Any + Send + Sync> From<Error> for StoreError<E> {
+    fn from(error: Error) -> Self {
+        match error.kind() {
+            ErrorKind::Store(failure) => match failure.downcast::<E>() {
+                Some(error) => Self::Origin(error),
+                None => Self::Cache(error),
+            },
+            _ => Self::Cache(error),
+        }
+    }
+}
+
 /// A setting that cannot be.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("`{setting}` cannot be {value}: {allowed}")]
@@ -255,7 +310,7 @@ pub enum KeyspaceError {
 /// What was left when the time for a shutdown ran out.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "shut down after {after:?} with {loads} loads still running and {invalidations} invalidations not delivered to L2"
+    "shut down after {after:?} with {loads} loads still running, {invalidations} invalidations not delivered to L2, and {writes} writes that stay in the journal"
 )]
 #[non_exhaustive]
 pub struct ShutdownError {
@@ -263,6 +318,9 @@ pub struct ShutdownError {
     pub after: Duration,
     /// Background tasks that were still running; they were told to stop.
     pub loads: usize,
+    /// Writes that were acknowledged and that the origin does not have. They stay in the journal for the next start. Zero without
+    /// a journal.
+    pub writes: u64,
     /// Invalidations that L2 has not seen, and that die with this cache: it and other nodes keep the old values until their
     /// TTL.
     pub invalidations: usize,

@@ -68,11 +68,13 @@ pub use builder::{CacheBuilder, L1};
 pub use cache::{Cache, Health};
 pub use entry::{Entry, StaleReason, Tier};
 pub use erased::Opaque;
-pub use error::{ConfigError, Error, ErrorKind, KeyspaceError, LoadError, OriginFailure, ShutdownError};
+pub use error::{
+    ConfigError, Error, ErrorKind, KeyspaceError, LoadError, OriginFailure, ShutdownError, StoreError,
+};
 pub use events::{Event, EventKind, Events};
 pub use invalidate::{InvalidateError, Invalidated, Invalidation, InvalidationPolicy, Invalidator, Preview};
-pub use keyspace::{Fetched, Keyspace, KeyspaceBuilder};
-pub use origin::Origin;
+pub use keyspace::{Fetched, Keyspace, KeyspaceBuilder, Strategy};
+pub use origin::{Fence, Origin, OriginFn, OriginWrite, WriteFailure, WriteId};
 pub use resilience::{Breaker, BreakerHealth, BreakerState, Retry};
 pub use space::SuspectPolicy;
 pub use telemetry::{Figures, Latencies, Latency, METRICS_CONTENT_TYPE, Stats};
@@ -82,7 +84,8 @@ pub use terrace_core::envelope::{Algorithm, Compression};
 pub use terrace_core::glob::GlobError;
 pub use terrace_core::remote::{Remote, RemoteError, RemoteHealth, SweepRule};
 pub use terrace_core::{
-    CacheKey, Chance, Clock, CodecError, Glob, Key, KeyError, KeyName, Namespace, Tag, Ttl, Version, codec,
+    CacheKey, Chance, Clock, CodecError, Glob, Key, KeyError, KeyName, Namespace, Tag, TextKey, Ttl, Version,
+    codec,
 };
 pub use terrace_memory::Policy;
 #[cfg(feature = "redis")]

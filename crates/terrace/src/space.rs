@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) cleanup_interval: Duration,
     pub(crate) spaces: RwLock<HashMap<Namespace, Arc<Space>>>,
     pub(crate) cleaning: Turns,
+    #[cfg(feature = "journal")]
+    pub(crate) journal: Option<crate::behind::Journal>,
     /// How long this node's last message to itself took to come back.
     pub(crate) bus_lag_nanos: AtomicU64,
 }
@@ -112,6 +114,11 @@ pub(crate) struct Space {
     pub(crate) reaping: tokio::sync::Semaphore,
     pub(crate) waiting: Waiting,
     pub(crate) cooling: Cooling,
+    /// Whose turn it is to change a key at the origin.
+    pub(crate) order: crate::write::order::Order,
+    pub(crate) watching: crate::write::through::Watching,
+    #[cfg(feature = "journal")]
+    pub(crate) behind: std::sync::OnceLock<crate::write::behind::Behind>,
     /// Whether copies may be in L1 that are no plain answers; once set, it stays.
     pub(crate) lingers: AtomicBool,
 }

@@ -164,7 +164,13 @@ impl View {
 
     /// How long before its end an entry is to be loaded anew, if it is to be.
     pub(crate) fn ahead(&self, resident: &Resident, terms: &Terms) -> Option<Duration> {
-        if terms.refresh_ahead.is_none() || resident.fresh_until == Moment::NEVER || resident.is_absent() {
+        // The origin may not have yet what was stored here.
+        let is_stored = resident.load_micros == 0 && self.writes_behind();
+        if is_stored
+            || terms.refresh_ahead.is_none()
+            || resident.fresh_until == Moment::NEVER
+            || resident.is_absent()
+        {
             return None;
         }
         let left = resident.fresh_until.since(self.shared.clock.now());

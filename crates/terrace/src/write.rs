@@ -11,6 +11,11 @@
 //! 3. When L2 refuses, the caller gets the error, this node keeps no copy, and the key waits as well: L2 may still hold
 //!    the old value.
 
+#[cfg(feature = "journal")]
+pub(crate) mod behind;
+pub(crate) mod order;
+pub(crate) mod through;
+
 use crate::coherence::tickets::Ticket;
 use crate::entry::Resident;
 use crate::erased::Erased;
@@ -54,6 +59,21 @@ pub struct Written {
     pub version: Version,
     /// How long it is fresh.
     pub ttl: Ttl,
+    /// What the journal says, where the keyspace is written behind.
+    #[cfg(feature = "journal")]
+    pub journaled: Option<crate::behind::Acknowledged>,
+}
+
+impl Written {
+    pub(crate) fn of(effect: Effect, version: Version, ttl: Ttl) -> Self {
+        Self {
+            effect,
+            version,
+            ttl,
+            #[cfg(feature = "journal")]
+            journaled: None,
+        }
+    }
 }
 
 /// What came of removing a key.
@@ -64,6 +84,24 @@ pub struct Removed {
     pub existed: bool,
     /// How far the removal has come.
     pub effect: Effect,
+    /// What the journal says, where the keyspace is written behind.
+    #[cfg(feature = "journal")]
+    pub journaled: Option<crate::behind::Acknowledged>,
+}
+
+impl Removed {
+    pub(crate) fn of(existed: bool, effect: Effect) -> Self {
+        Self {
+            existed,
+            effect,
+            #[cfg(feature = "journal")]
+            journaled: None,
+        }
+    }
+
+    pub(crate) fn queued() -> Self {
+        Self::of(false, Effect::Queued)
+    }
 }
 
 /// A value to be stored.
@@ -75,8 +113,8 @@ pub(crate) struct Writing {
     pub(crate) tags: Vec<Tag>,
 }
 
-/// A value that can be stored: encoded, and weighed.
-struct Prepared {
+/// A value that can be stored: encoded if there is an L2, and weighed.
+pub(crate) struct Prepared {
     key: Key,
     value: Erased,
     lasting: Lasting,
@@ -87,13 +125,19 @@ struct Prepared {
 }
 
 /// A write under way: the L1 copy is dropped, L2 is still to be told.
-struct Begun {
+pub(crate) struct Begun {
     key: Key,
     resident: Resident,
     lasting: Lasting,
     terms: Terms,
     ticket: Ticket,
     weight_bytes: u64,
+}
+
+/// A write that has ended, and its ticket, unless somebody else has changed the key meanwhile.
+pub(crate) struct Ended {
+    written: Written,
+    renewed: Option<Ticket>,
 }
 
 impl View {
@@ -107,6 +151,17 @@ impl View {
             writings.into_iter().map(|writing| self.prepare(writing)).collect::<Result<Vec<_>, _>>()?;
         let view = self.clone();
         self.shared.runtime.run(leave, async move { view.write_through(prepared).await }).await?
+    }
+
+    /// [`View::write`] as a step of a change that goes on by itself.
+    #[cfg(feature = "journal")]
+    async fn write_tiers(&self, writings: Vec<Writing>) -> Result<Vec<Written>, Error> {
+        if self.l2().is_none() {
+            return self.write_all_here(writings);
+        }
+        let prepared =
+            writings.into_iter().map(|writing| self.prepare(writing)).collect::<Result<Vec<_>, _>>()?;
+        self.write_through(prepared).await
     }
 
     /// Stores values where there is no L2.
@@ -126,27 +181,58 @@ impl View {
             let copy = (!ttl.is_zero()).then(|| self.copy(entry(), weight_bytes, true, &terms));
             if self.l1().is_none_or(|l1| l1.replace(self.space.id, &key, copy)) {
                 self.tell_own(true, [EventKind::Set(key)]);
-                return Written { effect: Effect::Applied, version, ttl };
+                return Written::of(Effect::Applied, version, ttl);
             }
         }
     }
 
     fn prepare(&self, writing: Writing) -> Result<Prepared, Error> {
         let Writing { key, value, lasting, terms, tags } = writing;
-        let payload = self.encode(&value)?;
-        let weight_bytes = self.weigh(&value, Some(payload.len()));
+        let (payload, weight_bytes) = if self.l2().is_some() {
+            let payload = self.encode(&value)?;
+            let weight = self.weigh(&value, Some(payload.len()));
+            (payload, weight)
+        } else {
+            let weight = self.weigh(&value, None);
+            self.check_size(weight)?;
+            (Bytes::new(), weight)
+        };
         Ok(Prepared { key, value, lasting, terms, tags, payload, weight_bytes })
     }
 
     async fn write_through(&self, prepared: Vec<Prepared>) -> Result<Vec<Written>, Error> {
-        let agreed = match self.l2() {
+        let agreed = self.agree_before_writing().await;
+        let begun = self.begin_writes(&prepared);
+        let (ended, failure) = self.finish_writes(begun, prepared, agreed).await;
+        match failure {
+            Some(error) if !error.is_retryable() => Err(error.into()),
+            _ => Ok(ended.into_iter().map(|ended| ended.written).collect()),
+        }
+    }
+
+    /// Sees to it that L2 and this node agree about the namespace, if there is an L2.
+    async fn agree_before_writing(&self) -> Result<(), RemoteError> {
+        match self.l2() {
             Some(l2) => l2.prepare(&self.space).await,
             None => Ok(()),
-        };
-        for prepared in &prepared {
+        }
+    }
+
+    /// Drops the L1 copies of all, and only then takes a ticket for each.
+    fn begin_writes(&self, prepared: &[Prepared]) -> Vec<Begun> {
+        for prepared in prepared {
             self.drop_l1(&prepared.key);
         }
-        let begun: Vec<Begun> = prepared.iter().map(|prepared| self.begin_write(prepared)).collect();
+        prepared.iter().map(|prepared| self.begin_write(prepared)).collect()
+    }
+
+    /// Tells L2, and keeps in L1 what nobody else has changed meanwhile. Also gives what L2 failed with, if it did.
+    async fn finish_writes(
+        &self,
+        begun: Vec<Begun>,
+        prepared: Vec<Prepared>,
+        agreed: Result<(), RemoteError>,
+    ) -> (Vec<Ended>, Option<RemoteError>) {
         let keys = || begun.iter().map(|begun| &begun.key);
         self.note_keys(keys());
         let told = match agreed {
@@ -157,7 +243,7 @@ impl View {
             Ok(versions) => {
                 self.note_made(keys().zip(versions.iter().copied()));
                 self.tell_own(true, keys().map(|key| EventKind::Set(key.clone())));
-                Ok(self.end_writes(begun, Effect::Applied, versions, true))
+                (self.end_writes(begun, Effect::Applied, versions, true), None)
             }
             Err(error) => {
                 self.queue_keys(keys());
@@ -165,8 +251,7 @@ impl View {
                 self.tell_own(false, keys().map(|key| EventKind::Set(key.clone())));
                 let keep = error.is_retryable();
                 let versions = vec![Version::ZERO; begun.len()];
-                let written = self.end_writes(begun, Effect::Queued, versions, keep);
-                if keep { Ok(written) } else { Err(error.into()) }
+                (self.end_writes(begun, Effect::Queued, versions, keep), Some(error))
             }
         }
     }
@@ -186,12 +271,15 @@ impl View {
         effect: Effect,
         versions: Vec<Version>,
         keep: bool,
-    ) -> Vec<Written> {
+    ) -> Vec<Ended> {
         let tickets = begun.iter().map(|begun| begun.ticket);
         let renewed = self.shared.tickets.renew(tickets.zip(versions.iter().copied()));
         let ended = begun.into_iter().zip(renewed).zip(versions);
         ended
-            .map(|((begun, renewed), version)| self.end_write(begun, renewed, effect, version, keep))
+            .map(|((begun, renewed), version)| {
+                let written = self.end_write(begun, renewed, effect, version, keep);
+                Ended { written, renewed }
+            })
             .collect()
     }
 
@@ -212,7 +300,7 @@ impl View {
         } else {
             self.drop_l1(&key);
         }
-        Written { effect, version, ttl }
+        Written::of(effect, version, ttl)
     }
 
     async fn tell_set(&self, prepared: Vec<Prepared>) -> Result<Vec<Version>, RemoteError> {
@@ -254,7 +342,7 @@ impl View {
         };
         if self.l2().is_none() {
             told_own(true);
-            let here = existed.into_iter().map(|existed| Removed { existed, effect: Effect::Applied });
+            let here = existed.into_iter().map(|existed| Removed::of(existed, Effect::Applied));
             return Ok(here.collect());
         }
         self.note_keys(keys);
@@ -279,7 +367,7 @@ impl View {
             Err(error) if error.is_retryable() => Effect::Queued,
             Err(error) => return Err(error.into()),
         };
-        Ok(existed.into_iter().map(|existed| Removed { existed, effect }).collect())
+        Ok(existed.into_iter().map(|existed| Removed::of(existed, effect)).collect())
     }
 
     async fn tell_invalidate(&self, keys: &[Key]) -> Result<Vec<KeyInvalidated>, RemoteError> {
@@ -306,6 +394,27 @@ impl View {
     fn queue_keys<'a>(&self, keys: impl IntoIterator<Item = &'a Key>) {
         self.space.pending.add_keys(keys);
         self.deliver_soon();
+    }
+}
+
+#[cfg(not(feature = "journal"))]
+impl View {
+    /// Without a journal nothing is written behind.
+    #[expect(clippy::unused_self, reason = "with a journal it is asked")]
+    pub(crate) fn is_behind(&self, _key: &Key) -> bool {
+        false
+    }
+
+    /// Without a journal nothing is written behind.
+    #[expect(clippy::unused_self, reason = "with a journal it is asked")]
+    pub(crate) fn find_behind(&self, _key: &Key) -> Option<crate::entry::Found> {
+        None
+    }
+
+    /// Without a journal nothing is written behind.
+    #[expect(clippy::unused_self, reason = "with a journal it is asked")]
+    pub(crate) fn writes_behind(&self) -> bool {
+        false
     }
 }
 

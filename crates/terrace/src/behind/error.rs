@@ -1,6 +1,6 @@
 //! What can go wrong with a journal.
 
-use super::record::WriteId;
+use crate::origin::WriteId;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -62,10 +62,11 @@ mod tap;
 mod tests;
 mod writer;
 
+pub use crate::origin::WriteId;
 pub use counters::{Condition, JournalFigures, LaneFigures};
 pub use error::{OpenError, RetryError, WriteError};
 pub use options::{Ack, JournalOptions, LaneOptions, WhenFull};
-pub use record::{DeadLetter, Operation, Outcome, Pending, Write, WriteId};
+pub use record::{DeadLetter, Operation, Outcome, Pending, Write};
 pub use sink::{Outcomes, Sink};
 
 use crate::runtime;
@@ -404,6 +405,7 @@ impl Lane {
         let count = state.queues[self.index].revive(&key, now, &mut notes)?;
         shared.note(&mut state, notes);
         drop(state);
+        self.keyspace.sink.brought_back(&key);
         self.keyspace.wake.notify_one();
         Ok(count)
     }

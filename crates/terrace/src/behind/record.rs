@@ -1,26 +1,9 @@
 //! What is written behind, and what came of it.
 
+use crate::origin::WriteId;
 use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
-
-/// The name of one write, the same in every attempt, before and after a restart.
-///
-/// Numbers rise, and none is given out twice by one journal. A sink that remembers the number it applied last for each key,
-/// per journal, can tell what is a repetition.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct WriteId {
-    /// Which journal; drawn by chance when its file was made.
-    pub journal: u128,
-    /// Which write of it.
-    pub number: u64,
-}
-
-impl fmt::Display for WriteId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}-{}", self.journal, self.number)
-    }
-}
 
 /// What is to be done with a key.
 #[derive(Clone, PartialEq, Eq)]

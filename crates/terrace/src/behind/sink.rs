@@ -42,4 +42,9 @@ pub trait Sink: Send + Sync + 'static {
     fn given_up(&self, letters: &[DeadLetter]) {
         let _: &[DeadLetter] = letters;
     }
+
+    /// The dead letters of this key were brought back: local reads see them again, so copies of other values have to go.
+    fn brought_back(&self, key: &[u8]) {
+        let _: &[u8] = key;
+    }
 }

@@ -114,6 +114,27 @@ impl Tickets {
         raise(count).or_else(heard_itself)
     }
 
+    /// Which of these changes nobody else has come between. Each noted its first ticket before it did anything; then all of them
+    /// voided their keys' tickets once, and only then did each take its second one.
+    pub(crate) fn alone(changes: &[(Ticket, Ticket)]) -> Vec<bool> {
+        let mut own: HashMap<usize, u64> = HashMap::new();
+        for (first, _) in changes {
+            *own.entry(first.stripe).or_default() += 1;
+        }
+        changes.iter().map(|(first, second)| second.count - first.count == own[&first.stripe]).collect()
+    }
+
+    /// Whether a change that renewed its ticket, and got this number, was the only one of those that are numbered before it or
+    /// that are heard before it is; `None` as long as it has not been heard. One that comes a little later may count as well.
+    pub(crate) fn was_alone(&self, renewed: Ticket, number: Version) -> Option<bool> {
+        let stripe = &self.stripes[renewed.stripe];
+        let count = stripe.count.load(Ordering::SeqCst);
+        if stripe.heard.load(Ordering::SeqCst) == number.get() {
+            return Some(count <= renewed.count + 1);
+        }
+        (count != renewed.count).then_some(false)
+    }
+
     /// Voids every ticket. By two, so that no write takes it for its own message.
     pub(crate) fn void_all(&self) {
         for stripe in &self.stripes {
@@ -167,6 +188,31 @@ mod tests {
         tickets.void_heard(key("a"), 7.into());
         tickets.void(key("a"));
         assert_eq!(tickets.renew([(first, 7.into())]), [None]);
+    }
+
+    #[test]
+    fn changes_that_share_a_stripe_are_alone_together_and_not_with_a_stranger() {
+        let tickets = Tickets::new(&Chance::system());
+        let first = tickets.take(key("a"));
+        tickets.void(key("a"));
+        tickets.void(key("a"));
+        let second = tickets.take(key("a"));
+        assert_eq!(Tickets::alone(&[(first, second), (first, second)]), [true, true]);
+        assert_eq!(Tickets::alone(&[(first, second)]), [false], "one of the two was a stranger's");
+    }
+
+    #[test]
+    fn what_is_heard_before_its_own_message_has_come_between() {
+        let tickets = Tickets::new(&Chance::system());
+        let renewed = tickets.take(key("a"));
+        assert_eq!(tickets.was_alone(renewed, 7.into()), None);
+        tickets.void_heard(key("a"), 7.into());
+        assert_eq!(tickets.was_alone(renewed, 7.into()), Some(true));
+        let renewed = tickets.take(key("a"));
+        tickets.void_heard(key("a"), 8.into());
+        assert_eq!(tickets.was_alone(renewed, 9.into()), Some(false));
+        tickets.void_heard(key("a"), 9.into());
+        assert_eq!(tickets.was_alone(renewed, 9.into()), Some(false));
     }
 
     #[test]

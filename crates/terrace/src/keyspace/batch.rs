@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind};
 use crate::read::Look;
 use crate::space::View;
 use crate::telemetry::{Event, Op};
-use crate::write::{Effect, Removed, Writing, Written};
+use crate::write::{Removed, Writing, Written};
 use futures_util::future::join;
 use futures_util::{StreamExt, stream};
 use std::any::Any;
@@ -72,21 +72,26 @@ where
     /// # Cancel safety
     /// The writes go on when the caller goes away.
     pub async fn put_many(&self, entries: impl IntoIterator<Item = (K, V)>) -> Result<Vec<Written>, Error> {
-        let writings: Vec<Writing> = entries
+        let entries: Vec<(K, Writing)> = entries
             .into_iter()
-            .map(|(key, value)| self.writing(&key, value, EntryOptions::default()))
+            .map(|(key, value)| {
+                self.writing(&key, value, EntryOptions::default()).map(|writing| (key, writing))
+            })
             .collect::<Result<_, _>>()?;
         let counters = &self.view.space.counters;
-        let (timer, count) = (counters.timer(), writings.len() as u64);
-        let result = self.view.write(writings).await;
-        counters.observe(Op::Put, self.farthest(), timer);
-        let event = match result.as_deref() {
-            Ok([Written { effect: Effect::Queued, .. }, ..]) => Event::PutQueued,
-            Ok(_) => Event::PutApplied,
-            Err(_) => Event::PutFailed,
-        };
-        counters.add(event, count);
-        result
+        let (timer, count) = (counters.timer(), entries.len() as u64);
+        let stored = self.store(entries).await;
+        counters.observe(Op::Put, self.farthest_written(), timer);
+        match stored {
+            Ok(stored) => {
+                let counted: Vec<_> = stored.into_iter().map(|written| self.counted_put(written)).collect();
+                counted.into_iter().collect()
+            }
+            Err(error) => {
+                counters.add(Event::PutFailed, count);
+                Err(error)
+            }
+        }
     }
 
     /// [`Keyspace::remove`] for many keys, in their order.
@@ -99,9 +104,9 @@ where
     pub async fn remove_many<Q>(&self, keys: &[Q]) -> Result<Vec<Removed>, Error>
     where
         K: Borrow<Q>,
-        Q: CacheKey,
+        Q: CacheKey + ToOwned<Owned = K> + Sync,
     {
-        self.remove_keys(texts(keys)?).await
+        self.remove_keys(texts(keys)?, || keys.iter().map(ToOwned::to_owned).collect()).await
     }
 
     async fn find_many<Q>(&self, keys: &[Q]) -> Result<Vec<Option<Found>>, Error>
@@ -118,7 +123,7 @@ where
             looks.map(|(look, (text, key))| self.find_after(look, text, || key.to_owned())).collect();
         let found: Vec<_> = stream::iter(finds).buffered(BATCH_READS_MAX).collect().await;
         let result = found.into_iter().collect();
-        let farthest = if self.origin.is_some() { Tier::Origin } else { self.farthest() };
+        let farthest = if self.backing.is_some() { Tier::Origin } else { self.farthest() };
         counters.observe(Op::Get, farthest, timer);
         result
     }
@@ -130,10 +135,12 @@ where
         text: &Key,
         owned: impl FnOnce() -> K,
     ) -> Result<Option<Found>, Error> {
-        let found = match (look, &self.origin) {
+        let found = match (look, &self.backing) {
             (Look::Hit(found) | Look::Kept(found), _) => Some(found),
             (Look::Unproven, _) => return Err(ErrorKind::Unproven.into()),
-            (look, Some(origin)) => return self.find_through(&**origin, text, Some(look), owned).await,
+            (look, Some(backing)) => {
+                return self.find_through(&backing.origin, text, Some(look), owned).await;
+            }
             (_, None) => None,
         };
         self.view.count_lookup(found.as_ref());
@@ -203,10 +210,11 @@ impl View {
         let alive = self.alive(&stamps).await;
         let judged = stored.iter().zip(&opened).zip(trusted);
         judged
-            .map(|((stored, envelope), is_trusted)| match (stored, envelope) {
+            .zip(keys)
+            .map(|(((stored, envelope), is_trusted), key)| match (stored, envelope) {
                 _ if !is_trusted => Look::Unknown,
                 (Some(stored), Some(envelope)) => {
-                    self.judge(envelope.as_ref(), stored, alive.as_deref(), sent)
+                    self.judge(key, envelope.as_ref(), stored, alive.as_deref(), sent)
                 }
                 _ => Look::Miss { dead: None, old: None },
             })
@@ -217,6 +225,7 @@ impl View {
     /// known.
     fn judge(
         &self,
+        key: &Key,
         envelope: Option<&Envelope>,
         stored: &Stored,
         alive: Option<&[TagStamp]>,
@@ -230,6 +239,6 @@ impl View {
             Some(alive) if !envelope.tags.iter().all(|stamp| alive.contains(stamp)) => return dead,
             Some(_) => {}
         }
-        self.decoded(envelope, stored, sent).unwrap_or(dead)
+        self.decoded(key, envelope, stored, sent).unwrap_or(dead)
     }
 }

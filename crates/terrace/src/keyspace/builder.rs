@@ -1,10 +1,17 @@
 //! The settings of a keyspace.
 
-use super::Keyspace;
+#[cfg(feature = "journal")]
+use super::sink::{OriginSink, Parse};
+use super::strategy::{Backing, Strategy};
+use super::{Keyspace, Tagger};
+#[cfg(feature = "journal")]
+use crate::behind::LaneOptions;
 use crate::cache::Cache;
 use crate::coherence::trust::Trust;
 use crate::erased::{Format, Opaque, Weigher};
 use crate::error::{ConfigError, KeyspaceError};
+use crate::origin::Origin;
+use crate::origin::bound::bind;
 use crate::space::{Rules, Space, SuspectPolicy, View};
 use crate::terms::{EntryOptions, Terms};
 use std::any::Any;
@@ -14,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use terrace_core::codec::Json;
 use terrace_core::envelope::Compression;
-use terrace_core::{Codec, Namespace, Tag, Ttl};
+use terrace_core::{Codec, Key, Namespace, Tag, Ttl};
 
 /// Settings of a keyspace, each with a default that works; made by [`Cache::keyspace`].
 #[must_use = "a keyspace is not open until it is built"]
@@ -23,7 +30,10 @@ pub struct KeyspaceBuilder<K, V, C = Json> {
     name: String,
     codec: C,
     weigher: Option<Weigher<V>>,
-    tagger: Option<Arc<super::Tagger<K, V>>>,
+    tagger: Option<Arc<Tagger<K, V>>>,
+    backing: Option<Backing<K, V>>,
+    #[cfg(feature = "journal")]
+    behind: Option<(LaneOptions, Parse<K>)>,
     rules: Rules,
     key: PhantomData<fn(K)>,
 }
@@ -54,8 +64,18 @@ impl<K, V> KeyspaceBuilder<K, V> {
             load_timeout: LOAD_TIMEOUT_DEFAULT,
             suspect: SuspectPolicy::default(),
         };
-        let name = name.to_owned();
-        Self { cache, name, codec: Json, weigher: None, tagger: None, rules, key: PhantomData }
+        Self {
+            cache,
+            name: name.to_owned(),
+            codec: Json,
+            weigher: None,
+            tagger: None,
+            backing: None,
+            #[cfg(feature = "journal")]
+            behind: None,
+            rules,
+            key: PhantomData,
+        }
     }
 }
 
@@ -140,17 +160,26 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
         self
     }
 
-    /// How values become bytes for L2. Default: JSON.
+    /// How values become bytes for L2, and for the journal. Default: JSON.
     pub fn codec<D: Codec<V>>(self, codec: D) -> KeyspaceBuilder<K, V, D> {
-        let Self { cache, name, codec: _, weigher, tagger, rules, key } = self;
-        KeyspaceBuilder { cache, name, codec, weigher, tagger, rules, key }
+        KeyspaceBuilder {
+            cache: self.cache,
+            name: self.name,
+            codec,
+            weigher: self.weigher,
+            tagger: self.tagger,
+            backing: self.backing,
+            #[cfg(feature = "journal")]
+            behind: self.behind,
+            rules: self.rules,
+            key: self.key,
+        }
     }
 
     /// Keeps the values of this keyspace in this process' memory, whatever tiers the cache has. They need no codec.
     pub fn memory_only(mut self) -> KeyspaceBuilder<K, V, Opaque> {
         self.rules.uses_l2 = false;
-        let Self { cache, name, codec: _, weigher, tagger, rules, key } = self;
-        KeyspaceBuilder { cache, name, codec: Opaque, weigher, tagger, rules, key }
+        self.codec(Opaque)
     }
 
     /// Opens the keyspace.
@@ -160,14 +189,16 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
     /// [`KeyspaceError::Open`] if the keyspace is open already.
     pub fn build(self) -> Result<Keyspace<K, V>, KeyspaceError>
     where
+        K: Send + Sync + 'static,
         V: Any + Send + Sync,
         C: Codec<V>,
     {
-        let Self { cache, name, codec, weigher, tagger, rules, key: _ } = self;
-        let namespace = Namespace::new(&name)?;
-        check(&cache, &rules)?;
-        let format = Box::new(Format::new(codec, weigher));
-        let shared = cache.shared;
+        let namespace = Namespace::new(&self.name)?;
+        check(&self.cache, &self.rules)?;
+        #[cfg(feature = "journal")]
+        self.check_behind()?;
+        let format = Box::new(Format::new(self.codec, self.weigher));
+        let (shared, rules) = (self.cache.shared, self.rules);
         let has_bus = shared.l2.as_ref().is_some_and(|l2| rules.uses_l2 && l2.tells_changes());
         let lingers = std::sync::atomic::AtomicBool::new(rules.terms.may_linger());
         let space = shared.open_space(namespace, |id, namespace, counters| Space {
@@ -194,9 +225,166 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             trust: if has_bus { Trust::not_yet() } else { Trust::always() },
             waiting: crate::waiting::Waiting::default(),
             cooling: crate::stale::Cooling::default(),
+            order: crate::write::order::Order::default(),
+            watching: crate::write::through::Watching::default(),
+            #[cfg(feature = "journal")]
+            behind: std::sync::OnceLock::new(),
             lingers,
         })?;
-        Ok(Keyspace { view: View { shared, space }, tagger, origin: None })
+        let view = View { shared, space };
+        #[cfg(feature = "journal")]
+        if let Some(((options, parse), backing)) = self.behind.zip(self.backing.as_ref()) {
+            attach(&view, options, parse, backing)?;
+        }
+        Ok(Keyspace { view, tagger: self.tagger, backing: self.backing.map(Arc::new) })
+    }
+
+    /// What write-behind needs, before anything is opened.
+    #[cfg(feature = "journal")]
+    fn check_behind(&self) -> Result<(), KeyspaceError>
+    where
+        C: Codec<V>,
+    {
+        if self.behind.is_none() {
+            return Ok(());
+        }
+        if self.cache.shared.journal.is_none() {
+            let allowed = "give the cache a journal, with `CacheBuilder::journal`";
+            return Err(ConfigError::new("write_behind", "without a journal", allowed).into());
+        }
+        if self.codec.id() == Opaque::ID {
+            let allowed = "values go to a file, so leave out `memory_only`; without an L2 the keyspace is in memory all the same";
+            return Err(ConfigError::new("write_behind", "of a keyspace without a codec", allowed).into());
+        }
+        Ok(())
+    }
+}
+
+/// Lets the journal bring a keyspace's writes to its origin.
+#[cfg(feature = "journal")]
+fn attach<K, V>(
+    view: &View,
+    options: LaneOptions,
+    parse: Parse<K>,
+    backing: &Backing<K, V>,
+) -> Result<(), KeyspaceError>
+where
+    K: Send + Sync + 'static,
+    V: Any + Send + Sync,
+{
+    let Some(journal) = &view.shared.journal else { return Ok(()) };
+    let sink = OriginSink {
+        shared: Arc::downgrade(&view.shared),
+        space: Arc::downgrade(&view.space),
+        origin: Arc::clone(&backing.origin),
+        parse,
+    };
+    let lane = journal.lane(view.space.namespace.as_str(), options, Arc::new(sink));
+    let lane = lane.map_err(|error| ConfigError {
+        setting: "write_behind",
+        value: view.space.namespace.to_string(),
+        allowed: error.to_string(),
+    })?;
+    let left = lane.waiting(usize::MAX);
+    let left: Vec<Key> = left.iter().filter_map(|write| super::sink::key_of(&write.key)).collect();
+    let _it_is_new = view.space.behind.set(crate::write::behind::Behind::new(lane));
+    // L2 may have never heard of what an earlier process left behind.
+    view.forget_behind(&left);
+    Ok(())
+}
+
+impl<K, V, C> KeyspaceBuilder<K, V, C>
+where
+    K: Send + Sync + 'static,
+    V: Any + Send + Sync,
+{
+    /// `get` loads what no tier has. What is written goes to the tiers alone.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::convert::Infallible;
+    /// use terrace::{Cache, OriginFn};
+    ///
+    /// let origin = OriginFn::load(|key: u64| async move { Ok::<_, Infallible>(Some(key * key)) });
+    /// let squares = Cache::memory()?.keyspace::<u64, u64>("squares").read_through(origin).build()?;
+    /// assert_eq!(squares.get(&3).await?.as_deref(), Some(&9));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn read_through(self, origin: impl Origin<K, V>) -> Self {
+        self.with(origin, Strategy::ReadThrough)
+    }
+
+    /// `get` loads what no tier has; `put` and `remove` change the origin, and then the tiers.
+    ///
+    /// An origin that does not take a write leaves every tier as it was, and its error is the caller's
+    /// ([`ErrorKind::Store`](crate::ErrorKind::Store)). That a tier fails after the origin is no failure of the write: it is logged and
+    /// counted, the tier is told later, and is not believed about the key until then.
+    ///
+    /// # Races
+    /// Changes of one key go one after the other on a node. If another node, or an invalidation, changes the key between the
+    /// origin and the tiers, the key is dropped instead of stored: nobody knows which of the two the origin has in the end. A
+    /// process that dies between the origin and L2 leaves the old value there until its TTL.
+    ///
+    /// # Examples
+    /// See [`OriginFn`](crate::OriginFn).
+    pub fn write_through(self, origin: impl Origin<K, V>) -> Self {
+        self.with(origin, Strategy::WriteThrough)
+    }
+
+    /// `get` loads what no tier has; `put` changes the origin, and drops the key from the tiers: the next `get` loads. For what is
+    /// written and rarely read soon after. `remove` removes from the origin, and then from the tiers.
+    ///
+    /// Failures mean the same as for [`write_through`](Self::write_through).
+    pub fn write_around(self, origin: impl Origin<K, V>) -> Self {
+        self.with(origin, Strategy::WriteAround)
+    }
+
+    /// `get` loads what no tier has; `put` and `remove` are acknowledged when the cache's journal has them, change the tiers, and
+    /// reach the origin later, in batches, of one key in their order. The reply names what the acknowledgement stands for
+    /// ([`Written::journaled`](crate::Written::journaled)).
+    ///
+    /// Needs a cache with a [journal](crate::CacheBuilder::journal). See [`terrace::behind`](crate::behind) for what holds, and what
+    /// deleting and invalidating mean.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap().block_on(async {
+    /// use std::{convert::Infallible, time::Duration};
+    /// use terrace::behind::{Ack, Journal, JournalOptions, LaneOptions};
+    /// use terrace::{Cache, OriginFn};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("writes.journal");
+    ///
+    /// let origin = OriginFn::load(|_: u64| async { Ok::<Option<u64>, Infallible>(None) })
+    ///     .store(|_key, _value| async { Ok(()) });
+    /// let cache = Cache::builder().journal(Journal::open(&path, JournalOptions::default())?).build()?;
+    /// let visits = cache.keyspace::<u64, u64>("visits").write_behind(origin, LaneOptions::default()).build()?;
+    ///
+    /// let written = visits.put(&7, 1).await?;
+    /// assert_eq!(written.journaled.map(|journaled| journaled.ack), Some(Ack::Fsync));
+    /// assert_eq!(visits.get(&7).await?.as_deref(), Some(&1));
+    /// cache.shutdown(Duration::from_secs(5)).await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    #[cfg(feature = "journal")]
+    pub fn write_behind(mut self, origin: impl Origin<K, V>, options: LaneOptions) -> Self
+    where
+        K: terrace_core::TextKey,
+    {
+        self.behind = Some((options, K::from_text));
+        Self { backing: Some(Backing { origin: bind(origin), strategy: Strategy::WriteBehind }), ..self }
+    }
+
+    fn with(self, origin: impl Origin<K, V>, strategy: Strategy) -> Self {
+        Self {
+            backing: Some(Backing { origin: bind(origin), strategy }),
+            #[cfg(feature = "journal")]
+            behind: None,
+            ..self
+        }
     }
 }
 

@@ -69,11 +69,11 @@ where
     /// ```
     #[must_use]
     pub fn with_refresh(self, parse: impl Fn(&str) -> Option<K> + Send + Sync + 'static) -> Self {
-        if let Some(origin) = self.origin.clone() {
+        if let Some(backing) = self.backing.clone() {
             let tagger = self.tagger.clone();
             let reload = move |text: &Key| {
                 let key = parse(text.as_str())?;
-                Some(Self::loading(tagger.as_ref(), key.clone(), Vec::new(), origin(key)))
+                Some(Self::loading(tagger.as_ref(), key.clone(), Vec::new(), backing.origin.load(key)))
             };
             self.view.space.refreshes.load_by(Arc::new(reload));
         }

@@ -4,11 +4,12 @@
 //! 2. What takes longer is boxed and out of line. So the way of a hit is short enough to become part of its caller, and its
 //!    answer stays in registers: on its way there through memory it would wait for the value's reference count.
 
-use super::{BoundOrigin, EntryOptions, Keyspace, Tagger};
+use super::{EntryOptions, Keyspace, Tagger};
 use crate::Tier;
 use crate::entry::Found;
 use crate::erased::typed_clone;
 use crate::error::{Error, ErrorKind, LoadError, OriginFailure};
+use crate::origin::bound::Bound;
 use crate::read::{Loaded, Loading, Look, Wanted};
 use crate::telemetry::{Op, is_sampled};
 use crate::write::check_tags;
@@ -132,13 +133,13 @@ where
     {
         let timer = self.view.space.counters.timer();
         let text = key.with_text(Key::new)?;
-        let found = match &self.origin {
+        let found = match &self.backing {
             None => self.view.read(&text).await?,
-            Some(origin) => self.find_through(&**origin, &text, None, || key.to_owned()).await?,
+            Some(backing) => self.find_through(&backing.origin, &text, None, || key.to_owned()).await?,
         };
         let farthest = match &found {
             Some(found) => found.tier,
-            None if self.origin.is_some() => Tier::Origin,
+            None if self.backing.is_some() => Tier::Origin,
             None => self.farthest(),
         };
         self.view.space.counters.observe(Op::Get, farthest, timer);
@@ -148,14 +149,14 @@ where
     /// Reads a key through `origin`. `known` is what L2 said of it just now, if it was asked.
     pub(super) async fn find_through(
         &self,
-        origin: &BoundOrigin<K, V>,
+        origin: &Arc<dyn Bound<K, V>>,
         text: &Key,
         known: Option<Look>,
         owned: impl FnOnce() -> K,
     ) -> Result<Option<Found>, Error> {
         let load = || {
             let key = owned();
-            Self::loading(self.tagger.as_ref(), key.clone(), Vec::new(), origin(key))
+            Self::loading(self.tagger.as_ref(), key.clone(), Vec::new(), origin.load(key))
         };
         let terms = &self.view.space.rules.terms;
         self.view.read_or_load(text, known, Wanted::Answer, terms, load).await

@@ -8,35 +8,38 @@ mod builder;
 mod fetch;
 mod live;
 mod lookup;
+#[cfg(feature = "journal")]
+mod sink;
+mod strategy;
 
 use lookup::Lookup;
 
 use crate::terms::EntryOptions;
 pub use builder::KeyspaceBuilder;
 pub use fetch::Fetched;
+pub use strategy::Strategy;
 
 use crate::Tier;
 use crate::entry::{Entry, Resident, remaining};
 use crate::erased::typed_clone;
-use crate::error::{Error, ErrorKind, LoadError, OriginFailure};
+use crate::error::{Error, LoadError};
 use crate::invalidate::{Invalidated, Invalidation, InvalidationPolicy, Invalidator};
 use crate::origin::Origin;
+use crate::origin::bound::bind;
 use crate::space::View;
-use crate::telemetry::{Event, Op};
+use crate::telemetry::{Event, Op, Timer};
 use crate::why::Why;
-use crate::write::{Effect, Removed, Writing, Written, check_tags};
+use crate::write::{Removed, Writing, Written, check_tags};
 use std::any::Any;
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
-use terrace_core::remote::{BoxFuture, SweepRule};
+use strategy::{Backing, one};
+use terrace_core::remote::SweepRule;
 use terrace_core::{CacheKey, Key, Tag, Ttl};
 
 /// A user's function from an entry to its tags.
 type Tagger<K, V> = dyn Fn(&K, &V) -> Vec<Tag> + Send + Sync;
-
-/// The keyspace's origin, with its error made typeless.
-type BoundOrigin<K, V> = dyn Fn(K) -> BoxFuture<'static, Result<Option<V>, Error>> + Send + Sync;
 
 /// The entries of one namespace, with keys of type `K` and values of type `V`.
 ///
@@ -64,12 +67,12 @@ type BoundOrigin<K, V> = dyn Fn(K) -> BoxFuture<'static, Result<Option<V>, Error
 pub struct Keyspace<K, V> {
     view: View,
     tagger: Option<Arc<Tagger<K, V>>>,
-    origin: Option<Arc<BoundOrigin<K, V>>>,
+    backing: Option<Arc<Backing<K, V>>>,
 }
 
 impl<K, V> Clone for Keyspace<K, V> {
     fn clone(&self) -> Self {
-        Self { view: self.view.clone(), tagger: self.tagger.clone(), origin: self.origin.clone() }
+        Self { view: self.view.clone(), tagger: self.tagger.clone(), backing: self.backing.clone() }
     }
 }
 
@@ -92,7 +95,9 @@ where
         self.view.space.namespace.as_str()
     }
 
-    /// Binds an origin: from now on `get`, `get_entry` and `get_many` of this handle and its clones read through.
+    /// Binds an origin: from now on `get`, `get_entry` and `get_many` of this handle and its clones read through. What they write
+    /// goes to the tiers alone; for more, give the origin to the keyspace's builder, e.g. by
+    /// [`write_through`](KeyspaceBuilder::write_through).
     ///
     /// # Examples
     /// ```
@@ -116,14 +121,8 @@ where
     /// ```
     #[must_use]
     pub fn with_origin<O: Origin<K, V>>(self, origin: O) -> Self {
-        let origin = Arc::new(origin);
-        let bound = move |key: K| -> BoxFuture<'static, Result<Option<V>, Error>> {
-            let origin = Arc::clone(&origin);
-            Box::pin(async move {
-                origin.load(&key).await.map_err(|error| ErrorKind::Load(OriginFailure::new(error)).into())
-            })
-        };
-        Self { origin: Some(Arc::new(bound)), ..self }
+        let backing = Backing { origin: bind(origin), strategy: Strategy::ReadThrough };
+        Self { backing: Some(Arc::new(backing)), ..self }
     }
 
     /// The value of a key, from the nearest tier that has it fresh; from the origin if one is bound.
@@ -132,9 +131,9 @@ where
     /// [`Keyspace::get_entry`] tells which it is.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`] if the key cannot be one. With an origin also what [`Keyspace::get_or_load`] fails with. L2 in
+    /// [`ErrorKind::Key`](crate::ErrorKind::Key) if the key cannot be one. With an origin also what [`Keyspace::get_or_load`] fails with. L2 in
     /// trouble is a miss, not an error; but under [`SuspectPolicy::Error`](crate::SuspectPolicy::Error) it is
-    /// [`ErrorKind::Unproven`] for a key of which there is a copy that may be old.
+    /// [`ErrorKind::Unproven`](crate::ErrorKind::Unproven) for a key of which there is a copy that may be old.
     ///
     /// # Cost
     /// L1 hit: no allocation, no await. L2 hit: one round trip, two if the generation of one of its tags is not known here yet.
@@ -183,7 +182,7 @@ where
     /// count it as a lookup.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`] if the key cannot be one; [`ErrorKind::Unproven`] as [`Keyspace::get`].
+    /// [`ErrorKind::Key`](crate::ErrorKind::Key) if the key cannot be one; [`ErrorKind::Unproven`](crate::ErrorKind::Unproven) as [`Keyspace::get`].
     pub async fn contains<Q>(&self, key: &Q) -> Result<bool, Error>
     where
         K: Borrow<Q>,
@@ -251,7 +250,7 @@ where
     /// Why a read of the key answers as it does: for people who look for a fault.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`] if the key cannot be one. That L2 cannot be asked is part of the answer.
+    /// [`ErrorKind::Key`](crate::ErrorKind::Key) if the key cannot be one. That L2 cannot be asked is part of the answer.
     ///
     /// # Cost
     /// With L2 up to three round trips, one of which reads the logs of the partitions of the key and of four of its tags: up to
@@ -267,7 +266,7 @@ where
     /// Stores a value in every tier.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`], [`ErrorKind::Codec`], [`ErrorKind::ValueTooLarge`]: nothing was changed. [`ErrorKind::Remote`]: L2 refused;
+    /// [`ErrorKind::Key`](crate::ErrorKind::Key), [`ErrorKind::Codec`](crate::ErrorKind::Codec), [`ErrorKind::ValueTooLarge`](crate::ErrorKind::ValueTooLarge): nothing was changed. [`ErrorKind::Remote`](crate::ErrorKind::Remote): L2 refused;
     /// this node has dropped its copy.
     ///
     /// # Cost
@@ -286,31 +285,35 @@ where
     /// As [`Keyspace::put`], with options for the entry.
     ///
     /// # Errors
-    /// As [`Keyspace::put`]; [`ErrorKind::TooManyTags`].
+    /// As [`Keyspace::put`]; [`ErrorKind::TooManyTags`](crate::ErrorKind::TooManyTags).
     pub async fn put_with<Q>(&self, key: &Q, value: V, options: EntryOptions) -> Result<Written, Error>
     where
         K: Borrow<Q>,
         Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
     {
-        let counters = &self.view.space.counters;
-        let timer = if self.view.l2().is_some() { counters.timer() } else { counters.timer_sampled() };
-        let result = match self.writing(key, value, options) {
-            Ok(writing) => self.view.write(vec![writing]).await,
+        let timer = self.timer_of_change();
+        let stored = match self.writing(key, value, options) {
+            Ok(writing) if self.backing.is_none() => {
+                self.view.write(vec![writing]).await.map(|written| written[0])
+            }
+            Ok(writing) => one(self.store(vec![(key.to_owned(), writing)]).await),
             Err(error) => Err(error),
         };
-        counters.observe(Op::Put, self.farthest(), timer);
-        counters.count(match result.as_deref() {
-            Ok([Written { effect: Effect::Queued, .. }]) => Event::PutQueued,
-            Ok(_) => Event::PutApplied,
-            Err(_) => Event::PutFailed,
-        });
-        result.map(|written| written[0])
+        self.view.space.counters.observe(Op::Put, self.farthest_written(), timer);
+        self.counted_put(stored)
+    }
+
+    /// Times a change: for certain if it goes further than this process' memory.
+    fn timer_of_change(&self) -> Timer {
+        let counters = &self.view.space.counters;
+        let stays = self.view.l2().is_none() && self.farthest_written() == Tier::L1;
+        if stays { counters.timer_sampled() } else { counters.timer() }
     }
 
     /// Removes a key from every tier.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`] if the key cannot be one; [`ErrorKind::Remote`] if L2 refused.
+    /// [`ErrorKind::Key`](crate::ErrorKind::Key) if the key cannot be one; [`ErrorKind::Remote`](crate::ErrorKind::Remote) if L2 refused.
     ///
     /// # Cost
     /// Without L2: no await. With L2: one round trip.
@@ -320,9 +323,9 @@ where
     pub async fn remove<Q>(&self, key: &Q) -> Result<Removed, Error>
     where
         K: Borrow<Q>,
-        Q: CacheKey + ?Sized,
+        Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
     {
-        let removed = self.remove_keys(vec![key.with_text(Key::new)?]).await?;
+        let removed = self.remove_keys(vec![key.with_text(Key::new)?], || vec![key.to_owned()]).await?;
         Ok(removed[0])
     }
 
@@ -364,7 +367,7 @@ where
     /// Removes every entry of this namespace, and of no other.
     ///
     /// # Errors
-    /// [`ErrorKind::Remote`] if L2 refused.
+    /// [`ErrorKind::Remote`](crate::ErrorKind::Remote) if L2 refused.
     ///
     /// # Cost
     /// As of a pattern: see [`Invalidation::send`].
@@ -395,19 +398,25 @@ where
         Ok(Writing { key: text, value: Arc::new(value), lasting, terms, tags: check_tags(tags)? })
     }
 
-    async fn remove_keys(&self, keys: Vec<Key>) -> Result<Vec<Removed>, Error> {
-        let counters = &self.view.space.counters;
-        let count = keys.len() as u64;
-        let timer = if self.view.l2().is_some() { counters.timer() } else { counters.timer_sampled() };
-        let result = self.view.remove(keys).await;
-        counters.observe(Op::Remove, self.farthest(), timer);
-        let event = match result.as_deref() {
-            Ok([Removed { effect: Effect::Queued, .. }, ..]) => Event::RemoveQueued,
-            Ok(_) => Event::RemoveApplied,
-            Err(_) => Event::RemoveFailed,
-        };
-        counters.add(event, count);
-        result
+    async fn remove_keys(
+        &self,
+        keys: Vec<Key>,
+        owned: impl FnOnce() -> Vec<K>,
+    ) -> Result<Vec<Removed>, Error> {
+        let (count, timer) = (keys.len() as u64, self.timer_of_change());
+        let removed = self.discard(keys, owned).await;
+        self.view.space.counters.observe(Op::Remove, self.farthest_written(), timer);
+        match removed {
+            Ok(removed) => {
+                let counted: Vec<_> =
+                    removed.into_iter().map(|removed| self.counted_remove(removed)).collect();
+                counted.into_iter().collect()
+            }
+            Err(error) => {
+                self.view.space.counters.add(Event::RemoveFailed, count);
+                Err(error)
+            }
+        }
     }
 
     /// The farthest tier that this namespace uses.

@@ -50,7 +50,17 @@ impl View {
             Some(look) => look,
             None => lead.calling(budget.spend(self.validate(key))).await,
         };
-        let (right, old) = match trip.judge(look) {
+        let look = trip.judge(look);
+        if !matches!(look, Look::Hit(_) | Look::Kept(_))
+            && let Some(found) = self.find_behind(key)
+        {
+            if trip.wanted.takes(&found) {
+                return (self.outcome(lead, key, Some(found)), None);
+            }
+            // The origin may still have what is to be removed.
+            return (self.load_and_store(trip, Right::None, None, loading).await, None);
+        }
+        let (right, old) = match look {
             Look::Hit(found) => (Err(Box::new(found)), None),
             Look::Kept(found) => return (self.outcome(lead, key, Some(found)), None),
             Look::Miss { old: Some(old), .. } if let Some(found) = self.old_at_once(trip, &old) => {
@@ -142,7 +152,8 @@ impl View {
         let begun = self.shared.clock.precise();
         let running = async { loading(old).await };
         let ran = crate::runtime::within(limit, AssertUnwindSafe(running).catch_unwind()).await;
-        let micros = self.shared.clock.precise().since(begun).as_micros();
+        // Never zero: that is what tells a loaded value from one that was stored.
+        let micros = self.shared.clock.precise().since(begun).as_micros().max(1);
         let result = match ran {
             None => Err(ErrorKind::LoadTimedOut { after: limit }.into()),
             Some(Err(panic)) => Err(panicked(&*panic)),

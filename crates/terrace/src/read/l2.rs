@@ -38,11 +38,22 @@ impl View {
             Some(false) => return dead,
             None => return Look::Unknown,
         }
-        self.decoded(&envelope, stored, sent).unwrap_or(dead)
+        self.decoded(key, &envelope, stored, sent).unwrap_or(dead)
     }
 
-    /// What an envelope that is alive holds: a fresh value, or an old one. `None` if it cannot be decoded.
-    pub(crate) fn decoded(&self, envelope: &Envelope, stored: &Stored, sent: Moment) -> Option<Look> {
+    /// What an envelope that is alive holds: a fresh value, or an old one. `None` if it cannot be decoded, or was loaded while
+    /// the origin does not have this node's last write of the key.
+    pub(crate) fn decoded(
+        &self,
+        key: &Key,
+        envelope: &Envelope,
+        stored: &Stored,
+        sent: Moment,
+    ) -> Option<Look> {
+        let is_loaded = envelope.is_absent || !envelope.load_time.is_zero();
+        if is_loaded && self.is_behind(key) {
+            return None;
+        }
         let value = if envelope.is_absent { absent() } else { self.decode(envelope)? };
         let found = Self::found(value, envelope, stored, sent);
         if self.latest() < found.resident.fresh_until {

@@ -108,6 +108,9 @@ impl View {
                 Ok(Some(found))
             }
             Look::Kept(found) => Ok(Some(found)),
+            Look::Miss { .. } | Look::Unknown | Look::Unproven if let Some(found) = self.find_behind(key) => {
+                Ok(Some(found))
+            }
             Look::Miss { .. } => Ok(None),
             Look::Unknown => Ok(self.old_copy(key).map(|old| old.stale(StaleReason::Unproven))),
             Look::Unproven => Err(ErrorKind::Unproven.into()),

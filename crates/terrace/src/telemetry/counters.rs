@@ -54,12 +54,6 @@ impl Block {
     }
 }
 
-#[derive(Debug)]
-struct Blocks {
-    sole: [Block; SOLE],
-    shared: [Block; SHARED],
-}
-
 /// What one thread needs to count and to sample. Without a destructor, so that access needs no check.
 struct Local {
     /// Its block of counters, or [`NO_SLOT`].
@@ -135,7 +129,8 @@ pub(crate) fn is_sampled() -> bool {
 /// The counters and durations of one keyspace, shared by all threads.
 #[derive(Debug)]
 pub(crate) struct SpaceCounters {
-    blocks: Box<Blocks>,
+    sole: Box<[Block]>,
+    shared: Box<[Block]>,
     durations: Box<[Histogram]>,
     clock: Clock,
 }
@@ -143,7 +138,8 @@ pub(crate) struct SpaceCounters {
 impl SpaceCounters {
     pub(super) fn new(clock: Clock) -> Self {
         Self {
-            blocks: Box::new(Blocks { sole: [Block::ZERO; SOLE], shared: [Block::ZERO; SHARED] }),
+            sole: (0..SOLE).map(|_| Block::ZERO).collect(),
+            shared: (0..SHARED).map(|_| Block::ZERO).collect(),
             durations: (0..Op::ALL.len() * TIERS.len()).map(|_| Histogram::new()).collect(),
             clock,
         }
@@ -158,7 +154,7 @@ impl SpaceCounters {
     /// Counts an event `n` times, or `n` bytes.
     #[inline]
     pub(crate) fn add(&self, event: Event, n: u64) {
-        if let Some(own) = self.blocks.sole.get(slot()) {
+        if let Some(own) = self.sole.get(slot()) {
             own.add(event, n);
         } else {
             self.add_otherwise(event, n);
@@ -169,10 +165,10 @@ impl SpaceCounters {
     #[cold]
     fn add_otherwise(&self, event: Event, n: u64) {
         let slot = settled_slot();
-        match self.blocks.sole.get(slot) {
+        match self.sole.get(slot) {
             Some(own) => own.add(event, n),
             None => {
-                self.blocks.shared[slot % SHARED].0[event as usize].fetch_add(n, Ordering::Relaxed);
+                self.shared[slot % SHARED].0[event as usize].fetch_add(n, Ordering::Relaxed);
             }
         }
     }
@@ -241,7 +237,7 @@ impl SpaceCounters {
     pub(super) fn snapshot(&self) -> CounterSnapshot {
         CounterSnapshot {
             counts: std::array::from_fn(|event| {
-                let blocks = self.blocks.sole.iter().chain(&self.blocks.shared);
+                let blocks = self.sole.iter().chain(&self.shared);
                 blocks.map(|block| block.0[event].load(Ordering::Relaxed)).sum()
             }),
             durations: self.durations.iter().map(Histogram::snapshot).collect(),

@@ -69,6 +69,16 @@ pub(crate) enum Event {
     FillStored,
     /// A loaded value that was given to its caller and kept nowhere, because the key changed during the load.
     FillRejected,
+    /// A change that the origin took.
+    OriginStored,
+    /// A change that the origin did not take.
+    OriginNotStored,
+    /// A change that the origin may have taken or not.
+    OriginUnknown,
+    /// A change that the origin took and L2 did not, which is told later.
+    WriteRepaired,
+    /// A value that the origin took and that was not kept, because somebody else changed the key meanwhile.
+    WriteContested,
     /// A request to L2, whatever came of it. A pipeline is one.
     L2RoundTrip,
     /// A request to L2 that was not made, because L2 is left alone or comes back step by step.

@@ -32,7 +32,7 @@ impl Value {
 }
 
 /// What is written for every keyspace.
-pub(super) const FAMILIES: [Family; 24] = [
+pub(super) const FAMILIES: [Family; 26] = [
     Family {
         metric: names::REQUESTS,
         series: &[
@@ -76,6 +76,21 @@ pub(super) const FAMILIES: [Family; 24] = [
             (&[(names::OUTCOME, "absent")], Value::Count(Event::LoadAbsent)),
             (&[(names::OUTCOME, "failed")], Value::Count(Event::LoadFailed)),
             (&[(names::OUTCOME, "panicked")], Value::Count(Event::LoadPanicked)),
+        ],
+    },
+    Family {
+        metric: names::ORIGIN_WRITES,
+        series: &[
+            (&[(names::OUTCOME, "stored")], Value::Count(Event::OriginStored)),
+            (&[(names::OUTCOME, "failed")], Value::Count(Event::OriginNotStored)),
+            (&[(names::OUTCOME, "unknown")], Value::Count(Event::OriginUnknown)),
+        ],
+    },
+    Family {
+        metric: names::WRITE_REPAIRS,
+        series: &[
+            (&[(names::REASON, "l2")], Value::Count(Event::WriteRepaired)),
+            (&[(names::REASON, "contested")], Value::Count(Event::WriteContested)),
         ],
     },
     Family { metric: names::LOADS_COLLAPSED, series: &[(&[], Value::Count(Event::Coalesced))] },

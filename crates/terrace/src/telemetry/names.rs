@@ -43,6 +43,12 @@ pub(super) const OPERATION_DURATION: Metric = Metric {
 };
 pub(super) const ORIGIN_REQUESTS: Metric =
     counter("terrace_origin_requests_total", "Loads from the origin that ended, by outcome.");
+pub(super) const ORIGIN_WRITES: Metric =
+    counter("terrace_origin_writes_total", "Changes that the origin was asked to make at once, by outcome.");
+pub(super) const WRITE_REPAIRS: Metric = counter(
+    "terrace_write_repairs_total",
+    "Changes that the origin took and a tier did not keep, by reason: L2 failed, or somebody else changed the key meanwhile.",
+);
 pub(super) const LOADS_COLLAPSED: Metric =
     counter("terrace_loads_collapsed_total", "Lookups that joined the flight of another one.");
 pub(super) const FILLS: Metric = counter(
@@ -121,12 +127,14 @@ pub(super) const BUILD_INFO: Metric = gauge("terrace_build_info", "Always 1; the
 
 /// All metrics there are.
 #[cfg(test)]
-pub(super) const ALL: [Metric; 30] = [
+pub(super) const ALL: [Metric; 32] = [
     REQUESTS,
     HITS,
     MISSES,
     OPERATION_DURATION,
     ORIGIN_REQUESTS,
+    ORIGIN_WRITES,
+    WRITE_REPAIRS,
     LOADS_COLLAPSED,
     FILLS,
     L1_ENTRIES,

@@ -3,6 +3,8 @@
 mod alloc;
 mod batch;
 #[cfg(feature = "journal")]
+mod behind;
+#[cfg(feature = "journal")]
 mod behind_kill;
 mod dead;
 mod down;
@@ -40,8 +42,10 @@ mod refresh;
 mod shutdown;
 mod stale;
 mod stats;
+mod strategies;
 mod stress;
 mod sweeps;
+mod table;
 mod tags;
 mod tracking;
 mod trouble;

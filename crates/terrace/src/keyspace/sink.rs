@@ -1,0 +1,112 @@
+//! The origin of a keyspace as the place where the journal's writes go.
+
+use crate::behind::{DeadLetter, Outcome, Outcomes, Sink, Write};
+use crate::erased::typed;
+use crate::origin::bound::{Bound, NotWritten};
+use crate::origin::{Fence, OriginWrite, WriteFailure};
+use crate::space::{Shared, Space, View};
+use crate::write::behind::Delivered;
+use std::any::Any;
+use std::sync::{Arc, Weak};
+use terrace_core::Key;
+
+/// Makes a key from its text.
+pub(super) type Parse<K> = fn(&str) -> Option<K>;
+
+/// Brings the writes of one keyspace to its origin. It keeps neither the cache nor the keyspace alive.
+pub(super) struct OriginSink<K, V> {
+    pub(super) shared: Weak<Shared>,
+    pub(super) space: Weak<Space>,
+    pub(super) origin: Arc<dyn Bound<K, V>>,
+    pub(super) parse: Parse<K>,
+}
+
+impl<K, V> OriginSink<K, V>
+where
+    K: Send + Sync + 'static,
+    V: Any + Send + Sync,
+{
+    fn view(&self) -> Option<View> {
+        Some(View { shared: self.shared.upgrade()?, space: self.space.upgrade()? })
+    }
+
+    /// The change that a write asks for; why there is none, if its bytes are not of this keyspace.
+    fn change(&self, view: &View, write: &Write) -> Result<OriginWrite<K, V>, String> {
+        let text = std::str::from_utf8(&write.key).ok();
+        let key = text.and_then(self.parse).ok_or("its key is none of this keyspace's type")?;
+        let decode = |bytes| view.space.format.decode(bytes).map_err(|error| error.to_string());
+        let value = write.operation.value().map(decode).transpose()?.map(typed);
+        let fence = Fence { id: write.id, version: write.version, attempt: write.attempt };
+        Ok(OriginWrite { key, value, fence: Some(fence) })
+    }
+
+    /// Drops copies: at once from this process' memory, and L2 is not believed about them until it has been told.
+    fn drop_soon(&self, keys: impl Iterator<Item = Key>) {
+        if let Some(view) = self.view() {
+            view.forget_behind(&keys.collect::<Vec<_>>());
+        }
+    }
+
+    async fn store(&self, writes: &[Write]) -> Vec<Outcome> {
+        let Some(view) = self.view() else {
+            return vec![Outcome::Unavailable("the cache is gone".to_owned()); writes.len()];
+        };
+        let (mut outcomes, mut changes) = (Vec::with_capacity(writes.len()), Vec::new());
+        for write in writes {
+            outcomes.push(match self.change(&view, write) {
+                Ok(change) => {
+                    changes.push(change);
+                    None
+                }
+                Err(reason) => Some(Outcome::Refused(reason)),
+            });
+        }
+        let mut answers = self.origin.write_many(changes).await.into_iter();
+        let missing = || Outcome::Failed("the origin gave no answer".to_owned());
+        let mut answered = || answers.next().map_or_else(missing, outcome);
+        let outcomes: Vec<Outcome> =
+            outcomes.into_iter().map(|refused| refused.unwrap_or_else(&mut answered)).collect();
+        let stored = writes.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::Stored);
+        let delivered: Vec<Delivered> = stored
+            .filter_map(|(write, _)| Some(Delivered { key: key_of(&write.key)?, number: write.id.number }))
+            .collect();
+        view.settle_behind(&delivered).await;
+        outcomes
+    }
+}
+
+impl<K, V> Sink for OriginSink<K, V>
+where
+    K: Send + Sync + 'static,
+    V: Any + Send + Sync,
+{
+    fn store_many<'a>(&'a self, writes: &'a [Write]) -> Outcomes<'a> {
+        Box::pin(self.store(writes))
+    }
+
+    fn given_up(&self, letters: &[DeadLetter]) {
+        self.drop_soon(letters.iter().filter_map(|letter| key_of(&letter.write.key)));
+    }
+
+    fn brought_back(&self, key: &[u8]) {
+        self.drop_soon(key_of(key).into_iter());
+    }
+}
+
+fn outcome(answer: Result<(), NotWritten>) -> Outcome {
+    match answer {
+        Ok(()) => Outcome::Stored,
+        Err(failure) => {
+            let reason = failure.to_string();
+            match failure {
+                WriteFailure::Unsupported | WriteFailure::Refused(_) => Outcome::Refused(reason),
+                WriteFailure::Unavailable(_) => Outcome::Unavailable(reason),
+                WriteFailure::Failed(_) | WriteFailure::Unknown(_) => Outcome::Failed(reason),
+            }
+        }
+    }
+}
+
+pub(super) fn key_of(bytes: &[u8]) -> Option<Key> {
+    Key::new(std::str::from_utf8(bytes).ok()?).ok()
+}

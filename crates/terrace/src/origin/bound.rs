@@ -1,0 +1,118 @@
+//! What is a call to an origin, with its types taken away?
+//!
+//! 1. The origin's own error is kept behind an [`OriginFailure`], and its meaning in the kind of the [`Error`].
+//! 2. An origin that answers with another number of answers than it was asked for has answered nothing.
+
+use super::{Origin, OriginWrite, WriteFailure};
+use crate::error::{Error, ErrorKind, OriginFailure};
+use std::marker::PhantomData;
+use std::sync::Arc;
+use terrace_core::remote::BoxFuture;
+
+/// An origin whose own type, and whose error's, are not known any more.
+pub(crate) trait Bound<K, V>: Send + Sync {
+    fn load(&self, key: K) -> BoxFuture<'static, Result<Option<V>, Error>>;
+
+    fn load_many(&self, keys: Vec<K>) -> BoxFuture<'static, Vec<Result<Option<V>, Error>>>;
+
+    /// Makes one change.
+    fn write(&self, write: OriginWrite<K, V>) -> BoxFuture<'static, Result<(), NotWritten>>;
+
+    /// Makes many.
+    fn write_many(&self, writes: Vec<OriginWrite<K, V>>) -> BoxFuture<'static, Vec<Result<(), NotWritten>>>;
+}
+
+/// Why an origin did not make a change, with its error made typeless.
+pub(crate) type NotWritten = WriteFailure<OriginFailure>;
+
+impl NotWritten {
+    /// Whether the origin may have the write all the same.
+    pub(crate) fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown(_))
+    }
+}
+
+impl From<NotWritten> for Error {
+    fn from(failure: NotWritten) -> Self {
+        match failure {
+            WriteFailure::Unsupported => ErrorKind::StoreUnsupported,
+            WriteFailure::Failed(error)
+            | WriteFailure::Refused(error)
+            | WriteFailure::Unavailable(error)
+            | WriteFailure::Unknown(error) => ErrorKind::Store(error),
+        }
+        .into()
+    }
+}
+
+struct Binding<K, V, O> {
+    origin: Arc<O>,
+    types: PhantomData<fn(K) -> V>,
+}
+
+/// Takes the type of an origin away.
+pub(crate) fn bind<K, V, O>(origin: O) -> Arc<dyn Bound<K, V>>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    O: Origin<K, V>,
+{
+    Arc::new(Binding { origin: Arc::new(origin), types: PhantomData })
+}
+
+impl<K, V, O> Bound<K, V> for Binding<K, V, O>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    O: Origin<K, V>,
+{
+    fn load(&self, key: K) -> BoxFuture<'static, Result<Option<V>, Error>> {
+        let origin = Arc::clone(&self.origin);
+        Box::pin(async move { origin.load(&key).await.map_err(not_loaded) })
+    }
+
+    fn load_many(&self, keys: Vec<K>) -> BoxFuture<'static, Vec<Result<Option<V>, Error>>> {
+        let origin = Arc::clone(&self.origin);
+        Box::pin(async move {
+            let answers = origin.load_many(&keys).await;
+            answers.into_iter().map(|answer| answer.map_err(not_loaded)).collect()
+        })
+    }
+
+    fn write(&self, write: OriginWrite<K, V>) -> BoxFuture<'static, Result<(), NotWritten>> {
+        let origin = Arc::clone(&self.origin);
+        Box::pin(async move {
+            let written = match &write.value {
+                Some(value) => origin.store(&write.key, value).await,
+                None => origin.delete(&write.key).await,
+            };
+            written.map_err(not_written)
+        })
+    }
+
+    fn write_many(&self, writes: Vec<OriginWrite<K, V>>) -> BoxFuture<'static, Vec<Result<(), NotWritten>>> {
+        let origin = Arc::clone(&self.origin);
+        Box::pin(async move {
+            let answers = origin.store_many(&writes).await;
+            if answers.len() == writes.len() {
+                return answers.into_iter().map(|answer| answer.map_err(not_written)).collect();
+            }
+            let reason = format!("the origin gave {} answers for {} writes", answers.len(), writes.len());
+            vec![Err(WriteFailure::Unknown(OriginFailure::new(reason))); writes.len()]
+        })
+    }
+}
+
+fn not_loaded<E: std::fmt::Display + Send + Sync + 'static>(error: E) -> Error {
+    ErrorKind::Load(OriginFailure::new(error)).into()
+}
+
+fn not_written<E: std::fmt::Display + Send + Sync + 'static>(failure: WriteFailure<E>) -> NotWritten {
+    match failure {
+        WriteFailure::Unsupported => WriteFailure::Unsupported,
+        WriteFailure::Failed(error) => WriteFailure::Failed(OriginFailure::new(error)),
+        WriteFailure::Refused(error) => WriteFailure::Refused(OriginFailure::new(error)),
+        WriteFailure::Unavailable(error) => WriteFailure::Unavailable(OriginFailure::new(error)),
+        WriteFailure::Unknown(error) => WriteFailure::Unknown(OriginFailure::new(error)),
+    }
+}

@@ -1,0 +1,247 @@
+//! The system of record behind the cache: what a program says of it.
+//!
+//! 1. An origin is asked in tasks of the cache's own, each call within a limit; that it panics, or takes too long, is a failure
+//!    of that call.
+//! 2. What a failure means for copies depends on whether the origin may have the write all the same: see
+//!    [`WriteFailure`].
+//!
+//! | module | decides |
+//! |---|---|
+//! | [`bound`] | what a call to an origin is, with its types taken away |
+//! | [`closures`] | how an origin is made of closures |
+
+pub(crate) mod bound;
+mod closures;
+
+pub use closures::OriginFn;
+
+use crate::entry::Tier;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+/// Keys that [`Origin::load_many`] loads at the same time, unless the origin has a way of its own: it has only so many connections.
+const LOADS_AT_ONCE: usize = 256;
+
+/// Loads what the cache does not have, and takes what is written.
+///
+/// Only `load` has to be there. An origin without `store` and `delete` can be read through, and not written.
+///
+/// # Examples
+/// ```
+/// use std::collections::HashMap;
+/// use std::convert::Infallible;
+/// use parking_lot::Mutex;
+/// use terrace::{Origin, WriteFailure};
+///
+/// #[derive(Default)]
+/// struct Table(Mutex<HashMap<u64, String>>);
+///
+/// impl Origin<u64, String> for Table {
+///     type Error = Infallible;
+///
+///     async fn load(&self, key: &u64) -> Result<Option<String>, Infallible> {
+///         Ok(self.0.lock().get(key).cloned())
+///     }
+///
+///     async fn store(&self, key: &u64, value: &String) -> Result<(), WriteFailure<Infallible>> {
+///         self.0.lock().insert(*key, value.clone());
+///         Ok(())
+///     }
+///
+///     async fn delete(&self, key: &u64) -> Result<(), WriteFailure<Infallible>> {
+///         self.0.lock().remove(key);
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Origin<K: Send + Sync, V: Send + Sync>: Send + Sync + 'static {
+    /// Why a call failed.
+    type Error: fmt::Display + fmt::Debug + Send + Sync + 'static;
+
+    /// Loads one value; `None` if the origin has none.
+    ///
+    /// Runs in a task of its own, at most once at a time per key and node, and goes on when the caller that
+    /// started it is gone. It is dropped after the keyspace's `load_timeout`.
+    fn load(&self, key: &K) -> impl Future<Output = Result<Option<V>, Self::Error>> + Send;
+
+    /// Loads many values, one answer for each key and in their order. Unless an origin has a better way, by
+    /// [`load`](Origin::load), up to 256 at the same time.
+    fn load_many(&self, keys: &[K]) -> impl Future<Output = Vec<Result<Option<V>, Self::Error>>> + Send {
+        async move {
+            let (mut waiting, mut running) = (keys.iter(), FuturesOrdered::new());
+            let mut answers = Vec::with_capacity(keys.len());
+            running.extend(waiting.by_ref().take(LOADS_AT_ONCE).map(|key| self.load(key)));
+            while let Some(answer) = running.next().await {
+                answers.push(answer);
+                running.extend(waiting.next().map(|key| self.load(key)));
+            }
+            answers
+        }
+    }
+
+    /// Stores one value.
+    ///
+    /// Goes on when the caller that asked for it is gone. It is dropped after the keyspace's `load_timeout`; whether the
+    /// origin has the value then is not known.
+    fn store(
+        &self,
+        key: &K,
+        value: &V,
+    ) -> impl Future<Output = Result<(), WriteFailure<Self::Error>>> + Send {
+        let _: (&K, &V) = (key, value);
+        std::future::ready(Err(WriteFailure::Unsupported))
+    }
+
+    /// Removes one value. That there is none is no failure.
+    ///
+    /// As [`Origin::store`] otherwise.
+    fn delete(&self, key: &K) -> impl Future<Output = Result<(), WriteFailure<Self::Error>>> + Send {
+        let _: &K = key;
+        std::future::ready(Err(WriteFailure::Unsupported))
+    }
+
+    /// Makes many changes, at most one of each key, and gives one answer for each, in their order. Unless an origin has a
+    /// better way, by [`store`](Origin::store) and [`delete`](Origin::delete), one after the other.
+    ///
+    /// What was written behind comes at least once: see [`OriginWrite::fence`].
+    fn store_many(
+        &self,
+        writes: &[OriginWrite<K, V>],
+    ) -> impl Future<Output = Vec<Result<(), WriteFailure<Self::Error>>>> + Send {
+        async move {
+            let mut answers = Vec::with_capacity(writes.len());
+            for OriginWrite { key, value, .. } in writes {
+                answers.push(match value {
+                    Some(value) => self.store(key, value).await,
+                    None => self.delete(key).await,
+                });
+            }
+            answers
+        }
+    }
+}
+
+/// A change that an origin is to make.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct OriginWrite<K, V> {
+    /// The key.
+    pub key: K,
+    /// The new value; `None` to remove the one that is there.
+    pub value: Option<Arc<V>>,
+    /// What tells a repetition, and an older write, from a new one; `None` for what is written at once.
+    pub fence: Option<Fence>,
+}
+
+impl<K, V> OriginWrite<K, V> {
+    pub(crate) fn now(key: K, value: Option<Arc<V>>) -> Self {
+        Self { key, value, fence: None }
+    }
+}
+
+/// What an origin can know a repeated write by.
+///
+/// A write that is written behind is sent at least once, and two attempts can overlap. What makes that harmless is to apply it
+/// only if its version is above the one that is stored with the key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Fence {
+    /// The write's name, the same in every attempt, before and after a restart.
+    pub id: WriteId,
+    /// Rises from write to write of one journal.
+    pub version: u64,
+    /// Which attempt this is, from 1 on.
+    pub attempt: u32,
+}
+
+/// The name of one write that is written behind, the same in every attempt, before and after a restart.
+///
+/// Numbers rise, and none is given out twice by one journal. Who remembers the number that was applied last for each key, per
+/// journal, can tell what is a repetition.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct WriteId {
+    /// Which journal; drawn by chance when its file was made.
+    pub journal: u128,
+    /// Which write of it.
+    pub number: u64,
+}
+
+impl fmt::Display for WriteId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}-{}", self.journal, self.number)
+    }
+}
+
+/// Why an origin did not make a change. A `?` on the origin's own error says [`WriteFailure::Failed`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum WriteFailure<E> {
+    /// It cannot be written at all: it has no [`store`](Origin::store), or no [`delete`](Origin::delete).
+    Unsupported,
+    /// It failed, and may succeed later. The origin does not have the write.
+    Failed(E),
+    /// The origin will never take it.
+    Refused(E),
+    /// The origin could not be reached. What is written behind is tried again and again, and this does not count as one of its
+    /// attempts.
+    Unavailable(E),
+    /// It failed, and whether the origin has the write is not known: copies of the key are dropped.
+    Unknown(E),
+}
+
+impl<E> From<E> for WriteFailure<E> {
+    fn from(error: E) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for WriteFailure<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsupported => f.write_str("the origin cannot be written in this way"),
+            Self::Failed(error) | Self::Refused(error) | Self::Unavailable(error) | Self::Unknown(error) => {
+                error.fmt(f)
+            }
+        }
+    }
+}
+
+impl<K: Send + Sync, V: Send + Sync, O: Origin<K, V>> Origin<K, V> for Arc<O> {
+    type Error = O::Error;
+
+    fn load(&self, key: &K) -> impl Future<Output = Result<Option<V>, Self::Error>> + Send {
+        (**self).load(key)
+    }
+
+    fn load_many(&self, keys: &[K]) -> impl Future<Output = Vec<Result<Option<V>, Self::Error>>> + Send {
+        (**self).load_many(keys)
+    }
+
+    fn store(
+        &self,
+        key: &K,
+        value: &V,
+    ) -> impl Future<Output = Result<(), WriteFailure<Self::Error>>> + Send {
+        (**self).store(key, value)
+    }
+
+    fn delete(&self, key: &K) -> impl Future<Output = Result<(), WriteFailure<Self::Error>>> + Send {
+        (**self).delete(key)
+    }
+
+    fn store_many(
+        &self,
+        writes: &[OriginWrite<K, V>],
+    ) -> impl Future<Output = Vec<Result<(), WriteFailure<Self::Error>>>> + Send {
+        (**self).store_many(writes)
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

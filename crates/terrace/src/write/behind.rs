@@ -1,0 +1,251 @@
+//! Changes that the journal gets first, and the origin later.
+//!
+//! ```text
+//! take the key's place ─▶ journal ─▶ acknowledged ─▶ change the tiers            later: origin ─▶ drop what others loaded meanwhile
+//! ```
+//!
+//! 1. What the journal did not take changes no tier. Where it may have it all the same, copies are dropped.
+//! 2. What the journal took is successful. A tier that fails then is told later, as after a change of the origin
+//!    ([`super::through`]).
+//! 3. Until the origin has a write, what anybody loads from there is older. So on this node a *loaded* value of L2 is no answer for
+//!    a key with a write under way, and no loader is run: the write itself is the answer, and is kept nowhere else. What
+//!    somebody else *stored* in L2 is an answer: it is newer than the write that this node stored there before.
+//! 4. Other nodes do not know of the write, if they do not find it in L2. What they load meanwhile may enter L2, or be on its way
+//!    there. So when the origin has the write, its key is dropped from the tiers, unless L2 still has the very version that this
+//!    node stored with it: then nobody has loaded anything since. A repetition of the write after a restart drops the key in
+//!    any case.
+//! 5. An entry that was stored is not loaded ahead of its end, nor because somebody asks for a refresh: the load could find the
+//!    origin without it, and 4 would not see it.
+
+use super::{Effect, Removed, Writing, Written};
+use crate::behind::{Acknowledged, Lane, Operation, Pending, WriteError};
+use crate::entry::{Found, Resident, Tier, absent};
+use crate::error::Error;
+use crate::space::View;
+use crate::telemetry::Event;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use terrace_core::remote::Validity;
+use terrace_core::{Key, Version};
+
+/// Fewer written keys than this are not looked through.
+const SIFTED_MIN: usize = 1024;
+
+/// What a namespace that is written behind has besides.
+pub(crate) struct Behind {
+    pub(crate) lane: Lane,
+    /// What this node has stored in L2 of the last write of a key, while that waits for the origin: which write, and which version.
+    stored: Mutex<Stored>,
+}
+
+/// The last writes of keys that wait for the origin, or did a little while ago.
+#[derive(Default)]
+struct Stored {
+    by_key: HashMap<Key, (u64, Version)>,
+    /// When there are so many, those that do not wait any more are looked for.
+    sifted_at: usize,
+}
+
+impl Behind {
+    pub(crate) fn new(lane: Lane) -> Self {
+        Self { lane, stored: Mutex::default() }
+    }
+
+    /// What a read has to see of a key.
+    fn pending(&self, key: &Key) -> Pending {
+        self.lane.pending(key.as_str().as_bytes())
+    }
+}
+
+/// A write that the origin has taken.
+pub(crate) struct Delivered {
+    pub(crate) key: Key,
+    pub(crate) number: u64,
+}
+
+impl View {
+    /// Whether this namespace is written behind.
+    pub(crate) fn writes_behind(&self) -> bool {
+        self.space.behind.get().is_some()
+    }
+
+    /// Whether a write of the key waits for the origin.
+    pub(crate) fn is_behind(&self, key: &Key) -> bool {
+        self.space.behind.get().is_some_and(|behind| behind.pending(key) != Pending::Nothing)
+    }
+
+    /// The write of the key that waits for the origin, as an answer: a value, or that there is none.
+    pub(crate) fn find_behind(&self, key: &Key) -> Option<Found> {
+        let value = match self.space.behind.get()?.pending(key) {
+            Pending::Nothing => return None,
+            Pending::Deleted => absent(),
+            Pending::Stored(bytes) => self.space.format.decode(&bytes).ok()?,
+        };
+        let terms = &self.space.rules.terms;
+        let lasting = terms.lasting(terms.ttl, &self.shared.chance);
+        let resident = Resident {
+            created_ms: crate::space::millis(self.shared.clock.wall()),
+            ..Resident::new(value, Version::ZERO, self.shared.clock.now(), lasting)
+        };
+        Some(Found { resident, tier: Tier::Origin, encoded: None, stale: None })
+    }
+
+    /// Stores values in the journal, and then in every tier. Gives what came of each. Goes on if the caller goes away.
+    pub(crate) async fn store_behind(
+        &self,
+        writings: Vec<Writing>,
+    ) -> Result<Vec<Result<Written, Error>>, Error> {
+        let leave = self.begin()?;
+        let payloads: Vec<Bytes> =
+            writings.iter().map(|writing| self.encode(&writing.value)).collect::<Result<_, _>>()?;
+        let view = self.clone();
+        self.shared
+            .runtime
+            .run(leave, async move {
+                let _places = view.space.order.of(writings.iter().map(|writing| &writing.key)).await;
+                let operations =
+                    writings.iter().zip(payloads).map(|(w, p)| (w.key.clone(), Operation::Store(p)));
+                let journaled = view.journal(operations.collect()).await;
+                view.store_after_journal(writings, journaled).await
+            })
+            .await
+    }
+
+    /// Removes keys by way of the journal, and then from every tier. Gives what came of each. Goes on if the caller goes away.
+    pub(crate) async fn drop_behind(&self, keys: Vec<Key>) -> Result<Vec<Result<Removed, Error>>, Error> {
+        let leave = self.begin()?;
+        let view = self.clone();
+        self.shared
+            .runtime
+            .run(leave, async move {
+                let _places = view.space.order.of(&keys).await;
+                let operations = keys.iter().map(|key| (key.clone(), Operation::Delete)).collect();
+                let journaled = view.journal(operations).await;
+                let known = keys.iter().zip(&journaled);
+                let taken: Vec<Key> =
+                    known.filter(|(_, taken)| taken.is_ok()).map(|(key, _)| key.clone()).collect();
+                let mut removed = view.drop_for_certain(&taken).await.into_iter();
+                let results = journaled.into_iter().map(|taken| {
+                    let removed = |journaled| Removed {
+                        journaled: Some(journaled),
+                        ..removed.next().unwrap_or(Removed::queued())
+                    };
+                    Ok(taken.map(removed)?)
+                });
+                results.collect()
+            })
+            .await
+    }
+
+    /// Gives changes to the journal, all at once and in their order. Copies of what it may have, though it does not say so, are
+    /// dropped.
+    async fn journal(&self, changes: Vec<(Key, Operation)>) -> Vec<Result<Acknowledged, WriteError>> {
+        let Some(behind) = self.space.behind.get() else {
+            return changes.iter().map(|_| Err(WriteError::Closed)).collect();
+        };
+        let (keys, limit) = (changes.iter().map(|(key, _)| key.clone()), self.space.rules.load_timeout);
+        let keys: Vec<Key> = keys.collect();
+        let writing = changes.into_iter().map(|(key, operation)| {
+            let key = Bytes::copy_from_slice(key.as_str().as_bytes());
+            behind.lane.write(key, operation, None, limit)
+        });
+        let journaled = join_all(writing).await;
+        let is_unknown = |result: &Result<Acknowledged, WriteError>| {
+            matches!(result, Err(WriteError::Unacknowledged { .. } | WriteError::Poisoned { .. }))
+        };
+        let unknown = keys.iter().zip(&journaled).filter(|(_, result)| is_unknown(result));
+        let unknown: Vec<Key> = unknown.map(|(key, _)| key.clone()).collect();
+        self.drop_for_certain(&unknown).await;
+        journaled
+    }
+
+    async fn store_after_journal(
+        &self,
+        writings: Vec<Writing>,
+        journaled: Vec<Result<Acknowledged, WriteError>>,
+    ) -> Vec<Result<Written, Error>> {
+        let paired = writings.into_iter().zip(&journaled);
+        let taken: Vec<Writing> =
+            paired.filter(|(_, taken)| taken.is_ok()).map(|(writing, _)| writing).collect();
+        let keys: Vec<Key> = taken.iter().map(|writing| writing.key.clone()).collect();
+        let ttls: Vec<_> = taken.iter().map(|writing| writing.lasting.ttl).collect();
+        let written = if taken.is_empty() { Ok(Vec::new()) } else { self.write_tiers(taken).await };
+        let written = written.unwrap_or_else(|error| {
+            let namespace = &self.space.namespace;
+            tracing::warn!(%namespace, %error, "the journal has a write that L2 did not take; L2 is told later");
+            self.space.counters.add(Event::WriteRepaired, keys.len() as u64);
+            ttls.iter().map(|&ttl| Written::of(Effect::Queued, Version::ZERO, ttl)).collect()
+        });
+        let mut stored = keys.into_iter().zip(written);
+        let results = journaled.into_iter().map(|taken| {
+            let taken = taken?;
+            let (key, written) = stored.next().ok_or(WriteError::Closed)?;
+            self.note_stored(&key, taken.id.number, written.version);
+            Ok(Written { journaled: Some(taken), ..written })
+        });
+        results.collect()
+    }
+
+    /// Notes what L2 has of a write, unless the origin has it by now.
+    fn note_stored(&self, key: &Key, number: u64, version: Version) {
+        let Some(behind) = self.space.behind.get().filter(|_| self.l2().is_some()) else { return };
+        let mut stored = behind.stored.lock();
+        stored.by_key.insert(key.clone(), (number, version));
+        // The origin may have had it before it was noted here.
+        if stored.by_key.len() > stored.sifted_at {
+            stored.by_key.retain(|key, _| behind.pending(key) != Pending::Nothing);
+            stored.sifted_at = SIFTED_MIN.max(stored.by_key.len() * 2);
+        }
+    }
+
+    /// The origin has these writes: drops what others may have loaded while it did not.
+    pub(crate) async fn settle_behind(&self, delivered: &[Delivered]) {
+        let Some((behind, l2)) = self.space.behind.get().zip(self.l2()) else { return };
+        let (mut asked, mut dropped) = (Vec::new(), Vec::new());
+        {
+            let mut stored = behind.stored.lock();
+            for Delivered { key, number } in delivered {
+                match stored.by_key.get(key).copied() {
+                    Some((last, version)) if version != Version::ZERO => {
+                        asked.push((key.clone(), version, last));
+                    }
+                    _ => dropped.push(key.clone()),
+                }
+                if stored.by_key.get(key).is_some_and(|(last, _)| last == number) {
+                    stored.by_key.remove(key);
+                }
+            }
+        }
+        if !asked.is_empty() {
+            let question: Vec<_> = asked.iter().map(|(key, version, _)| (key.clone(), *version)).collect();
+            let namespace = &self.space.namespace;
+            let told = l2
+                .ask_each(&self.space, question.len(), |remote| remote.validate(namespace, &question))
+                .await;
+            let validity = told.unwrap_or_else(|_| vec![Validity::Missing; question.len()]);
+            let is_other = |validity: &Validity| !matches!(validity, Validity::Same { .. });
+            let others = asked.into_iter().zip(validity).filter(|(_, validity)| is_other(validity));
+            dropped.extend(others.map(|((key, ..), _)| key));
+        }
+        self.drop_for_certain(&dropped).await;
+    }
+
+    /// Drops the copies of keys whose writes were given up or come back: at once from this process' memory, and L2 is not believed
+    /// about them until it has been told.
+    pub(crate) fn forget_behind(&self, keys: &[Key]) {
+        if let Some(behind) = self.space.behind.get() {
+            let mut stored = behind.stored.lock();
+            for key in keys {
+                stored.by_key.remove(key);
+            }
+        }
+        for key in keys {
+            self.drop_l1(key);
+        }
+        if self.l2().is_some() {
+            self.queue_keys(keys);
+        }
+    }
+}

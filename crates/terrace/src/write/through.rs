@@ -1,0 +1,335 @@
+//! Changes that the origin gets first.
+//!
+//! ```text
+//! take the keys' places ─▶ note tickets ─▶ write the origin ─▶ change the tiers ─▶ if somebody came between: drop the copies
+//! ```
+//!
+//! 1. What the origin did not take changes no tier, and its error is the caller's.
+//! 2. Where it is not known whether the origin took it (it took too long, it panicked, it says so), copies are dropped.
+//! 3. What the origin took is successful. That a tier fails then is logged and counted, and the tier is told later; until then it
+//!    is not believed about the key.
+//! 4. Nobody knows in which order the origin saw this change and one that somebody else made meanwhile, on whichever node. So a
+//!    key that anybody else changed between the first step and the last, as far as this node hears of it, is dropped from the
+//!    tiers instead of stored: the origin is asked again.
+//! 5. Another node's change can be heard after this one's acknowledgement, though L2 saw it before. So a stored key is watched
+//!    until this node's own message about it has come back; of more than [`WATCHED_MAX`] keys, and where it does not come back in
+//!    time, the key is dropped.
+
+use super::{Begun, Effect, Prepared, Removed, Writing, Written};
+use crate::coherence::tickets::{Ticket, Tickets};
+use crate::error::{Error, ErrorKind};
+use crate::events::EventKind;
+use crate::origin::bound::NotWritten;
+use crate::runtime::{panic_message, sleep, within};
+use crate::space::View;
+use crate::telemetry::Event;
+use futures_util::FutureExt;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use terrace_core::remote::BoxFuture;
+use terrace_core::{Key, RemoteError, Ttl, Version};
+
+/// Keys of a namespace that are watched at a time.
+const WATCHED_MAX: usize = 16_384;
+/// First pause between two looks for a message of one's own; it doubles up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// Longest pause between two looks.
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// A call to the origin that makes some changes, with an answer for each.
+pub(crate) type OriginCall = BoxFuture<'static, Vec<Result<(), NotWritten>>>;
+
+/// What came of a change at the origin.
+enum Answer {
+    Stored,
+    /// It does not have it.
+    Not(Error),
+    /// It may have it.
+    Unknown(Error),
+}
+
+impl From<Result<(), NotWritten>> for Answer {
+    fn from(written: Result<(), NotWritten>) -> Self {
+        match written {
+            Ok(()) => Self::Stored,
+            Err(failure) if failure.is_unknown() => Self::Unknown(failure.into()),
+            Err(failure) => Self::Not(failure.into()),
+        }
+    }
+}
+
+/// A key whose stored value stands only if nobody else's change of it is heard before this node's own.
+struct Watched {
+    key: Key,
+    renewed: Ticket,
+    version: Version,
+}
+
+impl View {
+    /// Stores values at the origin, and then in every tier. All are checked before the first is stored. Gives what came of
+    /// each. Goes on if the caller goes away.
+    pub(crate) async fn store_through(
+        &self,
+        writings: Vec<Writing>,
+        call: OriginCall,
+    ) -> Result<Vec<Result<Written, Error>>, Error> {
+        let leave = self.begin()?;
+        let prepared =
+            writings.into_iter().map(|writing| self.prepare(writing)).collect::<Result<Vec<_>, _>>()?;
+        let view = self.clone();
+        self.shared.runtime.run(leave, async move { view.store_in_order(prepared, call).await }).await
+    }
+
+    /// Changes keys at the origin, and then drops them from every tier. Gives what came of each. Goes on if the caller goes
+    /// away.
+    pub(crate) async fn drop_through(
+        &self,
+        keys: Vec<Key>,
+        call: OriginCall,
+    ) -> Result<Vec<Result<Removed, Error>>, Error> {
+        let leave = self.begin()?;
+        let view = self.clone();
+        self.shared.runtime.run(leave, async move { view.drop_in_order(keys, call).await }).await
+    }
+
+    async fn store_in_order(&self, prepared: Vec<Prepared>, call: OriginCall) -> Vec<Result<Written, Error>> {
+        let _places = self.space.order.of(prepared.iter().map(|prepared| &prepared.key)).await;
+        let tickets: Vec<Ticket> = prepared
+            .iter()
+            .map(|prepared| self.shared.tickets.take(self.name_of(prepared.key.as_str())))
+            .collect();
+        let answers = self.ask_origin(call, prepared.len()).await;
+        let mut stored = Vec::with_capacity(prepared.len());
+        let mut unknown = Vec::new();
+        let mut results: Vec<Option<Error>> = Vec::with_capacity(prepared.len());
+        for ((prepared, ticket), answer) in prepared.into_iter().zip(tickets).zip(answers) {
+            results.push(match answer {
+                Answer::Stored => {
+                    stored.push((prepared, ticket));
+                    None
+                }
+                Answer::Not(error) => Some(error),
+                Answer::Unknown(error) => {
+                    unknown.push(prepared.key);
+                    Some(error)
+                }
+            });
+        }
+        self.drop_for_certain(&unknown).await;
+        let mut written = self.store_after_origin(stored).await.into_iter();
+        let nothing = || ErrorKind::Closed.into();
+        let results = results.into_iter().map(|error| match error {
+            Some(error) => Err(error),
+            None => written.next().ok_or_else(nothing),
+        });
+        results.collect()
+    }
+
+    async fn drop_in_order(&self, keys: Vec<Key>, call: OriginCall) -> Vec<Result<Removed, Error>> {
+        let _places = self.space.order.of(&keys).await;
+        let answers = self.ask_origin(call, keys.len()).await;
+        let is_changed = |answer: &Answer| !matches!(answer, Answer::Not(_));
+        let changed: Vec<Key> = keys
+            .iter()
+            .zip(&answers)
+            .filter(|(_, answer)| is_changed(answer))
+            .map(|(key, _)| key.clone())
+            .collect();
+        let mut removed = self.drop_for_certain(&changed).await.into_iter();
+        let mut next = || removed.next().unwrap_or(Removed::queued());
+        let results = answers.into_iter().map(|answer| match answer {
+            Answer::Stored => Ok(next()),
+            Answer::Unknown(error) => {
+                next();
+                Err(error)
+            }
+            Answer::Not(error) => Err(error),
+        });
+        results.collect()
+    }
+
+    /// Asks the origin for so many changes, come what may of it.
+    async fn ask_origin(&self, call: OriginCall, count: usize) -> Vec<Answer> {
+        let limit = self.space.rules.load_timeout;
+        let answered = within(limit, AssertUnwindSafe(call).catch_unwind()).await;
+        let failed = |kind: ErrorKind| (0..count).map(|_| Answer::Unknown(kind.clone().into())).collect();
+        let answers: Vec<Answer> = match answered {
+            None => failed(ErrorKind::StoreTimedOut { after: limit }),
+            Some(Err(panic)) => failed(ErrorKind::StorePanicked { message: panic_message(&*panic).into() }),
+            Some(Ok(answers)) => answers.into_iter().map(Answer::from).collect(),
+        };
+        for answer in &answers {
+            self.space.counters.count(match answer {
+                Answer::Stored => Event::OriginStored,
+                Answer::Not(_) => Event::OriginNotStored,
+                Answer::Unknown(_) => Event::OriginUnknown,
+            });
+        }
+        answers
+    }
+
+    /// Stores in the tiers what the origin has taken.
+    async fn store_after_origin(&self, stored: Vec<(Prepared, Ticket)>) -> Vec<Written> {
+        if stored.is_empty() {
+            return Vec::new();
+        }
+        let (prepared, tickets): (Vec<Prepared>, Vec<Ticket>) = stored.into_iter().unzip();
+        let agreed = self.agree_before_writing().await;
+        let begun = self.begin_writes(&prepared);
+        let pairs: Vec<_> =
+            tickets.into_iter().zip(&begun).map(|(first, begun)| (first, begun.ticket)).collect();
+        let alone = Tickets::alone(&pairs);
+        let mut places = Vec::with_capacity(prepared.len());
+        let (mut kept, mut begun_kept, mut contested) = (Vec::new(), Vec::new(), Vec::new());
+        for (((prepared, begun), (first, _)), alone) in prepared.into_iter().zip(begun).zip(pairs).zip(alone)
+        {
+            let is_named = self.space.bans.name(first.born, prepared.key.as_str(), &prepared.tags);
+            places.push((alone && !is_named).then_some(kept.len()));
+            if alone && !is_named {
+                kept.push(prepared);
+                begun_kept.push(begun);
+            } else {
+                contested.push((prepared.key, prepared.lasting.ttl));
+            }
+        }
+        let mut dropped = self.drop_contested(contested).await.into_iter();
+        let mut written = self.keep_after_origin(kept, begun_kept, agreed).await.into_iter();
+        let results = places.into_iter().filter_map(|place| match place {
+            Some(_) => written.next(),
+            None => dropped.next(),
+        });
+        results.collect()
+    }
+
+    /// Stores what nobody else has changed so far.
+    async fn keep_after_origin(
+        &self,
+        prepared: Vec<Prepared>,
+        begun: Vec<Begun>,
+        agreed: Result<(), RemoteError>,
+    ) -> Vec<Written> {
+        if self.l2().is_none() {
+            return begun.into_iter().map(|begun| self.keep_here(begun)).collect();
+        }
+        let keys: Vec<Key> = begun.iter().map(|begun| begun.key.clone()).collect();
+        let (ended, failure) = self.finish_writes(begun, prepared, agreed).await;
+        if let Some(error) = failure {
+            let namespace = &self.space.namespace;
+            tracing::warn!(%namespace, %error, "the origin has a write that L2 did not take; L2 is told later");
+            self.space.counters.add(Event::WriteRepaired, keys.len() as u64);
+            return ended.into_iter().map(|ended| ended.written).collect();
+        }
+        let (mut watched, mut contested) = (Vec::new(), Vec::new());
+        for (key, ended) in keys.into_iter().zip(&ended) {
+            let version = ended.written.version;
+            match ended.renewed {
+                Some(renewed) => watched.push(Watched { key, renewed, version }),
+                None => contested.push((key, ended.written.ttl)),
+            }
+        }
+        self.drop_contested(contested).await;
+        self.watch(watched).await;
+        ended.into_iter().map(|ended| ended.written).collect()
+    }
+
+    /// Stores a value where there is no L2.
+    fn keep_here(&self, begun: Begun) -> Written {
+        let Begun { key, resident, lasting, terms, ticket, weight_bytes } = begun;
+        let (version, ttl) = (self.shared.versions.next(), lasting.ttl);
+        let resident = crate::entry::Resident { version, ..resident };
+        if let Some(l1) = self.l1().filter(|_| !ttl.is_zero()) {
+            let copy = self.copy(resident, weight_bytes, true, &terms);
+            if !l1.keep(self.space.id, &key, ticket, copy) {
+                self.space.counters.count(Event::WriteContested);
+            }
+        }
+        self.tell_own(true, [EventKind::Set(key)]);
+        Written::of(Effect::Applied, version, ttl)
+    }
+
+    /// Drops keys whose order at the origin nobody knows.
+    async fn drop_contested(&self, keys: Vec<(Key, Ttl)>) -> Vec<Written> {
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        self.space.counters.add(Event::WriteContested, keys.len() as u64);
+        let (keys, ttls): (Vec<Key>, Vec<_>) = keys.into_iter().unzip();
+        let removed = self.drop_for_certain(&keys).await;
+        let written = |(removed, ttl): (Removed, _)| Written::of(removed.effect, Version::ZERO, ttl);
+        removed.into_iter().zip(ttls).map(written).collect()
+    }
+
+    /// Drops keys from every tier. That L2 refuses is logged, and L2 is told later.
+    pub(crate) async fn drop_for_certain(&self, keys: &[Key]) -> Vec<Removed> {
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        self.remove_through(keys).await.unwrap_or_else(|error| {
+            let namespace = &self.space.namespace;
+            tracing::warn!(%namespace, %error, "the origin was changed, and L2 does not drop its copy; it is told later");
+            self.space.counters.add(Event::WriteRepaired, keys.len() as u64);
+            keys.iter().map(|_| Removed::queued()).collect()
+        })
+    }
+
+    /// Watches stored keys in the background, where other nodes' changes are heard.
+    async fn watch(&self, mut watched: Vec<Watched>) {
+        let hears = self.l2().is_some_and(|l2| l2.remote().bus().is_some());
+        watched.retain(|watched| self.is_alone(watched) != Some(true));
+        if watched.is_empty() || !hears {
+            return;
+        }
+        let Some(share) = self.space.watching.take(watched.len()) else {
+            let keys = watched.into_iter().map(|watched| (watched.key, Ttl::Never)).collect();
+            self.drop_contested(keys).await;
+            return;
+        };
+        let view = self.clone();
+        self.shared.runtime.spawn_until_closed(async move {
+            view.watch_until_heard(watched).await;
+            view.space.watching.give_back(share);
+        });
+    }
+
+    async fn watch_until_heard(&self, mut watched: Vec<Watched>) {
+        let (begun, mut pause) = (self.shared.clock.precise(), PAUSE_MIN);
+        let limit = self.l2().map_or(Duration::ZERO, |l2| l2.lease().saturating_mul(2));
+        let (mut paused, mut contested) = (Duration::ZERO, Vec::new());
+        while !watched.is_empty() && paused.max(self.shared.clock.precise().since(begun)) < limit {
+            sleep(pause).await;
+            paused += pause;
+            pause = (pause * 2).min(PAUSE_MAX);
+            watched.retain(|watched| match self.is_alone(watched) {
+                None => true,
+                Some(true) => false,
+                Some(false) => {
+                    contested.push(watched.key.clone());
+                    false
+                }
+            });
+        }
+        contested.extend(watched.into_iter().map(|watched| watched.key));
+        self.drop_contested(contested.into_iter().map(|key| (key, Ttl::Never)).collect()).await;
+    }
+
+    fn is_alone(&self, watched: &Watched) -> Option<bool> {
+        self.shared.tickets.was_alone(watched.renewed, watched.version)
+    }
+}
+
+/// How many keys of a namespace are watched.
+#[derive(Debug, Default)]
+pub(crate) struct Watching(AtomicUsize);
+
+impl Watching {
+    /// Room for so many more; `None` if there is none.
+    fn take(&self, count: usize) -> Option<usize> {
+        let take = |now: usize| now.checked_add(count).filter(|&sum| sum <= WATCHED_MAX);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok().map(|_| count)
+    }
+
+    fn give_back(&self, count: usize) {
+        self.0.fetch_sub(count, Ordering::Relaxed);
+    }
+}
