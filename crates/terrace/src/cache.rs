@@ -261,4 +261,9 @@ impl Sources for Shared {
     fn breaker(&self) -> Option<BreakerGauges> {
         self.l2.as_ref().and_then(L2::breaker_gauges)
     }
+
+    #[cfg(feature = "journal")]
+    fn journal(&self) -> Option<crate::telemetry::JournalGauges> {
+        self.journal.as_ref().map(crate::behind::Journal::gauges)
+    }
 }

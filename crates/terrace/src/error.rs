@@ -102,6 +102,14 @@ pub enum ErrorKind {
     #[cfg(feature = "journal")]
     #[error(transparent)]
     Journal(#[from] crate::behind::WriteError),
+    /// A loader of many keys gave another number of answers than it was asked for, so nobody knows which is whose.
+    #[error("the loader gave {got} answers for {asked} keys; give one for each, in their order")]
+    LoadMiscounted {
+        /// How many keys it was asked for.
+        asked: usize,
+        /// How many answers it gave.
+        got: usize,
+    },
     /// Options of a call contradict each other, or its keyspace's.
     #[error(transparent)]
     Options(#[from] ConfigError),

@@ -9,7 +9,7 @@
 //! 4. Returning a copy in L1 as stale does not keep it anew: its time there would begin again, and it would count as fresh.
 
 use crate::entry::{Found, Resident, StaleReason, Tier};
-use crate::flight::{Boarding, Joinable};
+use crate::flight::{Boarding, Joinable, Lead};
 use crate::read::{Loading, Look, Trip, Wanted, begin_loading};
 use crate::space::View;
 use crate::telemetry::Event;
@@ -120,18 +120,24 @@ impl View {
         terms: &Terms,
         load: impl FnOnce() -> Loading,
     ) {
-        let now = self.shared.clock.now();
-        if self.space.cooling.holds(key, now) {
-            return;
-        }
-        let name = self.name_of(key.as_str());
-        let boarding = self.space.flights.board(key, name, &self.shared.tickets, Joinable::Unchanged, now);
-        let (Boarding::Lead(lead), Ok(leave)) = (boarding, self.begin()) else { return };
-        self.space.counters.count(if outdated.is_some() { Event::LoadAhead } else { Event::LoadBehind });
+        let (Some(lead), Ok(leave)) = (self.board_behind(key, outdated), self.begin()) else { return };
         let (key, terms, wanted) = (key.clone(), *terms, Wanted::Answer);
         let budget = self.budget();
         let trip = Trip { lead, key, terms, wanted, outdated, is_behind: true, budget };
         self.shared.runtime.spawn_load(leave, self.clone().fly(trip, None, begin_loading(load)));
+    }
+
+    /// The flight of a key that is to be loaded in the background; `None` if that is going on, or has just failed.
+    pub(crate) fn board_behind(&self, key: &Key, outdated: Option<Version>) -> Option<Lead> {
+        let now = self.shared.clock.now();
+        if self.space.cooling.holds(key, now) {
+            return None;
+        }
+        let name = self.name_of(key.as_str());
+        let boarding = self.space.flights.board(key, name, &self.shared.tickets, Joinable::Unchanged, now);
+        let Boarding::Lead(lead) = boarding else { return None };
+        self.space.counters.count(if outdated.is_some() { Event::LoadAhead } else { Event::LoadBehind });
+        Some(lead)
     }
 
     /// An old value in L2 that is returned at once, kept here meanwhile.

@@ -2,7 +2,7 @@
 //!
 //! Counters only grow. What is a state, such as how many writes wait, is asked for when somebody wants to know.
 
-use crate::telemetry::{Latency, Times};
+use crate::telemetry::{HistogramSnapshot, Latency, Times};
 use serde::Serialize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -51,6 +51,11 @@ impl Counters {
 
     pub(super) fn flushed(&self, took: Duration) {
         self.flushes.record(took);
+    }
+
+    /// How long calls of the sink took.
+    pub(super) fn flushes(&self) -> HistogramSnapshot {
+        self.flushes.snapshot()
     }
 
     /// The figures that are counted; those that are states are left at zero.

@@ -70,6 +70,7 @@ pub use record::{DeadLetter, Operation, Outcome, Pending, Write};
 pub use sink::{Outcomes, Sink};
 
 use crate::runtime;
+use crate::telemetry::JournalGauges;
 use bytes::Bytes;
 use redb::StorageBackend;
 use redb::backends::FileBackend;
@@ -228,6 +229,16 @@ impl Journal {
     /// How it is, and what it did.
     pub fn figures(&self) -> JournalFigures {
         self.0.0.figures()
+    }
+
+    /// What Prometheus is told of it.
+    pub(crate) fn gauges(&self) -> JournalGauges {
+        let shared = &self.0.0;
+        let names: Vec<Arc<str>> =
+            shared.state.lock().queues.iter().map(|queue| Arc::clone(&queue.name)).collect();
+        let flushes = names.iter().enumerate();
+        let flushes = flushes.map(|(lane, name)| (name.to_string(), shared.counters_of(lane).flushes()));
+        JournalGauges { figures: shared.figures(), flushes: flushes.collect() }
     }
 
     /// Ends the journal: no more writes are taken, and what waits is brought to the origin until the limit is over; with no

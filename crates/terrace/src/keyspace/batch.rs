@@ -3,26 +3,36 @@
 //! A batch is as many single operations, made in one round trip where there is L2. It is not atomic: another caller
 //! may see some of it done and some not.
 
-use super::{EntryOptions, Keyspace};
+use super::{EntryOptions, Keyspace, Tagger};
 use crate::Tier;
 use crate::coherence::tickets::Ticket;
 use crate::entry::{Entry, Found};
-use crate::error::{Error, ErrorKind};
-use crate::read::Look;
+use crate::error::{Error, ErrorKind, LoadError, OriginFailure};
+use crate::read::together::{LoadMany, loading_of, seats};
+use crate::read::{Loaded, Loading, Loads, Look, Wanted};
 use crate::space::View;
 use crate::telemetry::{Event, Op};
-use crate::write::{Removed, Writing, Written};
+use crate::terms::Terms;
+use crate::write::{Removed, Writing, Written, check_tags};
 use futures_util::future::join;
-use futures_util::{StreamExt, stream};
 use std::any::Any;
 use std::borrow::Borrow;
+use std::fmt;
 use std::sync::Arc;
 use terrace_core::envelope::{Envelope, TagStamp};
 use terrace_core::remote::Stored;
 use terrace_core::{CacheKey, Key, Moment};
 
-/// Keys of one batch that are loaded at the same time: an origin has only so many connections.
-const BATCH_READS_MAX: usize = 256;
+/// Keys that are read at the same time: what a batch keeps in memory besides its answers is bounded by it.
+const AT_ONCE_MAX: usize = 4096;
+
+/// How the keys of a batch are loaded.
+struct BatchLoads<'a, K, V> {
+    view: &'a View,
+    tagger: Option<&'a Arc<Tagger<K, V>>>,
+    keys: Vec<K>,
+    load: LoadMany<K, V>,
+}
 
 impl<K, V> Keyspace<K, V>
 where
@@ -37,7 +47,8 @@ where
     /// # Cost
     /// One round trip for all that L1 does not have, two if one of them has tags; one more beside it for copies that
     /// cannot be proven fresh, without their values. With an origin, the rest is loaded
-    /// key by key, up to 256 at the same time.
+    /// by one call to [`Origin::load_many`](crate::Origin::load_many), but for what somebody else is loading already. More than 4,096 keys are
+    /// read in several goes.
     pub async fn get_many<Q>(&self, keys: &[Q]) -> Result<Vec<Option<Arc<V>>>, Error>
     where
         K: Borrow<Q>,
@@ -114,37 +125,156 @@ where
         K: Borrow<Q>,
         Q: CacheKey + ToOwned<Owned = K> + Sync,
     {
+        let texts = texts(keys)?;
         let counters = &self.view.space.counters;
         let timer = counters.timer();
-        let texts = texts(keys)?;
-        let looks = self.view.look_for_many(&texts).await;
-        let looks = looks.into_iter().zip(texts.iter().zip(keys));
-        let finds: Vec<_> =
-            looks.map(|(look, (text, key))| self.find_after(look, text, || key.to_owned())).collect();
-        let found: Vec<_> = stream::iter(finds).buffered(BATCH_READS_MAX).collect().await;
-        let result = found.into_iter().collect();
-        let farthest = if self.backing.is_some() { Tier::Origin } else { self.farthest() };
+        let (result, farthest) = match &self.backing {
+            None => (self.look_many(&texts).await, self.farthest()),
+            Some(backing) => {
+                let origin = Arc::clone(&backing.origin);
+                let load: LoadMany<K, V> = Arc::new(move |keys| origin.load_many(keys));
+                let terms = &self.view.space.rules.terms;
+                let keys = keys.iter().map(ToOwned::to_owned).collect();
+                let found = self.find_or_load_many(&texts, keys, load, Wanted::Answer, terms).await;
+                (found.into_iter().collect(), Tier::Origin)
+            }
+        };
         counters.observe(Op::Get, farthest, timer);
         result
     }
 
-    /// What became of one key of a batch, and of its load if there is an origin.
-    async fn find_after(
-        &self,
-        look: Look,
-        text: &Key,
-        owned: impl FnOnce() -> K,
-    ) -> Result<Option<Found>, Error> {
-        let found = match (look, &self.backing) {
-            (Look::Hit(found) | Look::Kept(found), _) => Some(found),
-            (Look::Unproven, _) => return Err(ErrorKind::Unproven.into()),
-            (look, Some(backing)) => {
-                return self.find_through(&backing.origin, text, Some(look), owned).await;
+    /// What the tiers have of many keys.
+    async fn look_many(&self, texts: &[Key]) -> Result<Vec<Option<Found>>, Error> {
+        let mut all = Vec::with_capacity(texts.len());
+        for texts in texts.chunks(AT_ONCE_MAX) {
+            for (text, look) in texts.iter().zip(self.view.look_for_many(texts).await) {
+                let found = match look {
+                    Look::Hit(found) | Look::Kept(found) => Ok(Some(found)),
+                    Look::Unproven => Err(Error::from(ErrorKind::Unproven)),
+                    Look::Miss { .. } | Look::Unknown => Ok(self.view.find_behind(text)),
+                };
+                self.view.count_lookup(found.as_ref().ok().and_then(Option::as_ref));
+                all.push(found);
             }
-            (_, None) => None,
+        }
+        all.into_iter().collect()
+    }
+
+    async fn find_or_load_many(
+        &self,
+        texts: &[Key],
+        mut keys: Vec<K>,
+        load: LoadMany<K, V>,
+        wanted: Wanted,
+        terms: &Terms,
+    ) -> Vec<Result<Option<Found>, Error>> {
+        let mut all = Vec::with_capacity(texts.len());
+        for texts in texts.chunks(AT_ONCE_MAX) {
+            let rest = keys.split_off(texts.len());
+            let loads = BatchLoads {
+                view: &self.view,
+                tagger: self.tagger.as_ref(),
+                keys: std::mem::replace(&mut keys, rest),
+                load: Arc::clone(&load),
+            };
+            all.extend(self.view.read_or_load_many(texts, wanted, terms, &loads).await);
+        }
+        all
+    }
+
+    /// The values of many keys, in their order; those that no tier has are brought by one call of the loader.
+    ///
+    /// The loader gets the keys that are to be loaded, and gives an answer for each, in their order; `None` where there is
+    /// no value. Each key succeeds or fails by itself. What somebody else is loading already, by a batch or by itself, is
+    /// waited for. Of keys for which another node holds the lease the loader may be called once more.
+    ///
+    /// # Errors
+    /// Each key's own, as for [`Keyspace::get_or_load`]. If the loader gives another number of answers than it was asked for,
+    /// [`ErrorKind::LoadMiscounted`](crate::ErrorKind::LoadMiscounted) for all of that call.
+    ///
+    /// # Cost
+    /// As [`Keyspace::get_many`]; with L2 a lease and a fill for each loaded key, all at the same time.
+    ///
+    /// # Cancel safety
+    /// Safe. A load that began goes on.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let squares = terrace::Cache::memory()?.keyspace::<u64, u64>("squares").build()?;
+    /// let load = |keys: Vec<u64>| async move {
+    ///     // Here: SELECT … WHERE id = ANY($1)
+    ///     keys.into_iter().map(|key| key.checked_mul(key).map(Some).ok_or("too large")).collect()
+    /// };
+    /// let found = squares.get_or_load_many(&[2, 3, u64::MAX], load).await;
+    /// assert_eq!(found[1].as_ref().unwrap().as_deref(), Some(&9));
+    /// assert!(found[2].is_err());
+    /// assert_eq!(squares.get(&2).await?.as_deref(), Some(&4));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn get_or_load_many<Q, F, E>(
+        &self,
+        keys: &[Q],
+        loader: impl Fn(Vec<K>) -> F + Send + Sync + 'static,
+    ) -> Vec<Result<Option<Arc<V>>, LoadError<E>>>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ToOwned<Owned = K> + Sync,
+        F: Future<Output = Vec<Result<Option<V>, E>>> + Send + 'static,
+        E: fmt::Display + Send + Sync + 'static,
+    {
+        let loader = Arc::new(loader);
+        let load: LoadMany<K, V> = Arc::new(move |keys| {
+            let loader = Arc::clone(&loader);
+            Box::pin(async move {
+                let loaded = loader(keys).await.into_iter();
+                let failed = |error| Error::from(ErrorKind::Load(OriginFailure::new(error)));
+                loaded.map(|answer| answer.map_err(failed)).collect()
+            })
+        });
+        let timer = self.view.space.counters.timer();
+        let named: Vec<Result<Key, Error>> =
+            keys.iter().map(|key| key.with_text(Key::new).map_err(Error::from)).collect();
+        let (texts, owned) = named
+            .iter()
+            .zip(keys)
+            .filter_map(|(text, key)| Some((text.as_ref().ok()?.clone(), key.to_owned())))
+            .unzip::<_, _, Vec<Key>, Vec<K>>();
+        let terms = &self.view.space.rules.terms;
+        let found = self.find_or_load_many(&texts, owned, load, Wanted::Answer, terms).await;
+        self.view.space.counters.observe(Op::Get, Tier::Origin, timer);
+        let mut found = found.into_iter();
+        let mut next = || found.next().unwrap_or_else(|| Err(ErrorKind::Closed.into()));
+        let results = named.into_iter().map(|text| match text {
+            Ok(_) => next().map(|found| found.and_then(Found::into_value)).map_err(LoadError::from),
+            Err(error) => Err(error.into()),
+        });
+        results.collect()
+    }
+}
+
+impl<K, V> Loads for BatchLoads<'_, K, V>
+where
+    K: CacheKey + Clone + Send + Sync + 'static,
+    V: Any + Send + Sync,
+{
+    fn together(&self, places: &[usize]) -> Vec<Loading> {
+        let keys: Vec<K> = places.iter().map(|&at| self.keys[at].clone()).collect();
+        let seats = seats(self.view, &self.load, keys.clone());
+        let loading = |(seat, key): (_, K)| {
+            let tagger = self.tagger.cloned();
+            loading_of(seat, move |value| {
+                let tags = tagger.iter().flat_map(|tagger| tagger(&key, &value)).collect();
+                Ok(Loaded { value: Arc::new(value), tags: check_tags(tags)?, ttl: None })
+            })
         };
-        self.view.count_lookup(found.as_ref());
-        Ok(found)
+        seats.into_iter().zip(keys).map(loading).collect()
+    }
+
+    fn alone(&self, place: usize) -> Loading {
+        let alone = self.together(&[place]).pop();
+        alone.unwrap_or_else(|| Box::new(|_| Box::pin(async { Err(ErrorKind::Closed.into()) })))
     }
 }
 
@@ -154,7 +284,7 @@ fn texts<Q: CacheKey>(keys: &[Q]) -> Result<Vec<Key>, Error> {
 
 impl View {
     /// [`View::look`] for many keys: what L1 has, and what L2 says of the rest, in one round trip.
-    async fn look_for_many(&self, keys: &[Key]) -> Vec<Look> {
+    pub(crate) async fn look_for_many(&self, keys: &[Key]) -> Vec<Look> {
         let mut looks: Vec<Look> =
             keys.iter().map(|key| self.look_here(key).map_or(Look::Unknown, Look::Hit)).collect();
         let budget = self.budget();

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use terrace_core::codec::Json;
 use terrace_core::envelope::Compression;
-use terrace_core::{Codec, Key, Namespace, Tag, Ttl};
+use terrace_core::{Codec, Namespace, Tag, Ttl};
 
 /// Settings of a keyspace, each with a default that works; made by [`Cache::keyspace`].
 #[must_use = "a keyspace is not open until it is built"]
@@ -286,7 +286,8 @@ where
         allowed: error.to_string(),
     })?;
     let left = lane.waiting(usize::MAX);
-    let left: Vec<Key> = left.iter().filter_map(|write| super::sink::key_of(&write.key)).collect();
+    let left: Vec<terrace_core::Key> =
+        left.iter().filter_map(|write| super::sink::key_of(&write.key)).collect();
     let _it_is_new = view.space.behind.set(crate::write::behind::Behind::new(lane));
     // L2 may have never heard of what an earlier process left behind.
     view.forget_behind(&left);

@@ -123,7 +123,7 @@ where
         let terms = self.view.space.rules.terms.with(&options);
         terms.check().map_err(Error::from)?;
         let load = || self.fetching(key.to_owned(), options.tags, loader);
-        let found = self.view.read_or_load(&text, None, Wanted::Answer, &terms, load).await?;
+        let found = self.view.read_or_load(&text, Wanted::Answer, &terms, load).await?;
         let farthest = found.as_ref().map_or(Tier::Origin, |found| found.tier);
         self.view.space.counters.observe(Op::Get, farthest, timer);
         Ok(found.and_then(|found: Found| found.into_entry(&self.view.shared.clock)))

@@ -10,7 +10,7 @@ use crate::entry::Found;
 use crate::erased::typed_clone;
 use crate::error::{Error, ErrorKind, LoadError, OriginFailure};
 use crate::origin::bound::Bound;
-use crate::read::{Loaded, Loading, Look, Wanted};
+use crate::read::{Loaded, Loading, Wanted};
 use crate::telemetry::{Op, is_sampled};
 use crate::write::check_tags;
 use std::any::Any;
@@ -135,7 +135,7 @@ where
         let text = key.with_text(Key::new)?;
         let found = match &self.backing {
             None => self.view.read(&text).await?,
-            Some(backing) => self.find_through(&backing.origin, &text, None, || key.to_owned()).await?,
+            Some(backing) => self.find_through(&backing.origin, &text, || key.to_owned()).await?,
         };
         let farthest = match &found {
             Some(found) => found.tier,
@@ -151,7 +151,6 @@ where
         &self,
         origin: &Arc<dyn Bound<K, V>>,
         text: &Key,
-        known: Option<Look>,
         owned: impl FnOnce() -> K,
     ) -> Result<Option<Found>, Error> {
         let load = || {
@@ -159,7 +158,7 @@ where
             Self::loading(self.tagger.as_ref(), key.clone(), Vec::new(), origin.load(key))
         };
         let terms = &self.view.space.rules.terms;
-        self.view.read_or_load(text, known, Wanted::Answer, terms, load).await
+        self.view.read_or_load(text, Wanted::Answer, terms, load).await
     }
 
     /// [`Keyspace::get_or_load_with`], when L1 does not have the value. See [`Keyspace::find_beyond`].
@@ -203,7 +202,7 @@ where
                 loading.await.map(Some).map_err(|error| ErrorKind::Load(OriginFailure::new(error)).into())
             })
         };
-        let found = self.view.read_or_load(&text, None, Wanted::Value, &terms, load).await?;
+        let found = self.view.read_or_load(&text, Wanted::Value, &terms, load).await?;
         let farthest = found.as_ref().map_or(Tier::Origin, |found| found.tier);
         self.view.space.counters.observe(Op::Get, farthest, timer);
         found.and_then(Found::into_value).ok_or(LoadError::Cache(ErrorKind::Closed.into()))

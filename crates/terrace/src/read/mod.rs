@@ -11,8 +11,11 @@
 
 mod fly;
 mod l2;
+mod many;
+pub(crate) mod together;
 
 pub(crate) use fly::begin_loading;
+pub(crate) use many::Loads;
 
 use crate::entry::{Found, Resident, StaleReason, Tier};
 use crate::erased::Erased;
@@ -117,30 +120,28 @@ impl View {
         }
     }
 
-    /// Reads a key, and loads it if no tier has it. `known` is what L2 said of it just now, if it was asked.
+    /// Reads a key, and loads it if no tier has it.
     pub(crate) async fn read_or_load(
         &self,
         key: &Key,
-        known: Option<Look>,
         wanted: Wanted,
         terms: &Terms,
         load: impl FnOnce() -> Loading,
     ) -> Result<Option<Found>, Error> {
-        let finding = self.find_or_load(key, known, wanted, terms, load);
+        let finding = self.find_or_load(key, wanted, terms, load);
         let result = self.with_patience(key, wanted, terms, finding).await;
         self.count_lookup(result.as_ref().ok().and_then(Option::as_ref));
         result
     }
 
-    async fn find_or_load(
+    pub(crate) async fn find_or_load(
         &self,
         key: &Key,
-        mut known: Option<Look>,
         wanted: Wanted,
         terms: &Terms,
         load: impl FnOnce() -> Loading,
     ) -> Result<Option<Found>, Error> {
-        let (budget, mut vain_joins) = (self.budget(), 0);
+        let (budget, mut vain_joins, mut known) = (self.budget(), 0, None);
         let (lead, known) = loop {
             match self.here(key.as_str()) {
                 Here::Fresh(found) if wanted.takes(&found) => return Ok(Some(found)),

@@ -85,7 +85,7 @@ impl Histogram {
 
 /// What a histogram held at one time.
 #[derive(Clone, Debug)]
-pub(super) struct HistogramSnapshot {
+pub(crate) struct HistogramSnapshot {
     buckets: [u64; BUCKETS],
     sum_nanos: u64,
 }

@@ -14,10 +14,12 @@
 //! | [`stats`] | what a person reads |
 //! | [`families`] | which numbers are in which metric |
 //! | [`names`] | what a metric is called |
-//! | [`prometheus`] | how metrics are written |
+//! | [`prometheus`], `behind` | how metrics are written |
 //!
 //! Deliberately absent: logs, traces, and any type of a metrics library in a signature.
 
+#[cfg(feature = "journal")]
+mod behind;
 mod counters;
 mod event;
 mod families;
@@ -29,8 +31,12 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "journal")]
+pub(crate) use behind::JournalGauges;
 pub(crate) use counters::{SpaceCounters, Timer, is_sampled};
 pub(crate) use event::{Event, Op};
+#[cfg(feature = "journal")]
+pub(crate) use histogram::HistogramSnapshot;
 pub use prometheus::METRICS_CONTENT_TYPE;
 #[cfg(feature = "journal")]
 pub(crate) use stats::Times;
@@ -39,6 +45,7 @@ pub use stats::{Figures, Latencies, Latency, Stats};
 use crate::resilience::BreakerGauges;
 use counters::CounterSnapshot;
 use parking_lot::RwLock;
+use prometheus::Scrape;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +82,10 @@ pub(crate) trait Sources {
 
     /// The breaker of L2, if there is one.
     fn breaker(&self) -> Option<BreakerGauges>;
+
+    /// The journal, if there is one.
+    #[cfg(feature = "journal")]
+    fn journal(&self) -> Option<JournalGauges>;
 }
 
 /// All counters of a cache.
@@ -144,13 +155,15 @@ impl Telemetry {
 
     /// All metrics since the cache was built, as `OpenMetrics` text, which Prometheus' own format also accepts.
     pub(crate) fn encode(&self, sources: &impl Sources) -> String {
-        prometheus::encode(
-            self.snapshot(sources),
-            sources.pending_invalidations(),
-            sources.bus_lag(),
-            sources.breaker(),
-            self.version,
-        )
+        prometheus::encode(Scrape {
+            spaces: self.snapshot(sources),
+            pending_invalidations: sources.pending_invalidations(),
+            bus_lag: sources.bus_lag(),
+            breaker: sources.breaker(),
+            #[cfg(feature = "journal")]
+            journal: sources.journal(),
+            version: self.version,
+        })
     }
 
     fn snapshot(&self, sources: &impl Sources) -> Snapshots {

@@ -122,10 +122,42 @@ pub(super) const L2_RETRIES: Metric = counter(
     "terrace_l2_retries_total",
     "Requests to L2 that were made again, because one before was not sent.",
 );
+#[cfg(feature = "journal")]
+pub(super) const BEHIND_PENDING: Metric =
+    gauge("terrace_write_behind_pending", "Writes that are acknowledged and that the origin does not have.");
+#[cfg(feature = "journal")]
+pub(super) const BEHIND_BYTES: Metric =
+    gauge("terrace_write_behind_pending_bytes", "What they and the dead letters count, in bytes.");
+#[cfg(feature = "journal")]
+pub(super) const BEHIND_OLDEST: Metric =
+    gauge("terrace_write_behind_oldest_seconds", "How long the oldest of them has waited.");
+#[cfg(feature = "journal")]
+pub(super) const BEHIND_PARKED: Metric =
+    gauge("terrace_write_behind_parked_keys", "Keys whose writes failed and wait to be tried again.");
+#[cfg(feature = "journal")]
+pub(super) const BEHIND_DEAD: Metric =
+    gauge("terrace_write_behind_dead_letters", "Writes that were given up and wait for somebody.");
+#[cfg(feature = "journal")]
+pub(super) const BEHIND_WRITES: Metric =
+    counter("terrace_write_behind_writes_total", "What became of writes that are written behind.");
+#[cfg(feature = "journal")]
+pub(super) const BEHIND_FLUSHES: Metric = Metric {
+    name: "terrace_write_behind_flush_duration_seconds",
+    kind: Kind::Histogram,
+    help: "How long the calls took that bring a batch of writes to the origin.",
+};
+#[cfg(feature = "journal")]
+pub(super) const JOURNAL_STATE: Metric =
+    gauge("terrace_journal_state", "1 for the state that the journal's file is in, 0 for the others.");
+#[cfg(feature = "journal")]
+pub(super) const JOURNAL_COMMITS: Metric = counter(
+    "terrace_journal_commits_total",
+    "Commits of the journal, each of which may acknowledge many writes.",
+);
 /// A gauge, not an `info`, because Prometheus' older text format does not know the latter.
 pub(super) const BUILD_INFO: Metric = gauge("terrace_build_info", "Always 1; the label tells the version.");
 
-/// All metrics there are.
+/// All metrics there are, but for those of a journal.
 #[cfg(test)]
 pub(super) const ALL: [Metric; 32] = [
     REQUESTS,
@@ -160,6 +192,20 @@ pub(super) const ALL: [Metric; 32] = [
     L2_REJECTED,
     L2_RETRIES,
     BUILD_INFO,
+];
+
+/// Those that are there if there is a journal.
+#[cfg(all(test, feature = "journal"))]
+pub(super) const BEHIND: [Metric; 9] = [
+    BEHIND_PENDING,
+    BEHIND_BYTES,
+    BEHIND_OLDEST,
+    BEHIND_PARKED,
+    BEHIND_DEAD,
+    BEHIND_WRITES,
+    BEHIND_FLUSHES,
+    JOURNAL_STATE,
+    JOURNAL_COMMITS,
 ];
 
 pub(super) const KEYSPACE: &str = "keyspace";

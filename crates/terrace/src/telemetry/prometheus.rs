@@ -6,6 +6,8 @@
 //! 1. Every series of a registered keyspace is written at every scrape, at zero if nothing happened yet.
 //! 2. Names come from [`super::names`], label values from closed sets.
 
+#[cfg(feature = "journal")]
+use super::JournalGauges;
 use super::Snapshots;
 use super::counters::TIERS;
 use super::event::Op;
@@ -26,21 +28,9 @@ use terrace_core::Namespace;
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Writes all metrics.
-pub(super) fn encode(
-    spaces: Snapshots,
-    pending_invalidations: u64,
-    bus_lag: Duration,
-    breaker: Option<BreakerGauges>,
-    version: &'static str,
-) -> String {
+pub(super) fn encode(scrape: Scrape) -> String {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Scrape {
-        spaces,
-        pending_invalidations,
-        bus_lag,
-        breaker,
-        version,
-    }));
+    registry.register_collector(Box::new(scrape));
     let mut text = String::new();
     text::encode(&mut text, &registry).expect("writing to a String does not fail");
     text
@@ -48,12 +38,14 @@ pub(super) fn encode(
 
 /// Everything that one scrape shows.
 #[derive(Debug)]
-struct Scrape {
-    spaces: Snapshots,
-    pending_invalidations: u64,
-    bus_lag: Duration,
-    breaker: Option<BreakerGauges>,
-    version: &'static str,
+pub(super) struct Scrape {
+    pub(super) spaces: Snapshots,
+    pub(super) pending_invalidations: u64,
+    pub(super) bus_lag: Duration,
+    pub(super) breaker: Option<BreakerGauges>,
+    #[cfg(feature = "journal")]
+    pub(super) journal: Option<JournalGauges>,
+    pub(super) version: &'static str,
 }
 
 impl Collector for Scrape {
@@ -65,6 +57,10 @@ impl Collector for Scrape {
         let mut pending = describe(&mut encoder, names::PENDING_INVALIDATIONS)?;
         pending.encode_gauge(&self.pending_invalidations)?;
         self.breaker(&mut encoder)?;
+        #[cfg(feature = "journal")]
+        if let Some(journal) = &self.journal {
+            journal.encode(&mut encoder)?;
+        }
         let mut lag = describe(&mut encoder, names::BUS_LAG)?;
         lag.encode_gauge(&self.bus_lag.as_secs_f64())?;
         let mut build = describe(&mut encoder, names::BUILD_INFO)?;
@@ -133,7 +129,7 @@ fn with_keyspace<'a>(
 }
 
 /// Writes the lines that introduce a metric. The encoder puts `_total` behind the name of a counter by itself.
-fn describe<'e>(
+pub(super) fn describe<'e>(
     encoder: &'e mut DescriptorEncoder<'_>,
     metric: Metric,
 ) -> Result<MetricEncoder<'e>, fmt::Error> {

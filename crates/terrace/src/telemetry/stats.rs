@@ -369,7 +369,11 @@ impl Times {
     }
 
     pub(crate) fn latency(&self) -> Latency {
-        Latency::new(&self.0.snapshot())
+        Latency::new(&self.snapshot())
+    }
+
+    pub(crate) fn snapshot(&self) -> HistogramSnapshot {
+        self.0.snapshot()
     }
 }
 

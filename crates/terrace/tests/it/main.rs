@@ -2,6 +2,7 @@
 
 mod alloc;
 mod batch;
+mod batch_loads;
 #[cfg(feature = "journal")]
 mod behind;
 #[cfg(feature = "journal")]
@@ -33,6 +34,7 @@ mod redis_failover;
 mod redis_fleet;
 #[cfg(feature = "redis")]
 mod redis_plain;
+#[cfg(feature = "redis")]
 mod redis_split;
 #[cfg(feature = "redis")]
 mod redis_tracking;

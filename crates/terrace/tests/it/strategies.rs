@@ -49,7 +49,7 @@ async fn cache_aside_and_read_through_write_the_tiers_alone() {
         assert_eq!((get(&texts, "k").await.as_deref(), table.row("k")), (Some("v"), None));
         assert_eq!(*texts.get_or_load("other", loader("loaded")).await.unwrap(), "loaded");
     }
-    for (texts, table, _) in everywhere(|builder, table| builder.read_through(table)).await {
+    for (texts, table, _) in everywhere(KeyspaceBuilder::read_through).await {
         assert_eq!(texts.strategy(), Strategy::ReadThrough);
         table.set("k", "row");
         assert_eq!(get(&texts, "k").await.as_deref(), Some("row"));
@@ -64,7 +64,7 @@ async fn cache_aside_and_read_through_write_the_tiers_alone() {
 
 #[tokio::test]
 async fn write_through_writes_the_origin_and_then_the_tiers() {
-    for (texts, table, _) in everywhere(|builder, table| builder.write_through(table)).await {
+    for (texts, table, _) in everywhere(KeyspaceBuilder::write_through).await {
         let written = texts.put("k", "v".into()).await.unwrap();
         assert_eq!((written.effect, table.row("k").as_deref()), (Effect::Applied, Some("v")));
         assert!(held(&texts, "k").await);
@@ -83,7 +83,7 @@ async fn write_through_writes_the_origin_and_then_the_tiers() {
 
 #[tokio::test]
 async fn a_key_that_is_stored_twice_in_a_batch_ends_as_it_was_stored_last() {
-    for (texts, table, _) in everywhere(|builder, table| builder.write_through(table)).await {
+    for (texts, table, _) in everywhere(KeyspaceBuilder::write_through).await {
         texts.put_many([("k".into(), "1".into()), ("k".into(), "2".into())]).await.unwrap();
         assert_eq!((table.row("k").as_deref(), get(&texts, "k").await.as_deref()), (Some("2"), Some("2")));
     }
@@ -115,7 +115,7 @@ async fn an_origin_that_does_not_take_a_write_leaves_the_tiers_as_they_were() {
 
 #[tokio::test]
 async fn of_a_batch_the_origin_takes_what_it_takes() {
-    for (texts, table, _) in everywhere(|builder, table| builder.write_through(table)).await {
+    for (texts, table, _) in everywhere(KeyspaceBuilder::write_through).await {
         table.is(Mood::Failing, Some("b"));
         let entries = ["a", "b", "c"].map(|key| (key.to_owned(), "v".to_owned()));
         let error = texts.put_many(entries).await.unwrap_err();
@@ -170,7 +170,7 @@ async fn a_tier_that_fails_after_the_origin_fails_no_write_and_is_told_later() {
 
 #[tokio::test]
 async fn write_around_leaves_the_next_read_to_load() {
-    for (texts, table, _) in everywhere(|builder, table| builder.write_around(table)).await {
+    for (texts, table, _) in everywhere(KeyspaceBuilder::write_around).await {
         table.set("k", "old");
         assert_eq!(get(&texts, "k").await.as_deref(), Some("old"));
         let written = texts.put("k", "new".into()).await.unwrap();
@@ -220,7 +220,7 @@ async fn closures_do_what_origins_do() {
 
 #[tokio::test]
 async fn a_write_goes_on_when_its_caller_has_gone() {
-    for (texts, table, _) in everywhere(|builder, table| builder.write_through(table)).await {
+    for (texts, table, _) in everywhere(KeyspaceBuilder::write_through).await {
         table.hold();
         let writer = texts.clone();
         let writing = spawn(async move { writer.put("k", "v".into()).await });
@@ -238,7 +238,7 @@ async fn a_write_goes_on_when_its_caller_has_gone() {
 
 #[tokio::test]
 async fn changes_of_one_key_reach_origin_and_tiers_in_one_order() {
-    for (texts, table, _) in everywhere(|builder, table| builder.write_through(table)).await {
+    for (texts, table, _) in everywhere(KeyspaceBuilder::write_through).await {
         let writers: Vec<_> = (0..20)
             .map(|n| {
                 let texts = texts.clone();
@@ -256,17 +256,17 @@ async fn changes_of_one_key_reach_origin_and_tiers_in_one_order() {
 /// Puts a value whose origin is held up, does something meanwhile, and lets it go.
 async fn put_meanwhile(texts: &Texts, table: &Table, change: impl Future<Output = ()>) {
     table.hold();
-    let (writer, tag) = (texts.clone(), EntryOptions::new().tag("t").unwrap());
+    let (writer, tag) = (texts.clone(), EntryOptions::new().tag("t").expect("a tag"));
     let writing = spawn(async move { writer.put_with("k", "mine".into(), tag).await });
     table.wait_until_held(1).await;
     change.await;
     table.let_go();
-    assert_eq!(ended(writing).await.unwrap().effect, Effect::Applied);
+    assert_eq!(ended(writing).await.expect("it is stored").effect, Effect::Applied);
 }
 
 #[tokio::test]
 async fn a_key_that_was_changed_meanwhile_is_not_kept() {
-    for (texts, table, node) in everywhere(|builder, table| builder.write_through(table)).await {
+    for (texts, table, node) in everywhere(KeyspaceBuilder::write_through).await {
         let changes = ["remove", "key", "tag", "pattern", "clear", "put"];
         for change in changes {
             let other = async {
@@ -352,7 +352,7 @@ async fn what_is_heard_after_the_acknowledgement_counts_as_well() {
 
 #[tokio::test]
 async fn a_load_that_began_before_a_write_is_not_kept() {
-    for (texts, table, _) in everywhere(|builder, table| builder.write_through(table)).await {
+    for (texts, table, _) in everywhere(KeyspaceBuilder::write_through).await {
         table.set("k", "old");
         table.hold();
         let reader = texts.clone();

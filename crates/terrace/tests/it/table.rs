@@ -71,6 +71,7 @@ impl Table {
         self.state.lock().writes.iter().map(|(key, value, _)| (key.clone(), value.clone())).collect()
     }
 
+    #[cfg(feature = "journal")]
     pub(crate) fn fences(&self) -> Vec<Option<Fence>> {
         self.state.lock().writes.iter().map(|(_, _, fence)| *fence).collect()
     }
@@ -82,6 +83,11 @@ impl Table {
 
     pub(crate) fn loads(&self) -> u64 {
         self.loads.load(Ordering::SeqCst)
+    }
+
+    /// Which keys were loaded together, each time.
+    pub(crate) fn batches_of_loads(&self) -> Vec<Vec<String>> {
+        self.batches_of_loads.lock().clone()
     }
 
     /// From now on writes are answered so: those of one key, or all.
@@ -110,6 +116,7 @@ impl Table {
     }
 
     /// Lets the call go on that came as the `number`th, from 1 on.
+    #[cfg(feature = "journal")]
     pub(crate) fn let_one_go(&self, number: u64) {
         self.let_go.send_replace(Some(number));
     }
