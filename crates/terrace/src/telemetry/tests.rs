@@ -284,7 +284,8 @@ fn exactly_the_names_of_the_list_are_exported_and_each_series_from_the_start() {
         assert!(!family.samples.is_empty(), "{} has no series", family.name);
         let is_zero =
             family.samples.iter().all(|(_, value)| value.parse::<f64>().expect("a number").abs() < 1e-12);
-        let has_one = ["terrace_build_info", "terrace_breaker_state", "terrace_journal_state"].contains(&family.name.as_str());
+        let has_one = ["terrace_build_info", "terrace_breaker_state", "terrace_journal_state"]
+            .contains(&family.name.as_str());
         assert!(is_zero || has_one, "{} is not zero", family.name);
     }
     let source = include_str!("prometheus.rs");
