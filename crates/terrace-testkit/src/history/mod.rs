@@ -21,10 +21,11 @@
 //! | [`Rule::Quiet`] (K4) | after [`Promises::calm_from`], fresh reads bring the newest |
 //! | [`Rule::Lifetime`] (K4) | nor is it older than [`Promises::ttl_max`], of which a change of the origin is proof that nobody told |
 //! | [`Rule::Linearizable`] (K5) | fresh reads that asked L2 themselves, and applied changes, could have been made one after the other |
+//! | [`SinkHistory`] (K6) | an origin is brought every write that was acknowledged, of each key in order, repeated ones unchanged |
 //! | [`Rule::Bounded`] (K7) | every call ends within [`Promises::call_max`] |
 //! | [`Rule::Genuine`] (K8) | a value is one of the key that was asked for, and one that the origin had by then |
 //!
-//! K6 is about sinks, which there are none of yet. A read without a value breaks no rule: misses are no harm. K3 and K5
+//! K6 is checked by itself, over what a writer and its origin say ([`sink`]). A read without a value breaks no rule: misses are no harm. K3 and K5
 //! count on the order that L2 gives: a value that was loaded without a lease is in none ([`Read::is_anchored`]), so it
 //! must not be older than what was read before, but may be newer than what is read next. So may one from the origin whose
 //! key was changed while it was loaded: it is returned, and kept nowhere.
@@ -33,7 +34,10 @@
 //! O(n log n) in the number of operations.
 
 mod rules;
+pub mod sink;
 mod words;
+
+pub use sink::{SinkFigures, SinkHistory};
 
 #[cfg(test)]
 mod tests;

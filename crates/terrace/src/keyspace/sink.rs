@@ -54,25 +54,37 @@ where
         let (mut outcomes, mut changes) = (Vec::with_capacity(writes.len()), Vec::new());
         for write in writes {
             outcomes.push(match self.change(&view, write) {
+                Err(reason) => Some(Outcome::Refused(reason)),
+                Ok(_) if delivered(write).is_some_and(|delivered| view.is_delivered(&delivered)) => {
+                    Some(Outcome::Stored)
+                }
                 Ok(change) => {
                     changes.push(change);
                     None
                 }
-                Err(reason) => Some(Outcome::Refused(reason)),
             });
         }
-        let mut answers = self.origin.write_many(changes).await.into_iter();
+        let answers = if changes.is_empty() { Vec::new() } else { self.origin.write_many(changes).await };
+        let mut answers = answers.into_iter();
         let missing = || Outcome::Failed("the origin gave no answer".to_owned());
         let mut answered = || answers.next().map_or_else(missing, outcome);
-        let outcomes: Vec<Outcome> =
-            outcomes.into_iter().map(|refused| refused.unwrap_or_else(&mut answered)).collect();
-        let stored = writes.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::Stored);
-        let delivered: Vec<Delivered> = stored
-            .filter_map(|(write, _)| Some(Delivered { key: key_of(&write.key)?, number: write.id.number }))
-            .collect();
-        view.settle_behind(&delivered).await;
+        let mut outcomes: Vec<Outcome> =
+            outcomes.into_iter().map(|known| known.unwrap_or_else(&mut answered)).collect();
+        let stored = (0..writes.len()).filter(|&at| outcomes[at] == Outcome::Stored);
+        let (places, stored): (Vec<usize>, Vec<Delivered>) =
+            stored.filter_map(|at| Some((at, delivered(&writes[at])?))).unzip();
+        for (at, is_done) in places.into_iter().zip(view.settle_behind(&stored).await) {
+            if !is_done {
+                let reason = "the origin has it, and L2 cannot be told yet";
+                outcomes[at] = Outcome::Unavailable(reason.to_owned());
+            }
+        }
         outcomes
     }
+}
+
+fn delivered(write: &Write) -> Option<Delivered> {
+    Some(Delivered { key: key_of(&write.key)?, number: write.id.number })
 }
 
 impl<K, V> Sink for OriginSink<K, V>

@@ -14,7 +14,10 @@
 //!    there. So when the origin has the write, its key is dropped from the tiers, unless L2 still has the very version that this
 //!    node stored with it: then nobody has loaded anything since. A repetition of the write after a restart drops the key in
 //!    any case.
-//! 5. An entry that was stored is not loaded ahead of its end, nor because somebody asks for a refresh: the load could find the
+//! 5. That L2 was told of 4 outlives this process as well: while it cannot be told, the write stays in the journal, though the
+//!    origin has it and is not asked again in this life. So for [`UNTOLD_MAX`] keys at most; of more, L2 is told by this process alone, if
+//!    it lives.
+//! 6. An entry that was stored is not loaded ahead of its end, nor because somebody asks for a refresh: the load could find the
 //!    origin without it, and 4 would not see it.
 
 use super::{Effect, Removed, Writing, Written};
@@ -26,10 +29,12 @@ use crate::telemetry::Event;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use terrace_core::remote::Validity;
 use terrace_core::{Key, Version};
 
+/// Keys of a namespace whose writes stay in the journal because L2 cannot be told.
+const UNTOLD_MAX: usize = 10_000;
 /// Fewer written keys than this are not looked through.
 const SIFTED_MIN: usize = 1024;
 
@@ -38,6 +43,8 @@ pub(crate) struct Behind {
     pub(crate) lane: Lane,
     /// What this node has stored in L2 of the last write of a key, while that waits for the origin: which write, and which version.
     stored: Mutex<Stored>,
+    /// Which write of a key the origin has, and L2 is to be told of.
+    untold: Mutex<HashMap<Key, u64>>,
 }
 
 /// The last writes of keys that wait for the origin, or did a little while ago.
@@ -50,7 +57,7 @@ struct Stored {
 
 impl Behind {
     pub(crate) fn new(lane: Lane) -> Self {
-        Self { lane, stored: Mutex::default() }
+        Self { lane, stored: Mutex::default(), untold: Mutex::default() }
     }
 
     /// What a read has to see of a key.
@@ -200,9 +207,18 @@ impl View {
         }
     }
 
-    /// The origin has these writes: drops what others may have loaded while it did not.
-    pub(crate) async fn settle_behind(&self, delivered: &[Delivered]) {
-        let Some((behind, l2)) = self.space.behind.get().zip(self.l2()) else { return };
+    /// Whether the origin has a write that is in the journal because L2 is to be told of it.
+    pub(crate) fn is_delivered(&self, delivered: &Delivered) -> bool {
+        let untold = |behind: &Behind| behind.untold.lock().get(&delivered.key) == Some(&delivered.number);
+        self.space.behind.get().is_some_and(untold)
+    }
+
+    /// The origin has these writes: drops what others may have loaded while it did not. Gives for each whether it is done: L2 has
+    /// been told, or cannot be waited for.
+    pub(crate) async fn settle_behind(&self, delivered: &[Delivered]) -> Vec<bool> {
+        let Some((behind, l2)) = self.space.behind.get().zip(self.l2()) else {
+            return vec![true; delivered.len()];
+        };
         let (mut asked, mut dropped) = (Vec::new(), Vec::new());
         {
             let mut stored = behind.stored.lock();
@@ -229,16 +245,30 @@ impl View {
             let others = asked.into_iter().zip(validity).filter(|(_, validity)| is_other(validity));
             dropped.extend(others.map(|((key, ..), _)| key));
         }
-        self.drop_for_certain(&dropped).await;
+        let told = dropped.iter().zip(self.drop_for_certain(&dropped).await);
+        let queued: HashSet<&Key> =
+            told.filter(|(_, removed)| removed.effect != Effect::Applied).map(|(key, _)| key).collect();
+        let mut untold = behind.untold.lock();
+        let done = delivered.iter().map(|Delivered { key, number }| {
+            let is_done = !queued.contains(key) || untold.len() >= UNTOLD_MAX;
+            if is_done {
+                untold.remove(key);
+            } else {
+                untold.insert(key.clone(), *number);
+            }
+            is_done
+        });
+        done.collect()
     }
 
     /// Drops the copies of keys whose writes were given up or come back: at once from this process' memory, and L2 is not believed
     /// about them until it has been told.
     pub(crate) fn forget_behind(&self, keys: &[Key]) {
         if let Some(behind) = self.space.behind.get() {
-            let mut stored = behind.stored.lock();
+            let (mut stored, mut untold) = (behind.stored.lock(), behind.untold.lock());
             for key in keys {
                 stored.by_key.remove(key);
+                untold.remove(key);
             }
         }
         for key in keys {

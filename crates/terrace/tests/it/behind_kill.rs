@@ -1,12 +1,11 @@
 //! A process that writes behind is killed, again and again, with thousands of acknowledged writes pending.
 //!
 //! The test starts itself as the process that is killed, and reads what that says: which writes were acknowledged, and what
-//! it found in its journal. The origin is a file that the process appends to. After each death three things are counted:
-//! acknowledged writes that neither the origin nor the journal has (lost), writes that came to the origin after a newer one
-//! of their key (reordered), and repetitions, which must carry the same number, key and value (else: changed).
+//! it found in its journal. The origin is a file that the process appends to. After each death is counted
+//! what K6 is about (`terrace_testkit::history::sink`): acknowledged writes that neither the origin nor the journal has (lost), writes that
+//! came to the origin after a newer one of their key (reordered), and repetitions, which must be the same writes (else: changed).
 
 use bytes::Bytes;
-use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write as _};
 use std::path::Path;
@@ -18,6 +17,7 @@ use terrace::behind::{
     Journal, JournalOptions, Lane, LaneOptions, Operation, Outcome, Outcomes, Sink, Write,
 };
 use terrace::{Chance, Clock};
+use terrace_testkit::history::SinkHistory;
 use tokio::sync::Notify;
 
 const CHILD: &str = "TERRACE_TEST_BEHIND_CHILD";
@@ -143,38 +143,19 @@ async fn write_for_ever(lane: Lane, sink: Arc<Lines>, keys: u64, unique: Arc<Ato
 /// What is known of all lives.
 #[derive(Default)]
 struct Ledger {
-    /// Key and value of each write that was acknowledged or found.
-    writes: HashMap<u64, (String, String)>,
-    /// Per key the newest acknowledged number.
-    acknowledged: HashMap<String, u64>,
-    /// Per key the newest number at the origin.
-    origin: HashMap<String, u64>,
-    /// Key and value of each write at the origin.
-    stored: HashMap<u64, (String, String)>,
-    /// Per key the newest number at the origin in this life.
-    this_life: HashMap<String, u64>,
+    history: SinkHistory,
     read: u64,
-    lost: u64,
-    reordered: u64,
-    repeated: u64,
-    changed: u64,
+}
+
+/// The value that a line tells of.
+fn value(text: &str) -> Option<&str> {
+    (text != "-").then_some(text)
 }
 
 impl Ledger {
-    fn is_same(map: &mut HashMap<u64, (String, String)>, number: u64, key: &str, value: &str) -> bool {
-        let known = map.entry(number).or_insert_with(|| (key.to_owned(), value.to_owned()));
-        known.0 == key && known.1 == value
-    }
-
-    fn acknowledged(&mut self, number: u64, key: &str, value: &str) {
-        self.changed += u64::from(!Self::is_same(&mut self.writes, number, key, value));
-        let newest = self.acknowledged.entry(key.to_owned()).or_default();
-        *newest = (*newest).max(number);
-    }
-
     /// Reads what the origin got since.
     fn read_origin(&mut self, path: &Path) {
-        self.this_life.clear();
+        self.history.begin_life();
         let Ok(mut file) = File::open(path) else { return };
         file.seek(SeekFrom::Start(self.read)).expect("a file");
         let mut bytes = Vec::new();
@@ -182,35 +163,9 @@ impl Ledger {
         self.read += bytes.len() as u64;
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             let parts: Vec<&str> = text(line).trim_end().split(' ').collect();
-            if let (true, ["W", _, number, key, value]) = (line.ends_with(b"\n"), &parts[..]) {
-                self.stored(number.parse().expect("a number"), key, value);
+            if let (true, ["W", _, number, key, of]) = (line.ends_with(b"\n"), &parts[..]) {
+                self.history.stored(number.parse().expect("a number"), key, value(of));
             }
-        }
-    }
-
-    fn stored(&mut self, number: u64, key: &str, value: &str) {
-        self.changed += u64::from(!Self::is_same(&mut self.writes, number, key, value));
-        let is_repeated = self.stored.contains_key(&number);
-        self.changed += u64::from(!Self::is_same(&mut self.stored, number, key, value));
-        self.repeated += u64::from(is_repeated);
-        let newest = self.origin.entry(key.to_owned()).or_default();
-        self.reordered += u64::from(number < *newest && !is_repeated);
-        *newest = (*newest).max(number);
-        let before = self.this_life.insert(key.to_owned(), number);
-        self.reordered += u64::from(before.is_some_and(|before| before >= number));
-    }
-
-    /// Compares what a life found in its journal with what was acknowledged in earlier ones.
-    fn found(&mut self, found: &[(u64, String, String)]) {
-        let mut newest: HashMap<&str, u64> = HashMap::new();
-        for (number, key, value) in found {
-            self.changed += u64::from(!Self::is_same(&mut self.writes, *number, key, value));
-            newest.insert(key, *number);
-        }
-        for (key, number) in &self.acknowledged {
-            let waits = newest.get(key.as_str()).copied().unwrap_or(0);
-            let stored = self.origin.get(key).copied().unwrap_or(0);
-            self.lost += u64::from(waits < *number && stored < *number);
         }
     }
 }
@@ -239,7 +194,7 @@ enum End {
 /// What one life did.
 #[derive(Default)]
 struct Life {
-    found: Vec<(u64, String, String)>,
+    found: Vec<(u64, String, Option<String>)>,
     started_with: Option<u64>,
     opened_in_micros: u64,
     acknowledged: u64,
@@ -260,18 +215,19 @@ fn run_life(mut child: Child, end: End, ledger: &mut Ledger) -> Life {
             break;
         }
         match *line.trim_end().split(' ').collect::<Vec<_>>() {
-            ["R", number, key, value] => {
+            ["R", number, key, of] => {
                 found += 1;
-                life.found.push((number.parse().expect("a number"), key.into(), value.into()));
+                let of = value(of).map(str::to_owned);
+                life.found.push((number.parse().expect("a number"), key.into(), of));
             }
             ["S", count, micros] => {
                 life.started_with = count.parse().ok();
                 life.opened_in_micros = micros.parse().expect("a number");
             }
-            ["A", number, key, value] => {
+            ["A", number, key, of] => {
                 life.acknowledged += 1;
                 counted += u64::from(is_enough);
-                ledger.acknowledged(number.parse().expect("a number"), key, value);
+                ledger.history.acknowledged(number.parse().expect("a number"), key, value(of));
             }
             ["P"] => is_enough = true,
             ["E", left] => life.left = left.parse().ok(),
@@ -306,40 +262,41 @@ fn kill_again_and_again(points: u64, pending_min: u64) {
             _ => End::Acknowledged(chance.below(1_000)),
         };
         let enough = if point == points { 0 } else { pending_min };
-        let known = ledger.acknowledged.clone();
+        let known = ledger.history.known();
         let life = run_life(spawn(point, enough, keys, folder.path()), end, &mut ledger);
-        let now = std::mem::replace(&mut ledger.acknowledged, known);
+        let now = ledger.history.reset_acknowledged(known);
         if let Some(count) = life.started_with.filter(|_| point > 0) {
-            ledger.found(&life.found);
+            ledger.history.found(&life.found);
             starts.push(count);
             opening.push(life.opened_in_micros);
         }
-        ledger.acknowledged = now;
+        ledger.history.reset_acknowledged(now);
         ledger.read_origin(&folder.path().join("origin"));
         acknowledged += life.acknowledged;
         if point == points {
             assert_eq!(life.left, Some(0), "the last life brings all to the origin");
         }
     }
-    ledger.found(&[]);
+    ledger.history.found(&[]);
+    let figures = ledger.history.figures();
     opening.sort_unstable();
     starts.sort_unstable();
     println!(
         "seed {seed}: {points} kills, {acknowledged} acknowledged, {} stored, pending at the start {} to {} (median {}), \
          opened in {} us (median, {} at most): lost {}, reordered {}, repeated {}, changed {}",
-        ledger.stored.len(),
+        ledger.history.count_stored(),
         starts.first().unwrap_or(&0),
         starts.last().unwrap_or(&0),
         starts.get(starts.len() / 2).unwrap_or(&0),
         opening.get(opening.len() / 2).unwrap_or(&0),
         opening.last().unwrap_or(&0),
-        ledger.lost,
-        ledger.reordered,
-        ledger.repeated,
-        ledger.changed,
+        figures.lost,
+        figures.reordered,
+        figures.repeated,
+        figures.changed,
     );
-    assert!(acknowledged > points * 100 && !ledger.stored.is_empty(), "too little happened");
-    assert_eq!((ledger.lost, ledger.reordered, ledger.changed), (0, 0, 0), "seed {seed}");
+    assert!(acknowledged > points * 100 && ledger.history.count_stored() > 0, "too little happened");
+    assert!(figures.is_kept(), "seed {seed}: {figures:?}");
 }
 
 #[test]

@@ -6,6 +6,8 @@ mod batch_loads;
 #[cfg(feature = "journal")]
 mod behind;
 #[cfg(feature = "journal")]
+mod behind_history;
+#[cfg(feature = "journal")]
 mod behind_kill;
 mod dead;
 mod down;
