@@ -2,12 +2,13 @@
 
 use crate::fixture::{ended, let_others_run, loader, runtime, spawn};
 use crate::table::{Mood, Table};
+use std::sync::Arc;
 use std::time::Duration;
 use terrace::behind::{Ack, Journal, JournalOptions, LaneOptions};
 use terrace::{Cache, Effect, ErrorKind, Keyspace, KeyspaceError, Strategy, Tag};
 use terrace_core::{Clock, Namespace};
 use terrace_testkit::fake::{FakeRemote, Fault, Operation};
-use terrace_testkit::wait::until_some;
+use terrace_testkit::wait::{until, until_some};
 
 type Texts = Keyspace<String, String>;
 
@@ -388,4 +389,46 @@ async fn tags_of_a_write_that_waits_are_no_way_to_keep_what_they_kill() {
     writer.table.set("k", "newer");
     writer.texts.invalidate().tag(Tag::new("t").unwrap().as_str()).unwrap().send().await.unwrap();
     assert_eq!(writer.get("k").await.as_deref(), Some("newer"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_under_load_is_over_in_time_and_loses_nothing() {
+    for limit in [Duration::ZERO, Duration::from_millis(50), Duration::from_secs(10)] {
+        let writer = Writer::new(None);
+        writer.table.is(Mood::Fine, None);
+        let acknowledged = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let writers: Vec<_> = (0..32)
+            .map(|number| {
+                let (texts, acknowledged) = (writer.texts.clone(), Arc::clone(&acknowledged));
+                spawn(async move {
+                    for n in 0.. {
+                        let key = format!("{number}:{n}");
+                        if texts.put(&key, key.clone()).await.is_err() {
+                            return;
+                        }
+                        acknowledged.lock().push(key);
+                    }
+                })
+            })
+            .collect();
+        until("some hundred to be acknowledged", || acknowledged.lock().len() > 300).await;
+        let (clock, begun) = (Clock::system(), Clock::system().precise());
+        let left = writer.cache.shutdown(limit).await.map_or_else(|error| error.writes, |()| 0);
+        let took = clock.precise().since(begun);
+        for writer in writers {
+            ended(writer).await;
+        }
+        let acknowledged = acknowledged.lock().clone();
+        println!("{} acknowledged, {left} left after {took:?} of {limit:?}", acknowledged.len());
+        assert!(took < limit + Duration::from_secs(5), "{took:?}");
+        let Writer { cache, texts, table, path } = writer;
+        drop((cache, texts));
+        let reopened = async || Journal::open(&path, JournalOptions::default()).ok();
+        let journal = until_some("the journal to be let go of", reopened).await;
+        let writer = Writer::open(None, table, path, journal);
+        writer.flush().await;
+        let missing =
+            acknowledged.iter().filter(|key| writer.table.row(key).as_deref() != Some(key.as_str()));
+        assert_eq!(missing.count(), 0);
+    }
 }
