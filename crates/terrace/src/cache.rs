@@ -1,6 +1,7 @@
 //! The cache: tiers, background work, and the register of keyspaces.
 
 use crate::builder::CacheBuilder;
+use crate::bulkhead::{Bulkhead, BulkheadLoad};
 use crate::error::{ConfigError, Error, KeyspaceError, ShutdownError};
 use crate::keyspace::KeyspaceBuilder;
 use crate::resilience::{BreakerGauges, BreakerHealth, BreakerState, L2};
@@ -256,6 +257,17 @@ impl Sources for Shared {
 
     fn has_l2(&self) -> bool {
         self.l2.is_some()
+    }
+
+    fn bulkheads(&self) -> Vec<BulkheadLoad> {
+        let spaces = self.spaces.read();
+        let own = spaces.values().filter_map(|space| space.bulkheads.own.as_ref());
+        let own = own.map(|own| BulkheadLoad { is_own: true, ..own.load() });
+        let shared = spaces.values().filter_map(|space| space.bulkheads.shared.as_ref());
+        let mut all: Vec<BulkheadLoad> = own.chain(shared.map(Bulkhead::load)).collect();
+        all.sort_by(|one, other| (one.is_own, &one.name).cmp(&(other.is_own, &other.name)));
+        all.dedup_by(|one, other| one.is_own == other.is_own && one.name == other.name);
+        all
     }
 
     fn breaker(&self) -> Option<BreakerGauges> {

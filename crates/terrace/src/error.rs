@@ -110,6 +110,19 @@ pub enum ErrorKind {
         /// How many answers it gave.
         got: usize,
     },
+    /// There was no place for the load: as many were at work as may be ([`Bulkhead`](crate::Bulkhead),
+    /// [`loads_max`](crate::KeyspaceBuilder::loads_max)), and none ended in time.
+    #[error(
+        "`{bulkhead}` has {loads_max} loads at work, as many as it may, and none ended within {waited_max:?}; try again later, or raise `loads_max`"
+    )]
+    Overloaded {
+        /// The bulkhead's name; of a keyspace's own, the keyspace's.
+        bulkhead: String,
+        /// Loads that it lets run at a time.
+        loads_max: usize,
+        /// How long a load waits there at most.
+        waited_max: Duration,
+    },
     /// Options of a call contradict each other, or its keyspace's.
     #[error(transparent)]
     Options(#[from] ConfigError),
@@ -146,18 +159,20 @@ impl Error {
             | ErrorKind::Store(_)
             | ErrorKind::StorePanicked { .. }
             | ErrorKind::StoreTimedOut { .. }
+            | ErrorKind::Overloaded { .. }
             | ErrorKind::Unproven => true,
             _ => false,
         }
     }
 
-    /// Whether a tier or the origin could not be reached.
+    /// Whether a tier or the origin could not be reached, or has too much to do.
     pub fn is_unavailable(&self) -> bool {
         matches!(
             self.kind(),
             ErrorKind::Remote(RemoteError::Unavailable { .. })
                 | ErrorKind::LoadTimedOut { .. }
                 | ErrorKind::StoreTimedOut { .. }
+                | ErrorKind::Overloaded { .. }
                 | ErrorKind::Unproven
                 | ErrorKind::Closed
         )

@@ -9,9 +9,12 @@
 //!    where that may be deaf, the value is looked for in pauses that grow. After that the value is loaded and returned,
 //!    and kept nowhere: this node has no right to fill. Such a load is shared by those who came while it ran, although
 //!    only this node's invalidations can end it early.
+//!    Whoever waits gives its place for a load back first ([`crate::bulkhead`]), and takes one again afterwards if there is one at
+//!    once; else it looks for the value, and queues for a place without a lease.
 //! 5. A lease whose load brought nothing that can be stored is given back, and so is one that comes too late for its read.
 //! 6. A fill goes on when its read waits for it no longer: L2 stores it if the lease still holds. The copy in L1 is unanchored then.
 
+use crate::bulkhead::Place;
 use crate::coherence::generations::Heads;
 use crate::entry::{Found, Resident};
 use crate::read::Look;
@@ -19,6 +22,7 @@ use crate::resilience::L2;
 use crate::space::{Made, View};
 use crate::telemetry::Event;
 use crate::terms::Lasting;
+use crate::waiting::Waiter;
 use std::time::Duration;
 use terrace_core::remote::{FillOutcome, Lease, LeaseOutcome, LeaseToken};
 use terrace_core::{Chance, Clock, Key, Moment, RemoteError, Tag, Version};
@@ -81,49 +85,65 @@ pub(crate) enum Filled {
 
 impl View {
     /// The right of a load that cannot ask L2.
-    #[expect(clippy::unnecessary_wraps, reason = "the other way to a right can find a value instead")]
-    pub(crate) fn right_without_l2(&self) -> Result<Right, Box<Found>> {
-        Ok(match self.l2() {
+    pub(crate) fn right_without_l2(&self) -> Right {
+        match self.l2() {
             None => Right::Alone(self.shared.versions.next()),
             Some(_) => Right::Unanchored,
-        })
+        }
     }
 
-    /// Asks for a lease, waiting for another holder within bounds; or finds the value that it brought meanwhile.
-    pub(crate) async fn obtain_right(
-        &self,
-        key: &Key,
-        mut dead: Option<Version>,
-    ) -> Result<Right, Box<Found>> {
-        let Some(l2) = self.l2() else { return self.right_without_l2() };
-        let token = LeaseToken(token(&self.shared.chance));
-        let mut patience = Patience::new(&self.shared.clock);
-        let waiter = self.space.waiting.begin(key);
+    /// Begins to ask for the right to load a key, of which L2 has a dead value of this version.
+    pub(crate) fn asking<'a>(&'a self, key: &'a Key, dead: Option<Version>) -> Asking<'a> {
+        Asking {
+            key,
+            dead,
+            token: LeaseToken(token(&self.shared.chance)),
+            patience: Patience::new(&self.shared.clock),
+            waiter: self.space.waiting.begin(key),
+        }
+    }
+
+    /// Asks for a lease, for a load that has a place, waiting for another holder within bounds; or finds the value that it brought
+    /// meanwhile.
+    pub(crate) async fn obtain_right(&self, asking: &mut Asking<'_>, place: Place) -> Obtained {
+        let Some(l2) = self.l2() else { return Obtained::Right(self.right_without_l2(), place) };
+        let (key, mut place) = (asking.key, place);
         loop {
-            let ended = waiter.ended();
+            let ended = asking.waiter.ended();
             let sent = self.shared.clock.now();
-            let remaining = match self.ask_for_lease(l2, key, token, dead).await {
+            let remaining = match self.ask_for_lease(l2, key, asking.token, asking.dead).await {
                 Ok(LeaseOutcome::Granted(lease)) => {
-                    return Ok(Right::Leased(lease, self.space.generations.heads()));
+                    return Obtained::Right(Right::Leased(lease, self.space.generations.heads()), place);
                 }
                 Ok(LeaseOutcome::Hit(stored)) => match self.examine(key, &stored, sent).await {
-                    Look::Hit(found) | Look::Kept(found) => return Err(Box::new(found)),
+                    Look::Hit(found) | Look::Kept(found) => return Obtained::Found(Box::new(found)),
                     Look::Miss { dead: seen, .. } => {
-                        dead = seen;
+                        asking.dead = seen;
                         Duration::ZERO
                     }
-                    Look::Unknown | Look::Unproven => return Ok(Right::Unanchored),
+                    Look::Unknown | Look::Unproven => return Obtained::Right(Right::Unanchored, place),
                 },
                 Ok(LeaseOutcome::Held { remaining }) => remaining,
-                Err(_) => return Ok(Right::Unanchored),
+                Err(_) => return Obtained::Right(Right::Unanchored, place),
             };
             if self.distrusts(key) {
-                return Ok(Right::Unanchored);
+                return Obtained::Right(Right::Unanchored, place);
             }
+            if asking.patience.is_over(&self.shared.clock) {
+                return Obtained::Right(Right::None, place);
+            }
+            drop(place);
             let hears = l2.remote().bus().is_some() && self.space.trust.holds(&self.shared.clock);
-            if !patience.pause(&self.shared.clock, hears, remaining, ended).await {
-                return Ok(Right::None);
-            }
+            asking.patience.pause(hears, remaining, ended).await;
+            place = match self.place_now() {
+                Some(place) => place,
+                None => match self.look_in_l2(key).await {
+                    Look::Hit(found) if asking.dead != Some(found.resident.version) => {
+                        return Obtained::Found(Box::new(found));
+                    }
+                    _ => return Obtained::NoPlace,
+                },
+            };
         }
     }
 
@@ -270,6 +290,32 @@ impl View {
     }
 }
 
+/// What came of asking for the right to load.
+pub(crate) enum Obtained {
+    /// The load can run, in its place.
+    Right(Right, Place),
+    /// Somebody else has loaded.
+    Found(Box<Found>),
+    /// Somebody else was waited for, in vain, and the place is another load's by now.
+    NoPlace,
+}
+
+/// What is kept of one load while it asks for its right, again and again.
+pub(crate) struct Asking<'a> {
+    key: &'a Key,
+    dead: Option<Version>,
+    token: LeaseToken,
+    patience: Patience,
+    waiter: Waiter<'a>,
+}
+
+impl Asking<'_> {
+    /// A wait for a place, which is no wait for another node.
+    pub(crate) fn has_queued(&mut self, for_: Duration) {
+        self.patience.start = self.patience.start.plus(for_);
+    }
+}
+
 /// The wait for somebody else, in pauses that grow.
 struct Patience {
     start: Moment,
@@ -282,25 +328,19 @@ impl Patience {
         Self { start: clock.precise(), paused: Duration::ZERO, next: PAUSE_MIN }
     }
 
-    /// Pauses until `ended` or a while later, and no longer than the lease lasts; unless the wait has been long enough, by the
-    /// clock or by the pauses alone. Returns whether it did.
-    async fn pause(
-        &mut self,
-        clock: &Clock,
-        hears: bool,
-        remaining: Duration,
-        ended: impl Future<Output = ()>,
-    ) -> bool {
-        if self.paused.max(clock.precise().since(self.start)) >= WAIT_MAX {
-            return false;
-        }
+    /// Whether the wait has been long enough, by the clock or by the pauses alone.
+    fn is_over(&self, clock: &Clock) -> bool {
+        self.paused.max(clock.precise().since(self.start)) >= WAIT_MAX
+    }
+
+    /// Pauses until `ended` or a while later, and no longer than the lease lasts.
+    async fn pause(&mut self, hears: bool, remaining: Duration, ended: impl Future<Output = ()>) {
         let pause = if hears { PAUSE_HEARING } else { self.next };
         let pause = pause.min(remaining.max(PAUSE_MIN));
         if crate::runtime::within(pause, ended).await.is_none() {
             self.paused += pause;
             self.next = (self.next * 2).min(PAUSE_MAX);
         }
-        true
     }
 }
 

@@ -38,6 +38,7 @@
 #[cfg(feature = "journal")]
 pub mod behind;
 mod builder;
+mod bulkhead;
 mod cache;
 mod coherence;
 mod entry;
@@ -65,6 +66,7 @@ mod why;
 mod write;
 
 pub use builder::{CacheBuilder, L1};
+pub use bulkhead::{Bulkhead, BulkheadLoad};
 pub use cache::{Cache, Health};
 pub use entry::{Entry, StaleReason, Tier};
 pub use erased::Opaque;

@@ -5,8 +5,10 @@
 //!    fleet is enough: it runs under a lease that names the old value as dead, and the others wait for its value.
 //! 3. A node that can load what it has a copy of answers a request; a node that only has a copy waits for the new value, for
 //!    [`WAIT_MAX`] at most, and then drops the copy.
+//!    If there is no place for its load ([`crate::bulkhead`]), the old value stays, as after one that fails.
 //! 4. At most [`AT_ONCE_MAX`] keys are at work in a namespace, and [`WAITING_MAX`] wait. Of one more, the copy is dropped.
 
+use crate::bulkhead::Place;
 use crate::error::{Error, ErrorKind};
 use crate::lease::{Filled, Right};
 use crate::read::{Loaded, Loading, Look};
@@ -185,6 +187,15 @@ impl View {
         let token = LeaseToken(crate::lease::token(&self.shared.chance));
         let namespace = &self.space.namespace;
         while paused < WAIT_MAX {
+            let queued_at = self.shared.clock.precise();
+            let place = match loading {
+                Some(_) => match self.place().await {
+                    Ok(place) => Some(place),
+                    Err(_) => return true,
+                },
+                None => None,
+            };
+            paused += self.shared.clock.precise().since(queued_at);
             let ticket = self.shared.tickets.take(self.name_of(key.as_str()));
             if self.distrusts(key) {
                 return false;
@@ -196,7 +207,7 @@ impl View {
                     Ok(LeaseOutcome::Granted(lease)) => {
                         let right = Right::Leased(lease, self.space.generations.heads());
                         let loading = loading.take().expect("it was there");
-                        return self.renew_by(key, ticket, right, loading).await;
+                        return self.renew_by(key, ticket, right, place, loading).await;
                     }
                     Ok(LeaseOutcome::Hit(stored)) => Some(stored),
                     Ok(LeaseOutcome::Held { .. }) => None,
@@ -221,6 +232,7 @@ impl View {
                     continue;
                 }
             }
+            drop(place);
             sleep(pause).await;
             paused += pause;
             pause = (pause * 2).min(PAUSE_MAX);
@@ -230,9 +242,10 @@ impl View {
 
     async fn renew_here(&self, key: &Key, loading: Option<Loading>) -> bool {
         let Some(loading) = loading else { return true };
+        let Ok(place) = self.place().await else { return true };
         let ticket = self.shared.tickets.take(self.name_of(key.as_str()));
         let right = Right::Alone(self.shared.versions.next());
-        self.renew_by(key, ticket, right, loading).await
+        self.renew_by(key, ticket, right, Some(place), loading).await
     }
 
     /// Loads under a right, and keeps what comes of it. What cannot be loaded stays as it is; what the origin does not have any
@@ -242,10 +255,12 @@ impl View {
         key: &Key,
         ticket: crate::coherence::tickets::Ticket,
         right: Right,
+        place: Option<Place>,
         loading: Loading,
     ) -> bool {
         let old = self.old_copy(key).map(|old| old.resident);
         let ran = self.holding(key, &right, self.load(old.as_ref(), loading)).await;
+        drop(place);
         let Loaded { value, tags, ttl } = match ran.result {
             Ok(Some(loaded)) => loaded,
             Ok(None) => {

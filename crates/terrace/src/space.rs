@@ -1,5 +1,6 @@
 //! What a cache is made of inside: the parts all its namespaces share, and the parts each has of its own.
 
+use crate::bulkhead::{Bulkhead, Bulkheads};
 use crate::coherence::bans::Bans;
 use crate::coherence::generations::Generations;
 use crate::coherence::pending::Pending;
@@ -71,6 +72,12 @@ pub(crate) struct Rules {
     pub(crate) compression: Compression,
     pub(crate) value_bytes_max: u64,
     pub(crate) load_timeout: Duration,
+    /// Loads of this namespace at a time.
+    pub(crate) loads_max: Option<usize>,
+    /// How long one more waits.
+    pub(crate) loads_wait_max: Option<Duration>,
+    /// What it shares with other namespaces.
+    pub(crate) bulkhead: Option<Bulkhead>,
     pub(crate) suspect: SuspectPolicy,
 }
 
@@ -119,6 +126,7 @@ pub(crate) struct Space {
     pub(crate) watching: crate::write::through::Watching,
     #[cfg(feature = "journal")]
     pub(crate) behind: std::sync::OnceLock<crate::write::behind::Behind>,
+    pub(crate) bulkheads: Bulkheads,
     /// Whether copies may be in L1 that are no plain answers; once set, it stays.
     pub(crate) lingers: AtomicBool,
 }

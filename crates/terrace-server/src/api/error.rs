@@ -41,13 +41,14 @@ pub(crate) enum Code {
     OriginTimeout,
     OriginNotUnique,
     OriginFailed,
+    OriginOverloaded,
     L2Refused,
     L2Unavailable,
     Internal,
 }
 
 impl Code {
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::MalformedRequest,
         Self::KeyEmpty,
         Self::KeyTooLong,
@@ -73,6 +74,7 @@ impl Code {
         Self::OriginTimeout,
         Self::OriginNotUnique,
         Self::OriginFailed,
+        Self::OriginOverloaded,
         Self::L2Refused,
         Self::L2Unavailable,
         Self::Internal,
@@ -108,6 +110,9 @@ impl Code {
                 (502, "origin_not_unique", "The origin has more than one value for this key")
             }
             Self::OriginFailed => (502, "origin_failed", "The origin failed"),
+            Self::OriginOverloaded => {
+                (503, "origin_overloaded", "As many loads from the origin are at work as may be")
+            }
             Self::L2Unavailable => (
                 503,
                 "l2_unavailable",
@@ -133,7 +138,7 @@ impl Code {
     /// Seconds after which to try again, where that makes sense.
     const fn retry_after(self) -> Option<u32> {
         match self {
-            Self::Overloaded | Self::ShuttingDown | Self::L2Unavailable => Some(1),
+            Self::Overloaded | Self::ShuttingDown | Self::OriginOverloaded | Self::L2Unavailable => Some(1),
             _ => None,
         }
     }
@@ -261,6 +266,7 @@ impl From<Error> for Problem {
             },
             ErrorKind::Unproven => Self::new(Code::L2Unavailable, error.to_string()),
             ErrorKind::LoadTimedOut { .. } => Self::new(Code::OriginTimeout, error.to_string()),
+            ErrorKind::Overloaded { .. } => Self::new(Code::OriginOverloaded, error.to_string()),
             ErrorKind::Closed => {
                 Self::new(Code::ShuttingDown, "the service is shutting down; ask another instance")
             }

@@ -34,7 +34,7 @@ pub struct KeyspaceBuilder<K, V, C = Json> {
     backing: Option<Backing<K, V>>,
     #[cfg(feature = "journal")]
     behind: Option<(LaneOptions, Parse<K>)>,
-    rules: Rules,
+    pub(super) rules: Rules,
     key: PhantomData<fn(K)>,
 }
 
@@ -62,6 +62,9 @@ impl<K, V> KeyspaceBuilder<K, V> {
             compression: Compression::default(),
             value_bytes_max: VALUE_BYTES_MAX_DEFAULT,
             load_timeout: LOAD_TIMEOUT_DEFAULT,
+            loads_max: None,
+            loads_wait_max: None,
+            bulkhead: None,
             suspect: SuspectPolicy::default(),
         };
         Self {
@@ -195,6 +198,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
     {
         let namespace = Namespace::new(&self.name)?;
         check(&self.cache, &self.rules)?;
+        let bulkheads = super::limits::bulkheads(&self.cache, &self.name, &self.rules)?;
         #[cfg(feature = "journal")]
         self.check_behind()?;
         let format = Box::new(Format::new(self.codec, self.weigher));
@@ -229,6 +233,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             watching: crate::write::through::Watching::default(),
             #[cfg(feature = "journal")]
             behind: std::sync::OnceLock::new(),
+            bulkheads,
             lingers,
         })?;
         let view = View { shared, space };

@@ -6,6 +6,7 @@
 mod batch;
 mod builder;
 mod fetch;
+mod limits;
 mod live;
 mod lookup;
 #[cfg(feature = "journal")]

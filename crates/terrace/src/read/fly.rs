@@ -6,11 +6,12 @@
 //! 3. Whatever the loader does, panic included, the flight ends with an outcome, and its lease is given back or used.
 
 use super::{Loaded, Loading, Look, Ran, Trip};
+use crate::bulkhead::Place;
 use crate::coherence::tickets::Ticket;
 use crate::entry::{Found, Resident, Tier, absent};
 use crate::error::{Error, ErrorKind};
 use crate::flight::{Lead, Outcome};
-use crate::lease::{Filled, Right};
+use crate::lease::{Filled, Obtained, Right};
 use crate::space::View;
 use crate::telemetry::Event;
 use crate::terms::Lasting;
@@ -21,6 +22,14 @@ use terrace_core::{Key, Tag, Ttl, Version};
 
 /// How a flight ends, and the load that is still to run after it.
 type Flown = (Outcome, Option<Loading>);
+
+/// How a flight that needs a load goes on.
+enum Admitted {
+    /// The load runs, in this place.
+    Load(Right, Place),
+    /// There is a value already.
+    Found(Box<Found>),
+}
 
 /// How long the knowledge that there is no value takes the place of an old one, where it is not to be remembered.
 const REPLACED_FOR: Duration = Duration::from_millis(1);
@@ -58,32 +67,73 @@ impl View {
                 return (self.outcome(lead, key, Some(found)), None);
             }
             // The origin may still have what is to be removed.
-            return (self.load_and_store(trip, Right::None, None, loading).await, None);
+            return match self.place().await {
+                Ok(place) => (self.load_and_store(trip, Right::None, place, None, loading).await, None),
+                Err(error) => (self.failed(trip, None, error), None),
+            };
         }
-        let (right, old) = match look {
-            Look::Hit(found) => (Err(Box::new(found)), None),
+        let (admitted, old) = match look {
+            Look::Hit(found) => (Ok(Admitted::Found(Box::new(found))), None),
             Look::Kept(found) => return (self.outcome(lead, key, Some(found)), None),
             Look::Miss { old: Some(old), .. } if let Some(found) = self.old_at_once(trip, &old) => {
                 return (self.outcome(lead, key, Some(found)), Some(loading));
             }
-            Look::Miss { dead, old } => (lead.calling(budget.spend(self.obtain_right(key, dead))).await, old),
-            Look::Unknown => (self.right_without_l2(), None),
+            Look::Miss { dead, old } => (self.admit(trip, dead).await, old),
+            Look::Unknown => {
+                let place = self.place().await;
+                (place.map(|place| Admitted::Load(self.right_without_l2(), place)), None)
+            }
             Look::Unproven => return (Outcome::Failed(ErrorKind::Unproven.into()), None),
         };
-        let outcome = match right {
-            Ok(right) => self.load_and_store(trip, right, old.map(|old| *old), loading).await,
-            Err(found) => {
+        let old = old.map(|old| *old);
+        let outcome = match admitted {
+            Ok(Admitted::Load(right, place)) => self.load_and_store(trip, right, place, old, loading).await,
+            Ok(Admitted::Found(found)) => {
                 self.promote(lead.ticket(), key, &found);
                 self.outcome(lead, key, Some(*found))
             }
+            Err(error) => self.failed(trip, old, error),
         };
         (outcome, None)
+    }
+
+    /// Waits for a place and then for the right to load, which may find that somebody else has loaded. A flight that waits for a
+    /// place can be joined: it has asked for nothing that would be too old for a newcomer.
+    async fn admit(&self, trip: &Trip, dead: Option<Version>) -> Result<Admitted, Error> {
+        let Trip { lead, key, budget, .. } = trip;
+        let mut asking = self.asking(key, dead);
+        loop {
+            let queued_at = self.shared.clock.precise();
+            let place = match self.place().await {
+                Ok(place) => place,
+                // Another node may have had one.
+                Err(error) => match trip.judge(lead.calling(budget.spend(self.look_in_l2(key))).await) {
+                    Look::Hit(found) => return Ok(Admitted::Found(Box::new(found))),
+                    _ => return Err(error),
+                },
+            };
+            asking.has_queued(self.shared.clock.precise().since(queued_at));
+            match lead.calling(budget.spend(self.obtain_right(&mut asking, place))).await {
+                Obtained::Right(right, place) => return Ok(Admitted::Load(right, place)),
+                Obtained::Found(found) => return Ok(Admitted::Found(found)),
+                Obtained::NoPlace => {}
+            }
+        }
+    }
+
+    /// The outcome of a flight that brought nothing.
+    fn failed(&self, trip: &Trip, old: Option<Found>, error: Error) -> Outcome {
+        match self.after_failure(trip, old) {
+            Some(old) => self.outcome(&trip.lead, &trip.key, Some(old)),
+            None => Outcome::Failed(error),
+        }
     }
 
     async fn load_and_store(
         &self,
         trip: &Trip,
         right: Right,
+        place: Place,
         old: Option<Found>,
         loading: Loading,
     ) -> Outcome {
@@ -91,6 +141,7 @@ impl View {
         let known = old.as_ref().map(|old| old.resident.clone());
         let known = known.or_else(|| self.old_copy(key).map(|old| old.resident));
         let ran = self.holding(key, &right, self.load(known.as_ref(), loading)).await;
+        drop(place);
         let (loaded, lasting) = match ran.result {
             Ok(Some(loaded)) => {
                 let lasting = terms.lasting(loaded.ttl.unwrap_or(terms.ttl), &self.shared.chance);
@@ -110,10 +161,7 @@ impl View {
             }
             Err(error) => {
                 lead.calling(budget.spend(self.give_back(key, &right))).await;
-                return match self.after_failure(trip, old) {
-                    Some(old) => self.outcome(lead, key, Some(old)),
-                    None => Outcome::Failed(error),
-                };
+                return self.failed(trip, old, error);
             }
         };
         self.after_success(key);

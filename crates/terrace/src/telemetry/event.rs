@@ -61,6 +61,8 @@ pub(crate) enum Event {
     LoadFailed,
     /// A load that ended with the loader's panic.
     LoadPanicked,
+    /// A load that did not run, because there was no place for it.
+    LoadRefused,
     /// A load that began in the background because an old value was returned.
     LoadBehind,
     /// A load that began in the background because a value was near the end of its TTL.

@@ -42,6 +42,7 @@ pub use prometheus::METRICS_CONTENT_TYPE;
 pub(crate) use stats::Times;
 pub use stats::{Figures, Latencies, Latency, Stats};
 
+use crate::bulkhead::BulkheadLoad;
 use crate::resilience::BreakerGauges;
 use counters::CounterSnapshot;
 use parking_lot::RwLock;
@@ -79,6 +80,9 @@ pub(crate) trait Sources {
 
     /// Whether there is an L2.
     fn has_l2(&self) -> bool;
+
+    /// The bounds on loads.
+    fn bulkheads(&self) -> Vec<BulkheadLoad>;
 
     /// The breaker of L2, if there is one.
     fn breaker(&self) -> Option<BreakerGauges>;
@@ -160,6 +164,7 @@ impl Telemetry {
             pending_invalidations: sources.pending_invalidations(),
             bus_lag: sources.bus_lag(),
             breaker: sources.breaker(),
+            bulkheads: sources.bulkheads(),
             #[cfg(feature = "journal")]
             journal: sources.journal(),
             version: self.version,

@@ -154,12 +154,22 @@ pub(super) const JOURNAL_COMMITS: Metric = counter(
     "terrace_journal_commits_total",
     "Commits of the journal, each of which may acknowledge many writes.",
 );
+pub(super) const LOADS_REFUSED: Metric =
+    counter("terrace_loads_refused_total", "Loads that did not run, because there was no place for them.");
+pub(super) const BULKHEAD_LOADS: Metric = gauge(
+    "terrace_bulkhead_loads",
+    "Loads that have a place of a bulkhead (state running) or wait for one (waiting), by the bulkhead's name and scope.",
+);
+pub(super) const BULKHEAD_LOADS_MAX: Metric =
+    gauge("terrace_bulkhead_loads_max", "Loads that a bulkhead lets run at the same time.");
+pub(super) const BULKHEAD_REFUSED: Metric =
+    counter("terrace_bulkhead_refused_total", "Loads that a bulkhead refused after their wait.");
 /// A gauge, not an `info`, because Prometheus' older text format does not know the latter.
 pub(super) const BUILD_INFO: Metric = gauge("terrace_build_info", "Always 1; the label tells the version.");
 
 /// All metrics there are, but for those of a journal.
 #[cfg(test)]
-pub(super) const ALL: [Metric; 32] = [
+pub(super) const ALL: [Metric; 36] = [
     REQUESTS,
     HITS,
     MISSES,
@@ -191,6 +201,10 @@ pub(super) const ALL: [Metric; 32] = [
     BREAKER_TRANSITIONS,
     L2_REJECTED,
     L2_RETRIES,
+    LOADS_REFUSED,
+    BULKHEAD_LOADS,
+    BULKHEAD_LOADS_MAX,
+    BULKHEAD_REFUSED,
     BUILD_INFO,
 ];
 
@@ -218,4 +232,6 @@ pub(super) const DIRECTION: &str = "direction";
 pub(super) const KIND: &str = "kind";
 pub(super) const TARGET: &str = "target";
 pub(super) const STATE: &str = "state";
+pub(super) const BULKHEAD: &str = "bulkhead";
+pub(super) const SCOPE: &str = "scope";
 pub(super) const VERSION: &str = "version";

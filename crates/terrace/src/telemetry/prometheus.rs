@@ -13,6 +13,7 @@ use super::counters::TIERS;
 use super::event::Op;
 use super::families::{FAMILIES, Family};
 use super::names::{self, Kind, Metric};
+use crate::bulkhead::BulkheadLoad;
 use crate::entry::Tier;
 use crate::resilience::{BreakerGauges, BreakerState};
 use prometheus_client::collector::Collector;
@@ -43,6 +44,7 @@ pub(super) struct Scrape {
     pub(super) pending_invalidations: u64,
     pub(super) bus_lag: Duration,
     pub(super) breaker: Option<BreakerGauges>,
+    pub(super) bulkheads: Vec<BulkheadLoad>,
     #[cfg(feature = "journal")]
     pub(super) journal: Option<JournalGauges>,
     pub(super) version: &'static str,
@@ -61,6 +63,7 @@ impl Collector for Scrape {
         if let Some(journal) = &self.journal {
             journal.encode(&mut encoder)?;
         }
+        self.bulkheads(&mut encoder)?;
         let mut lag = describe(&mut encoder, names::BUS_LAG)?;
         lag.encode_gauge(&self.bus_lag.as_secs_f64())?;
         let mut build = describe(&mut encoder, names::BUILD_INFO)?;
@@ -96,6 +99,31 @@ impl Scrape {
         for (of, count) in BreakerState::ALL.into_iter().zip(transitions) {
             let labels = labels(of);
             metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        Ok(())
+    }
+
+    /// The bounds on loads, by name. A keyspace and an origin may have the same, so the scope is told as well.
+    fn bulkheads(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let labels = |of: &BulkheadLoad| {
+            let scope = if of.is_own { "keyspace" } else { "shared" };
+            vec![(names::BULKHEAD, of.name.clone()), (names::SCOPE, scope.to_owned())]
+        };
+        let mut metric = describe(encoder, names::BULKHEAD_LOADS)?;
+        for of in &self.bulkheads {
+            for (state, loads) in [("running", of.running), ("waiting", of.waiting)] {
+                let mut labels = labels(of);
+                labels.push((names::STATE, state.to_owned()));
+                metric.encode_family(&labels)?.encode_gauge(&(loads as u64))?;
+            }
+        }
+        let mut metric = describe(encoder, names::BULKHEAD_LOADS_MAX)?;
+        for of in &self.bulkheads {
+            metric.encode_family(&labels(of))?.encode_gauge(&(of.loads_max as u64))?;
+        }
+        let mut metric = describe(encoder, names::BULKHEAD_REFUSED)?;
+        for of in &self.bulkheads {
+            metric.encode_family(&labels(of))?.encode_counter::<NoLabelSet, _, u64>(&of.refused, None)?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use super::event::{Event, Op};
 use super::histogram::Histogram;
 use super::histogram::HistogramSnapshot;
 use super::{Sources, SpaceSnapshot};
+use crate::bulkhead::BulkheadLoad;
 use crate::entry::Tier;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -44,6 +45,8 @@ pub struct Stats {
     pub has_l2: bool,
     /// Invalidations that wait for L2 to come back, now.
     pub pending_invalidations: u64,
+    /// The bounds on loads, now. `refused` counts since a bound was made.
+    pub bulkheads: Vec<BulkheadLoad>,
     /// All keyspaces together.
     pub total: Figures,
     /// Each keyspace by its name.
@@ -92,6 +95,8 @@ pub struct Figures {
     pub loads_failed: u64,
     /// Loads that ended with the loader's panic.
     pub loads_panicked: u64,
+    /// Loads that did not run, because there was no place for them. They are no `loads`.
+    pub loads_refused: u64,
     /// Loaded values that were kept.
     pub fills: u64,
     /// Loaded values that were kept nowhere, because their key changed during the load.
@@ -195,6 +200,7 @@ impl Stats {
             seconds: elapsed.as_secs_f64(),
             has_l2,
             pending_invalidations: sources.pending_invalidations(),
+            bulkheads: sources.bulkheads(),
             total: Figures::new(&total, has_l2),
             keyspaces,
         }
@@ -280,6 +286,7 @@ impl Figures {
             loads_absent: count(Event::LoadAbsent),
             loads_failed: count(Event::LoadFailed),
             loads_panicked: count(Event::LoadPanicked),
+            loads_refused: count(Event::LoadRefused),
             ..self
         }
     }

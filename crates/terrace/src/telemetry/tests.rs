@@ -27,6 +27,11 @@ impl Sources for Fixed {
         self.pending
     }
 
+    fn bulkheads(&self) -> Vec<BulkheadLoad> {
+        let name = "main".to_owned();
+        vec![BulkheadLoad { name, is_own: false, loads_max: 0, running: 0, waiting: 0, refused: 0 }]
+    }
+
     fn breaker(&self) -> Option<BreakerGauges> {
         Some(BreakerGauges { state: BreakerState::Open, transitions: [0; 3] })
     }

@@ -9,6 +9,7 @@ mod behind;
 mod behind_history;
 #[cfg(feature = "journal")]
 mod behind_kill;
+mod bulkhead;
 mod dead;
 mod down;
 mod events;

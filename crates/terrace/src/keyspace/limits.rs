@@ -1,0 +1,58 @@
+//! The settings of a keyspace that bound its loads.
+
+use super::KeyspaceBuilder;
+use crate::bulkhead::{Bulkhead, Bulkheads};
+use crate::cache::Cache;
+use crate::error::ConfigError;
+use crate::space::Rules;
+use std::time::Duration;
+
+impl<K, V, C> KeyspaceBuilder<K, V, C> {
+    /// How many loads of this keyspace may be at work on this node at the same time. One more waits for its turn, for
+    /// [`loads_wait_max`](Self::loads_wait_max), and is then refused with [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded);
+    /// a stale value within its grace is returned instead. Background loads count as any other. Default: no bound.
+    ///
+    /// Loads that load other keys of their keyspace hold their place meanwhile: if all places are held by such, the inner ones are
+    /// refused after their wait.
+    pub fn loads_max(mut self, loads_max: usize) -> Self {
+        self.rules.loads_max = Some(loads_max);
+        self
+    }
+
+    /// How long a load waits for its turn, where [`loads_max`](Self::loads_max) bounds how many there are. Zero refuses at once.
+    /// Default: 1 second.
+    pub fn loads_wait_max(mut self, limit: Duration) -> Self {
+        self.rules.loads_wait_max = Some(limit);
+        self
+    }
+
+    /// A bound on loads that this keyspace shares with others, because they share an origin. It comes on top of
+    /// [`loads_max`](Self::loads_max): a load needs a place in both. Default: none.
+    pub fn bulkhead(mut self, bulkhead: &Bulkhead) -> Self {
+        self.rules.bulkhead = Some(bulkhead.clone());
+        self
+    }
+}
+
+/// The bulkheads of a keyspace with these rules.
+pub(super) fn bulkheads(cache: &Cache, name: &str, rules: &Rules) -> Result<Bulkheads, ConfigError> {
+    let own = match (rules.loads_max, rules.loads_wait_max) {
+        (Some(loads_max), wait_max) => {
+            Some(Bulkhead::new(name, loads_max, wait_max.unwrap_or(Bulkhead::WAIT_MAX_DEFAULT))?)
+        }
+        (None, Some(wait_max)) => {
+            let allowed = "nothing waits without a bound: set `loads_max` as well";
+            return Err(ConfigError::new("loads_wait_max", wait_max, allowed));
+        }
+        (None, None) => None,
+    };
+    if let Some(shared) = &rules.bulkhead {
+        let spaces = cache.shared.spaces.read();
+        let others = spaces.values().filter_map(|space| space.bulkheads.shared.as_ref());
+        if others.clone().any(|other| other.name() == shared.name() && !other.is(shared)) {
+            let allowed = "another one has this name: clone that, or give this one a name of its own";
+            return Err(ConfigError::new("bulkhead", shared.name(), allowed));
+        }
+    }
+    Ok(Bulkheads { own, shared: rules.bulkhead.clone() })
+}
