@@ -13,6 +13,11 @@
 //!    alone, whose call began before. The others look again. Whether a tag of it was invalidated is known only at the end,
 //!    so every member asks that itself.
 
+//! 5. A flight whose loader has run for longer than the keyspace lets one be waited for (`flight_age_max`) is *fenced* by the next
+//!    who comes: a second one begins, and takes the first one's lease, so as to end it. Those who waited look again. What
+//!    the first still brings is for its leader alone, and is kept nowhere. One that is not loading, or has done so, is not fenced:
+//!    what it waits for is bounded elsewhere.
+
 use crate::coherence::tickets::{Ticket, Tickets};
 use crate::entry::Found;
 use crate::error::{Error, ErrorKind};
@@ -22,8 +27,12 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 use std::time::Duration;
+use terrace_core::remote::Lease;
 use terrace_core::{Key, Moment};
 use tokio::sync::Notify;
+
+/// A flight is not looked at more often than this: the clock may lag by some milliseconds.
+const PATIENCE_MIN: Duration = Duration::from_millis(5);
 
 /// What a flight brought.
 #[derive(Clone)]
@@ -46,11 +55,30 @@ enum Phase {
     Done(Outcome),
 }
 
+/// How far the load of a flight is.
+enum Stage {
+    /// It has not begun.
+    Before,
+    /// It runs since then, under this lease if there is one.
+    Loading(Moment, Option<Lease>),
+    /// Its result is being kept, or nothing is to be loaded any more.
+    After,
+    /// It runs, and its result is for the leader alone.
+    Fenced,
+}
+
+/// A flight that was fenced just now.
+struct Fenced {
+    /// What it loads under, if it is anything.
+    lease: Option<Lease>,
+}
+
 /// One load of one key.
 pub(crate) struct Flight {
     ticket: Ticket,
     begun: Moment,
     phase: Mutex<Phase>,
+    stage: Mutex<Stage>,
     changed: Notify,
 }
 
@@ -63,6 +91,16 @@ pub(crate) enum Joinable {
     BegunWithin(Duration),
     /// None.
     No,
+}
+
+/// What came of joining a flight.
+pub(crate) enum Joined {
+    /// An answer, or none, for everybody who joined.
+    Ended(Result<Option<Found>, Error>),
+    /// The outcome is for the leader alone.
+    Overtaken,
+    /// The flight takes too long, and another one has begun.
+    Fenced,
 }
 
 /// What a caller is to do.
@@ -90,15 +128,17 @@ impl Flights {
         tickets: &Tickets,
         joinable: Joinable,
         now: Moment,
+        age_max: Option<Duration>,
     ) -> Boarding {
         let mut by_key = self.by_key.lock();
+        let aged = by_key.get(key).zip(age_max).and_then(|(flight, age_max)| flight.fence(now, age_max));
         let can_join = |flight: &Flight| match joinable {
             Joinable::Unchanged => tickets.is_valid(flight.ticket),
             Joinable::BegunWithin(age) => now.since(flight.begun) < age && tickets.is_valid(flight.ticket),
             Joinable::No => false,
         };
         let slot = match by_key.entry(key.clone()) {
-            Slot::Occupied(slot) if can_join(slot.get()) => {
+            Slot::Occupied(slot) if aged.is_none() && can_join(slot.get()) => {
                 let flight = Arc::clone(slot.get());
                 let is_calling = matches!(*flight.phase.lock(), Phase::Calling);
                 return if is_calling { Boarding::Wait(flight) } else { Boarding::Join(flight) };
@@ -109,11 +149,20 @@ impl Flights {
             ticket: tickets.take(name),
             begun: now,
             phase: Mutex::new(Phase::Open),
+            stage: Mutex::new(Stage::Before),
             changed: Notify::new(),
         };
         let flight = Arc::new(flight);
         slot.insert_entry(Arc::clone(&flight));
-        Boarding::Lead(Lead { key: key.clone(), flight, by_key: Arc::clone(&self.by_key) })
+        let has_fenced = aged.is_some();
+        let fenced = Mutex::new(aged.and_then(|aged| aged.lease));
+        Boarding::Lead(Lead {
+            key: key.clone(),
+            flight,
+            by_key: Arc::clone(&self.by_key),
+            fenced,
+            has_fenced,
+        })
     }
 }
 
@@ -130,13 +179,37 @@ impl Flight {
         self.ticket
     }
 
-    /// Waits for the end; `None` if the outcome is for the leader alone.
-    pub(crate) async fn joined(&self) -> Option<Result<Option<Found>, Error>> {
-        match self.outcome().await {
-            Outcome::Answer(found) => Some(Ok(found)),
-            Outcome::Overtaken(_) => None,
-            Outcome::Failed(error) => Some(Err(error)),
+    /// Waits for the end, as one who has joined.
+    pub(crate) async fn joined(&self) -> Joined {
+        self.until(|phase| match phase {
+            _ if matches!(*self.stage.lock(), Stage::Fenced) => Some(Joined::Fenced),
+            Phase::Done(Outcome::Answer(found)) => Some(Joined::Ended(Ok(found.clone()))),
+            Phase::Done(Outcome::Overtaken(_)) => Some(Joined::Overtaken),
+            Phase::Done(Outcome::Failed(error)) => Some(Joined::Ended(Err(error.clone()))),
+            Phase::Open | Phase::Calling => None,
+        })
+        .await
+    }
+
+    /// How long it may still be waited for, at most, before it is to be looked at again whether it is to be fenced.
+    pub(crate) fn patience(&self, now: Moment, age_max: Duration) -> Duration {
+        match *self.stage.lock() {
+            Stage::Loading(since, _) => age_max.saturating_sub(now.since(since)).max(PATIENCE_MIN),
+            Stage::Before | Stage::After | Stage::Fenced => age_max,
         }
+    }
+
+    /// Fences it if its loader has run for so long.
+    fn fence(&self, now: Moment, age_max: Duration) -> Option<Fenced> {
+        let mut stage = self.stage.lock();
+        let lease = match &mut *stage {
+            Stage::Loading(since, lease) if now.since(*since) >= age_max => lease.take(),
+            _ => return None,
+        };
+        *stage = Stage::Fenced;
+        drop(stage);
+        self.changed.notify_waiters();
+        Some(Fenced { lease })
     }
 
     /// Waits for the end, as the leader.
@@ -184,6 +257,9 @@ pub(crate) struct Lead {
     key: Key,
     flight: Arc<Flight>,
     by_key: Arc<Mutex<HashMap<Key, Arc<Flight>>>>,
+    /// The lease of the flight that this one has fenced.
+    fenced: Mutex<Option<Lease>>,
+    has_fenced: bool,
 }
 
 impl Lead {
@@ -194,6 +270,36 @@ impl Lead {
     /// The ticket under which the flight began.
     pub(crate) fn ticket(&self) -> Ticket {
         self.flight.ticket
+    }
+
+    /// The lease of the flight that this one has fenced, to be given back, for the first who asks.
+    pub(crate) fn take_fenced(&self) -> Option<Lease> {
+        self.fenced.lock().take()
+    }
+
+    /// Whether this flight has fenced another one.
+    pub(crate) fn has_fenced(&self) -> bool {
+        self.has_fenced
+    }
+
+    /// The loader begins to run, under this lease if there is one.
+    pub(crate) fn begin_load(&self, now: Moment, lease: Option<&Lease>) {
+        *self.flight.stage.lock() = Stage::Loading(now, lease.cloned());
+    }
+
+    /// The loader has ended. `false` if the flight was fenced meanwhile; else it cannot be any more.
+    pub(crate) fn end_load(&self) -> bool {
+        let mut stage = self.flight.stage.lock();
+        if matches!(*stage, Stage::Fenced) {
+            return false;
+        }
+        *stage = Stage::After;
+        true
+    }
+
+    /// Whether the flight was fenced.
+    pub(crate) fn is_fenced(&self) -> bool {
+        matches!(*self.flight.stage.lock(), Stage::Fenced)
     }
 
     /// Runs a call to L2, during which nobody can join.

@@ -310,6 +310,11 @@ impl L1 {
         self.memory.remove_if(&key, |there| version.supersedes(there.version));
     }
 
+    /// Drops the key's copy if it is older than this version, and voids nothing: nobody who began before can bring such a copy.
+    pub(crate) fn leave_older(&self, key: KeyRef<'_>, version: Version) {
+        self.memory.remove_if(&key, |there| version.supersedes(there.version));
+    }
+
     /// Replaces the key's copy, or drops it, in one step. For a write that no other tier orders. Returns `false`, and
     /// replaces nothing, if a greater version is there: the write is the later one and needs a version to match.
     pub(crate) fn replace(&self, space: u32, key: &Key, copy: Option<Copy>) -> bool {

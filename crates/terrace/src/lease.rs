@@ -53,6 +53,14 @@ pub(crate) enum Right {
 }
 
 impl Right {
+    /// The lease, if there is one.
+    pub(crate) fn lease(&self) -> Option<&Lease> {
+        match self {
+            Self::Leased(lease, _) => Some(lease),
+            Self::Alone(_) | Self::Unanchored | Self::None => None,
+        }
+    }
+
     /// The version that the result will have.
     pub(crate) fn version(&self) -> Version {
         match self {
@@ -180,13 +188,22 @@ impl View {
         TERM.min(self.space.rules.load_timeout)
     }
 
-    /// Keeps a lease while `work` goes on.
-    pub(crate) async fn holding<T>(&self, key: &Key, right: &Right, work: impl Future<Output = T>) -> T {
+    /// Keeps a lease while `work` goes on, unless it `is_let_go`.
+    pub(crate) async fn holding<T>(
+        &self,
+        key: &Key,
+        right: &Right,
+        is_let_go: impl Fn() -> bool,
+        work: impl Future<Output = T>,
+    ) -> T {
         let (Some(l2), Right::Leased(lease, _)) = (self.l2(), right) else { return work.await };
         let term = self.term();
         let renewing = async {
             loop {
                 crate::runtime::sleep(term / RENEWALS_PER_TERM).await;
+                if is_let_go() {
+                    return std::future::pending().await;
+                }
                 let renewed = l2
                     .call(&self.space, |remote| remote.renew(&self.space.namespace, key, lease, term))
                     .await;

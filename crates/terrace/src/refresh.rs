@@ -259,7 +259,7 @@ impl View {
         loading: Loading,
     ) -> bool {
         let old = self.old_copy(key).map(|old| old.resident);
-        let ran = self.holding(key, &right, self.load(old.as_ref(), loading)).await;
+        let ran = self.holding(key, &right, || false, self.load(old.as_ref(), loading)).await;
         drop(place);
         let Loaded { value, tags, ttl } = match ran.result {
             Ok(Some(loaded)) => loaded,

@@ -72,6 +72,8 @@ pub(crate) struct Rules {
     pub(crate) compression: Compression,
     pub(crate) value_bytes_max: u64,
     pub(crate) load_timeout: Duration,
+    /// How long a loader runs that others wait for, before they may begin another.
+    pub(crate) flight_age_max: Option<Duration>,
     /// Loads of this namespace at a time.
     pub(crate) loads_max: Option<usize>,
     /// How long one more waits.

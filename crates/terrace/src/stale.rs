@@ -133,9 +133,7 @@ impl View {
         if self.space.cooling.holds(key, now) {
             return None;
         }
-        let name = self.name_of(key.as_str());
-        let boarding = self.space.flights.board(key, name, &self.shared.tickets, Joinable::Unchanged, now);
-        let Boarding::Lead(lead) = boarding else { return None };
+        let Boarding::Lead(lead) = self.board(key, Joinable::Unchanged, now) else { return None };
         self.space.counters.count(if outdated.is_some() { Event::LoadAhead } else { Event::LoadBehind });
         Some(lead)
     }
@@ -151,16 +149,19 @@ impl View {
     /// meanwhile.
     pub(crate) fn after_failure(&self, trip: &Trip, old: Option<Found>) -> Option<Found> {
         let latest = self.latest();
-        let old = old.or_else(|| self.old_copy(&trip.key))?;
-        let is_untouched = self.is_untouched(trip.lead.ticket(), &trip.key, Some(&old));
-        if latest >= old.resident.stale_until || !is_untouched {
-            return None;
-        }
+        let old = self.old_instead(trip, old)?;
         self.space.cooling.note(&trip.key, latest, latest.plus(trip.terms.failure_pause));
         if old.tier == Tier::L2 {
             self.promote(trip.lead.ticket(), &trip.key, &old);
         }
         Some(old.stale(StaleReason::LoadFailed))
+    }
+
+    /// The old value that may be returned where a load has failed.
+    pub(crate) fn old_instead(&self, trip: &Trip, old: Option<Found>) -> Option<Found> {
+        let old = old.or_else(|| self.old_copy(&trip.key))?;
+        let is_untouched = self.is_untouched(trip.lead.ticket(), &trip.key, Some(&old));
+        (self.latest() < old.resident.stale_until && is_untouched).then_some(old)
     }
 
     /// A load was successful.

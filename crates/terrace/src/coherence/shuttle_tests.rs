@@ -10,7 +10,7 @@ use super::bans::Bans;
 use super::tickets::Tickets;
 use super::trust::Trust;
 use crate::entry::{Found, Resident, Tier};
-use crate::flight::{Boarding, Flights, Joinable, Outcome};
+use crate::flight::{Boarding, Flights, Joinable, Joined, Outcome};
 use crate::l1::{Copy, KeyRef, L1};
 use crate::terms::Lasting;
 use shuttle::future::block_on;
@@ -146,7 +146,7 @@ fn shuttle_a_trusted_copy_is_no_older_than_the_beat() {
 
 /// Loads under the flight that is led.
 fn lead(node: &Node, flights: &Flights) -> Option<u64> {
-    match flights.board(&key(), NAME, &node.tickets, Joinable::Unchanged, Clock::manual().now()) {
+    match flights.board(&key(), NAME, &node.tickets, Joinable::Unchanged, Clock::manual().now(), None) {
         Boarding::Lead(lead) => {
             let version = node.truth.load(Ordering::SeqCst);
             let found = Found { resident: resident(version), tier: Tier::Origin, encoded: None, stale: None };
@@ -155,8 +155,8 @@ fn lead(node: &Node, flights: &Flights) -> Option<u64> {
             Some(version)
         }
         Boarding::Join(flight) => {
-            let joined = block_on(flight.joined())?.ok()??;
-            Some(joined.resident.version.get())
+            let Joined::Ended(joined) = block_on(flight.joined()) else { return None };
+            Some(joined.ok()??.resident.version.get())
         }
         Boarding::Wait(_) => None,
     }

@@ -62,6 +62,7 @@ impl<K, V> KeyspaceBuilder<K, V> {
             compression: Compression::default(),
             value_bytes_max: VALUE_BYTES_MAX_DEFAULT,
             load_timeout: LOAD_TIMEOUT_DEFAULT,
+            flight_age_max: None,
             loads_max: None,
             loads_wait_max: None,
             bulkhead: None,
@@ -402,6 +403,7 @@ fn check(cache: &Cache, rules: &Rules) -> Result<(), ConfigError> {
         return Err(ConfigError::new("value_bytes_max", 0, "a value has at least one byte"));
     }
     rules.terms.check()?;
+    super::limits::check(rules)?;
     let has_l1 = rules.uses_l1 && cache.shared.l1.is_some();
     let has_l2 = rules.uses_l2 && cache.shared.l2.is_some();
     if !has_l1 && !has_l2 {

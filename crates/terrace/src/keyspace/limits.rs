@@ -7,6 +7,9 @@ use crate::error::ConfigError;
 use crate::space::Rules;
 use std::time::Duration;
 
+/// The shortest age at which a flight can be given up: clocks lag by some milliseconds.
+const AGE_MIN: Duration = Duration::from_millis(10);
+
 impl<K, V, C> KeyspaceBuilder<K, V, C> {
     /// How many loads of this keyspace may be at work on this node at the same time. One more waits for its turn, for
     /// [`loads_wait_max`](Self::loads_wait_max), and is then refused with [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded);
@@ -26,11 +29,35 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
         self
     }
 
+    /// How long a loader may run before others stop waiting for it. Whoever comes or waits then begins a second load, which needs
+    /// not wait for the first one's lease. What the first still brings is for the caller who began it, and is kept in no
+    /// tier. So a loader that hangs stops a key for this long, and not for the whole [`load_timeout`](Self::load_timeout).
+    /// Default: none, so that `load_timeout` alone ends a load, for all who wait for it.
+    ///
+    /// # Cost
+    /// While an origin hangs, one load of the key after each such time, each with a place of its own where loads are bounded, until its
+    /// `load_timeout`. No caller waits longer than that in all.
+    pub fn flight_age_max(mut self, limit: Duration) -> Self {
+        self.rules.flight_age_max = Some(limit);
+        self
+    }
+
     /// A bound on loads that this keyspace shares with others, because they share an origin. It comes on top of
     /// [`loads_max`](Self::loads_max): a load needs a place in both. Default: none.
     pub fn bulkhead(mut self, bulkhead: &Bulkhead) -> Self {
         self.rules.bulkhead = Some(bulkhead.clone());
         self
+    }
+}
+
+/// Whether the bound on the age of flights makes sense beside that on loads.
+pub(super) fn check(rules: &Rules) -> Result<(), ConfigError> {
+    match rules.flight_age_max {
+        Some(age) if age < AGE_MIN || age >= rules.load_timeout => {
+            let allowed = "from 10 ms on, and shorter than `load_timeout`, which ends a load anyway";
+            Err(ConfigError::new("flight_age_max", age, allowed))
+        }
+        _ => Ok(()),
     }
 }
 

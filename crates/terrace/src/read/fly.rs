@@ -3,12 +3,13 @@
 //! 1. What is kept in L1 is kept under the ticket that the flight began with.
 //! 2. An old value that takes a new one's place, because that cannot be loaded, is for everybody only if nobody has
 //!    invalidated it meanwhile.
-//! 3. Whatever the loader does, panic included, the flight ends with an outcome, and its lease is given back or used.
+//! 3. What a flight brings that was fenced meanwhile is for its leader alone, and is kept nowhere.
+//! 4. Whatever the loader does, panic included, the flight ends with an outcome, and its lease is given back or used.
 
 use super::{Loaded, Loading, Look, Ran, Trip};
 use crate::bulkhead::Place;
 use crate::coherence::tickets::Ticket;
-use crate::entry::{Found, Resident, Tier, absent};
+use crate::entry::{Found, Resident, StaleReason, Tier, absent};
 use crate::error::{Error, ErrorKind};
 use crate::flight::{Lead, Outcome};
 use crate::lease::{Filled, Obtained, Right};
@@ -101,6 +102,10 @@ impl View {
     /// place can be joined: it has asked for nothing that would be too old for a newcomer.
     async fn admit(&self, trip: &Trip, dead: Option<Version>) -> Result<Admitted, Error> {
         let Trip { lead, key, budget, .. } = trip;
+        if let Some(lease) = lead.take_fenced() {
+            let right = Right::Leased(lease, None);
+            lead.calling(budget.spend(self.give_back(key, &right))).await;
+        }
         let mut asking = self.asking(key, dead);
         loop {
             let queued_at = self.shared.clock.precise();
@@ -140,8 +145,13 @@ impl View {
         let Trip { lead, key, terms, budget, .. } = trip;
         let known = old.as_ref().map(|old| old.resident.clone());
         let known = known.or_else(|| self.old_copy(key).map(|old| old.resident));
-        let ran = self.holding(key, &right, self.load(known.as_ref(), loading)).await;
+        lead.begin_load(self.shared.clock.now(), right.lease());
+        let load = self.load(known.as_ref(), loading);
+        let ran = self.holding(key, &right, || lead.is_fenced(), load).await;
         drop(place);
+        if !lead.end_load() {
+            return self.fenced(trip, &right, ran, old);
+        }
         let (loaded, lasting) = match ran.result {
             Ok(Some(loaded)) => {
                 let lasting = terms.lasting(loaded.ttl.unwrap_or(terms.ttl), &self.shared.chance);
@@ -170,6 +180,28 @@ impl View {
         lead.calling(budget.spend(self.store(trip, right, resident, lasting, &loaded.tags))).await
     }
 
+    /// The outcome of a flight that was fenced: what it brought, for its leader alone. A copy that is older than that leaves, so
+    /// that no later read goes back; no ticket is void by it, because the flight that has begun meanwhile brings nothing older.
+    fn fenced(&self, trip: &Trip, right: &Right, ran: Ran, old: Option<Found>) -> Outcome {
+        let Trip { key, terms, .. } = trip;
+        match ran.result {
+            Ok(Some(Loaded { value, tags, ttl })) => {
+                let lasting = terms.lasting(ttl.unwrap_or(terms.ttl), &self.shared.chance);
+                let resident = self.entry(value, right.version(), lasting, &tags);
+                self.leave_older(key, right.version());
+                Outcome::Overtaken(Some(Found { resident, tier: Tier::Origin, encoded: None, stale: None }))
+            }
+            Ok(None) => {
+                self.leave_older(key, right.version());
+                Outcome::Overtaken(None)
+            }
+            Err(error) => match self.old_instead(trip, old) {
+                Some(old) => Outcome::Overtaken(Some(old.stale(StaleReason::LoadFailed))),
+                None => Outcome::Failed(error),
+            },
+        }
+    }
+
     /// Copies an L2 hit into L1.
     pub(crate) fn promote(&self, ticket: Ticket, key: &Key, found: &Found) {
         if let Some(l1) = self.l1().filter(|_| found.stale.is_none()) {
@@ -185,6 +217,13 @@ impl View {
     pub(crate) fn forget(&self, key: &Key, version: Version) {
         if let Some(l1) = self.l1() {
             l1.forget(self.name_of(key.as_str()), version);
+        }
+    }
+
+    /// Drops a copy that is older than this version, and leaves tickets as they are.
+    fn leave_older(&self, key: &Key, version: Version) {
+        if let Some(l1) = self.l1() {
+            l1.leave_older(self.name_of(key.as_str()), version);
         }
     }
 

@@ -12,7 +12,7 @@
 use super::{Loading, Look, Trip, Wanted};
 use crate::entry::Found;
 use crate::error::{Error, ErrorKind};
-use crate::flight::{Boarding, Flight, Lead};
+use crate::flight::{Boarding, Flight, Joined, Lead};
 use crate::space::View;
 use crate::stale::Here;
 use crate::telemetry::Event;
@@ -124,8 +124,7 @@ impl View {
     }
 
     fn board_one(&self, key: &Key) -> Boarding {
-        let (name, now) = (self.name_of(key.as_str()), self.shared.clock.now());
-        self.space.flights.board(key, name, &self.shared.tickets, self.joinable(), now)
+        self.board(key, self.joinable(), self.shared.clock.now())
     }
 
     /// Begins the flights that this batch leads. Those that cannot begin, because the cache is closed, fail.
@@ -158,13 +157,13 @@ impl View {
                         wanted == Wanted::Answer || found.is_some_and(|found| wanted.takes(found));
                     is_wanted && self.is_untouched(flight.ticket(), key, found)
                 };
-                match flight.joined().await {
-                    Some(Ok(found)) if !is_for_all(found.as_ref()) => {}
-                    Some(result) => {
+                match self.joined(&flight).await {
+                    Joined::Ended(Ok(found)) if !is_for_all(found.as_ref()) => {}
+                    Joined::Ended(result) => {
                         self.space.counters.count(Event::Coalesced);
                         return result;
                     }
-                    None => {}
+                    Joined::Overtaken | Joined::Fenced => {}
                 }
             }
             Fate::Met | Fate::Open => {}

@@ -20,14 +20,14 @@ pub(crate) use many::Loads;
 use crate::entry::{Found, Resident, StaleReason, Tier};
 use crate::erased::Erased;
 use crate::error::{Error, ErrorKind};
-use crate::flight::{Boarding, Joinable, Lead};
+use crate::flight::{Boarding, Flight, Joinable, Joined, Lead};
 use crate::resilience::Budget;
 use crate::space::{SuspectPolicy, View};
 use crate::stale::Here;
 use crate::telemetry::Event;
 use crate::terms::Terms;
 use terrace_core::remote::BoxFuture;
-use terrace_core::{Key, Tag, Ttl, Version};
+use terrace_core::{Key, Moment, Tag, Ttl, Version};
 
 /// What a loader brought.
 pub(crate) struct Loaded {
@@ -142,6 +142,7 @@ impl View {
         load: impl FnOnce() -> Loading,
     ) -> Result<Option<Found>, Error> {
         let (budget, mut vain_joins, mut known) = (self.budget(), 0, None);
+        let came = self.shared.clock.now();
         let (lead, known) = loop {
             match self.here(key.as_str()) {
                 Here::Fresh(found) if wanted.takes(&found) => return Ok(Some(found)),
@@ -172,22 +173,24 @@ impl View {
                 Some(Look::Unproven) => return Err(ErrorKind::Unproven.into()),
                 _ => {}
             }
-            let (name, now) = (self.name_of(key.as_str()), self.shared.clock.now());
+            let now = self.shared.clock.now();
             let joinable = if vain_joins >= VAIN_JOINS_MAX { Joinable::No } else { self.joinable() };
-            match self.space.flights.board(key, name, &self.shared.tickets, joinable, now) {
+            match self.board(key, joinable, now) {
                 Boarding::Lead(lead) => break (lead, look),
                 Boarding::Wait(flight) => flight.call_over().await,
-                Boarding::Join(flight) => match flight.joined().await {
-                    Some(Ok(found)) if !self.is_untouched(flight.ticket(), key, found.as_ref()) => {
+                Boarding::Join(flight) => match self.joined(&flight).await {
+                    Joined::Ended(Ok(found)) if !self.is_untouched(flight.ticket(), key, found.as_ref()) => {
                         vain_joins += 1;
                     }
-                    Some(Ok(None)) if wanted == Wanted::Value => vain_joins += 1,
-                    Some(Ok(Some(found))) if !wanted.takes(&found) => vain_joins += 1,
-                    Some(result) => {
+                    Joined::Ended(Ok(None)) if wanted == Wanted::Value => vain_joins += 1,
+                    Joined::Ended(Ok(Some(found))) if !wanted.takes(&found) => vain_joins += 1,
+                    Joined::Ended(result) => {
                         self.space.counters.count(Event::Coalesced);
                         return result;
                     }
-                    None => vain_joins += 1,
+                    Joined::Overtaken => vain_joins += 1,
+                    Joined::Fenced if self.has_patience(came) => {}
+                    Joined::Fenced => return self.gives_up(key, wanted),
                 },
             }
         };
@@ -197,6 +200,37 @@ impl View {
             Trip { lead, key: key.clone(), terms: *terms, wanted, outdated: None, is_behind: false, budget };
         self.shared.runtime.spawn_load(leave, self.clone().fly(trip, known, begin_loading(load)));
         flight.led().await
+    }
+
+    /// Joins the flight of a key, or begins one, which may fence one that takes too long.
+    pub(crate) fn board(&self, key: &Key, joinable: Joinable, now: Moment) -> Boarding {
+        let (name, age_max) = (self.name_of(key.as_str()), self.space.rules.flight_age_max);
+        let boarding = self.space.flights.board(key, name, &self.shared.tickets, joinable, now, age_max);
+        if matches!(&boarding, Boarding::Lead(lead) if lead.has_fenced()) {
+            self.space.counters.count(Event::FlightFenced);
+        }
+        boarding
+    }
+
+    /// Waits for a flight that was joined. One that may have to be fenced is as good as one that was: the caller boards again,
+    /// and fences it then if it is so.
+    async fn joined(&self, flight: &Flight) -> Joined {
+        let Some(age_max) = self.space.rules.flight_age_max else { return flight.joined().await };
+        let patience = flight.patience(self.shared.clock.now(), age_max);
+        crate::runtime::within(patience, flight.joined()).await.unwrap_or(Joined::Fenced)
+    }
+
+    /// Whether a caller who came then waits on: for no longer than a load may take, whichever flight it is that takes too long.
+    fn has_patience(&self, came: Moment) -> bool {
+        self.shared.clock.now().since(came) < self.space.rules.load_timeout
+    }
+
+    /// What a caller gets who has waited for as long as a load may take, for one flight after the other that took too long.
+    fn gives_up(&self, key: &Key, wanted: Wanted) -> Result<Option<Found>, Error> {
+        let old = self.old_copy(key).filter(|old| wanted.takes(old));
+        let after = self.space.rules.load_timeout;
+        old.map(|old| Some(old.stale(StaleReason::LoadFailed)))
+            .ok_or_else(|| ErrorKind::LoadTimedOut { after }.into())
     }
 
     /// Waits for an answer as long as the caller's terms allow: with an old value until the soft timeout, without one until

@@ -63,6 +63,8 @@ pub(crate) enum Event {
     LoadPanicked,
     /// A load that did not run, because there was no place for it.
     LoadRefused,
+    /// A flight that another one has fenced, because its loader took too long.
+    FlightFenced,
     /// A load that began in the background because an old value was returned.
     LoadBehind,
     /// A load that began in the background because a value was near the end of its TTL.

@@ -32,7 +32,7 @@ impl Value {
 }
 
 /// What is written for every keyspace.
-pub(super) const FAMILIES: [Family; 27] = [
+pub(super) const FAMILIES: [Family; 28] = [
     Family {
         metric: names::REQUESTS,
         series: &[
@@ -93,6 +93,7 @@ pub(super) const FAMILIES: [Family; 27] = [
             (&[(names::REASON, "contested")], Value::Count(Event::WriteContested)),
         ],
     },
+    Family { metric: names::FLIGHTS_FENCED, series: &[(&[], Value::Count(Event::FlightFenced))] },
     Family { metric: names::LOADS_REFUSED, series: &[(&[], Value::Count(Event::LoadRefused))] },
     Family { metric: names::LOADS_COLLAPSED, series: &[(&[], Value::Count(Event::Coalesced))] },
     Family {

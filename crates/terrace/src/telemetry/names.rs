@@ -154,6 +154,10 @@ pub(super) const JOURNAL_COMMITS: Metric = counter(
     "terrace_journal_commits_total",
     "Commits of the journal, each of which may acknowledge many writes.",
 );
+pub(super) const FLIGHTS_FENCED: Metric = counter(
+    "terrace_flights_fenced_total",
+    "Flights whose loader took too long to be waited for, so that another one began.",
+);
 pub(super) const LOADS_REFUSED: Metric =
     counter("terrace_loads_refused_total", "Loads that did not run, because there was no place for them.");
 pub(super) const BULKHEAD_LOADS: Metric = gauge(
@@ -169,7 +173,7 @@ pub(super) const BUILD_INFO: Metric = gauge("terrace_build_info", "Always 1; the
 
 /// All metrics there are, but for those of a journal.
 #[cfg(test)]
-pub(super) const ALL: [Metric; 36] = [
+pub(super) const ALL: [Metric; 37] = [
     REQUESTS,
     HITS,
     MISSES,
@@ -201,6 +205,7 @@ pub(super) const ALL: [Metric; 36] = [
     BREAKER_TRANSITIONS,
     L2_REJECTED,
     L2_RETRIES,
+    FLIGHTS_FENCED,
     LOADS_REFUSED,
     BULKHEAD_LOADS,
     BULKHEAD_LOADS_MAX,

@@ -95,6 +95,8 @@ pub struct Figures {
     pub loads_failed: u64,
     /// Loads that ended with the loader's panic.
     pub loads_panicked: u64,
+    /// Flights whose loader took longer than `flight_age_max`, so that another one began.
+    pub flights_fenced: u64,
     /// Loads that did not run, because there was no place for them. They are no `loads`.
     pub loads_refused: u64,
     /// Loaded values that were kept.
@@ -286,6 +288,7 @@ impl Figures {
             loads_absent: count(Event::LoadAbsent),
             loads_failed: count(Event::LoadFailed),
             loads_panicked: count(Event::LoadPanicked),
+            flights_fenced: count(Event::FlightFenced),
             loads_refused: count(Event::LoadRefused),
             ..self
         }

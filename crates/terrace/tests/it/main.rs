@@ -14,6 +14,7 @@ mod dead;
 mod down;
 mod events;
 mod failover;
+mod fence;
 mod fixture;
 mod flight;
 mod flight_end;
