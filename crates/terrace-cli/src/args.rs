@@ -55,6 +55,8 @@ pub(crate) enum Verb {
     Invalidate(InvalidateArgs),
     /// Print the counters of a service
     Stats(StatsArgs),
+    /// Print the keys that a service looks up most
+    Hot(HotArgs),
     /// Print what happens to the entries of all instances, as it happens
     Watch(WatchArgs),
     /// Validate a configuration and reach for everything it names
@@ -201,6 +203,20 @@ pub(crate) struct StatsArgs {
     /// Print again and again, every two seconds or as often as said
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s", value_parser = interval)]
     pub(crate) watch: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct HotArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+
+    /// Only keys of this keyspace
+    #[arg(long, value_name = "NAME")]
+    pub(crate) keyspace: Option<String>,
+
+    /// How many keys
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) limit: u16,
 }
 
 #[derive(Args, Debug)]

@@ -26,7 +26,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const FOR_EVER: Duration = Duration::from_hours(24 * 365);
 
 /// Paths below `/api/cache/` that are no keys, and those that URLs give a meaning of their own.
-const RESERVED: [&str; 8] = ["", ".", "..", "metrics", "invalidate", "refresh", "events", "why"];
+const RESERVED: [&str; 9] = ["", ".", "..", "metrics", "invalidate", "refresh", "events", "why", "hot"];
 
 /// The path of a request that names a key.
 pub(crate) fn path_of_key(key: &str) -> String {
@@ -38,6 +38,12 @@ pub(crate) fn path_of_key(key: &str) -> String {
 /// Where it is told why a key is answered as it is.
 pub(crate) fn path_of_why(key: &str) -> String {
     format!("/api/cache/why?key={}", utf8_percent_encode(key, IN_SEGMENT))
+}
+
+/// Where it is told which keys are looked up most.
+pub(crate) fn path_of_hot(keyspace: Option<&str>, limit: u16) -> String {
+    let keyspace = keyspace.map(|name| format!("&keyspace={}", utf8_percent_encode(name, IN_SEGMENT)));
+    format!("/api/cache/hot?limit={limit}{}", keyspace.unwrap_or_default())
 }
 
 /// A running service.
@@ -195,6 +201,7 @@ mod tests {
             ("..", "/api/cache?key=.."),
             ("metrics", "/api/cache?key=metrics"),
             ("events", "/api/cache?key=events"),
+            ("hot", "/api/cache?key=hot"),
         ] {
             assert_eq!(path_of_key(key), path);
         }

@@ -50,6 +50,7 @@ async fn run(verb: Verb, talk: &TalkArgs) -> anyhow::Result<Exit> {
         Verb::Del(args) => commands::data::del(args, talk).await,
         Verb::Invalidate(args) => commands::invalidate::invalidate(args, talk).await,
         Verb::Stats(args) => commands::stats::stats(args).await,
+        Verb::Hot(args) => commands::hot::hot(args).await,
         Verb::Watch(args) => commands::watch::watch(args, talk).await,
         Verb::Check(args) => commands::check::check(args, talk).await,
         Verb::ForgetSettings(args) => commands::forget_settings::forget_settings(args, talk).await,

@@ -3,6 +3,7 @@
 use crate::builder::CacheBuilder;
 use crate::bulkhead::{Bulkhead, BulkheadLoad};
 use crate::error::{ConfigError, Error, KeyspaceError, ShutdownError};
+use crate::hot::HotKey;
 use crate::keyspace::KeyspaceBuilder;
 use crate::resilience::{BreakerGauges, BreakerHealth, BreakerState, L2};
 use crate::runtime;
@@ -131,6 +132,16 @@ impl Cache {
     /// Lets [`Cache::stats`] start again from zero. Metrics for Prometheus go on.
     pub fn reset_stats(&self) {
         self.shared.telemetry.reset(&*self.shared);
+    }
+
+    /// The keys that were looked up most on this node, of all keyspaces; see [`Keyspace::hot_keys`](crate::Keyspace::hot_keys).
+    pub fn hot_keys(&self, limit: usize) -> Vec<HotKey> {
+        let views = self.views();
+        let mut all: Vec<HotKey> =
+            views.iter().flat_map(|view| view.space.hot.top(view.space.namespace.as_str(), limit)).collect();
+        all.sort_by(|one, other| other.lookups.cmp(&one.lookups).then_with(|| one.key.cmp(&other.key)));
+        all.truncate(limit);
+        all
     }
 
     /// All metrics as text for Prometheus, of content type [`METRICS_CONTENT_TYPE`](crate::METRICS_CONTENT_TYPE).

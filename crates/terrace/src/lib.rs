@@ -46,6 +46,7 @@ mod erased;
 mod error;
 mod events;
 mod flight;
+mod hot;
 mod invalidate;
 mod keyspace;
 mod l1;
@@ -74,6 +75,7 @@ pub use error::{
     ConfigError, Error, ErrorKind, KeyspaceError, LoadError, OriginFailure, ShutdownError, StoreError,
 };
 pub use events::{Event, EventKind, Events};
+pub use hot::HotKey;
 pub use invalidate::{InvalidateError, Invalidated, Invalidation, InvalidationPolicy, Invalidator, Preview};
 pub use keyspace::{Fetched, Keyspace, KeyspaceBuilder, Strategy};
 pub use origin::{Fence, Origin, OriginFn, OriginWrite, WriteFailure, WriteId};

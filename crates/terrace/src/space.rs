@@ -13,6 +13,7 @@ use crate::erased::{Erased, ValueFormat};
 use crate::error::{Error, ErrorKind};
 use crate::events::Hub;
 use crate::flight::Flights;
+use crate::hot::HotKeys;
 use crate::l1::{Copy, KeyRef, L1, UNANCHORED_TTL_MAX};
 use crate::refresh::Refreshes;
 use crate::resilience::{Agreement, L2};
@@ -129,6 +130,7 @@ pub(crate) struct Space {
     #[cfg(feature = "journal")]
     pub(crate) behind: std::sync::OnceLock<crate::write::behind::Behind>,
     pub(crate) bulkheads: Bulkheads,
+    pub(crate) hot: HotKeys,
     /// Whether copies may be in L1 that are no plain answers; once set, it stays.
     pub(crate) lingers: AtomicBool,
 }

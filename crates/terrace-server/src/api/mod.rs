@@ -7,6 +7,7 @@
 //! | `/api/cache/refresh` | POST | keys to be loaded anew, by all instances |
 //! | `/api/cache/why/{key}` | GET | why a key is answered as it is |
 //! | `/api/cache/events` | GET | what happens, as it happens |
+//! | `/api/cache/hot` | GET | the keys that are looked up most |
 //! | `/api/cache/metrics` | GET | counters as JSON |
 //! | `/metrics` | GET | counters for Prometheus |
 //! | `/livez`, `/readyz`, `/healthz` | GET | health |
@@ -23,6 +24,7 @@ pub(crate) mod error;
 mod events;
 pub(crate) mod guard;
 mod health;
+mod hot;
 mod invalidate;
 mod key;
 pub(crate) mod metrics;
@@ -78,6 +80,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/cache/events", get(events::events))
         .route("/api/cache/why", get(why::why))
         .route("/api/cache/why/{*key}", get(why::why))
+        .route("/api/cache/hot", get(hot::hot))
         .route("/api/cache/metrics", get(metrics::summary))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

@@ -6,6 +6,7 @@ mod connections;
 mod environment;
 mod events;
 mod fuzz;
+mod hot;
 mod l2;
 mod log;
 mod postgres;

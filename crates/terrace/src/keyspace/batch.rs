@@ -143,8 +143,15 @@ where
         result
     }
 
+    fn sample_many(&self, texts: &[Key]) {
+        for text in texts {
+            self.view.space.hot.sample(text);
+        }
+    }
+
     /// What the tiers have of many keys.
     async fn look_many(&self, texts: &[Key]) -> Result<Vec<Option<Found>>, Error> {
+        self.sample_many(texts);
         let mut all = Vec::with_capacity(texts.len());
         for texts in texts.chunks(AT_ONCE_MAX) {
             for (text, look) in texts.iter().zip(self.view.look_for_many(texts).await) {
@@ -168,6 +175,7 @@ where
         wanted: Wanted,
         terms: &Terms,
     ) -> Vec<Result<Option<Found>, Error>> {
+        self.sample_many(texts);
         let mut all = Vec::with_capacity(texts.len());
         for texts in texts.chunks(AT_ONCE_MAX) {
             let rest = keys.split_off(texts.len());

@@ -235,6 +235,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             #[cfg(feature = "journal")]
             behind: std::sync::OnceLock::new(),
             bulkheads,
+            hot: crate::hot::HotKeys::default(),
             lingers,
         })?;
         let view = View { shared, space };

@@ -119,6 +119,7 @@ where
         E: fmt::Display + Send + Sync + 'static,
     {
         let timer = self.view.space.counters.timer();
+        self.view.space.hot.sample(key);
         let text = key.with_text(Key::new).map_err(Error::from)?;
         let terms = self.view.space.rules.terms.with(&options);
         terms.check().map_err(Error::from)?;

@@ -3,6 +3,7 @@
 use super::Keyspace;
 use crate::error::Error;
 use crate::events::Events;
+use crate::hot::HotKey;
 use std::any::Any;
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -13,6 +14,33 @@ where
     K: CacheKey + Clone + Send + Sync + 'static,
     V: Any + Send + Sync,
 {
+    /// The keys that were looked up most on this node, at most so many (256 are counted), the hottest first.
+    ///
+    /// One lookup in 61 of a thread is looked at, so the numbers are estimates, and a keyspace that is hardly read has none. A key that
+    /// makes up more than a hundredth of the lookups is here, and is here with its share, give or take a few hundredths of that;
+    /// `error` says by how much a number may be too high because the key was counted late.
+    ///
+    /// # Cost
+    /// A lock, which lookups do not wait for, and a copy of each key. Lookups that are not looked at cost nothing.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let users = terrace::Cache::memory()?.keyspace::<u64, String>("users").build()?;
+    /// users.put(&7, "ann".into()).await?;
+    /// for _ in 0..1000 {
+    ///     users.get(&7).await?;
+    /// }
+    /// let hottest = users.hot_keys(1).remove(0);
+    /// assert_eq!(hottest.key, "7");
+    /// assert!((900..=1100).contains(&hottest.lookups));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn hot_keys(&self, limit: usize) -> Vec<HotKey> {
+        self.view.space.hot.top(self.name(), limit)
+    }
+
     /// What happens to this keyspace's entries from now on: changes of this node, and of all others where L2 tells of them.
     ///
     /// A subscriber that does not take events is not waited for. It keeps 1,024; what comes after is counted, and told as

@@ -89,6 +89,7 @@ where
     #[cold]
     fn hit_timed<Q: CacheKey + ?Sized>(&self, key: &Q) -> Option<Arc<V>> {
         let counters = &self.view.space.counters;
+        key.with_text(|text| self.view.space.hot.note(text));
         let timer = counters.timer_of_sample();
         let value = self.hit_untimed(key)?;
         counters.observe(Op::Get, Tier::L1, timer);

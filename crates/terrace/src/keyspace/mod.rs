@@ -158,6 +158,7 @@ where
         K: Borrow<Q>,
         Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
     {
+        self.view.space.hot.sample(key);
         Ok(self.find(key).await?.and_then(|found| found.into_entry(&self.view.shared.clock)))
     }
 

@@ -33,7 +33,7 @@ mod tests;
 
 #[cfg(feature = "journal")]
 pub(crate) use behind::JournalGauges;
-pub(crate) use counters::{SpaceCounters, Timer, is_sampled};
+pub(crate) use counters::{SAMPLE_EVERY, SpaceCounters, Timer, is_sampled};
 pub(crate) use event::{Event, Op};
 #[cfg(feature = "journal")]
 pub(crate) use histogram::HistogramSnapshot;

@@ -62,6 +62,25 @@ async fn next_to_an_l2_a_hit_allocates_nothing_either() {
 }
 
 #[test]
+fn a_lookup_that_is_looked_at_allocates_nothing_whatever_its_key() {
+    let cache = Cache::memory().unwrap();
+    let numbers = cache.keyspace::<u64, u64>("numbers").build().unwrap();
+    for key in 0..9_000 {
+        numbers.put(&key, key).now_or_never().expect("nothing to wait for").expect("stored");
+    }
+    let mut found = 0;
+    let mut read = |key: u64| {
+        let call = numbers.get(&key).now_or_never().expect("nothing to wait for");
+        found += u64::from(call.expect("a valid key").is_some());
+    };
+    read(0);
+    // Each is looked at once in 61 rounds: so all of them come and go among the keys that are counted.
+    let used = measure(|| (0..9_000 * 61).for_each(|round| read(round % 9_000)));
+    assert_eq!(used.count_total, 0, "{used:?}");
+    assert!(found > 9_000 * 30 && !numbers.hot_keys(1).is_empty());
+}
+
+#[test]
 fn the_counter_counts() {
     assert_eq!(measure(|| drop(std::hint::black_box(vec![1_u8; 100]))).count_total, 1);
 }

@@ -20,6 +20,7 @@ mod flight;
 mod flight_end;
 mod hearing;
 mod history;
+mod hot;
 mod isolation;
 mod jitter;
 mod l1;

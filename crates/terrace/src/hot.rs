@@ -1,0 +1,272 @@
+//! Which keys are looked up most?
+//!
+//! 1. One lookup in [`SAMPLE_EVERY`] is looked at, and stands for those around it. The others do not come here.
+//! 2. [`KEYS_MAX`] keys are counted. One that is not among them takes the place of the one that was seen least, and goes on from
+//!    its count: so a count is too high by at most what it began with, which is kept beside it, and no key that is seen more often
+//!    than the least count is missing.
+//! 3. After [`HALVED_AFTER`] samples all counts are halved: what was hot and is not any more makes room.
+//! 4. A lookup that finds the counts in use does not wait: its sample is dropped. All memory is taken when the keyspace is opened, but for
+//!    keys of more than [`KEY_BYTES`], whose place grows once: so a hit that is looked at allocates nothing either.
+//!
+//! Source: A. Metwally, D. Agrawal, A. El Abbadi, *Efficient Computation of Frequent and Top-k Elements in Data Streams*, ICDT 2005
+//! (Space-Saving).
+
+use crate::telemetry::{SAMPLE_EVERY, is_sampled};
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::hash::BuildHasher;
+use terrace_core::CacheKey;
+
+/// Keys that are counted, of one keyspace: 30 KiB, or a quarter of a megabyte if all were of the greatest length.
+const KEYS_MAX: usize = 256;
+/// Bytes of a key for which there is room from the start.
+const KEY_BYTES: usize = 64;
+/// Samples after which all counts are halved: a million lookups.
+const HALVED_AFTER: u64 = 16_384;
+
+/// A key that is looked up often, on this node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct HotKey {
+    /// Its keyspace.
+    pub keyspace: String,
+    /// The key's text.
+    pub key: String,
+    /// How often it was looked up, of the last one to two million lookups of its keyspace; an estimate from a sample.
+    pub lookups: u64,
+    /// By how much that may be too high, because the key was not counted from the start.
+    pub error: u64,
+}
+
+/// What is counted of one keyspace.
+pub(crate) struct HotKeys(Mutex<Sketch>);
+
+struct Sketch {
+    slots: Box<[Slot]>,
+    /// Slots that have a key: the first so many.
+    used: usize,
+    /// The slots that have a key, by it.
+    by_key: HashTable<usize>,
+    hasher: FixedState,
+    /// The slots that have a key, those with the most samples first.
+    ranks: Vec<usize>,
+    /// Since the last halving.
+    samples: u64,
+}
+
+struct Slot {
+    key: String,
+    samples: u64,
+    /// Of the samples, those that it may never have had.
+    error: u64,
+    /// How many samples it had when it was loaded last, or came here.
+    loaded_at: u64,
+    rank: usize,
+}
+
+impl Default for HotKeys {
+    fn default() -> Self {
+        let slot =
+            |_| Slot { key: String::with_capacity(KEY_BYTES), samples: 0, error: 0, loaded_at: 0, rank: 0 };
+        Self(Mutex::new(Sketch {
+            slots: (0..KEYS_MAX).map(slot).collect(),
+            used: 0,
+            // Twice as many as there are keys, so that names which are taken out never make it grow.
+            by_key: HashTable::with_capacity(2 * KEYS_MAX),
+            hasher: FixedState::default(),
+            ranks: Vec::with_capacity(KEYS_MAX),
+            samples: 0,
+        }))
+    }
+}
+
+impl HotKeys {
+    /// A lookup that was sampled.
+    #[cold]
+    pub(crate) fn note(&self, key: &str) {
+        if let Some(mut sketch) = self.0.try_lock() {
+            sketch.note(key);
+        }
+    }
+
+    /// A lookup, which may be the one to be looked at.
+    #[inline]
+    pub(crate) fn sample<Q: CacheKey + ?Sized>(&self, key: &Q) {
+        if is_sampled() {
+            key.with_text(|text| self.note(text));
+        }
+    }
+
+    /// How often a key was looked up since this was last asked of it, at least. Zero if it is not one of those that are counted.
+    pub(crate) fn looked_up_since_load(&self, key: &str) -> u64 {
+        let mut sketch = self.0.lock();
+        let Some(slot) = sketch.find(key) else { return 0 };
+        let slot = &mut sketch.slots[slot];
+        let samples = slot.samples - slot.loaded_at;
+        slot.loaded_at = slot.samples;
+        lookups(samples)
+    }
+
+    /// The keys that were looked up most, at most so many, the hottest first.
+    pub(crate) fn top(&self, keyspace: &str, limit: usize) -> Vec<HotKey> {
+        let sketch = self.0.lock();
+        let slots = sketch.ranks.iter().take(limit).map(|&slot| &sketch.slots[slot]);
+        let hot = slots.filter(|slot| slot.samples > 0).map(|slot| HotKey {
+            keyspace: keyspace.to_owned(),
+            key: slot.key.clone(),
+            lookups: lookups(slot.samples),
+            error: lookups(slot.error),
+        });
+        hot.collect()
+    }
+}
+
+/// What so many samples stand for.
+fn lookups(samples: u64) -> u64 {
+    samples * u64::from(SAMPLE_EVERY)
+}
+
+impl Sketch {
+    fn note(&mut self, key: &str) {
+        let slot = self.find(key).unwrap_or_else(|| self.make_room(key));
+        self.raise(slot);
+        self.samples += 1;
+        if self.samples >= HALVED_AFTER {
+            self.halve();
+        }
+    }
+
+    fn find(&self, key: &str) -> Option<usize> {
+        self.by_key.find(self.hasher.hash_one(key), |&slot| self.slots[slot].key == key).copied()
+    }
+
+    /// A slot for a key that has none: a new one, or that of the key that was seen least.
+    fn make_room(&mut self, key: &str) -> usize {
+        let Self { slots, used, by_key, hasher, ranks, .. } = self;
+        let at = if *used < KEYS_MAX {
+            ranks.push(*used);
+            slots[*used].rank = *used;
+            *used += 1;
+            *used - 1
+        } else {
+            let last = ranks[KEYS_MAX - 1];
+            let hash = hasher.hash_one(slots[last].key.as_str());
+            if let Ok(of_old) = by_key.find_entry(hash, |&slot| slot == last) {
+                of_old.remove();
+            }
+            last
+        };
+        let slot = &mut slots[at];
+        (slot.error, slot.loaded_at) = (slot.samples, slot.samples);
+        slot.key.clear();
+        slot.key.push_str(key);
+        by_key.insert_unique(hasher.hash_one(key), at, |&slot| hasher.hash_one(slots[slot].key.as_str()));
+        at
+    }
+
+    /// Counts one more, and keeps the ranks in order: the slot changes places with the first of those that had as many.
+    fn raise(&mut self, slot: usize) {
+        let Slot { samples, rank, .. } = self.slots[slot];
+        let first = self.ranks.partition_point(|&other| self.slots[other].samples > samples);
+        let other = self.ranks[first];
+        self.ranks.swap(first, rank);
+        self.slots[other].rank = rank;
+        let raised = &mut self.slots[slot];
+        (raised.rank, raised.samples) = (first, samples + 1);
+    }
+
+    /// Halves all counts. What may be too high is rounded up, so that it stays a bound.
+    fn halve(&mut self) {
+        for slot in &mut self.slots[..self.used] {
+            slot.samples /= 2;
+            slot.error = slot.error.div_ceil(2).min(slot.samples);
+            slot.loaded_at = slot.loaded_at.div_ceil(2).min(slot.samples);
+        }
+        self.samples = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+    use terrace_core::Chance;
+
+    fn check(sketch: &Sketch) {
+        assert_eq!((sketch.by_key.len(), sketch.ranks.len()), (sketch.used, sketch.used));
+        assert!(sketch.ranks.is_sorted_by(|&a, &b| sketch.slots[a].samples >= sketch.slots[b].samples));
+        for (at, slot) in sketch.slots[..sketch.used].iter().enumerate() {
+            assert_eq!((sketch.find(&slot.key), sketch.ranks[slot.rank]), (Some(at), at));
+            assert!(slot.error <= slot.samples && slot.loaded_at <= slot.samples);
+        }
+    }
+
+    #[test]
+    fn counts_are_bounded_as_the_paper_says_and_no_frequent_key_is_missing() {
+        let (chance, hot) = (Chance::seeded(1), HotKeys::default());
+        let mut exact: HashMap<String, u64> = HashMap::new();
+        let samples = HALVED_AFTER - 1;
+        for _ in 0..samples {
+            // A key is twice as likely as one of twice its number, about, among 10,000.
+            let key = (10_000.0_f64.powf((chance.number() % 100_000) as f64 / 100_000.0) as u64).to_string();
+            hot.note(&key);
+            *exact.entry(key).or_default() += 1;
+        }
+        let sketch = hot.0.lock();
+        check(&sketch);
+        assert_eq!(sketch.slots.iter().map(|slot| slot.samples).sum::<u64>(), samples);
+        let least = sketch.slots[sketch.ranks[KEYS_MAX - 1]].samples;
+        assert!(least <= samples / KEYS_MAX as u64);
+        for slot in &sketch.slots {
+            let exact = exact[&slot.key];
+            assert!(exact <= slot.samples && slot.samples - slot.error <= exact, "{}", slot.key);
+        }
+        for (key, count) in exact {
+            assert!(count <= least || sketch.find(&key).is_some(), "{key} was seen {count} times");
+        }
+    }
+
+    #[test]
+    fn what_was_hot_makes_room_for_what_is() {
+        let hot = HotKeys::default();
+        for _ in 0..HALVED_AFTER * 2 {
+            hot.note("old");
+        }
+        for sample in 0..HALVED_AFTER * 4 {
+            hot.note(if sample % 2 == 0 { "new" } else { "other" });
+        }
+        let top = hot.top("texts", 2);
+        assert_eq!(top.iter().map(|hot| hot.key.as_str()).collect::<Vec<_>>(), ["new", "other"]);
+        assert!((lookups(HALVED_AFTER / 3)..=lookups(HALVED_AFTER * 2)).contains(&top[0].lookups));
+        check(&hot.0.lock());
+    }
+
+    #[test]
+    fn lookups_since_the_last_load_are_never_too_many() {
+        let hot = HotKeys::default();
+        assert_eq!(hot.looked_up_since_load("k"), 0);
+        (0..KEYS_MAX * 3).for_each(|other| hot.note(&other.to_string()));
+        (0..10).for_each(|_| hot.note("k"));
+        assert_eq!(
+            hot.looked_up_since_load("k"),
+            lookups(10),
+            "what it took over from others does not count"
+        );
+        assert_eq!(hot.looked_up_since_load("k"), 0);
+        (0..7).for_each(|_| hot.note("k"));
+        hot.0.lock().halve();
+        assert!(hot.looked_up_since_load("k") <= lookups(7));
+        check(&hot.0.lock());
+    }
+
+    #[test]
+    fn a_sample_that_would_have_to_wait_is_dropped() {
+        let hot = HotKeys::default();
+        let busy = hot.0.lock();
+        hot.note("k");
+        drop(busy);
+        assert_eq!(hot.top("texts", 10), []);
+    }
+}

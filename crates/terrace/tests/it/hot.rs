@@ -1,0 +1,81 @@
+//! Which keys are looked up most: whatever the way of a lookup, and wherever its answer comes from.
+
+use crate::fixture::{Node, loader};
+use terrace::{Cache, EntryOptions, Fetched, HotKey};
+
+/// Enough lookups for every way of it to be looked at some times.
+const ROUNDS: u64 = 61 * 40;
+
+fn of<'a>(hot: &'a [HotKey], key: &str) -> &'a HotKey {
+    hot.iter().find(|hot| hot.key == key).unwrap_or_else(|| panic!("{key} is not among {hot:?}"))
+}
+
+fn assert_about(hot: &[HotKey], key: &str, lookups: u64) {
+    let found = of(hot, key);
+    let (least, most) = (lookups * 8 / 10, lookups * 12 / 10);
+    assert!((least..=most).contains(&found.lookups), "{key} was looked up {lookups} times: {found:?}");
+}
+
+#[tokio::test]
+async fn every_way_to_look_up_counts_and_peeking_does_not() {
+    let node = Node::first().await;
+    for _ in 0..ROUNDS {
+        node.texts.get("got").await.unwrap();
+        node.texts.get_entry("entry").await.unwrap();
+        node.texts.get_or_load("loaded", loader("v")).await.unwrap();
+        node.texts.get_many(&["one".to_owned(), "many".to_owned()]).await.unwrap();
+        node.texts.peek("peeked");
+    }
+    for _ in 0..ROUNDS {
+        let absent = async |_| Ok::<_, std::convert::Infallible>(Fetched::absent());
+        node.texts.fetch("fetched", EntryOptions::new(), absent).await.unwrap();
+    }
+    let hot = node.texts.hot_keys(usize::MAX);
+    for key in ["got", "entry", "loaded", "one", "many", "fetched"] {
+        assert_about(&hot, key, ROUNDS);
+    }
+    assert_eq!(hot.len(), 6);
+    assert!(hot.iter().all(|hot| hot.keyspace == "texts" && hot.error == 0));
+    assert!(hot.is_sorted_by(|one, other| one.lookups >= other.lookups));
+}
+
+#[tokio::test]
+async fn the_hottest_keys_of_all_keyspaces_come_first() {
+    let cache = Cache::memory().unwrap();
+    let users = cache.keyspace::<u64, u64>("users").build().unwrap();
+    let teams = cache.keyspace::<u64, u64>("teams").build().unwrap();
+    for round in 0..ROUNDS * 5 {
+        users.get(&1).await.unwrap();
+        if round % 4 == 0 {
+            teams.get(&1).await.unwrap();
+        }
+        users.get(&(1_000 + round)).await.unwrap();
+    }
+    let names = |hot: Vec<HotKey>| hot.into_iter().map(|hot| (hot.keyspace, hot.key)).collect::<Vec<_>>();
+    assert_eq!(names(cache.hot_keys(2)), [("users".into(), "1".into()), ("teams".into(), "1".into())]);
+    assert_about(&users.hot_keys(1), "1", ROUNDS * 5);
+    assert_about(&teams.hot_keys(1), "1", ROUNDS * 5 / 4);
+    assert!(users.hot_keys(0).is_empty());
+}
+
+#[tokio::test]
+async fn many_threads_that_read_do_not_lose_the_hottest_key() {
+    let cache = Cache::memory().unwrap();
+    let users = cache.keyspace::<u64, u64>("users").build().unwrap();
+    users.put(&7, 7).await.unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..8_u64 {
+            let users = users.clone();
+            scope.spawn(move || {
+                for round in 0..50_000 {
+                    users.peek(&7);
+                    let key = if round % 2 == 0 { 7 } else { thread * 1_000_000 + round };
+                    futures_util::FutureExt::now_or_never(users.get(&key));
+                }
+            });
+        }
+    });
+    let hottest = users.hot_keys(1).remove(0);
+    assert_eq!(hottest.key, "7");
+    assert!(hottest.lookups <= 220_000, "{hottest:?}");
+}
