@@ -35,6 +35,7 @@
 
 #![forbid(unsafe_code)]
 
+mod adaptive;
 #[cfg(feature = "journal")]
 pub mod behind;
 mod builder;
@@ -66,6 +67,7 @@ mod waiting;
 mod why;
 mod write;
 
+pub use adaptive::AdaptiveTtl;
 pub use builder::{CacheBuilder, L1};
 pub use bulkhead::{Bulkhead, BulkheadLoad};
 pub use cache::{Cache, Health};

@@ -276,7 +276,7 @@ impl View {
             }
         };
         let terms = &self.space.rules.terms;
-        let lasting = terms.lasting(ttl.unwrap_or(terms.ttl), &self.shared.chance);
+        let lasting = terms.lasting(self.ttl_of_loaded(key, ttl, terms), &self.shared.chance);
         let mut resident = self.entry(value, right.version(), lasting, &tags);
         resident.load_micros = ran.micros;
         let (resident, encoded, is_anchored) = match self.fill(key, &right, &resident, lasting, &tags).await {

@@ -9,9 +9,10 @@
 //! ```
 //!
 //! 1. Terms that contradict each other are refused, with the reason, before anything is done under them.
-//! 2. Chance only shortens: a TTL is an upper bound.
+//! 2. Chance only shortens: a TTL is an upper bound, also one that is longer because its entry is read often ([`crate::adaptive`]).
 //! 3. What is stale is returned as stale, never as fresh.
 
+use crate::adaptive::AdaptiveTtl;
 use crate::error::ConfigError;
 use std::time::Duration;
 use terrace_core::{Chance, Tag, Ttl};
@@ -58,6 +59,8 @@ pub struct EntryOptions {
     failure_pause: Option<Duration>,
     #[expect(clippy::option_option, reason = "not said, or said to be never")]
     refresh_ahead: Option<Option<RefreshAhead>>,
+    #[expect(clippy::option_option, reason = "not said, or said to be never")]
+    adaptive: Option<Option<AdaptiveTtl>>,
 }
 
 impl EntryOptions {
@@ -131,6 +134,13 @@ impl EntryOptions {
         self
     }
 
+    /// How much longer the entry is fresh if it is read often; `None` for no longer, the default. Of no effect where a loader says a TTL
+    /// ([`Fetched::ttl`](crate::Fetched::ttl)), and on what is stored by `put`.
+    pub fn adaptive_ttl(mut self, how: impl Into<Option<AdaptiveTtl>>) -> Self {
+        self.adaptive = Some(how.into());
+        self
+    }
+
     /// Puts the entry under a tag.
     ///
     /// # Errors
@@ -155,6 +165,7 @@ pub(crate) struct Terms {
     pub(crate) hard_timeout: Option<Duration>,
     pub(crate) failure_pause: Duration,
     pub(crate) refresh_ahead: Option<RefreshAhead>,
+    pub(crate) adaptive: Option<AdaptiveTtl>,
 }
 
 /// How long an entry lasts, with chance taken into account.
@@ -191,6 +202,7 @@ impl Terms {
             hard_timeout: None,
             failure_pause: Self::FAILURE_PAUSE_DEFAULT,
             refresh_ahead: None,
+            adaptive: None,
         }
     }
 
@@ -207,6 +219,7 @@ impl Terms {
             hard_timeout: options.hard_timeout.or(self.hard_timeout),
             failure_pause: options.failure_pause.unwrap_or(self.failure_pause),
             refresh_ahead: options.refresh_ahead.unwrap_or(self.refresh_ahead),
+            adaptive: options.adaptive.unwrap_or(self.adaptive),
         }
     }
 
@@ -238,6 +251,9 @@ impl Terms {
         }
         if let Some(hard) = self.hard_timeout.filter(Duration::is_zero) {
             return no("hard_timeout", &hard, "give a load some time, e.g. 5 s");
+        }
+        if let Some(adaptive) = &self.adaptive {
+            adaptive.check()?;
         }
         match self.refresh_ahead {
             Some(RefreshAhead::After(share)) if !(share > 0.0 && share < 1.0) => {

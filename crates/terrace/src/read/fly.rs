@@ -154,7 +154,8 @@ impl View {
         }
         let (loaded, lasting) = match ran.result {
             Ok(Some(loaded)) => {
-                let lasting = terms.lasting(loaded.ttl.unwrap_or(terms.ttl), &self.shared.chance);
+                let ttl = self.ttl_of_loaded(key, loaded.ttl, terms);
+                let lasting = terms.lasting(ttl, &self.shared.chance);
                 (loaded, lasting)
             }
             Ok(None) => {

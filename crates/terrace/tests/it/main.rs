@@ -1,5 +1,6 @@
 //! The library from outside, by topology: which tiers there are, and which of them is in trouble.
 
+mod adaptive;
 mod alloc;
 mod batch;
 mod batch_loads;
