@@ -7,6 +7,7 @@ use crate::l1::L1 as FirstTier;
 use crate::resilience::{Breaker, L2, Patience, Retry};
 use crate::runtime::{Runtime, Turns};
 use crate::space::Shared;
+use crate::staleness::StalenessBudget;
 use crate::telemetry::Telemetry;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
@@ -86,6 +87,7 @@ pub struct CacheBuilder {
     l1: Option<L1>,
     l2: Option<Arc<dyn Remote>>,
     default_ttl: Ttl,
+    staleness_budget: StalenessBudget,
     staleness_max: Duration,
     patience: Patience,
     clock: Clock,
@@ -101,6 +103,7 @@ impl Default for CacheBuilder {
             l1: Some(L1::default()),
             l2: None,
             default_ttl,
+            staleness_budget: StalenessBudget::new(),
             staleness_max: Self::STALENESS_MAX_DEFAULT,
             patience: Patience::default(),
             clock: Clock::system(),
@@ -190,6 +193,13 @@ impl CacheBuilder {
         self
     }
 
+    /// How much of what a keyspace returns may be stale, unless it says otherwise, before [`Health`](crate::Health) says that it is too
+    /// much. Default: no bound.
+    pub fn staleness_budget(mut self, budget: StalenessBudget) -> Self {
+        self.staleness_budget = budget;
+        self
+    }
+
     /// Where the cache reads the time: a test gives it a [`Clock::manual`].
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -222,6 +232,7 @@ impl CacheBuilder {
         let journal = self.journal;
         let (l1, l2, default_ttl, staleness_max) = (self.l1, self.l2, self.default_ttl, self.staleness_max);
         let (patience, clock, chance) = (self.patience, self.clock, self.chance);
+        let staleness_budget = self.staleness_budget;
         if l1.is_none() && l2.is_none() {
             return Err(ConfigError::new("tiers", "none", "leave L1 on, or give the cache an L2"));
         }
@@ -234,6 +245,7 @@ impl CacheBuilder {
             return Err(ConfigError::new("staleness_max", staleness_max, "at least 100 ms, e.g. 1 s"));
         }
         patience.check()?;
+        staleness_budget.check()?;
         let l1 = l1.map(|l1| first_tier(&l1, &tickets, &clock)).transpose()?;
         let shared = Arc::new_cyclic(|shared| Shared {
             l1,
@@ -245,6 +257,7 @@ impl CacheBuilder {
             telemetry: Telemetry::new(clock.clone(), env!("CARGO_PKG_VERSION")),
             versions: LocalVersions::default(),
             default_ttl,
+            staleness_budget,
             cleanup_interval,
             spaces: parking_lot::RwLock::default(),
             cleaning: Turns::default(),

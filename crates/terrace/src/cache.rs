@@ -8,6 +8,7 @@ use crate::keyspace::KeyspaceBuilder;
 use crate::resilience::{BreakerGauges, BreakerHealth, BreakerState, L2};
 use crate::runtime;
 use crate::space::{Shared, Space, View};
+use crate::staleness::Staleness;
 use crate::telemetry::{EngineGauges, Sources, SpaceCounters, Stats};
 use std::collections::hash_map::Entry as Slot;
 use std::fmt;
@@ -50,13 +51,19 @@ pub struct Health {
     pub breaker: Option<BreakerHealth>,
     /// Invalidations that hold on this node, and that L2 has not seen.
     pub pending_invalidations: u64,
+    /// The keyspaces that returned more stale answers in the last minute, or older ones, than their
+    /// [`StalenessBudget`](crate::StalenessBudget) allows.
+    pub over_budget: Vec<Staleness>,
 }
 
 impl Health {
-    /// Whether every tier answers and is asked, and L2 knows of every invalidation.
+    /// Whether every tier answers and is asked, L2 knows of every invalidation, and no keyspace is over its budget of stale answers.
     pub fn is_whole(&self) -> bool {
         let is_asked = self.breaker.as_ref().is_none_or(|breaker| breaker.state == BreakerState::Closed);
-        !matches!(self.l2, Some(Err(_))) && is_asked && self.pending_invalidations == 0
+        !matches!(self.l2, Some(Err(_)))
+            && is_asked
+            && self.pending_invalidations == 0
+            && self.over_budget.is_empty()
     }
 }
 
@@ -94,12 +101,23 @@ impl Cache {
             l2,
             breaker: self.breaker(),
             pending_invalidations: self.shared.pending_invalidations(),
+            over_budget: self.staleness().into_iter().filter(Staleness::is_over).collect(),
         }
     }
 
     /// How the breaker of L2 is, without asking L2; `None` if there is no L2, or no breaker.
     pub fn breaker(&self) -> Option<BreakerHealth> {
         self.shared.l2.as_ref().and_then(L2::breaker_health)
+    }
+
+    /// How stale the answers of each keyspace were in the last minute, without asking L2; sorted by name.
+    ///
+    /// # Cost
+    /// For each keyspace the sum of some counters, and a lock for an instant.
+    pub fn staleness(&self) -> Vec<Staleness> {
+        let mut all: Vec<Staleness> = self.views().iter().map(View::staleness).collect();
+        all.sort_by(|one, other| one.keyspace.cmp(&other.keyspace));
+        all
     }
 
     /// Lets L2 forget the settings that all nodes of a keyspace have to share (its codec, the number of its partitions), so
@@ -146,7 +164,7 @@ impl Cache {
 
     /// All metrics as text for Prometheus, of content type [`METRICS_CONTENT_TYPE`](crate::METRICS_CONTENT_TYPE).
     pub fn metrics(&self) -> String {
-        self.shared.telemetry.encode(&*self.shared)
+        self.shared.telemetry.encode(&*self.shared, self.staleness())
     }
 
     /// Ends the cache: no new loads and writes, running ones are waited for, what is written behind is brought to the origins,

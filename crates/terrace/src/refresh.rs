@@ -261,6 +261,7 @@ impl View {
         let old = self.old_copy(key).map(|old| old.resident);
         let ran = self.holding(key, &right, || false, self.load(old.as_ref(), loading)).await;
         drop(place);
+        self.count_background(ran.result.is_ok());
         let Loaded { value, tags, ttl } = match ran.result {
             Ok(Some(loaded)) => loaded,
             Ok(None) => {

@@ -19,6 +19,7 @@ use crate::refresh::Refreshes;
 use crate::resilience::{Agreement, L2};
 use crate::runtime::{Leave, Runtime, Turn, Turns};
 use crate::stale::Cooling;
+use crate::staleness::{StalenessBudget, Watch};
 use crate::telemetry::{SpaceCounters, Telemetry};
 use crate::terms::{Lasting, Terms};
 use crate::waiting::Waiting;
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) telemetry: Telemetry,
     pub(crate) versions: LocalVersions,
     pub(crate) default_ttl: Ttl,
+    pub(crate) staleness_budget: StalenessBudget,
     pub(crate) cleanup_interval: Duration,
     pub(crate) spaces: RwLock<HashMap<Namespace, Arc<Space>>>,
     pub(crate) cleaning: Turns,
@@ -75,6 +77,8 @@ pub(crate) struct Rules {
     pub(crate) load_timeout: Duration,
     /// How long a loader runs that others wait for, before they may begin another.
     pub(crate) flight_age_max: Option<Duration>,
+    /// How much of what is returned may be stale.
+    pub(crate) staleness_budget: StalenessBudget,
     /// Loads of this namespace at a time.
     pub(crate) loads_max: Option<usize>,
     /// How long one more waits.
@@ -131,6 +135,7 @@ pub(crate) struct Space {
     pub(crate) behind: std::sync::OnceLock<crate::write::behind::Behind>,
     pub(crate) bulkheads: Bulkheads,
     pub(crate) hot: HotKeys,
+    pub(crate) watch: Watch,
     /// Whether copies may be in L1 that are no plain answers; once set, it stays.
     pub(crate) lingers: AtomicBool,
 }

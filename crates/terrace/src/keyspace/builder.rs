@@ -63,6 +63,7 @@ impl<K, V> KeyspaceBuilder<K, V> {
             value_bytes_max: VALUE_BYTES_MAX_DEFAULT,
             load_timeout: LOAD_TIMEOUT_DEFAULT,
             flight_age_max: None,
+            staleness_budget: cache.shared.staleness_budget,
             loads_max: None,
             loads_wait_max: None,
             bulkhead: None,
@@ -236,6 +237,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             behind: std::sync::OnceLock::new(),
             bulkheads,
             hot: crate::hot::HotKeys::default(),
+            watch: crate::staleness::Watch::default(),
             lingers,
         })?;
         let view = View { shared, space };

@@ -1,10 +1,11 @@
-//! The settings of a keyspace that bound its loads.
+//! The settings of a keyspace that bound its loads, and how stale its answers may be.
 
 use super::KeyspaceBuilder;
 use crate::bulkhead::{Bulkhead, Bulkheads};
 use crate::cache::Cache;
 use crate::error::ConfigError;
 use crate::space::Rules;
+use crate::staleness::StalenessBudget;
 use std::time::Duration;
 
 /// The shortest age at which a flight can be given up: clocks lag by some milliseconds.
@@ -42,6 +43,12 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
         self
     }
 
+    /// How much of what this keyspace returns may be stale before the cache's health says that it is too much. Default: the cache's.
+    pub fn staleness_budget(mut self, budget: StalenessBudget) -> Self {
+        self.rules.staleness_budget = budget;
+        self
+    }
+
     /// A bound on loads that this keyspace shares with others, because they share an origin. It comes on top of
     /// [`loads_max`](Self::loads_max): a load needs a place in both. Default: none.
     pub fn bulkhead(mut self, bulkhead: &Bulkhead) -> Self {
@@ -50,8 +57,9 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
     }
 }
 
-/// Whether the bound on the age of flights makes sense beside that on loads.
+/// Whether these bounds make sense.
 pub(super) fn check(rules: &Rules) -> Result<(), ConfigError> {
+    rules.staleness_budget.check()?;
     match rules.flight_age_max {
         Some(age) if age < AGE_MIN || age >= rules.load_timeout => {
             let allowed = "from 10 ms on, and shorter than `load_timeout`, which ends a load anyway";

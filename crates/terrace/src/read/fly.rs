@@ -93,7 +93,12 @@ impl View {
                 self.promote(lead.ticket(), key, &found);
                 self.outcome(lead, key, Some(*found))
             }
-            Err(error) => self.failed(trip, old, error),
+            Err(error) => {
+                if trip.is_behind {
+                    self.count_background(false);
+                }
+                self.failed(trip, old, error)
+            }
         };
         (outcome, None)
     }
@@ -149,6 +154,9 @@ impl View {
         let load = self.load(known.as_ref(), loading);
         let ran = self.holding(key, &right, || lead.is_fenced(), load).await;
         drop(place);
+        if trip.is_behind {
+            self.count_background(ran.result.is_ok());
+        }
         if !lead.end_load() {
             return self.fenced(trip, &right, ran, old);
         }

@@ -97,6 +97,8 @@ impl View {
         let left = remaining.map_or(envelope.ttl, |left| left.without(envelope.grace).min(envelope.ttl));
         // How much of the grace is left of an entry that is past its TTL.
         let grace = remaining.and_then(Ttl::duration).map_or(envelope.grace, |left| left.min(envelope.grace));
+        // So much of it is over, so long ago its TTL ended.
+        let past = envelope.grace.saturating_sub(grace);
         let (tags, generations) =
             envelope.tags.iter().map(|stamp| (stamp.tag.clone(), stamp.generation)).unzip();
         let load_micros = u32::try_from(envelope.load_time.as_micros()).unwrap_or(u32::MAX);
@@ -104,7 +106,12 @@ impl View {
             created_ms: envelope.created_ms,
             load_micros,
             tags: Tagged::of(tags, generations),
-            ..Resident::new(value, envelope.version, sent, Lasting { ttl: left, grace })
+            ..Resident::new(
+                value,
+                envelope.version,
+                sent.minus(past),
+                Lasting { ttl: left, grace: envelope.grace },
+            )
         };
         Found { resident, tier: Tier::L2, encoded: Some(envelope.payload.len()), stale: None }
     }

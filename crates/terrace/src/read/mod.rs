@@ -282,22 +282,13 @@ impl View {
     /// Counts one lookup, as a hit or as a miss.
     pub(crate) fn count_lookup(&self, found: Option<&Found>) {
         match found {
-            Some(Found { stale: Some(reason), .. }) => self.count_stale(*reason),
+            Some(Found { stale: Some(reason), resident, .. }) => self.count_stale(*reason, resident),
             Some(found) if found.resident.is_absent() && found.tier != Tier::Origin => {
                 self.space.counters.count(Event::HitAbsent);
             }
             Some(found) => self.space.counters.hit(found.tier),
             None => self.space.counters.miss(),
         }
-    }
-
-    fn count_stale(&self, reason: StaleReason) {
-        self.space.counters.count(match reason {
-            StaleReason::Unproven => Event::HitStale,
-            StaleReason::Revalidating => Event::HitRevalidating,
-            StaleReason::LoadSlow => Event::HitLoadSlow,
-            StaleReason::LoadFailed => Event::HitLoadFailed,
-        });
     }
 
     /// A fresh copy in this process' memory.

@@ -61,7 +61,7 @@ impl JournalGauges {
             flushes.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
                 histogram.sum().as_secs_f64(),
                 histogram.count(),
-                &histogram.octaves(),
+                &histogram.octaves(1),
                 None,
             )?;
         }

@@ -9,9 +9,10 @@
 
 use super::event::{Event, Op};
 use super::histogram::{Histogram, HistogramSnapshot, SHARDS as HISTOGRAM_SHARDS};
-use crate::entry::Tier;
+use crate::entry::{StaleReason, Tier};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 use terrace_core::{Clock, Moment, RemoteError};
 
 /// All tiers, nearest first.
@@ -31,6 +32,9 @@ struct Start {
 /// One in so many operations that stay in L1 is timed, and stands for all of them: reading the clock twice costs more
 /// than an L1 hit. A prime, so that a program that asks its keyspaces in turn has them all timed.
 pub(crate) const SAMPLE_EVERY: u32 = 61;
+
+/// Stale answers are minutes past their TTL, not milliseconds: their ages are kept in a thousandth, from 100 µs to 3.7 h.
+pub(super) const STALENESS_SCALE: u32 = 1_000;
 
 /// Blocks of counters that belong to one thread each, per keyspace. Only that thread writes them.
 const SOLE: usize = 32;
@@ -132,6 +136,8 @@ pub(crate) struct SpaceCounters {
     sole: Box<[Block]>,
     shared: Box<[Block]>,
     durations: Box<[Histogram]>,
+    /// In thousandths ([`STALENESS_SCALE`]): of each of [`Event::STALE`].
+    staleness: Box<[Histogram]>,
     clock: Clock,
 }
 
@@ -141,6 +147,7 @@ impl SpaceCounters {
             sole: (0..SOLE).map(|_| Block::ZERO).collect(),
             shared: (0..SHARED).map(|_| Block::ZERO).collect(),
             durations: (0..Op::ALL.len() * TIERS.len()).map(|_| Histogram::new()).collect(),
+            staleness: Event::STALE.iter().map(|_| Histogram::new()).collect(),
             clock,
         }
     }
@@ -187,6 +194,32 @@ impl SpaceCounters {
     #[inline]
     pub(crate) fn miss(&self) {
         self.count(Event::Miss);
+    }
+
+    /// Counts a lookup that was answered with a value that was so long past its TTL.
+    pub(crate) fn stale(&self, reason: StaleReason, past: Duration) {
+        let event = Event::of_stale(reason);
+        self.count(event);
+        let shard = settled_slot() % HISTOGRAM_SHARDS;
+        self.staleness[staleness_of(event)].record(shard, past / STALENESS_SCALE, 1);
+    }
+
+    /// What is counted now of what health is made of.
+    pub(crate) fn counts(&self) -> Counts {
+        let total = |events: &[Event]| events.iter().map(|&event| self.total(event as usize)).sum();
+        let stale: u64 = total(&Event::STALE);
+        Counts {
+            lookups: stale + total(&[Event::HitL1, Event::HitL2, Event::HitAbsent, Event::Miss]),
+            stale,
+            background_loads: total(&[Event::BackgroundLoaded, Event::BackgroundFailed]),
+            background_failed: total(&[Event::BackgroundFailed]),
+        }
+    }
+
+    /// An event's number, over all threads.
+    fn total(&self, event: usize) -> u64 {
+        let blocks = self.sole.iter().chain(&self.shared);
+        blocks.map(|block| block.0[event].load(Ordering::Relaxed)).sum()
     }
 
     /// Counts a failed request to L2.
@@ -236,11 +269,9 @@ impl SpaceCounters {
     /// The sums over all threads now.
     pub(super) fn snapshot(&self) -> CounterSnapshot {
         CounterSnapshot {
-            counts: std::array::from_fn(|event| {
-                let blocks = self.sole.iter().chain(&self.shared);
-                blocks.map(|block| block.0[event].load(Ordering::Relaxed)).sum()
-            }),
+            counts: std::array::from_fn(|event| self.total(event)),
             durations: self.durations.iter().map(Histogram::snapshot).collect(),
+            staleness: self.staleness.iter().map(Histogram::snapshot).collect(),
         }
     }
 }
@@ -255,11 +286,42 @@ const fn series(op: Op, tier: Tier) -> usize {
     op as usize * TIERS.len() + tier
 }
 
+/// Where the ages of stale answers of a kind are kept.
+fn staleness_of(event: Event) -> usize {
+    event as usize - Event::STALE[0] as usize
+}
+
+fn since(now: &[HistogramSnapshot], then: &[HistogramSnapshot]) -> Vec<HistogramSnapshot> {
+    now.iter().zip(then).map(|(now, then)| now.since(then)).collect()
+}
+
+/// What the health of a keyspace is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Counts {
+    pub(crate) lookups: u64,
+    pub(crate) stale: u64,
+    pub(crate) background_loads: u64,
+    pub(crate) background_failed: u64,
+}
+
+impl Counts {
+    /// What they have grown by since `earlier`.
+    pub(crate) fn since(self, earlier: &Self) -> Self {
+        Self {
+            lookups: self.lookups.saturating_sub(earlier.lookups),
+            stale: self.stale.saturating_sub(earlier.stale),
+            background_loads: self.background_loads.saturating_sub(earlier.background_loads),
+            background_failed: self.background_failed.saturating_sub(earlier.background_failed),
+        }
+    }
+}
+
 /// All counters of a keyspace at one time. Counters move while they are read, so two of them may be an instant apart.
 #[derive(Clone, Debug)]
 pub(super) struct CounterSnapshot {
     counts: [u64; Event::COUNT],
     durations: Vec<HistogramSnapshot>,
+    staleness: Vec<HistogramSnapshot>,
 }
 
 impl CounterSnapshot {
@@ -268,6 +330,7 @@ impl CounterSnapshot {
         Self {
             counts: [0; Event::COUNT],
             durations: vec![HistogramSnapshot::zero(); Op::ALL.len() * TIERS.len()],
+            staleness: vec![HistogramSnapshot::zero(); Event::STALE.len()],
         }
     }
 
@@ -284,16 +347,17 @@ impl CounterSnapshot {
         &self.durations[series(op, tier)]
     }
 
+    /// How long past their TTL answers of this kind were, in thousandths ([`STALENESS_SCALE`]).
+    pub(super) fn staleness(&self, event: Event) -> &HistogramSnapshot {
+        &self.staleness[staleness_of(event)]
+    }
+
     /// What happened since `earlier`.
     pub(super) fn since(&self, earlier: &Self) -> Self {
         Self {
             counts: std::array::from_fn(|event| self.counts[event].saturating_sub(earlier.counts[event])),
-            durations: self
-                .durations
-                .iter()
-                .zip(&earlier.durations)
-                .map(|(now, then)| now.since(then))
-                .collect(),
+            durations: since(&self.durations, &earlier.durations),
+            staleness: since(&self.staleness, &earlier.staleness),
         }
     }
 
@@ -302,7 +366,8 @@ impl CounterSnapshot {
         for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
             *mine += theirs;
         }
-        for (mine, theirs) in self.durations.iter_mut().zip(&other.durations) {
+        let durations = self.durations.iter_mut().zip(&other.durations);
+        for (mine, theirs) in durations.chain(self.staleness.iter_mut().zip(&other.staleness)) {
             mine.merge(theirs);
         }
     }

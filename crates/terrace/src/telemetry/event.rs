@@ -3,6 +3,7 @@
 //! 1. Each event has exactly one rule, written at its variant. A number that is the sum of others is never counted:
 //!    lookups are hits plus stale hits plus misses, so they agree in every snapshot.
 
+use crate::entry::StaleReason;
 use terrace_core::RemoteError;
 
 /// What can happen to the entries of a keyspace. A batch counts once per key.
@@ -63,6 +64,10 @@ pub(crate) enum Event {
     LoadPanicked,
     /// A load that did not run, because there was no place for it.
     LoadRefused,
+    /// A load in the background that ended with an answer: a value, or that there is none.
+    BackgroundLoaded,
+    /// A load in the background that ended with none, or for which there was no place.
+    BackgroundFailed,
     /// A flight that another one has fenced, because its loader took too long.
     FlightFenced,
     /// A load that began in the background because an old value was returned.
@@ -146,6 +151,20 @@ pub(crate) enum Event {
 }
 
 impl Event {
+    /// Lookups that were answered with a stale value.
+    pub(super) const STALE: [Self; 4] =
+        [Self::HitStale, Self::HitRevalidating, Self::HitLoadSlow, Self::HitLoadFailed];
+
+    /// A lookup that was answered with a stale value for this reason.
+    pub(super) const fn of_stale(reason: StaleReason) -> Self {
+        match reason {
+            StaleReason::Unproven => Self::HitStale,
+            StaleReason::Revalidating => Self::HitRevalidating,
+            StaleReason::LoadSlow => Self::HitLoadSlow,
+            StaleReason::LoadFailed => Self::HitLoadFailed,
+        }
+    }
+
     /// How many events there are.
     pub(super) const COUNT: usize = Self::L2Payload as usize + 1;
 

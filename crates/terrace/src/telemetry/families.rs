@@ -32,7 +32,7 @@ impl Value {
 }
 
 /// What is written for every keyspace.
-pub(super) const FAMILIES: [Family; 28] = [
+pub(super) const FAMILIES: [Family; 29] = [
     Family {
         metric: names::REQUESTS,
         series: &[
@@ -91,6 +91,13 @@ pub(super) const FAMILIES: [Family; 28] = [
         series: &[
             (&[(names::REASON, "l2")], Value::Count(Event::WriteRepaired)),
             (&[(names::REASON, "contested")], Value::Count(Event::WriteContested)),
+        ],
+    },
+    Family {
+        metric: names::BACKGROUND_LOADS,
+        series: &[
+            (&[(names::OUTCOME, "succeeded")], Value::Count(Event::BackgroundLoaded)),
+            (&[(names::OUTCOME, "failed")], Value::Count(Event::BackgroundFailed)),
         ],
     },
     Family { metric: names::FLIGHTS_FENCED, series: &[(&[], Value::Count(Event::FlightFenced))] },

@@ -124,12 +124,13 @@ impl HistogramSnapshot {
         Duration::ZERO
     }
 
-    /// The counts between the doublings of 100 ns: each with its upper bound in seconds, the last without bound.
-    pub(super) fn octaves(&self) -> Vec<(f64, u64)> {
+    /// The counts between the doublings of 100 ns: each with its upper bound in seconds, the last without bound. `scale` is what the
+    /// durations were divided by.
+    pub(super) fn octaves(&self, scale: u32) -> Vec<(f64, u64)> {
         let (first, rest) = self.buckets.split_at(1);
         let (steps, beyond) = rest.split_at(OCTAVES * STEPS);
         let octaves = steps.chunks_exact(STEPS).map(|steps| steps.iter().sum());
-        let bounds = (0..=OCTAVES).map(|octave| (FIRST_NANOS << octave) as f64 / 1e9);
+        let bounds = (0..=OCTAVES).map(|octave| ((FIRST_NANOS << octave) * u64::from(scale)) as f64 / 1e9);
         let counts = first.iter().copied().chain(octaves);
         bounds.zip(counts).chain([(f64::INFINITY, beyond[0])]).collect()
     }
@@ -191,7 +192,7 @@ mod tests {
         for nanos in [100, 101, 200, 201, 13_421_772_800, 13_421_772_801, u64::MAX] {
             histogram.record(0, Duration::from_nanos(nanos), 1);
         }
-        let octaves = histogram.snapshot().octaves();
+        let octaves = histogram.snapshot().octaves(1);
         assert_eq!(octaves.iter().map(|(_, count)| count).sum::<u64>(), 7);
         assert_eq!(octaves[..3], [(1e-7, 1), (2e-7, 2), (4e-7, 1)]);
         assert_eq!(octaves[OCTAVES..], [(13.421_772_8, 1), (f64::INFINITY, 2)]);

@@ -33,7 +33,7 @@ mod tests;
 
 #[cfg(feature = "journal")]
 pub(crate) use behind::JournalGauges;
-pub(crate) use counters::{SAMPLE_EVERY, SpaceCounters, Timer, is_sampled};
+pub(crate) use counters::{Counts, SAMPLE_EVERY, SpaceCounters, Timer, is_sampled};
 pub(crate) use event::{Event, Op};
 #[cfg(feature = "journal")]
 pub(crate) use histogram::HistogramSnapshot;
@@ -44,6 +44,7 @@ pub use stats::{Figures, Latencies, Latency, Stats};
 
 use crate::bulkhead::BulkheadLoad;
 use crate::resilience::BreakerGauges;
+use crate::staleness::Staleness;
 use counters::CounterSnapshot;
 use parking_lot::RwLock;
 use prometheus::Scrape;
@@ -158,13 +159,14 @@ impl Telemetry {
     }
 
     /// All metrics since the cache was built, as `OpenMetrics` text, which Prometheus' own format also accepts.
-    pub(crate) fn encode(&self, sources: &impl Sources) -> String {
+    pub(crate) fn encode(&self, sources: &impl Sources, staleness: Vec<Staleness>) -> String {
         prometheus::encode(Scrape {
             spaces: self.snapshot(sources),
             pending_invalidations: sources.pending_invalidations(),
             bus_lag: sources.bus_lag(),
             breaker: sources.breaker(),
             bulkheads: sources.bulkheads(),
+            staleness,
             #[cfg(feature = "journal")]
             journal: sources.journal(),
             version: self.version,

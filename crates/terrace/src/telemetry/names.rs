@@ -154,6 +154,31 @@ pub(super) const JOURNAL_COMMITS: Metric = counter(
     "terrace_journal_commits_total",
     "Commits of the journal, each of which may acknowledge many writes.",
 );
+pub(super) const STALE_AGE: Metric = Metric {
+    name: "terrace_stale_age_seconds",
+    kind: Kind::Histogram,
+    help: "How long values were past their TTL that were returned as stale, by reason; zero for those that were only not proven fresh.",
+};
+pub(super) const STALE_SHARE: Metric = gauge(
+    "terrace_stale_share",
+    "Share of the lookups of the last minute that were answered with a stale value.",
+);
+pub(super) const STALE_OLDEST: Metric = gauge(
+    "terrace_stale_oldest_seconds",
+    "How long the oldest value was past its TTL that was returned in the last minute.",
+);
+pub(super) const STALE_OVER_BUDGET: Metric = gauge(
+    "terrace_stale_over_budget",
+    "1 if more of the answers of the last minute were stale than the keyspace allows, or one was older, else 0.",
+);
+pub(super) const BACKGROUND_LOADS: Metric = counter(
+    "terrace_background_loads_total",
+    "Loads in the background that ended, by whether they brought an answer.",
+);
+pub(super) const BACKGROUND_SUCCESS: Metric = gauge(
+    "terrace_background_success_ratio",
+    "Share of the background loads of the last minute that brought an answer; 1 if there were none.",
+);
 pub(super) const FLIGHTS_FENCED: Metric = counter(
     "terrace_flights_fenced_total",
     "Flights whose loader took too long to be waited for, so that another one began.",
@@ -173,7 +198,7 @@ pub(super) const BUILD_INFO: Metric = gauge("terrace_build_info", "Always 1; the
 
 /// All metrics there are, but for those of a journal.
 #[cfg(test)]
-pub(super) const ALL: [Metric; 37] = [
+pub(super) const ALL: [Metric; 43] = [
     REQUESTS,
     HITS,
     MISSES,
@@ -205,6 +230,12 @@ pub(super) const ALL: [Metric; 37] = [
     BREAKER_TRANSITIONS,
     L2_REJECTED,
     L2_RETRIES,
+    STALE_AGE,
+    STALE_SHARE,
+    STALE_OLDEST,
+    STALE_OVER_BUDGET,
+    BACKGROUND_LOADS,
+    BACKGROUND_SUCCESS,
     FLIGHTS_FENCED,
     LOADS_REFUSED,
     BULKHEAD_LOADS,

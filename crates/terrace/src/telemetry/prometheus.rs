@@ -9,13 +9,14 @@
 #[cfg(feature = "journal")]
 use super::JournalGauges;
 use super::Snapshots;
-use super::counters::TIERS;
-use super::event::Op;
+use super::counters::{STALENESS_SCALE, TIERS};
+use super::event::{Event, Op};
 use super::families::{FAMILIES, Family};
 use super::names::{self, Kind, Metric};
 use crate::bulkhead::BulkheadLoad;
-use crate::entry::Tier;
+use crate::entry::{StaleReason, Tier};
 use crate::resilience::{BreakerGauges, BreakerState};
+use crate::staleness::Staleness;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -27,6 +28,13 @@ use terrace_core::Namespace;
 
 /// The media type of what [`Cache::metrics`](crate::Cache::metrics) writes.
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A number of what a keyspace returned in the last minute.
+type OfStaleness = fn(&Staleness) -> f64;
+
+/// Why stale values are returned, in the order of their events.
+const REASONS: [StaleReason; 4] =
+    [StaleReason::Unproven, StaleReason::Revalidating, StaleReason::LoadSlow, StaleReason::LoadFailed];
 
 /// Writes all metrics.
 pub(super) fn encode(scrape: Scrape) -> String {
@@ -45,6 +53,7 @@ pub(super) struct Scrape {
     pub(super) bus_lag: Duration,
     pub(super) breaker: Option<BreakerGauges>,
     pub(super) bulkheads: Vec<BulkheadLoad>,
+    pub(super) staleness: Vec<Staleness>,
     #[cfg(feature = "journal")]
     pub(super) journal: Option<JournalGauges>,
     pub(super) version: &'static str,
@@ -56,6 +65,7 @@ impl Collector for Scrape {
             self.family(&mut encoder, family)?;
         }
         self.durations(&mut encoder)?;
+        self.staleness(&mut encoder)?;
         let mut pending = describe(&mut encoder, names::PENDING_INVALIDATIONS)?;
         pending.encode_gauge(&self.pending_invalidations)?;
         self.breaker(&mut encoder)?;
@@ -128,6 +138,38 @@ impl Scrape {
         Ok(())
     }
 
+    /// How stale answers were: all of them by their age, and those of the last minute.
+    fn staleness(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut metric = describe(encoder, names::STALE_AGE)?;
+        for (namespace, space) in &self.spaces {
+            for (event, reason) in Event::STALE.into_iter().zip(REASONS) {
+                debug_assert_eq!(event, Event::of_stale(reason));
+                let histogram = space.counters.staleness(event);
+                let labels = with_keyspace(namespace, &[(names::REASON, reason.as_str())]);
+                let sum = histogram.sum().as_secs_f64() * f64::from(STALENESS_SCALE);
+                metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
+                    sum,
+                    histogram.count(),
+                    &histogram.octaves(STALENESS_SCALE),
+                    None,
+                )?;
+            }
+        }
+        let gauges: [(Metric, OfStaleness); 4] = [
+            (names::STALE_SHARE, Staleness::share),
+            (names::STALE_OLDEST, |of| of.oldest.as_secs_f64()),
+            (names::STALE_OVER_BUDGET, |of| f64::from(u8::from(of.is_over()))),
+            (names::BACKGROUND_SUCCESS, Staleness::background_success),
+        ];
+        for (metric, gauge) in gauges {
+            let mut metric = describe(encoder, metric)?;
+            for of in &self.staleness {
+                metric.encode_family(&[(names::KEYSPACE, of.keyspace.as_str())])?.encode_gauge(&gauge(of))?;
+            }
+        }
+        Ok(())
+    }
+
     fn durations(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let mut metric = describe(encoder, names::OPERATION_DURATION)?;
         for (namespace, space) in &self.spaces {
@@ -138,7 +180,7 @@ impl Scrape {
                 metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
                     histogram.sum().as_secs_f64(),
                     histogram.count(),
-                    &histogram.octaves(),
+                    &histogram.octaves(1),
                     None,
                 )?;
             }

@@ -95,6 +95,10 @@ pub struct Figures {
     pub loads_failed: u64,
     /// Loads that ended with the loader's panic.
     pub loads_panicked: u64,
+    /// Loads in the background that ended. They are `loads`, but for those that did not run.
+    pub loads_background: u64,
+    /// Of `loads_background`, those that brought no answer, or for which there was no place.
+    pub loads_background_failed: u64,
     /// Flights whose loader took longer than `flight_age_max`, so that another one began.
     pub flights_fenced: u64,
     /// Loads that did not run, because there was no place for them. They are no `loads`.
@@ -219,9 +223,6 @@ impl Stats {
     }
 }
 
-/// Lookups that were answered with a stale value.
-const STALE: [Event; 4] = [Event::HitStale, Event::HitRevalidating, Event::HitLoadSlow, Event::HitLoadFailed];
-
 impl Figures {
     /// The share of lookups answered with a fresh value by L1 or L2, from 0 to 1; 0 before the first lookup. A stale
     /// hit is no hit.
@@ -243,16 +244,16 @@ impl Figures {
         let count = |event| space.counters.count(event);
         let sum = |events: &[Event]| space.counters.sum(events);
         Self {
-            requests: sum(&[Event::HitL1, Event::HitL2, Event::HitAbsent, Event::Miss]) + sum(&STALE),
+            requests: sum(&[Event::HitL1, Event::HitL2, Event::HitAbsent, Event::Miss]) + sum(&Event::STALE),
             hits: sum(&[Event::HitL1, Event::HitL2]),
             hits_l1: count(Event::HitL1),
             hits_l2: count(Event::HitL2),
-            stale_hits: sum(&STALE),
+            stale_hits: sum(&Event::STALE),
             negative_hits: count(Event::HitAbsent),
             loads_behind: count(Event::LoadBehind),
             loads_ahead: count(Event::LoadAhead),
             misses: count(Event::Miss),
-            misses_l1: sum(&[Event::HitL2, Event::HitAbsent, Event::Miss]) + sum(&STALE),
+            misses_l1: sum(&[Event::HitL2, Event::HitAbsent, Event::Miss]) + sum(&Event::STALE),
             misses_l2: if has_l2 { count(Event::Miss) } else { 0 },
             coalesced: count(Event::Coalesced),
             fills: count(Event::FillStored),
@@ -289,6 +290,8 @@ impl Figures {
             loads_failed: count(Event::LoadFailed),
             loads_panicked: count(Event::LoadPanicked),
             flights_fenced: count(Event::FlightFenced),
+            loads_background: space.counters.sum(&[Event::BackgroundLoaded, Event::BackgroundFailed]),
+            loads_background_failed: count(Event::BackgroundFailed),
             loads_refused: count(Event::LoadRefused),
             ..self
         }

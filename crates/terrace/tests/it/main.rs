@@ -49,6 +49,7 @@ mod redis_trouble;
 mod refresh;
 mod shutdown;
 mod stale;
+mod staleness;
 mod stats;
 mod strategies;
 mod stress;
