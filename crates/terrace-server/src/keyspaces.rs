@@ -32,6 +32,7 @@ impl Keyspaces {
         }
         named.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.prefix().len()));
         let unmatched = rules(config, cache, UNMATCHED).ttl(config.defaults.ttl.0);
+        let unmatched = config.defaults.limits.on(unmatched);
         Ok(Self { named, unmatched: unmatched.codec(RawJson).build()? })
     }
 
@@ -97,11 +98,15 @@ fn open(
 ) -> Result<JsonKeyspace, KeyspaceError> {
     let mut builder = rules(config, cache, name).ttl(keyspace.ttl.0).l1_ttl(keyspace.l1.ttl.0);
     builder = builder.suspect(policy(keyspace.suspect)).options(keyspace.freshness.options());
+    builder = keyspace.limits.on(builder);
     if !keyspace.l1.enabled {
         builder = builder.no_l1();
     }
-    let opened = builder.codec(RawJson).build()?;
     let source = keyspace.source.as_ref().filter(|_| keyspace.strategy == Strategy::ReadThrough);
+    if let Some(bulkhead) = source.and_then(|source| origins.bulkhead(&source.origin)) {
+        builder = builder.bulkhead(bulkhead);
+    }
+    let opened = builder.codec(RawJson).build()?;
     let loader = source.and_then(|source| origins.loader(&source.origin, &keyspace.pattern, &source.load));
     Ok(match loader {
         Some(loader) => opened.with_origin(loader).with_refresh(|text| Key::new(text).ok()),

@@ -44,8 +44,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
         None => (true, Vec::new()),
     };
     let breaker = app.cache.breaker().filter(|breaker| breaker.state != BreakerState::Closed);
-    let stale: Vec<Stale> =
-        app.cache.staleness().iter().filter(|of| of.is_over()).map(Stale::of).collect();
+    let stale: Vec<Stale> = app.cache.staleness().iter().filter(|of| of.is_over()).map(Stale::of).collect();
     let mut degraded = Vec::new();
     if is_l2_down || breaker.is_some() {
         degraded.push("l2");

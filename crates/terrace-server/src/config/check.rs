@@ -8,8 +8,8 @@ use super::report::{ConfigError, Document, Refusal, nearest};
 use super::units::{ByteSize, Count, Flag, Period, TtlSetting};
 use super::{
     BusConfig, BusMode, CompressionAlgorithm, CompressionConfig, Config, Defaults, EvictionPolicy, L1Config,
-    L2Config, L2Sentinel, L2Timeouts, L2Tls, MetricsConfig, ServerConfig, ShutdownConfig, Suspect,
-    WriteBehindConfig, file, keyspaces, origins,
+    L2Config, L2Sentinel, L2Timeouts, L2Tls, Limits, MetricsConfig, ServerConfig, ShutdownConfig, Suspect,
+    WriteBehindConfig, file, keyspaces, limits, origins,
 };
 use crate::config::{Address, Secret};
 use crate::tiers;
@@ -302,6 +302,32 @@ impl Checker<'_> {
             ("none", CompressionAlgorithm::None),
         ];
         let key_max = ByteSize(Key::LENGTH_MAX as u64);
+        let freshness = self.freshness(
+            Given {
+                stale_while_revalidate: defaults.stale_while_revalidate,
+                stale_if_error: defaults.stale_if_error,
+                soft_timeout: defaults.soft_timeout,
+                hard_timeout: defaults.hard_timeout,
+                negative_ttl: defaults.negative_ttl,
+                jitter: defaults.jitter,
+                refresh_ahead: defaults.refresh_ahead,
+            },
+            &Freshness::default(),
+        );
+        let limits = self.limits(
+            limits::Given {
+                loads_max: defaults.loads_max,
+                loads_wait_max: defaults.loads_wait_max,
+                flight_age_max: defaults.flight_age_max,
+                adaptive_ttl: defaults.adaptive_ttl,
+                adaptive_ttl_reads: defaults.adaptive_ttl_reads,
+                stale_share_max: defaults.stale_share_max,
+                stale_age_max: defaults.stale_age_max,
+            },
+            &(0..0),
+            &Limits::default(),
+            &freshness,
+        );
         Defaults {
             ttl: defaults.ttl.unwrap_or(TtlSetting(Duration::from_hours(1).into())),
             codec: self.word(defaults.codec, "codec", &[("json", "json")], "json"),
@@ -317,18 +343,8 @@ impl Checker<'_> {
             max_value: self.size(defaults.max_value, ByteSize(1 << 20), ByteSize(512 << 20)),
             max_key: self.size(defaults.max_key, ByteSize(512), key_max),
             suspect: self.suspect(defaults.suspect, Suspect::Validate),
-            freshness: self.freshness(
-                Given {
-                    stale_while_revalidate: defaults.stale_while_revalidate,
-                    stale_if_error: defaults.stale_if_error,
-                    soft_timeout: defaults.soft_timeout,
-                    hard_timeout: defaults.hard_timeout,
-                    negative_ttl: defaults.negative_ttl,
-                    jitter: defaults.jitter,
-                    refresh_ahead: defaults.refresh_ahead,
-                },
-                &Freshness::default(),
-            ),
+            freshness,
+            limits,
         }
     }
 }

@@ -7,7 +7,7 @@
 //! A new setting begins here. A table or key that is not built yet is absent, so naming it is an error that shows
 //! the place.
 
-use super::freshness::Share;
+use super::freshness::{Number, Share};
 use super::secret::{Address, Secret};
 use super::units::{ByteSize, Count, Flag, Period, TtlSetting};
 use serde::Deserialize;
@@ -149,6 +149,13 @@ pub(super) struct Defaults {
     pub(super) negative_ttl: Option<Spanned<Period>>,
     pub(super) jitter: Option<Spanned<Share>>,
     pub(super) refresh_ahead: Option<Spanned<Share>>,
+    pub(super) loads_max: Option<Spanned<Count>>,
+    pub(super) loads_wait_max: Option<Spanned<Period>>,
+    pub(super) flight_age_max: Option<Spanned<Period>>,
+    pub(super) adaptive_ttl: Option<Spanned<Number>>,
+    pub(super) adaptive_ttl_reads: Option<Spanned<Count>>,
+    pub(super) stale_share_max: Option<Spanned<Share>>,
+    pub(super) stale_age_max: Option<Spanned<Period>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -169,6 +176,8 @@ pub(super) struct Origin {
     pub(super) statement_timeout: Option<Spanned<Period>>,
     pub(super) connect_timeout: Option<Spanned<Period>>,
     pub(super) delay: Option<Spanned<Period>>,
+    pub(super) loads_max: Option<Spanned<Count>>,
+    pub(super) loads_wait_max: Option<Spanned<Period>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -187,6 +196,13 @@ pub(super) struct Keyspace {
     pub(super) negative_ttl: Option<Spanned<Period>>,
     pub(super) jitter: Option<Spanned<Share>>,
     pub(super) refresh_ahead: Option<Spanned<Share>>,
+    pub(super) loads_max: Option<Spanned<Count>>,
+    pub(super) loads_wait_max: Option<Spanned<Period>>,
+    pub(super) flight_age_max: Option<Spanned<Period>>,
+    pub(super) adaptive_ttl: Option<Spanned<Number>>,
+    pub(super) adaptive_ttl_reads: Option<Spanned<Count>>,
+    pub(super) stale_share_max: Option<Spanned<Share>>,
+    pub(super) stale_age_max: Option<Spanned<Period>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -62,7 +62,7 @@ impl Freshness {
     }
 
     /// How long after its TTL an entry is of use: the library has one time for both ways to return it.
-    fn grace(&self) -> Duration {
+    pub(super) fn grace(&self) -> Duration {
         time(self.stale_if_error).max(time(self.stale_while_revalidate))
     }
 }
@@ -126,33 +126,44 @@ pub struct Share(pub f64);
 
 impl<'de> Deserialize<'de> for Share {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ShareVisitor)
+        deserializer.deserialize_any(NumberVisitor("a number from 0 to 1")).map(Share)
     }
 }
 
-struct ShareVisitor;
+/// A number that need not be a whole one.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct Number(pub(super) f64);
 
-impl Visitor<'_> for ShareVisitor {
-    type Value = Share;
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NumberVisitor("a number")).map(Number)
+    }
+}
+
+/// Reads a number, also from text; with what is expected, for errors.
+struct NumberVisitor(&'static str);
+
+impl Visitor<'_> for NumberVisitor {
+    type Value = f64;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number from 0 to 1")
+        f.write_str(self.0)
     }
 
-    fn visit_f64<E: Error>(self, number: f64) -> Result<Share, E> {
-        Ok(Share(number))
+    fn visit_f64<E: Error>(self, number: f64) -> Result<f64, E> {
+        Ok(number)
     }
 
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Share, E> {
-        Ok(Share(number as f64))
+    fn visit_i64<E: Error>(self, number: i64) -> Result<f64, E> {
+        Ok(number as f64)
     }
 
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Share, E> {
-        Ok(Share(number as f64))
+    fn visit_u64<E: Error>(self, number: u64) -> Result<f64, E> {
+        Ok(number as f64)
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Share, E> {
-        text.trim().parse().map(Share).map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+    fn visit_str<E: Error>(self, text: &str) -> Result<f64, E> {
+        text.trim().parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::check::Checker;
 use super::freshness::Given;
+use super::limits;
 use super::origins::Origins;
 use super::report::{Refusal, nearest};
 use super::{Defaults, KeyspaceConfig, KeyspaceL1, SourceConfig, Strategy, TtlSetting, file};
@@ -87,6 +88,32 @@ impl Checker<'_> {
             Some(source) => Some(self.source(source, &pattern, &text.span(), origins)?),
             None => None,
         };
+        let freshness = self.freshness(
+            Given {
+                stale_while_revalidate: keyspace.stale_while_revalidate,
+                stale_if_error: keyspace.stale_if_error,
+                soft_timeout: keyspace.soft_timeout,
+                hard_timeout: keyspace.hard_timeout,
+                negative_ttl: keyspace.negative_ttl,
+                jitter: keyspace.jitter,
+                refresh_ahead: keyspace.refresh_ahead,
+            },
+            &defaults.freshness,
+        );
+        let limits = self.limits(
+            limits::Given {
+                loads_max: keyspace.loads_max,
+                loads_wait_max: keyspace.loads_wait_max,
+                flight_age_max: keyspace.flight_age_max,
+                adaptive_ttl: keyspace.adaptive_ttl,
+                adaptive_ttl_reads: keyspace.adaptive_ttl_reads,
+                stale_share_max: keyspace.stale_share_max,
+                stale_age_max: keyspace.stale_age_max,
+            },
+            at,
+            &defaults.limits,
+            &freshness,
+        );
         Some(KeyspaceConfig {
             pattern,
             strategy,
@@ -96,18 +123,8 @@ impl Checker<'_> {
                 ttl: keyspace.l1.ttl.unwrap_or(TtlSetting(Ttl::Never)),
             },
             suspect: self.suspect(keyspace.suspect, defaults.suspect),
-            freshness: self.freshness(
-                Given {
-                    stale_while_revalidate: keyspace.stale_while_revalidate,
-                    stale_if_error: keyspace.stale_if_error,
-                    soft_timeout: keyspace.soft_timeout,
-                    hard_timeout: keyspace.hard_timeout,
-                    negative_ttl: keyspace.negative_ttl,
-                    jitter: keyspace.jitter,
-                    refresh_ahead: keyspace.refresh_ahead,
-                },
-                &defaults.freshness,
-            ),
+            freshness,
+            limits,
             source,
         })
     }

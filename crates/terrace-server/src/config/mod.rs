@@ -19,6 +19,8 @@ mod check;
 mod file;
 mod freshness;
 mod keyspaces;
+mod l2;
+mod limits;
 mod origins;
 mod overlay;
 mod patience;
@@ -29,6 +31,8 @@ mod units;
 pub use bus::{BusConfig, BusMode};
 pub use freshness::{Freshness, Share};
 pub(crate) use keyspaces::UNMATCHED;
+pub use l2::{L2Config, L2Sentinel, L2Timeouts, L2Tls};
+pub use limits::{Limits, OriginLoads};
 pub use patience::{L2Breaker, L2Retry};
 pub use report::ConfigError;
 pub use secret::{Address, Secret};
@@ -221,94 +225,6 @@ pub enum Suspect {
     Error,
 }
 
-/// The shared tier.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-#[non_exhaustive]
-pub struct L2Config {
-    /// `redis://` or `rediss://` host, port and database; or `redis+sentinel://` hosts, the primary's name and database; or
-    /// `redis+cluster://` hosts.
-    pub url: Address,
-    /// User for servers with access control lists.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub username: Option<String>,
-    /// Password.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub password: Option<Secret>,
-    /// Database number; `None` is the URL's, or 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub database: Option<u32>,
-    /// What every key begins with. Default `terrace:`.
-    pub key_prefix: String,
-    /// Whether writers that are not terrace are heard of, too: `redis-cli`, `FLUSHALL`, expiry and eviction. Default false.
-    pub tracking: bool,
-    /// Connections that a pool would have, each with one call at a time. Default 100. Connections here carry any number
-    /// of calls at once, so this maps to one connection per 50, at least 1 and at most 4.
-    pub pool_size: u64,
-    /// Connections that a pool would keep open while they idle. Default 10, or the pool's size if that is less. Here all
-    /// stay open, so it only has to be at most the pool's size.
-    pub min_idle: u64,
-    /// Connections that a pool would keep open at most while they idle: at most the pool's size, and moot here.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_idle: Option<u64>,
-    /// How many connections there are, instead of what `pool_size` maps to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub connections: Option<u64>,
-    /// After how long a connection is replaced. Default never.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_lifetime: Option<Period>,
-    /// The same as `retry.max`, under the name that pools have for it.
-    pub max_retries: u64,
-    /// How long one read may wait for the shared tier, all its calls together. Default 250 ms.
-    pub wait_max: Period,
-    /// When the shared tier is left alone.
-    pub breaker: L2Breaker,
-    /// What of a failed call is tried again.
-    pub retry: L2Retry,
-    /// Deadlines.
-    pub timeouts: L2Timeouts,
-    /// TLS.
-    pub tls: L2Tls,
-    /// Who the service is to sentinels, which have users of their own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sentinel: Option<L2Sentinel>,
-}
-
-/// Who the service is to sentinels.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[non_exhaustive]
-pub struct L2Sentinel {
-    /// User for sentinels with access control lists.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub username: Option<String>,
-    /// Password. Default none, also if the servers need one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub password: Option<Secret>,
-    /// Whether they speak TLS. Default as the servers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls: Option<bool>,
-}
-
-/// TLS to the shared tier.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[non_exhaustive]
-pub struct L2Tls {
-    /// A file with the root certificates to trust, as PEM, instead of the system's. Implies TLS.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub root_certificate_file: Option<PathBuf>,
-}
-
-/// Deadlines of the shared tier.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[non_exhaustive]
-pub struct L2Timeouts {
-    /// For a connection. Default 5 s.
-    pub connect: Period,
-    /// For a read. Default 3 s.
-    pub read: Period,
-    /// For a write. Default 3 s.
-    pub write: Period,
-}
-
 /// What holds for every keyspace that says nothing else.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[non_exhaustive]
@@ -328,6 +244,9 @@ pub struct Defaults {
     /// What is done with old entries, and how long a load is waited for.
     #[serde(flatten)]
     pub freshness: Freshness,
+    /// What bounds loads, how long hot entries last, and how stale answers may be.
+    #[serde(flatten)]
+    pub limits: Limits,
 }
 
 /// Compression in L2.
@@ -363,6 +282,16 @@ pub enum OriginConfig {
     Postgres(PostgresConfig),
 }
 
+impl OriginConfig {
+    /// How many loads are at work at a time.
+    pub(crate) fn loads(&self) -> &OriginLoads {
+        match self {
+            Self::Sqlite(of) => &of.loads,
+            Self::Postgres(of) => &of.loads,
+        }
+    }
+}
+
 /// A SQLite file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[non_exhaustive]
@@ -373,6 +302,9 @@ pub struct SqliteConfig {
     pub pool: u64,
     /// How long a statement may run. Default 2 s.
     pub statement_timeout: Period,
+    /// How many loads are at work at a time.
+    #[serde(flatten)]
+    pub loads: OriginLoads,
     /// Waits this long before every load, for demonstrations of a slow origin. Default 0.
     pub delay: Period,
 }
@@ -389,6 +321,9 @@ pub struct PostgresConfig {
     pub statement_timeout: Period,
     /// How long to wait for a connection. Default 2 s.
     pub connect_timeout: Period,
+    /// How many loads are at work at a time.
+    #[serde(flatten)]
+    pub loads: OriginLoads,
 }
 
 /// What a keyspace does about its origin.
@@ -420,6 +355,9 @@ pub struct KeyspaceConfig {
     /// What is done with old entries, and how long a load is waited for.
     #[serde(flatten)]
     pub freshness: Freshness,
+    /// What bounds loads, how long hot entries last, and how stale answers may be.
+    #[serde(flatten)]
+    pub limits: Limits,
     /// Where values are loaded from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceConfig>,

@@ -56,6 +56,7 @@ impl Checker<'_> {
             file: file.into_inner().into(),
             pool: self.count(origin.pool, 2, 64),
             statement_timeout: self.positive(origin.statement_timeout, Period::seconds(2)),
+            loads: self.origin_loads(origin.loads_max, origin.loads_wait_max),
             delay: origin.delay.map_or(Period(Duration::ZERO), Spanned::into_inner),
         }))
     }
@@ -74,6 +75,7 @@ impl Checker<'_> {
             pool: self.count(origin.pool, 16, 10_000),
             statement_timeout: self.positive(origin.statement_timeout, Period::seconds(2)),
             connect_timeout: self.positive(origin.connect_timeout, Period::seconds(2)),
+            loads: self.origin_loads(origin.loads_max, origin.loads_wait_max),
         }))
     }
 

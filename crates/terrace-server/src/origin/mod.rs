@@ -23,7 +23,7 @@ use sqlite::Sqlite;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use terrace::codec::JsonText;
-use terrace::{Key, Origin};
+use terrace::{Bulkhead, Key, Origin};
 
 /// An origin that cannot be set up.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -71,26 +71,45 @@ impl Database {
 
 /// The origins of a configuration, by name.
 #[derive(Debug)]
-pub(crate) struct Origins(BTreeMap<String, Arc<Database>>);
+pub(crate) struct Origins {
+    databases: BTreeMap<String, Arc<Database>>,
+    bulkheads: BTreeMap<String, Bulkhead>,
+}
 
 impl Origins {
     pub(crate) fn start(config: &Config) -> Result<Self, SetupError> {
         let start = |(name, origin): (&String, &OriginConfig)| {
             Ok((name.clone(), Arc::new(Database::start(name, origin)?)))
         };
-        config.origins.iter().map(start).collect::<Result<_, _>>().map(Self)
+        let databases = config.origins.iter().map(start).collect::<Result<_, _>>()?;
+        let mut bulkheads = BTreeMap::new();
+        for (name, origin) in &config.origins {
+            if let Some(bulkhead) = origin.loads().bulkhead(name) {
+                let failed = |error: terrace::ConfigError| SetupError {
+                    origin: name.clone(),
+                    reason: error.to_string(),
+                };
+                bulkheads.insert(name.clone(), bulkhead.map_err(failed)?);
+            }
+        }
+        Ok(Self { databases, bulkheads })
+    }
+
+    /// What bounds the loads of an origin, of all keyspaces together.
+    pub(crate) fn bulkhead(&self, origin: &str) -> Option<&Bulkhead> {
+        self.bulkheads.get(origin)
     }
 
     /// What a keyspace with this pattern and statement asks.
     pub(crate) fn loader(&self, origin: &str, pattern: &Template, load: &Statement) -> Option<Loader> {
-        let database = Arc::clone(self.0.get(origin)?);
+        let database = Arc::clone(self.databases.get(origin)?);
         let text = database.text(load);
         Some(Loader { database, pattern: pattern.clone(), names: load.names().to_vec(), text })
     }
 
     /// Whether an origin compiles a statement.
     pub(crate) async fn check(&self, origin: &str, statement: &Statement) -> Result<(), OriginError> {
-        match self.0.get(origin) {
+        match self.databases.get(origin) {
             Some(database) => database.check(statement).await,
             None => Err(OriginError::Failed { origin: origin.into(), reason: "it is not configured".into() }),
         }

@@ -8,6 +8,7 @@ mod events;
 mod fuzz;
 mod hot;
 mod l2;
+mod limits;
 mod log;
 mod postgres;
 mod secrets;
