@@ -16,6 +16,9 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
     /// [`loads_wait_max`](Self::loads_wait_max), and is then refused with [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded);
     /// a stale value within its grace is returned instead. Background loads count as any other. Default: no bound.
     ///
+    /// Each key of a batch that is loaded needs a place of its own, and the call that loads them is as large as there are places. A load
+    /// that waits for another node's has none.
+    ///
     /// Loads that load other keys of their keyspace hold their place meanwhile: if all places are held by such, the inner ones are
     /// refused after their wait.
     pub fn loads_max(mut self, loads_max: usize) -> Self {
