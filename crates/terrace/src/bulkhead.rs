@@ -7,9 +7,12 @@
 //!    ([`crate::lease`]).
 //! 3. Who waits for a place, waits in the order of coming, for [`Bulkhead::wait_max`] at most and beside [`WAITING_MAX`] others;
 //!    then the load is refused. A flight that waits can be joined, so those who want one key wait once, together.
+//!    A batch is the exception: its one call of the loader takes one place, when it is known which keys it is for, so their leases are
+//!    held while it waits.
 //! 4. A place is held while the loader runs, and no longer: not while L2 is filled.
 
 use crate::error::{ConfigError, Error, ErrorKind};
+use crate::read::Trip;
 use crate::runtime::within;
 use crate::space::View;
 use crate::telemetry::Event;
@@ -80,6 +83,19 @@ pub struct BulkheadLoad {
 pub(crate) struct Place {
     _own: Option<OwnedSemaphorePermit>,
     _shared: Option<OwnedSemaphorePermit>,
+    is_in_batch: bool,
+}
+
+impl Place {
+    /// That of a load whose batch has, or will have, a place for all of its loads.
+    pub(crate) fn in_batch() -> Self {
+        Self { _own: None, _shared: None, is_in_batch: true }
+    }
+
+    /// Whether it is one of a batch.
+    pub(crate) fn is_in_batch(&self) -> bool {
+        self.is_in_batch
+    }
 }
 
 impl Bulkhead {
@@ -191,6 +207,14 @@ pub(crate) struct Bulkheads {
 }
 
 impl View {
+    /// A place for the load of a flight, as soon as there is one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Overloaded`] if there is none for too long.
+    pub(crate) async fn place_of(&self, trip: &Trip) -> Result<Place, Error> {
+        if trip.is_in_batch { Ok(Place::in_batch()) } else { self.place().await }
+    }
+
     /// A place for a load, as soon as there is one.
     ///
     /// # Errors
@@ -206,7 +230,7 @@ impl View {
                 Some(shared) => Some(shared.take().await?),
                 None => None,
             };
-            Ok(Place { _own: own, _shared: shared })
+            Ok(Place { _own: own, _shared: shared, is_in_batch: false })
         };
         taking.await.inspect_err(|_| self.space.counters.count(Event::LoadRefused))
     }
@@ -218,6 +242,6 @@ impl View {
             None => Some(None),
         };
         let Bulkheads { own, shared } = &self.space.bulkheads;
-        Some(Place { _own: now(own)?, _shared: now(shared)? })
+        Some(Place { _own: now(own)?, _shared: now(shared)?, is_in_batch: false })
     }
 }

@@ -140,10 +140,12 @@ impl View {
             if asking.patience.is_over(&self.shared.clock) {
                 return Obtained::Right(Right::None, place);
             }
+            let is_in_batch = place.is_in_batch();
             drop(place);
             let hears = l2.remote().bus().is_some() && self.space.trust.holds(&self.shared.clock);
             asking.patience.pause(hears, remaining, ended).await;
-            place = match self.place_now() {
+            let again = if is_in_batch { Some(Place::in_batch()) } else { self.place_now() };
+            place = match again {
                 Some(place) => place,
                 None => match self.look_in_l2(key).await {
                     Look::Hit(found) if asking.dead != Some(found.resident.version) => {

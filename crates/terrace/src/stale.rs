@@ -121,9 +121,8 @@ impl View {
         load: impl FnOnce() -> Loading,
     ) {
         let (Some(lead), Ok(leave)) = (self.board_behind(key, outdated), self.begin()) else { return };
-        let (key, terms, wanted) = (key.clone(), *terms, Wanted::Answer);
-        let budget = self.budget();
-        let trip = Trip { lead, key, terms, wanted, outdated, is_behind: true, budget };
+        let trip = Trip::new(lead, key, terms, Wanted::Answer, self.budget());
+        let trip = Trip { outdated, is_behind: true, ..trip };
         self.shared.runtime.spawn_load(leave, self.clone().fly(trip, None, begin_loading(load)));
     }
 

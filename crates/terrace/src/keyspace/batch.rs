@@ -268,8 +268,23 @@ where
     V: Any + Send + Sync,
 {
     fn together(&self, places: &[usize]) -> Vec<Loading> {
+        self.loadings(places, true)
+    }
+
+    fn alone(&self, place: usize) -> Loading {
+        let alone = self.loadings(&[place], false).pop();
+        alone.unwrap_or_else(|| Box::new(|_| Box::pin(async { Err(ErrorKind::Closed.into()) })))
+    }
+}
+
+impl<K, V> BatchLoads<'_, K, V>
+where
+    K: CacheKey + Clone + Send + Sync + 'static,
+    V: Any + Send + Sync,
+{
+    fn loadings(&self, places: &[usize], takes_place: bool) -> Vec<Loading> {
         let keys: Vec<K> = places.iter().map(|&at| self.keys[at].clone()).collect();
-        let seats = seats(self.view, &self.load, keys.clone());
+        let seats = seats(self.view, &self.load, keys.clone(), takes_place);
         let loading = |(seat, key): (_, K)| {
             let tagger = self.tagger.cloned();
             loading_of(seat, move |value| {
@@ -278,11 +293,6 @@ where
             })
         };
         seats.into_iter().zip(keys).map(loading).collect()
-    }
-
-    fn alone(&self, place: usize) -> Loading {
-        let alone = self.together(&[place]).pop();
-        alone.unwrap_or_else(|| Box::new(|_| Box::pin(async { Err(ErrorKind::Closed.into()) })))
     }
 }
 

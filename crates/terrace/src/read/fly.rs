@@ -68,7 +68,7 @@ impl View {
                 return (self.outcome(lead, key, Some(found)), None);
             }
             // The origin may still have what is to be removed.
-            return match self.place().await {
+            return match self.place_of(trip).await {
                 Ok(place) => (self.load_and_store(trip, Right::None, place, None, loading).await, None),
                 Err(error) => (self.failed(trip, None, error), None),
             };
@@ -81,7 +81,7 @@ impl View {
             }
             Look::Miss { dead, old } => (self.admit(trip, dead).await, old),
             Look::Unknown => {
-                let place = self.place().await;
+                let place = self.place_of(trip).await;
                 (place.map(|place| Admitted::Load(self.right_without_l2(), place)), None)
             }
             Look::Unproven => return (Outcome::Failed(ErrorKind::Unproven.into()), None),
@@ -114,7 +114,7 @@ impl View {
         let mut asking = self.asking(key, dead);
         loop {
             let queued_at = self.shared.clock.precise();
-            let place = match self.place().await {
+            let place = match self.place_of(trip).await {
                 Ok(place) => place,
                 // Another node may have had one.
                 Err(error) => match trip.judge(lead.calling(budget.spend(self.look_in_l2(key))).await) {

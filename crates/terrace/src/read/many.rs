@@ -133,8 +133,8 @@ impl View {
         let mut loadings = loads.together(&places).into_iter();
         for Departure { at, lead, look, outdated, is_behind } in leads {
             let (Ok(leave), Some(loading)) = (self.begin(), loadings.next()) else { return };
-            let (key, budget, terms) = (keys[at].clone(), self.budget(), *terms);
-            let trip = Trip { lead, key, terms, wanted, outdated, is_behind, budget };
+            let trip = Trip::new(lead, &keys[at], terms, wanted, self.budget());
+            let trip = Trip { outdated, is_behind, is_in_batch: true, ..trip };
             self.shared.runtime.spawn_load(leave, self.clone().fly(trip, look, loading));
         }
     }

@@ -81,8 +81,18 @@ pub(crate) struct Trip {
     pub(crate) outdated: Option<Version>,
     /// Whether nobody waits for it.
     pub(crate) is_behind: bool,
+    /// Whether its loader's call is a batch's, which has a place for all of its keys.
+    pub(crate) is_in_batch: bool,
     /// How much longer it may wait for L2.
     pub(crate) budget: Budget,
+}
+
+impl Trip {
+    /// One that somebody waits for, and that loads by itself.
+    pub(crate) fn new(lead: Lead, key: &Key, terms: &Terms, wanted: Wanted, budget: Budget) -> Self {
+        let (key, terms) = (key.clone(), *terms);
+        Self { lead, key, terms, wanted, outdated: None, is_behind: false, is_in_batch: false, budget }
+    }
 }
 
 /// Flights that a caller joins in vain, because the key was invalidated meanwhile, before it begins its own.
@@ -196,8 +206,7 @@ impl View {
         };
         let leave = self.begin()?;
         let flight = lead.flight();
-        let trip =
-            Trip { lead, key: key.clone(), terms: *terms, wanted, outdated: None, is_behind: false, budget };
+        let trip = Trip::new(lead, key, terms, wanted, budget);
         self.shared.runtime.spawn_load(leave, self.clone().fly(trip, known, begin_loading(load)));
         flight.led().await
     }

@@ -5,7 +5,9 @@
 //!
 //! 1. Who waits for another node's lease holds up the others for [`WAIT_MAX`] at most: then those who are there are loaded, and
 //!    who comes later is loaded with whom else comes later.
-//! 2. The call runs in a task of its own, within the keyspace's `load_timeout`. Its panic, its timeout, and an answer that is not one
+//! 2. The call takes one place where loads are bounded ([`crate::bulkhead`]), for all of its keys; a load of one key by itself has
+//!    one already.
+//! 3. The call runs in a task of its own, within the keyspace's `load_timeout`. Its panic, its timeout, and an answer that is not one
 //!    for each key, are the failure of every key that it was for.
 
 use super::{Loaded, Loading, begin_loading};
@@ -32,6 +34,7 @@ pub(crate) type LoadMany<K, V> = Arc<dyn Fn(Vec<K>) -> BoxFuture<'static, Vec<An
 struct Together<K, V> {
     view: View,
     load: LoadMany<K, V>,
+    takes_place: bool,
     state: Mutex<State<K, V>>,
 }
 
@@ -47,15 +50,16 @@ pub(crate) struct Seat<K: Send + 'static, V: Send + 'static> {
     key: Option<K>,
 }
 
-/// A seat for each of these keys.
+/// A seat for each of these keys, of a batch that takes a place by itself or not.
 pub(crate) fn seats<K: Send + 'static, V: Send + 'static>(
     view: &View,
     load: &LoadMany<K, V>,
     keys: Vec<K>,
+    takes_place: bool,
 ) -> Vec<Seat<K, V>> {
     let state = State { undecided: keys.len(), taken: Vec::new(), is_awaited: false };
-    let together =
-        Arc::new(Together { view: view.clone(), load: Arc::clone(load), state: Mutex::new(state) });
+    let (view, load, state) = (view.clone(), Arc::clone(load), Mutex::new(state));
+    let together = Arc::new(Together { view, load, takes_place, state });
     keys.into_iter().map(|key| Seat { together: Arc::clone(&together), key: Some(key) }).collect()
 }
 
@@ -114,8 +118,17 @@ impl<K: Send + 'static, V: Send + 'static> Together<K, V> {
         let Ok(leave) = runtime.enter() else { return };
         let (keys, answers): (Vec<K>, Vec<_>) = taken.into_iter().unzip();
         let (load, limit) = (Arc::clone(&self.load), self.view.space.rules.load_timeout);
+        let taking = self.takes_place.then(|| self.view.clone());
         runtime.spawn_load(leave, async move {
             let count = keys.len();
+            let place = match &taking {
+                Some(view) => view.place().await.map(Some),
+                None => Ok(None),
+            };
+            let _place = match place {
+                Ok(place) => place,
+                Err(error) => return tell(answers, failed(count, error.kind())),
+            };
             let loading = AssertUnwindSafe(async { load(keys).await }).catch_unwind();
             let loaded = match within(limit, loading).await {
                 None => failed(count, &ErrorKind::LoadTimedOut { after: limit }),
@@ -128,10 +141,14 @@ impl<K: Send + 'static, V: Send + 'static> Together<K, V> {
                 }
                 Some(Ok(loaded)) => loaded,
             };
-            for (answer, loaded) in answers.into_iter().zip(loaded) {
-                let _gone_or_told = answer.send(loaded);
-            }
+            tell(answers, loaded);
         });
+    }
+}
+
+fn tell<V>(answers: Vec<oneshot::Sender<Answer<V>>>, loaded: Vec<Answer<V>>) {
+    for (answer, loaded) in answers.into_iter().zip(loaded) {
+        let _gone_or_told = answer.send(loaded);
     }
 }
 

@@ -221,3 +221,26 @@ async fn old_values_are_returned_at_once_and_loaded_behind() {
     let fresh = async || values(&bang.get(&texts, &asked).await).contains(&Some("b!")).then_some(());
     terrace_testkit::wait::until_some("the new value", fresh).await;
 }
+
+#[tokio::test]
+async fn a_batch_takes_one_place_where_loads_are_bounded() {
+    for node in [None, Some(Node::first().await)] {
+        let cache = node.map_or_else(|| Cache::memory().unwrap(), |node| node.cache);
+        let builder = cache.keyspace("bounded").loads_max(1).loads_wait_max(Duration::from_millis(50));
+        let texts: Texts = builder.build().unwrap();
+        let bang = Bang::default();
+        let found = bang.get(&texts, &keys(["a", "b", "c", "d"])).await;
+        assert_eq!((values(&found).iter().flatten().count(), bang.figures()), (4, (1, 4)));
+        let (mut held, single) = hold::<&'static str>();
+        let alone = texts.clone();
+        let alone = spawn(async move { alone.get_or_load("busy", single).await });
+        held.started().await;
+        let found = bang.get(&texts, &keys(["e", "f"])).await;
+        let is_full = |error: &LoadError<_>| matches!(error.cache(), Some(ErrorKind::Overloaded { .. }));
+        assert!(found.iter().all(|found| found.as_ref().is_err_and(is_full)), "{found:?}");
+        held.bring("done");
+        ended(alone).await.unwrap();
+        assert_eq!(values(&bang.get(&texts, &keys(["e", "f"])).await), [Some("e!"), Some("f!")]);
+        assert_eq!(cache.stats().bulkheads[0].running, 0);
+    }
+}
