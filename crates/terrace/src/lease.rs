@@ -17,7 +17,7 @@
 use crate::bulkhead::Place;
 use crate::coherence::generations::Heads;
 use crate::entry::{Found, Resident};
-use crate::read::Look;
+use crate::read::{Look, Wanted};
 use crate::resilience::L2;
 use crate::space::{Made, View};
 use crate::telemetry::Event;
@@ -101,18 +101,19 @@ impl View {
     }
 
     /// Begins to ask for the right to load a key, of which L2 has a dead value of this version.
-    pub(crate) fn asking<'a>(&'a self, key: &'a Key, dead: Option<Version>) -> Asking<'a> {
+    pub(crate) fn asking<'a>(&'a self, key: &'a Key, dead: Option<Version>, wanted: Wanted) -> Asking<'a> {
         Asking {
             key,
             dead,
+            wanted,
             token: LeaseToken(token(&self.shared.chance)),
             patience: Patience::new(&self.shared.clock),
             waiter: self.space.waiting.begin(key),
         }
     }
 
-    /// Asks for a lease, for a load that has a place, waiting for another holder within bounds; or finds the value that it brought
-    /// meanwhile.
+    /// Asks for a lease, for a load that has a place, waiting for another holder within bounds; or finds what it brought meanwhile, if
+    /// that is what is wanted.
     pub(crate) async fn obtain_right(&self, asking: &mut Asking<'_>, place: Place) -> Obtained {
         let Some(l2) = self.l2() else { return Obtained::Right(self.right_without_l2(), place) };
         let (key, mut place) = (asking.key, place);
@@ -124,7 +125,13 @@ impl View {
                     return Obtained::Right(Right::Leased(lease, self.space.generations.heads()), place);
                 }
                 Ok(LeaseOutcome::Hit(stored)) => match self.examine(key, &stored, sent).await {
-                    Look::Hit(found) | Look::Kept(found) => return Obtained::Found(Box::new(found)),
+                    Look::Hit(found) | Look::Kept(found) if asking.wanted.takes(&found) => {
+                        return Obtained::Found(Box::new(found));
+                    }
+                    Look::Hit(found) | Look::Kept(found) => {
+                        asking.dead = Some(found.resident.version);
+                        Duration::ZERO
+                    }
                     Look::Miss { dead: seen, .. } => {
                         asking.dead = seen;
                         Duration::ZERO
@@ -148,7 +155,9 @@ impl View {
             place = match again {
                 Some(place) => place,
                 None => match self.look_in_l2(key).await {
-                    Look::Hit(found) if asking.dead != Some(found.resident.version) => {
+                    Look::Hit(found)
+                        if asking.dead != Some(found.resident.version) && asking.wanted.takes(&found) =>
+                    {
                         return Obtained::Found(Box::new(found));
                     }
                     _ => return Obtained::NoPlace,
@@ -323,6 +332,7 @@ pub(crate) enum Obtained {
 pub(crate) struct Asking<'a> {
     key: &'a Key,
     dead: Option<Version>,
+    wanted: Wanted,
     token: LeaseToken,
     patience: Patience,
     waiter: Waiter<'a>,

@@ -111,7 +111,7 @@ impl View {
             let right = Right::Leased(lease, None);
             lead.calling(budget.spend(self.give_back(key, &right))).await;
         }
-        let mut asking = self.asking(key, dead);
+        let mut asking = self.asking(key, dead, trip.wanted);
         loop {
             let queued_at = self.shared.clock.precise();
             let place = match self.place_of(trip).await {
