@@ -207,3 +207,6 @@ impl Trip {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

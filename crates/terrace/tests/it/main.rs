@@ -29,6 +29,7 @@ mod l1_l2;
 mod l1_limits;
 mod l2;
 mod later;
+mod loads;
 mod race;
 #[cfg(feature = "redis")]
 mod redis;
