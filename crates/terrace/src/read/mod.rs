@@ -26,6 +26,7 @@ use crate::space::{SuspectPolicy, View};
 use crate::stale::Here;
 use crate::telemetry::Event;
 use crate::terms::Terms;
+use terrace_core::mutants::{self, Mutant};
 use terrace_core::remote::BoxFuture;
 use terrace_core::{Key, Moment, Tag, Ttl, Version};
 
@@ -125,6 +126,8 @@ impl View {
                 Ok(Some(found))
             }
             Look::Miss { .. } => Ok(None),
+            // Where there is no L2, nothing is left to be proven: what is past its TTL is for those who load.
+            Look::Unknown if self.l2().is_none() => Ok(None),
             Look::Unknown => Ok(self.old_copy(key).map(|old| old.stale(StaleReason::Unproven))),
             Look::Unproven => Err(ErrorKind::Unproven.into()),
         }
@@ -263,7 +266,8 @@ impl View {
                 return Ok(Some(old.stale(StaleReason::LoadSlow)));
             }
         }
-        let Some(hard) = terms.hard_timeout else { return finding.await };
+        let hard = terms.hard_timeout.filter(|_| !mutants::is(Mutant::NoHardTimeout));
+        let Some(hard) = hard else { return finding.await };
         let left = hard.saturating_sub(terms.soft_timeout.unwrap_or_default());
         let result = crate::runtime::within(left, finding).await;
         result.unwrap_or_else(|| Err(ErrorKind::LoadTimedOut { after: hard }.into()))

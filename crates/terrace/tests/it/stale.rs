@@ -266,6 +266,19 @@ async fn a_copy_says_that_it_is_stale_and_why() {
 }
 
 #[tokio::test]
+async fn who_does_not_load_is_given_no_old_value_by_any_way_to_read() {
+    for node in both(&graceful()) {
+        node.load("old").await;
+        node.clock.advance(PAST_TTL);
+        assert_eq!(node.texts.get("k").await.unwrap(), None);
+        assert!(node.texts.get_entry("k").await.unwrap().is_none());
+        assert!(!node.texts.contains("k").await.unwrap());
+        assert_eq!(node.texts.get_many(&["k".to_owned()]).await.unwrap(), [None]);
+        assert_eq!((node.texts.peek("k"), node.texts.peek_ttl("k")), (None, None));
+    }
+}
+
+#[tokio::test]
 async fn an_aging_value_is_loaded_ahead_by_one_node_and_nobody_waits() {
     let ahead = EntryOptions::new().ttl(TTL).refresh_ahead(RefreshAhead::After(0.5));
     let node = Node::first(ahead.clone());
