@@ -47,11 +47,23 @@ pub enum Mutant {
     NoDeadline,
     /// Storing a value fails as soon as its connection is lost, when it may still arrive.
     FailsBeforeDeadline,
+    /// What is past its TTL is returned as if it were fresh.
+    OldCountsAsFresh,
+    /// A copy in L1 whose load has failed is kept anew.
+    FailedLoadKeepsAnew,
+    /// When a load has failed, it is not looked at whether the old value was invalidated meanwhile.
+    FailedLoadForgives,
+    /// A copy that a tag, a pattern or a clearing has killed is good enough to be returned as stale.
+    OldIgnoresBans,
+    /// Callers wait for as long as a load takes.
+    NoHardTimeout,
+    /// A load may take as long as it likes.
+    NoLoadTimeout,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 26] = [
         Self::FillWithoutLease,
         Self::NoBarrier,
         Self::NoTagFence,
@@ -72,6 +84,12 @@ impl Mutant {
         Self::ForgottenPublish,
         Self::NoDeadline,
         Self::FailsBeforeDeadline,
+        Self::OldCountsAsFresh,
+        Self::FailedLoadKeepsAnew,
+        Self::FailedLoadForgives,
+        Self::OldIgnoresBans,
+        Self::NoHardTimeout,
+        Self::NoLoadTimeout,
     ];
 }
 

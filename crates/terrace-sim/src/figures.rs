@@ -35,6 +35,7 @@ fn fleet(seed: u64, nodes: usize, partitions: u16, hop: Duration) -> Setting {
         trouble_every: Duration::from_secs(1),
         policies: vec![SuspectPolicy::Validate],
         staleness_max: Duration::from_secs(1),
+        grace: None,
     }
 }
 

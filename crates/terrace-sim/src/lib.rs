@@ -11,6 +11,8 @@
 //! | `network` | messages on their way, connections that stand still or break |
 //! | `remote` | a node's adapter to L2 |
 //! | `node` | a cache on a runtime of its own, which can be paused |
+//! | `origin` | where loaders get what is true, if they do |
+//! | `grace` | runs in which old values are used, and the origin fails |
 //! | `workload` | what callers do |
 //! | `trouble` | what goes wrong |
 //! | [`figures`] | how soon changes are heard, losses found, and connections made again |
@@ -23,8 +25,10 @@
 #![forbid(unsafe_code)]
 
 pub mod figures;
+mod grace;
 mod network;
 mod node;
+mod origin;
 mod record;
 mod remote;
 mod run;
@@ -34,6 +38,7 @@ mod trouble;
 mod workload;
 mod world;
 
+pub use grace::Grace;
 pub use run::{Run, run};
 pub use setting::{Setting, Trouble};
 pub use totals::Totals;

@@ -8,19 +8,17 @@
 //! A node stands still between two polls of its tasks only, never within one.
 
 use crate::network::{MILLI, Network, Time, span};
+use crate::origin::Slow;
 use crate::record::{Truth, Value};
 use crate::remote::Adapter;
 use crate::setting::Setting;
 use parking_lot::Mutex;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use terrace::{Cache, Keyspace, L1, Origin, SuspectPolicy, Tag};
+use terrace::{Cache, Keyspace, L1, SuspectPolicy, Tag};
 use terrace_core::{Chance, Clock};
 use terrace_testkit::fake::FakeRemote;
-use terrace_testkit::history::What;
-use terrace_testkit::wait::pause;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
@@ -33,8 +31,6 @@ pub(crate) const NO_L1: usize = 2;
 pub(crate) const FLEETING_TTL: Duration = Duration::from_secs(3);
 /// How long a load may take.
 pub(crate) const LOAD_TIMEOUT: Duration = Duration::from_secs(2);
-/// The longest that the origin takes.
-pub(crate) const ORIGIN_MAX: Duration = Duration::from_millis(700);
 /// Time between two runs of a node to which nothing happens, at most.
 const IDLE_MAX: Time = 10 * MILLI;
 /// How often the other tasks get their turn once a node's time has come.
@@ -51,32 +47,6 @@ pub(crate) struct Spaces {
     pub(crate) policy: SuspectPolicy,
     pub(crate) truth: Arc<Truth>,
     pub(crate) keys: u64,
-}
-
-/// The origin as a loader sees it: it may take long, and brings what was true when it was asked.
-#[derive(Clone)]
-pub(crate) struct Slow(pub(crate) u32, pub(crate) Arc<Truth>);
-
-impl Slow {
-    pub(crate) async fn value(&self, key: u64) -> Value {
-        let Self(node, truth) = self;
-        let version = truth.number(key);
-        let loading = truth.record.begin(*node, key, What::Load { version });
-        let chance = &truth.chance;
-        let longest = if chance.below(8) == 0 { ORIGIN_MAX } else { Duration::from_millis(30) };
-        let took = chance.below(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX));
-        pause(Duration::from_millis(took)).await;
-        truth.record.end(&loading, What::Load { version });
-        (key, version)
-    }
-}
-
-impl Origin<u64, Value> for Slow {
-    type Error = Infallible;
-
-    async fn load(&self, key: &u64) -> Result<Option<Value>, Infallible> {
-        Ok(Some(self.value(*key).await))
-    }
 }
 
 /// A node.
@@ -129,7 +99,7 @@ impl Node {
         };
         let cache = builder.build().expect("valid settings");
         let policy = setting.policies[number % setting.policies.len()];
-        let spaces = Arc::new(spaces(number, cache, policy, setting.keys, truth));
+        let spaces = Arc::new(spaces(number, cache, policy, setting, truth));
         let due = chance.below(5) * MILLI;
         Self {
             spaces,
@@ -191,18 +161,28 @@ async fn sleep_until(until: Instant) {
     tokio::time::sleep_until(until).await;
 }
 
-fn spaces(number: usize, cache: Cache, policy: SuspectPolicy, keys: u64, truth: &Arc<Truth>) -> Spaces {
+fn spaces(
+    number: usize,
+    cache: Cache,
+    policy: SuspectPolicy,
+    setting: &Setting,
+    truth: &Arc<Truth>,
+) -> Spaces {
     let node = u32::try_from(number).expect("few nodes");
     let tagger = |key: &u64, _: &Value| {
         let group = key % GROUPS;
         if group < TAGGED { vec![tag(group)] } else { Vec::new() }
     };
+    let options = setting.grace.map(|grace| grace.options()).unwrap_or_default();
     let plain = cache.keyspace("watched").tags(tagger).suspect(policy).load_timeout(LOAD_TIMEOUT);
+    let plain = plain.options(options.clone());
     let plain = plain.build().expect("a new keyspace");
     let through = plain.clone().with_origin(Slow(node, Arc::clone(truth)));
-    let fleeting = cache.keyspace("fleeting").suspect(policy).ttl(FLEETING_TTL).load_timeout(LOAD_TIMEOUT);
+    let fleeting = cache.keyspace("fleeting").suspect(policy).load_timeout(LOAD_TIMEOUT);
+    let fleeting = fleeting.options(options).ttl(FLEETING_TTL);
     let fleeting = fleeting.build().expect("a new keyspace").with_origin(Slow(node, Arc::clone(truth)));
-    Spaces { node, cache, plain, through, fleeting, policy, truth: Arc::clone(truth), keys }
+    let (truth, keys) = (Arc::clone(truth), setting.keys);
+    Spaces { node, cache, plain, through, fleeting, policy, truth, keys }
 }
 
 pub(crate) fn tag(group: u64) -> Tag {

@@ -24,6 +24,11 @@ impl Record {
         self.last.fetch_max(now, Ordering::Relaxed);
     }
 
+    /// What time it is, or a little later.
+    pub(crate) fn now(&self) -> u64 {
+        self.last.load(Ordering::Relaxed)
+    }
+
     /// A time that nothing else has.
     pub(crate) fn stamp(&self) -> u64 {
         self.last.fetch_add(1, Ordering::Relaxed) + 1
@@ -67,15 +72,18 @@ pub(crate) struct Truth {
     numbers: Vec<AtomicU64>,
     changing: Vec<Arc<tokio::sync::Mutex<()>>>,
     pub(crate) chance: Chance,
+    /// When loads from it fail; never if there is none.
+    pub(crate) fails: Option<u64>,
     pub(crate) record: Arc<Record>,
 }
 
 impl Truth {
-    pub(crate) fn new(keys: u64, chance: Chance, record: Arc<Record>) -> Self {
+    pub(crate) fn new(keys: u64, chance: Chance, fails: Option<u64>, record: Arc<Record>) -> Self {
         Self {
             numbers: (0..keys).map(|_| AtomicU64::new(1)).collect(),
             changing: (0..keys).map(|_| Arc::default()).collect(),
             chance,
+            fails,
             record,
         }
     }

@@ -1,7 +1,8 @@
 //! One run: a fleet works, trouble ends, all is read, and the history is checked.
 
 use crate::network::nanos;
-use crate::node::{FLEETING_TTL, NO_L1, ORIGIN_MAX};
+use crate::node::{FLEETING_TTL, NO_L1};
+use crate::origin::ORIGIN_MAX;
 use crate::remote::DEADLINE;
 use crate::setting::Setting;
 use crate::world::World;
@@ -47,6 +48,8 @@ fn promises(world: &World, calm_from: u64) -> Promises {
         staleness_max: setting.hears.then_some(bound),
         slack: Duration::ZERO,
         call_max: world.call_max(),
+        reads_max: setting.reads_max(),
+        homeward: setting.homeward(),
         calm_from: Some(calm_from),
         // A load begins before what it brings is stored, and its TTL begins after.
         ttl_max: Some(FLEETING_TTL + ORIGIN_MAX + DEADLINE * 2),

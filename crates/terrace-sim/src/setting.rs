@@ -1,5 +1,6 @@
 //! What a run is made of: all of it follows from a seed, unless a test asks for something.
 
+use crate::grace::Grace;
 use crate::network::{MILLI, Time};
 use std::time::Duration;
 use terrace::SuspectPolicy;
@@ -75,6 +76,8 @@ pub struct Setting {
     pub policies: Vec<SuspectPolicy>,
     /// Δ.
     pub staleness_max: Duration,
+    /// How old values are used, if entries outlive their TTL; the origin fails then.
+    pub grace: Option<Grace>,
 }
 
 /// The longest that a pause of a node or the server lasts.
@@ -118,7 +121,7 @@ impl Setting {
         } else {
             (3 + chance.below(8), 20 + chance.below(400), 6000 + chance.below(4000))
         };
-        Self {
+        let setting = Self {
             seed,
             nodes: index(nodes.min(8)),
             clients: index(1 + chance.below(3)),
@@ -140,7 +143,9 @@ impl Setting {
                 0 => 400,
                 _ => 300,
             }),
-        }
+            grace: None,
+        };
+        setting.with_grace()
     }
 }
 

@@ -1,12 +1,13 @@
 //! What callers do: every way to read and to change, each noted with what came of it.
 
-use crate::node::{GROUPS, Slow, Spaces, TAGGED, tag};
-use crate::record::{answer, outcome};
+use crate::node::{GROUPS, Spaces, TAGGED, tag};
+use crate::origin::{PANIC, Refusal, Slow};
+use crate::record::{Value, answer, outcome};
 use crate::setting::Setting;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use terrace::{EntryOptions, Error, ErrorKind, SuspectPolicy};
+use terrace::{EntryOptions, Error, ErrorKind, Fetched, LoadError, SuspectPolicy};
 use terrace_core::Chance;
 use terrace_testkit::history::{Answer, Outcome, Read, What};
 use terrace_testkit::wait::pause;
@@ -47,6 +48,7 @@ impl Spaces {
             3..6 => self.read_through(key).await,
             6 => self.read_many(key, chance.below(2) == 0).await,
             7 => self.read_fleeting(self.keys + chance.below(Self::FLEETING)).await,
+            _ if self.truth.fails.is_some() && chance.below(2) == 0 => self.fetch(key).await,
             _ => self.load(key, chance.below(3) == 0).await,
         }
     }
@@ -78,7 +80,7 @@ impl Spaces {
         let keyspace = if loads { &self.through } else { &self.plain };
         let read = proven(keyspace.get_entries(&keys).await);
         for (at, reading) in reading.iter().enumerate() {
-            let what = read.as_ref().map_or(FAILED, |entries| answer(entries[at].as_ref(), loads));
+            let what = read.as_ref().map_or(FAILED, |entries| of_batch(answer(entries[at].as_ref(), loads)));
             self.truth.record.end(reading, what);
         }
     }
@@ -87,7 +89,7 @@ impl Spaces {
     async fn load(&self, key: u64, is_kept: bool) {
         let reading = self.truth.record.begin(self.node, key, FAILED);
         let slow = Slow(self.node, Arc::clone(&self.truth));
-        let loader = async move || Ok::<_, std::convert::Infallible>(slow.value(key).await);
+        let loader = async move || slow.value(key).await?.ok_or(Refusal);
         let read = if is_kept {
             self.plain.get_or_load(&key, loader).await
         } else {
@@ -98,14 +100,27 @@ impl Spaces {
                 let (key, version) = *value;
                 let read = Read { key, version, source: None, is_anchored: false, has_asked: false };
                 // What cannot be proven fresh is flagged in entries only; a node that refuses it returns none.
-                let is_fresh = self.policy == SuspectPolicy::Error;
+                let is_fresh = self.policy == SuspectPolicy::Error && self.truth.fails.is_none();
                 What::Read(if is_fresh { Answer::Fresh(read) } else { Answer::Stale(read) })
             }
-            Err(error) => match error.cache() {
-                Some(ErrorKind::Unproven | ErrorKind::LoadTimedOut { .. }) => FAILED,
-                _ => panic!("{error}"),
-            },
+            Err(error) => failed(&error),
         };
+        self.truth.record.end(&reading, what);
+    }
+
+    /// Loads with a loader that says so if the old value still holds.
+    async fn fetch(&self, key: u64) {
+        let reading = self.truth.record.begin(self.node, key, FAILED);
+        let slow = Slow(self.node, Arc::clone(&self.truth));
+        let loader = move |old: Option<Arc<Value>>| async move {
+            Ok::<_, Refusal>(match slow.value(key).await? {
+                None => Fetched::absent(),
+                Some(value) if old.as_deref() == Some(&value) => Fetched::same(),
+                Some(value) => Fetched::value(value),
+            })
+        };
+        let read = self.plain.fetch(&key, EntryOptions::default(), loader).await;
+        let what = read.map_or_else(|error| failed(&error), |entry| answer(entry.as_ref(), true));
         self.truth.record.end(&reading, what);
     }
 
@@ -184,11 +199,34 @@ fn made(result: Result<Outcome, Error>) -> Outcome {
     }
 }
 
-/// What was read, unless it could not be proven fresh, or the origin took too long.
+/// What was read, unless it could not be proven fresh, or the origin did not bring it.
 fn proven<T>(read: Result<T, Error>) -> Option<T> {
-    match read {
-        Ok(found) => Some(found),
-        Err(error) if matches!(error.kind(), ErrorKind::Unproven | ErrorKind::LoadTimedOut { .. }) => None,
-        Err(error) => panic!("{error}"),
+    read.inspect_err(|error| assert!(may_fail(error.kind()), "{error}")).ok()
+}
+
+/// What is noted of a load that failed; one that must not is a bug.
+fn failed(error: &LoadError<Refusal>) -> What {
+    let may_fail = match error {
+        LoadError::Loader(_) | LoadError::Foreign(_) => true,
+        _ => error.cache().is_some_and(may_fail),
+    };
+    assert!(may_fail, "{error}");
+    FAILED
+}
+
+/// Whether a read may fail in this way.
+fn may_fail(kind: &ErrorKind) -> bool {
+    match kind {
+        ErrorKind::Unproven | ErrorKind::LoadTimedOut { .. } | ErrorKind::Load(_) => true,
+        ErrorKind::LoadPanicked { message } => **message == *PANIC,
+        _ => false,
+    }
+}
+
+/// An answer of a batch, which ends when all of it has: it may have been found long before.
+fn of_batch(what: What) -> What {
+    match what {
+        What::Read(Answer::Stale(read)) => What::Read(Answer::Stale(Read { source: None, ..read })),
+        other => other,
     }
 }

@@ -52,8 +52,8 @@ impl World {
             setting.pool,
             Chance::seeded(chance.number()),
         ));
-        let truth =
-            Truth::new(setting.keys + Spaces::FLEETING, Chance::seeded(chance.number()), Arc::default());
+        let (keys, fails) = (setting.keys + Spaces::FLEETING, setting.grace.map(|_| setting.seed));
+        let truth = Truth::new(keys, Chance::seeded(chance.number()), fails, Arc::default());
         let truth = Arc::new(truth);
         let nodes = (0..setting.nodes)
             .map(|number| Node::new(number, &setting, remotes[number].clone(), &network, &truth))

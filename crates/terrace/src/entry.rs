@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use terrace_core::envelope::TagStamp;
+use terrace_core::mutants::{self, Mutant};
 use terrace_core::{Clock, Moment, Tag, Ttl, Version};
 
 /// Where an answer came from.
@@ -203,7 +204,8 @@ impl Found {
     /// The same as a stale answer.
     #[must_use]
     pub(crate) fn stale(self, reason: StaleReason) -> Self {
-        Self { stale: Some(reason), ..self }
+        let is_marked = reason == StaleReason::Unproven || !mutants::is(Mutant::OldCountsAsFresh);
+        Self { stale: is_marked.then_some(reason), ..self }
     }
 
     /// The value; `None` if it is known that there is none.

@@ -17,6 +17,7 @@ use crate::terms::Terms;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::time::Duration;
+use terrace_core::mutants::{self, Mutant};
 use terrace_core::{Key, Moment, Version};
 
 /// Keys of a namespace whose last load has failed that are remembered.
@@ -95,7 +96,12 @@ impl View {
     /// A copy in L1 that may be returned as stale, whether or not it is proven to be the last. None that a ban makes suspect:
     /// what is found here may be kept anew.
     pub(crate) fn old_copy(&self, key: &Key) -> Option<Found> {
-        let copy = self.l1()?.peek_with(self.name_of(key.as_str()), &self.space.bans, Resident::clone)?;
+        let (l1, name) = (self.l1()?, self.name_of(key.as_str()));
+        let copy = if mutants::is(Mutant::OldIgnoresBans) {
+            l1.peek_banned(name)?
+        } else {
+            l1.peek_with(name, &self.space.bans, Resident::clone)?
+        };
         (!copy.is_absent() && self.latest() < copy.stale_until).then(|| Found::in_l1(copy))
     }
 
@@ -150,7 +156,7 @@ impl View {
         let latest = self.latest();
         let old = self.old_instead(trip, old)?;
         self.space.cooling.note(&trip.key, latest, latest.plus(trip.terms.failure_pause));
-        if old.tier == Tier::L2 {
+        if old.tier == Tier::L2 || mutants::is(Mutant::FailedLoadKeepsAnew) {
             self.promote(trip.lead.ticket(), &trip.key, &old);
         }
         Some(old.stale(StaleReason::LoadFailed))
@@ -159,7 +165,8 @@ impl View {
     /// The old value that may be returned where a load has failed.
     pub(crate) fn old_instead(&self, trip: &Trip, old: Option<Found>) -> Option<Found> {
         let old = old.or_else(|| self.old_copy(&trip.key))?;
-        let is_untouched = self.is_untouched(trip.lead.ticket(), &trip.key, Some(&old));
+        let is_untouched = self.is_untouched(trip.lead.ticket(), &trip.key, Some(&old))
+            || mutants::is(Mutant::FailedLoadForgives);
         (self.latest() < old.resident.stale_until && is_untouched).then_some(old)
     }
 

@@ -15,14 +15,14 @@
 //!
 //! | rule | says |
 //! |---|---|
-//! | [`Rule::Node`] (K1) | no fresh read brings what is older than a change that returned before on the same node |
+//! | [`Rule::Node`] (K1) | no read, fresh or stale, brings what is older than a change that returned before on the same node; and none goes on for longer than [`Promises::homeward`] to bring what it had found |
 //! | [`Rule::Fleet`] (K2) | nor one that was applied anywhere, as long before as [`Promises::staleness_max`] |
 //! | [`Rule::Monotonic`] (K3) | fresh reads of one key on one node never go back |
 //! | [`Rule::Quiet`] (K4) | after [`Promises::calm_from`], fresh reads bring the newest |
 //! | [`Rule::Lifetime`] (K4) | nor is it older than [`Promises::ttl_max`], of which a change of the origin is proof that nobody told |
 //! | [`Rule::Linearizable`] (K5) | fresh reads that asked L2 themselves, and applied changes, could have been made one after the other |
 //! | [`SinkHistory`] (K6) | an origin is brought every write that was acknowledged, of each key in order, repeated ones unchanged |
-//! | [`Rule::Bounded`] (K7) | every call ends within [`Promises::call_max`] |
+//! | [`Rule::Bounded`] (K7) | every call ends within [`Promises::call_max`], a read within [`Promises::reads_max`] |
 //! | [`Rule::Genuine`] (K8) | a value is one of the key that was asked for, and one that the origin had by then |
 //!
 //! K6 is checked by itself, over what a writer and its origin say ([`sink`]). A read without a value breaks no rule: misses are no harm. K3 and K5
@@ -142,6 +142,14 @@ impl Operation {
         self.ended < other.begun
     }
 
+    /// The value that it brought, flagged as stale or not.
+    fn brought(&self) -> Option<Read> {
+        match self.what {
+            What::Read(Answer::Fresh(read) | Answer::Stale(read)) => Some(read),
+            _ => None,
+        }
+    }
+
     fn overlaps(&self, from: u64, to: u64) -> bool {
         self.begun <= to && self.ended >= from
     }
@@ -176,6 +184,11 @@ pub struct Promises {
     pub slack: Duration,
     /// The longest that any call may take.
     pub call_max: Duration,
+    /// The longest that a read may take, if that is less.
+    pub reads_max: Option<Duration>,
+    /// For how long after a change has returned on a node a read that began before may still bring there, as stale, what a tier had
+    /// of before; not checked if there is none.
+    pub homeward: Option<Duration>,
     /// The longest that a value lives after it was true, the time to load and store it included; `None` if entries live for
     /// ever.
     pub ttl_max: Option<Duration>,
@@ -196,6 +209,8 @@ impl Promises {
             staleness_max: Some(staleness_max),
             slack: Duration::ZERO,
             call_max,
+            reads_max: None,
+            homeward: None,
             ttl_max: None,
             calm_from: None,
             unordered: Vec::new(),

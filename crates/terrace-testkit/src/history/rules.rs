@@ -123,10 +123,15 @@ impl Checking<'_> {
 
     /// K7.
     fn bounded(&mut self, operations: &[Operation]) {
-        let call_max = nanos(self.promises.call_max);
+        let call_max = self.promises.call_max;
+        let reads_max = self.promises.reads_max.map_or(call_max, |max| max.min(call_max));
         for operation in operations {
-            let is_call = !matches!(operation.what, What::Load { .. });
-            if is_call && operation.ended.saturating_sub(operation.begun) > call_max {
+            let limit = match operation.what {
+                What::Load { .. } => continue,
+                What::Read(_) => nanos(reads_max),
+                What::Change { .. } => nanos(call_max),
+            };
+            if operation.ended.saturating_sub(operation.begun) > limit {
                 self.broken(Rule::Bounded, operation, None);
             }
         }
@@ -154,14 +159,25 @@ impl Checking<'_> {
         }
         let nodes: BTreeMap<u32, Changes<'_>> =
             nodes.into_iter().map(|(node, changes)| (node, Changes::new(changes))).collect();
-        for (operation, read) in fresh(of_key) {
+        for &operation in of_key {
+            let Some(read) = operation.brought() else { continue };
             let missed = nodes
                 .get(&operation.node)
                 .and_then(|changes| changes.missed_longest(read.version, operation, self.promises));
-            if let Some(missed) = missed.filter(|missed| missed.precedes(operation)) {
+            let is_broken = |missed: &&Operation| missed.precedes(operation) || self.is_late(operation, missed);
+            if let Some(missed) = missed.filter(is_broken) {
                 self.broken(Rule::Node, operation, Some(missed));
             }
         }
+    }
+
+    /// Whether a stale value that a tier had of before a change was under way for too long after it.
+    fn is_late(&self, operation: &Operation, change: &Operation) -> bool {
+        let What::Read(Answer::Stale(Read { source: Some(Source::L1 | Source::L2), .. })) = operation.what else {
+            return false;
+        };
+        let homeward = self.promises.homeward.map(nanos);
+        homeward.is_some_and(|while_| change.ended.saturating_add(while_) < operation.ended)
     }
 
     /// K2, and how old fresh reads are.

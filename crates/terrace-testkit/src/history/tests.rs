@@ -52,6 +52,39 @@ fn k1_a_node_knows_what_it_acknowledged() {
     kept(&[change(1, (10, 20), 2, Outcome::Unknown), fresh(1, (21, 22), 1)]);
 }
 
+fn stale(during: (u64, u64), version: u64, source: Option<Source>) -> Operation {
+    let read = Read { source, ..value(version, Source::L1) };
+    Operation { what: What::Read(Answer::Stale(read)), ..fresh(1, during, version) }
+}
+
+#[test]
+fn k1_what_is_stale_was_not_invalidated_on_its_node_and_does_not_stay_long_on_its_way() {
+    let changed = change(1, (10, 20), 2, Outcome::Applied);
+    let after = stale((21, 22), 1, None);
+    assert_eq!(broken(&[changed, after], &promises()), [Rule::Node]);
+    kept(&[changed, Operation { node: 2, ..after }]);
+    kept(&[changed, stale((21, 22), 2, None)]);
+    let homeward = Promises { homeward: Some(Duration::from_nanos(30)), ..promises() };
+    for source in [Source::L1, Source::L2] {
+        let during = |ended| [changed, stale((15, ended), 1, Some(source))];
+        assert_eq!(broken(&during(50), &homeward), []);
+        assert_eq!(broken(&during(51), &homeward), [Rule::Node]);
+        kept(&during(51));
+    }
+    for loaded in [stale((15, 90), 1, None), stale((15, 90), 1, Some(Source::Origin)), fresh(1, (15, 90), 1)] {
+        assert_eq!(broken(&[changed, loaded], &homeward), []);
+    }
+}
+
+#[test]
+fn k7_a_read_has_a_time_of_its_own() {
+    let reads = Promises { reads_max: Some(Duration::from_nanos(100)), ..promises() };
+    assert_eq!(broken(&[fresh(1, (10, 110), 1)], &reads), []);
+    assert_eq!(broken(&[fresh(1, (10, 111), 1)], &reads), [Rule::Bounded]);
+    assert_eq!(broken(&[change(1, (10, 111), 2, Outcome::Applied)], &reads), []);
+    kept(&[fresh(1, (10, 111), 1)]);
+}
+
 #[test]
 fn k2_the_fleet_knows_after_the_lease_what_was_applied() {
     let applied = change(1, (10, 20), 2, Outcome::Applied);

@@ -100,6 +100,10 @@ impl fmt::Display for Violation {
         };
         let since = Duration::from_nanos(operation.begun.saturating_sub(because.ended));
         match rule {
+            Rule::Node if because.ended >= operation.begun => {
+                let on = Duration::from_nanos(operation.ended.saturating_sub(because.ended));
+                write!(f, "{because}, on the same node, and it went on for {on:?} after that")
+            }
             Rule::Node => write!(f, "{because}, {since:?} before it on the same node"),
             Rule::Fleet => {
                 let max = promises.staleness_max.unwrap_or_default();

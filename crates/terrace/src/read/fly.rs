@@ -19,6 +19,7 @@ use crate::terms::Lasting;
 use futures_util::FutureExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
+use terrace_core::mutants::{self, Mutant};
 use terrace_core::{Key, Tag, Ttl, Version};
 
 /// How a flight ends, and the load that is still to run after it.
@@ -247,7 +248,8 @@ impl View {
         let limit = self.space.rules.load_timeout;
         let begun = self.shared.clock.precise();
         let running = async { loading(old).await };
-        let ran = crate::runtime::within(limit, AssertUnwindSafe(running).catch_unwind()).await;
+        let allowed = if mutants::is(Mutant::NoLoadTimeout) { Duration::MAX } else { limit };
+        let ran = crate::runtime::within(allowed, AssertUnwindSafe(running).catch_unwind()).await;
         // Never zero: that is what tells a loaded value from one that was stored.
         let micros = self.shared.clock.precise().since(begun).as_micros().max(1);
         let result = match ran {
