@@ -4,7 +4,7 @@
 //! a second node on the same server, with faults of its own. Clones share everything.
 //!
 //! 1. Every call takes effect at one moment, and each moment is some microseconds of server time after the one
-//!    before, also while a manual clock stands still.
+//!    before, also while a manual clock stands still; unless that clock is set back ([`FakeRemote::set_back_server_time`]).
 //! 2. A call gives nobody up by itself, so a value that is stored has no deadline, unless it is given one
 //!    ([`FakeRemote::set_before`]).
 //! 3. What a call answers is what the adapter to a real server answers, but for the numbers; a differential test
@@ -241,6 +241,15 @@ impl FakeRemote {
     pub fn advance_server_time(&self, by: Duration) {
         let by = u64::try_from(by.as_micros()).unwrap_or(u64::MAX / 2);
         self.shared.ahead_micros.fetch_add(by, Ordering::SeqCst);
+    }
+
+    /// Sets the server's clock back, for the same, to what the wall shows at the least. So its time goes backwards once.
+    pub fn set_back_server_time(&self, by: Duration) {
+        let by = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
+        let less = |ahead: u64| Some(ahead.saturating_sub(by));
+        let shared = &self.shared;
+        let _always = shared.ahead_micros.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+        shared.last_micros.store(0, Ordering::SeqCst);
     }
 
     /// The time on the server's clock.

@@ -11,6 +11,7 @@ mod behind_history;
 #[cfg(feature = "journal")]
 mod behind_kill;
 mod bulkhead;
+mod clocks;
 mod dead;
 mod down;
 mod events;
@@ -30,6 +31,7 @@ mod l1_limits;
 mod l2;
 mod later;
 mod loads;
+mod matrix;
 mod race;
 #[cfg(feature = "redis")]
 mod redis;
@@ -47,6 +49,8 @@ mod redis_split;
 mod redis_tracking;
 #[cfg(feature = "redis")]
 mod redis_trouble;
+#[cfg(feature = "redis")]
+mod redis_values;
 mod refresh;
 mod shutdown;
 mod stale;
@@ -57,6 +61,7 @@ mod stress;
 mod sweeps;
 mod table;
 mod tags;
+mod together;
 mod tracking;
 mod trouble;
 mod validation;
