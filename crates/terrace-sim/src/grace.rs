@@ -108,12 +108,23 @@ impl Setting {
             // Callers who wait until a load has failed see what has become of the old value meanwhile.
             1 => {
                 self.trouble.pauses = false;
-                grace = Grace { revalidate: Duration::ZERO, soft: None, hard: grace.hard.map(|_| HARD_LONG), ..grace };
+                grace = Grace {
+                    revalidate: Duration::ZERO,
+                    soft: None,
+                    hard: grace.hard.map(|_| HARD_LONG),
+                    ..grace
+                };
             }
             _ => {}
         }
         self.grace = Some(grace);
         self
+    }
+
+    /// Whether the server's clock is set now and then. Not where calls may arrive long after they were given up: what they may do then
+    /// is [documented](../../../docs/guarantees.md#values-that-come-too-late).
+    pub(crate) fn sets_clock(&self) -> bool {
+        self.grace.is_some() && !self.trouble.connections && !self.trouble.pauses
     }
 
     /// The longest that a read takes, where that is promised and nodes do not stand still.

@@ -54,7 +54,8 @@ impl Slow {
             None => Ok(Some(value)),
             Some(Mishap::Nothing) => Ok(None),
             Some(Mishap::Refused) => {
-                pause(REFUSES_AFTER + Duration::from_millis(self.1.chance.below(REFUSES_WITHIN_MILLIS))).await;
+                pause(REFUSES_AFTER + Duration::from_millis(self.1.chance.below(REFUSES_WITHIN_MILLIS)))
+                    .await;
                 Err(Refusal)
             }
             // Without the panic hook, which would print it.

@@ -3,8 +3,12 @@
 use crate::network::{MILLI, Time};
 use crate::setting::{PAUSE_MAX, Trouble, index};
 use crate::world::World;
+use std::time::Duration;
 use terrace_core::{Key, Namespace};
 use terrace_testkit::fake::{FakeRemote, Fault};
+
+/// By how much the server's clock is set at most: an hour.
+const CLOCK_MILLIS_MAX: u64 = 60 * 60 * 1000;
 
 type Losing = fn(&FakeRemote);
 
@@ -52,6 +56,7 @@ impl World {
                 let fault = FAULTS[index(self.chance.below(FAULTS.len() as u64))];
                 self.remotes[node].set_fault(fault);
             }
+            6 if self.setting.sets_clock() => self.set_clock(),
             _ if silent_losses > 0 => {
                 let until = self.now + self.a_while(1000);
                 self.network.lock().links[node].losing = (silent_losses, until);
@@ -94,6 +99,16 @@ impl World {
             self.lose();
         }
         self.run_until(self.now + then);
+    }
+
+    /// Somebody sets the server's clock, by up to an hour either way.
+    fn set_clock(&self) {
+        let by = Duration::from_millis(self.chance.below(CLOCK_MILLIS_MAX));
+        if self.chance.below(2) == 0 {
+            self.server.advance_server_time(by);
+        } else {
+            self.server.set_back_server_time(by);
+        }
     }
 
     /// A node hears nothing for a while, and then misses what others have changed meanwhile.
@@ -159,7 +174,7 @@ impl World {
         match self.chance.below(8) {
             0..5 => LOSSES[index(self.chance.below(LOSSES.len() as u64))](&self.server),
             5 => {
-                self.server.advance_server_time(std::time::Duration::from_millis(self.a_while(5000) / MILLI));
+                self.server.advance_server_time(Duration::from_millis(self.a_while(5000) / MILLI));
             }
             _ => {
                 let namespace = Namespace::new("watched").expect("valid");

@@ -44,6 +44,10 @@ impl World {
         let clock = Clock::manual();
         let server = FakeRemote::with_partitions(clock.clone(), setting.partitions);
         let server = if setting.trouble.failovers { server.replicated() } else { server };
+        if setting.grace.is_some() {
+            // So that there is room below, for when it is set back.
+            server.advance_server_time(Duration::from_hours(24));
+        }
         let hear = |remote: FakeRemote| if setting.hears { remote.hearing() } else { remote };
         let remotes: Vec<_> = (0..setting.nodes).map(|_| hear(server.another_node())).collect();
         let network = Arc::new(Network::new(

@@ -164,7 +164,8 @@ impl Checking<'_> {
             let missed = nodes
                 .get(&operation.node)
                 .and_then(|changes| changes.missed_longest(read.version, operation, self.promises));
-            let is_broken = |missed: &&Operation| missed.precedes(operation) || self.is_late(operation, missed);
+            let is_broken =
+                |missed: &&Operation| missed.precedes(operation) || self.is_late(operation, missed);
             if let Some(missed) = missed.filter(is_broken) {
                 self.broken(Rule::Node, operation, Some(missed));
             }
@@ -173,7 +174,8 @@ impl Checking<'_> {
 
     /// Whether a stale value that a tier had of before a change was under way for too long after it.
     fn is_late(&self, operation: &Operation, change: &Operation) -> bool {
-        let What::Read(Answer::Stale(Read { source: Some(Source::L1 | Source::L2), .. })) = operation.what else {
+        let What::Read(Answer::Stale(Read { source: Some(Source::L1 | Source::L2), .. })) = operation.what
+        else {
             return false;
         };
         let homeward = self.promises.homeward.map(nanos);

@@ -71,7 +71,8 @@ fn k1_what_is_stale_was_not_invalidated_on_its_node_and_does_not_stay_long_on_it
         assert_eq!(broken(&during(51), &homeward), [Rule::Node]);
         kept(&during(51));
     }
-    for loaded in [stale((15, 90), 1, None), stale((15, 90), 1, Some(Source::Origin)), fresh(1, (15, 90), 1)] {
+    for loaded in [stale((15, 90), 1, None), stale((15, 90), 1, Some(Source::Origin)), fresh(1, (15, 90), 1)]
+    {
         assert_eq!(broken(&[changed, loaded], &homeward), []);
     }
 }

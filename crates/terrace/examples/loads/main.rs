@@ -38,14 +38,8 @@ fn main() -> ExitCode {
     };
     for tiers in [Tiers::Memory, Tiers::Both, Tiers::Fleet] {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let settings = Settings {
-            calls,
-            callers: CALLERS,
-            seed,
-            tiers,
-            clock: Clock::system(),
-            late_max: LATE_MAX,
-        };
+        let settings =
+            Settings { calls, callers: CALLERS, seed, tiers, clock: Clock::system(), late_max: LATE_MAX };
         let figures = runtime.expect("a runtime can be made").block_on(run(settings));
         println!("{figures}");
         if let Err(what) = figures.judge() {

@@ -181,7 +181,9 @@ impl Figures {
         }
         let (before, idle, after) = self.tasks;
         if after != before || idle > before + IDLE_TASKS_MAX * 2 {
-            return Err(format!("{before} tasks before, {idle} when all was over, {after} after the shutdown"));
+            return Err(format!(
+                "{before} tasks before, {idle} when all was over, {after} after the shutdown"
+            ));
         }
         judge_memory(&self.resident_kib)
     }

@@ -1,9 +1,10 @@
 //! Clocks that are wrong, or set while all is under way: nothing expires early or late by that, and no older value wins.
 
-use crate::fixture::{HOUR, Texts};
+use crate::fixture::{HOUR, Texts, within};
 use std::time::Duration;
-use terrace::{Cache, CacheBuilder, Clock, Effect, Tier};
+use terrace::{Cache, CacheBuilder, Clock, Effect, EntryOptions, Tier, Trusted};
 use terrace_testkit::fake::FakeRemote;
+use terrace_testkit::wait::pause;
 
 const TTL: Duration = Duration::from_mins(10);
 const SECOND: Duration = Duration::from_secs(1);
@@ -90,7 +91,11 @@ async fn a_servers_clock_that_is_set_by_an_hour_ends_nothing_early_or_late_and_b
             node.put("last").await;
             set(!is_back);
             node.texts.remove("k").await.unwrap();
-            assert_eq!((node.source().await, other.source().await), (None, None), "what was removed stays away");
+            assert_eq!(
+                (node.source().await, other.source().await),
+                (None, None),
+                "what was removed stays away"
+            );
             set(is_back);
         }
     }
@@ -98,17 +103,37 @@ async fn a_servers_clock_that_is_set_by_an_hour_ends_nothing_early_or_late_and_b
 
 #[tokio::test]
 async fn a_load_that_is_overtaken_while_the_servers_clock_is_set_back_is_kept_nowhere() {
-    let clock = Clock::manual();
-    let remote = FakeRemote::new(clock.clone());
-    remote.advance_server_time(HOUR * 2);
-    let node = Node::ahead(remote.another_node(), Duration::ZERO, |builder| builder);
-    let other = Node::ahead(remote.another_node(), Duration::ZERO, CacheBuilder::no_l1);
-    let overtaking = other.texts.clone();
-    let back = remote.clone();
-    let loader = move || async move {
-        back.set_back_server_time(HOUR);
-        overtaking.remove("k").await.map(|_| "old".to_owned())
-    };
-    assert_eq!(*node.texts.get_or_load("k", loader).await.unwrap(), "old", "its caller came before");
-    assert_eq!(other.source().await, None);
+    // Of a tag only a node that hears can tell: the other has nothing but the time, as the page of the promises says.
+    for (change, hears) in
+        [("remove", true), ("remove", false), ("pattern", true), ("pattern", false), ("tag", true)]
+    {
+        let clock = Clock::manual();
+        let remote = FakeRemote::new(clock.clone());
+        remote.advance_server_time(HOUR * 2);
+        let own = if hears { remote.another_node().hearing() } else { remote.another_node() };
+        let node = Node::ahead(own, Duration::ZERO, |builder| builder);
+        let other = Node::ahead(remote.another_node(), Duration::ZERO, CacheBuilder::no_l1);
+        within("a beat", async {
+            while hears && !matches!(node.texts.why("k").await.unwrap().trust, Trusted::For(_)) {
+                node.source().await;
+                pause(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        let (overtaking, back) = (other.texts.clone(), remote.clone());
+        let loader = move || async move {
+            back.set_back_server_time(HOUR);
+            let invalidation = overtaking.invalidate();
+            match change {
+                "remove" => overtaking.remove("k").await.map(drop),
+                "pattern" => invalidation.pattern("*").expect("valid").send().await.map(drop),
+                _ => invalidation.tag("t").expect("valid").send().await.map(drop),
+            }?;
+            Ok::<_, terrace::Error>("old".to_owned())
+        };
+        let options = EntryOptions::new().tag("t").unwrap();
+        let loaded = node.texts.get_or_load_with("k", options, loader).await.unwrap();
+        assert_eq!(*loaded, "old", "its caller came before");
+        assert_eq!(other.source().await, None, "{change}, {hears}");
+    }
 }

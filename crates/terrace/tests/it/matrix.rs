@@ -35,7 +35,14 @@ fn all() -> Vec<Settings> {
                 for is_absence_kept in [false, true] {
                     for has_grace in [false, true] {
                         for has_l2 in [false, true] {
-                            all.push(Settings { entries_max, weight, ttl, is_absence_kept, has_grace, has_l2 });
+                            all.push(Settings {
+                                entries_max,
+                                weight,
+                                ttl,
+                                is_absence_kept,
+                                has_grace,
+                                has_l2,
+                            });
                         }
                     }
                 }
@@ -69,7 +76,8 @@ impl Case {
         let options = EntryOptions::new().ttl(Ttl::After(settings.ttl)).grace(while_(settings.has_grace));
         let options = options.negative_ttl(while_(settings.is_absence_kept)).failure_pause(Duration::ZERO);
         let weight = settings.weight;
-        let keyspace = cache.keyspace("numbers").options(options).weigher(move |_| weight).value_bytes_max(u64::MAX);
+        let keyspace =
+            cache.keyspace("numbers").options(options).weigher(move |_| weight).value_bytes_max(u64::MAX);
         let numbers = keyspace.tags(|key: &u64, _| vec![tag(key % 2)]).build().expect("a new keyspace");
         Self { settings, clock, cache, numbers, model: HashMap::new(), next: 1 }
     }
