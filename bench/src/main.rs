@@ -1,4 +1,4 @@
-//! terrace against its peers: `cargo run --release -p terrace-bench -- l1 | l2 | http | many | all`.
+//! terrace against its peers: `cargo run --release -p terrace-bench -- PART | all`.
 //!
 //! 1. What is compared runs in one process, in turn, many times: a slow moment of the machine hits all of it.
 //! 2. Each table gives medians with their spread, and the ratio to the first row, taken round by round.
@@ -8,10 +8,14 @@
 
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod http;
 mod l1;
 mod l2;
+mod large;
+mod load;
 mod many;
+mod stalls;
 mod tasks;
 
 use anyhow::Result;
@@ -23,7 +27,9 @@ type Part = fn(usize) -> Result<()>;
 
 fn main() -> Result<ExitCode> {
     let Some((parts, rounds)) = parse(std::env::args().skip(1)) else {
-        eprintln!("usage: terrace-bench l1 | l2 | http | many | all [rounds]");
+        eprintln!(
+            "usage: terrace-bench l1 | l2 | http | many | load | ahead | large | stalls | all [rounds]"
+        );
         return Ok(ExitCode::from(2));
     };
     println!(
@@ -42,6 +48,10 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Option<(Vec<Part>, usiz
         "l2" => vec![l2::run],
         "http" => vec![http::run],
         "many" => vec![many::run],
+        "load" => vec![load::run],
+        "ahead" => vec![ahead::run],
+        "large" => vec![large::run],
+        "stalls" => vec![stalls::run],
         "all" => vec![l1::run, l2::run, http::run],
         _ => return None,
     };
