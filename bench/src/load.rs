@@ -52,6 +52,7 @@ fn blobs() -> Result<Blobs> {
 /// One way to look up many keys.
 type LookUp<'a> = Box<dyn Fn(&[u64]) + Sync + 'a>;
 
+/// Compares on two caches that have all keys.
 fn hits(rounds: usize, handle: &Handle) -> Result<()> {
     let (blobs, moka) = (&blobs()?, &moka::future::Cache::<u64, Value>::new(CAPACITY as u64));
     for key in 0..ENTRIES as u64 {
@@ -60,72 +61,72 @@ fn hits(rounds: usize, handle: &Handle) -> Result<()> {
     }
     let mut random = Random::new(42);
     let order: Vec<u64> = (0..LOOKUPS).map(|_| random.index(ENTRIES) as u64).collect();
-    let never = async || -> Result<Vec<u8>, Infallible> { unreachable!("every lookup is a hit") };
-    let ways: [(&'static str, LookUp<'_>); 5] = [
-        (
-            "terrace, `get`",
-            Box::new(|keys| {
-                handle.block_on(async {
-                    for key in keys {
-                        found(blobs.get(key).await.ok().flatten());
-                    }
-                })
-            }),
-        ),
-        (
-            "terrace, `get_or_load`",
-            Box::new(|keys| {
-                handle.block_on(async {
-                    for key in keys {
-                        found(blobs.get_or_load(key, never).await.ok());
-                    }
-                })
-            }),
-        ),
-        (
-            "terrace, `get_or_load_with`",
-            Box::new(|keys| {
-                handle.block_on(async {
-                    for key in keys {
-                        let options = EntryOptions::new().ttl(TTL).grace(TTL);
-                        found(blobs.get_or_load_with(key, options, never).await.ok());
-                    }
-                });
-            }),
-        ),
-        (
-            "moka, future, `get`",
-            Box::new(|keys| {
-                handle.block_on(async {
-                    for key in keys {
-                        found(moka.get(key).await);
-                    }
-                })
-            }),
-        ),
-        (
-            "moka, future, `get_with`",
-            Box::new(|keys| {
-                handle.block_on(async {
-                    for key in keys {
-                        found(Some(
-                            moka.get_with(*key, async { unreachable!("every lookup is a hit") }).await,
-                        ));
-                    }
-                });
-            }),
-        ),
-    ];
+    let ways: Vec<(&'static str, LookUp<'_>)> =
+        ours(blobs, handle).into_iter().chain(theirs(moka, handle)).collect();
     let measure = |look_up: &LookUp<'_>| {
-        threads::undisturbed(|| {
-            Ok(threads::time(1, LOOKUPS, |_| look_up(&order[..WARM_UP]), |_| look_up(&order)))
-        })
+        let warm_up = |_| look_up(&order[..WARM_UP]);
+        threads::undisturbed(|| Ok(threads::time(1, LOOKUPS, warm_up, |_| look_up(&order))))
     };
     let contenders =
         ways.iter().map(|(name, look_up)| Contender::new(name, move || measure(look_up))).collect();
     let title = "A hit with a loader at hand, u64 keys, 1 thread";
     table::print(title, "ns per hit", 1, &rounds::measure(title, rounds, contenders)?);
     Ok(())
+}
+
+async fn never() -> Result<Vec<u8>, Infallible> {
+    unreachable!("every lookup of this benchmark is a hit")
+}
+
+fn ours<'a>(blobs: &'a Blobs, handle: &'a Handle) -> [(&'static str, LookUp<'a>); 3] {
+    let get = move |keys: &[u64]| {
+        handle.block_on(async {
+            for key in keys {
+                found(blobs.get(key).await.ok().flatten());
+            }
+        });
+    };
+    let load = move |keys: &[u64]| {
+        handle.block_on(async {
+            for key in keys {
+                found(blobs.get_or_load(key, never).await.ok());
+            }
+        });
+    };
+    let load_with = move |keys: &[u64]| {
+        handle.block_on(async {
+            for key in keys {
+                let options = EntryOptions::new().ttl(TTL).grace(TTL);
+                found(blobs.get_or_load_with(key, options, never).await.ok());
+            }
+        });
+    };
+    [
+        ("terrace, `get`", Box::new(get)),
+        ("terrace, `get_or_load`", Box::new(load)),
+        ("terrace, `get_or_load_with`", Box::new(load_with)),
+    ]
+}
+
+fn theirs<'a>(
+    moka: &'a moka::future::Cache<u64, Value>,
+    handle: &'a Handle,
+) -> [(&'static str, LookUp<'a>); 2] {
+    let get = move |keys: &[u64]| {
+        handle.block_on(async {
+            for key in keys {
+                found(moka.get(key).await);
+            }
+        });
+    };
+    let load = move |keys: &[u64]| {
+        handle.block_on(async {
+            for key in keys {
+                found(Some(moka.get_with(*key, async { unreachable!("every lookup is a hit") }).await));
+            }
+        });
+    };
+    [("moka, future, `get`", Box::new(get)), ("moka, future, `get_with`", Box::new(load))]
 }
 
 #[inline]

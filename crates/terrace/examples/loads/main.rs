@@ -3,6 +3,7 @@
 
 #[path = "../../tests/it/jitter.rs"]
 mod jitter;
+mod resident;
 mod run;
 #[path = "../../tests/it/wrapped.rs"]
 mod wrapped;

@@ -4,16 +4,15 @@
 //!    ([`CALL_MAX`]); and a while on top of that, which is a setting. One that does not is a hung waiter.
 //! 2. Loaders count themselves for as long as they live. When all calls are over, and what they have begun is too, none lives, every
 //!    key can be loaded, and the runtime has the tasks that it had before.
-//! 3. Resident memory must not grow: the most of the last half of the samples is at most [`GROWTH_MAX`] times the most of the
-//!    first half, and [`SLACK_KIB`].
+//! 3. Resident memory must not grow, as [`judge_memory`] has it.
 //! 4. A value is one of the key that was asked for.
 //!
 //! Panics of loaders unwind without the panic hook, so that a run prints figures and not backtraces. Deliberately absent: an L2 in
 //! trouble, which `tests/it/trouble.rs` and the simulated fleets are about.
 
 use crate::jitter::{Dice, Jittery};
+use crate::resident::{judge_memory, resident_kib};
 use std::fmt;
-use std::fs;
 use std::future::poll_fn;
 use std::io::ErrorKind as Io;
 use std::pin::pin;
@@ -43,9 +42,6 @@ const TAGS: u64 = 50;
 const PARTITIONS: u16 = 4;
 /// Samples of resident memory.
 const SAMPLES: u64 = 40;
-const GROWTH_MAX: f64 = 1.1;
-/// What an allocator may take at once, for all that it gives back later.
-const SLACK_KIB: u64 = 4 << 10;
 /// Tasks of a cache that has nothing to do: expiry, and what a namespace in L2 needs.
 const IDLE_TASKS_MAX: usize = 8;
 
@@ -204,20 +200,6 @@ impl Figures {
     }
 }
 
-/// Whether what was resident is more at the end than the beginning explains.
-///
-/// # Errors
-/// A sentence that says so.
-pub(crate) fn judge_memory(resident_kib: &[u64]) -> Result<(), String> {
-    let (first, last) = resident_kib.split_at(resident_kib.len() / 2);
-    let (first, last) = (first.iter().max().unwrap_or(&0), last.iter().max().unwrap_or(&0));
-    let allowed = (*first as f64 * GROWTH_MAX) as u64 + SLACK_KIB;
-    if *last > allowed {
-        return Err(format!("{last} KiB are resident in the last half, and {first} were in the first"));
-    }
-    Ok(())
-}
-
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { settings, counts, lasted, resident_kib, tasks: (before, idle, after), .. } = self;
@@ -342,13 +324,6 @@ fn tag(number: u64) -> Tag {
 /// Tasks of this runtime that live.
 fn tasks() -> usize {
     tokio::runtime::Handle::current().metrics().num_alive_tasks()
-}
-
-/// Resident memory of this process; 0 where the system does not tell.
-fn resident_kib() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Polls a future so many times, at least once, and then drops it.

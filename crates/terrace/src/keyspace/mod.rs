@@ -227,7 +227,9 @@ where
         F: Future<Output = Result<V, E>> + Send + 'static,
         E: fmt::Display + Send + Sync + 'static,
     {
-        self.get_or_load_with(key, EntryOptions::default(), loader)
+        // Not through `get_or_load_with`: a hit makes and drops no options.
+        let beyond = move || self.load_beyond(key, EntryOptions::default(), loader);
+        Lookup::new(|| Some(Ok(self.hit(key)?)), beyond)
     }
 
     /// As [`Keyspace::get_or_load`], with options for the loaded entry.

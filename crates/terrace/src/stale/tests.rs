@@ -1,3 +1,5 @@
+//! What is remembered of failures, and that nothing else is left of them.
+
 use super::*;
 use crate::{Cache, Clock, EntryOptions, Keyspace};
 

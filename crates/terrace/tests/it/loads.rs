@@ -1,6 +1,7 @@
 //! Loads that fail, panic, hang and are given up leave nothing behind: in short, in virtual time; and on two threads.
 
 use crate::fixture::{Node, ended, let_others_run, spawn};
+use crate::resident::judge_memory;
 use std::convert::Infallible;
 use std::time::Duration;
 use terrace::{Clock, EntryOptions, Fetched};
@@ -10,7 +11,7 @@ use tokio::sync::oneshot;
 #[path = "../../examples/loads/run.rs"]
 mod run;
 
-use run::{Settings, Tiers, judge_memory, run};
+use run::{Settings, Tiers, run};
 
 const TICK: Duration = Duration::from_millis(1);
 

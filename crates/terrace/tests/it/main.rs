@@ -52,6 +52,8 @@ mod redis_trouble;
 #[cfg(feature = "redis")]
 mod redis_values;
 mod refresh;
+#[path = "../../examples/loads/resident.rs"]
+mod resident;
 mod shutdown;
 mod stale;
 mod staleness;
