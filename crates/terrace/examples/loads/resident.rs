@@ -1,9 +1,9 @@
-//! How much memory this process has, and whether it has grown: the most of the last half of the samples is at most [`GROWTH_MAX`]
-//! times the most of the first half, and [`SLACK_KIB`].
+//! How much memory this process has, and whether it has grown: the most of the last half of the samples is no more than the most of
+//! the first half, [`GROWTH_MAX_PERCENT`] of that and [`SLACK_KIB`].
 
 use std::fs;
 
-const GROWTH_MAX: f64 = 1.1;
+const GROWTH_MAX_PERCENT: u64 = 10;
 /// What an allocator may take at once, for all that it gives back later.
 const SLACK_KIB: u64 = 4 << 10;
 
@@ -21,8 +21,7 @@ pub(crate) fn resident_kib() -> u64 {
 pub(crate) fn judge_memory(resident_kib: &[u64]) -> Result<(), String> {
     let (first, last) = resident_kib.split_at(resident_kib.len() / 2);
     let (first, last) = (first.iter().max().unwrap_or(&0), last.iter().max().unwrap_or(&0));
-    let allowed = (*first as f64 * GROWTH_MAX) as u64 + SLACK_KIB;
-    if *last > allowed {
+    if *last > first + first * GROWTH_MAX_PERCENT / 100 + SLACK_KIB {
         return Err(format!("{last} KiB are resident in the last half, and {first} were in the first"));
     }
     Ok(())

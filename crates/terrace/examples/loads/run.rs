@@ -267,7 +267,7 @@ pub(crate) async fn run(settings: Settings) -> Figures {
     let mut callers = JoinSet::new();
     for caller in 0..run.settings.callers {
         let run = Arc::clone(&run);
-        callers.spawn(async move { run.call_until_over(caller).await });
+        callers.spawn(async move { Box::pin(run.call_until_over(caller)).await });
     }
     while let Some(ended) = callers.join_next().await {
         ended.expect("no caller panics");
@@ -307,13 +307,13 @@ fn nodes(settings: &Settings) -> Vec<(Cache, Keyspace<u64, String>)> {
             Some(remote) => builder.l2(Jittery { remote, around: Dice::new(settings.seed ^ number) }),
         };
         let cache = builder.build().expect("valid settings");
-        let keyspace = cache.keyspace("texts").load_timeout(LOAD_TIMEOUT).tags(tags).build();
+        let keyspace = cache.keyspace("texts").load_timeout(LOAD_TIMEOUT).tags(|key, _| tags(*key)).build();
         (cache, keyspace.expect("a new keyspace"))
     };
     (1..).zip(remotes).map(node).collect()
 }
 
-fn tags(key: &u64, _: &String) -> Vec<Tag> {
+fn tags(key: u64) -> Vec<Tag> {
     if key.is_multiple_of(2) { Vec::new() } else { vec![tag(key % TAGS)] }
 }
 
@@ -351,7 +351,7 @@ impl Run {
                 let resident_kib = resident_kib();
                 self.resident_kib.lock().expect("no caller has panicked").push(resident_kib);
             }
-            within("a call", HUNG_AFTER, self.call(&dice)).await;
+            within("a call", HUNG_AFTER, Box::pin(self.call(&dice))).await;
             // Those with nothing to wait for let the others run, too.
             tokio::task::yield_now().await;
         }
@@ -368,7 +368,7 @@ impl Run {
             }
             20..60 => drop(keyspace.remove(&key).await.expect("L2 is well")),
             60..100 => drop(keyspace.put(&key, format!("{key}:put")).await.expect("L2 is well")),
-            _ => return self.load(keyspace, key, dice).await,
+            _ => return Box::pin(self.load(keyspace, key, dice)).await,
         }
         Counts::count(&self.counts.changes);
     }
