@@ -7,6 +7,7 @@
 
 use anyhow::Result;
 use std::convert::Infallible;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -127,7 +128,7 @@ fn text(bytes: usize) -> String {
     let mut random = Random::new(42);
     let mut text = String::with_capacity(bytes + 64);
     while text.len() < bytes {
-        text.push_str(&format!("{:08x} \"quoted\" and so on, ", random.index(1 << 30)));
+        write!(text, "{:08x} \"quoted\" and so on, ", random.index(1 << 30)).expect("a text takes it");
     }
     text.truncate(bytes);
     text

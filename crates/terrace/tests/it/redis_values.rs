@@ -98,7 +98,7 @@ async fn many_small_values_and_large_ones_in_one_pipeline() {
     within_patience(node.put_many(entries(64, &large))).await.expect("stored");
     let keys: Vec<String> = (0..128).map(|key| key.to_string()).collect();
     let (many, again) = (node.get_many(&keys), node.put_many(entries(64, &large)));
-    let (found, stored) = within("a batch each way", async { tokio::join!(many, again) }).await;
+    let (found, stored) = Box::pin(within("a batch each way", async { tokio::join!(many, again) })).await;
     assert_eq!(stored.expect("stored").len(), 64);
     let lengths = found.expect("valid keys").into_iter().map(|value| value.map(|value| value.len()));
     assert!(lengths.enumerate().all(|(at, length)| length == Some(if at < 64 { SMALL } else { 1 << 20 })));
