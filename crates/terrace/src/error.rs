@@ -98,6 +98,12 @@ pub enum ErrorKind {
         /// The keyspace's `load_timeout`.
         after: Duration,
     },
+    /// Others are changing the key at the origin, one after the other, and their turns took too long. Nothing was changed.
+    #[error("the key is being changed by others, and was not free within {after:?}; nothing was changed")]
+    StoreBusy {
+        /// The keyspace's `load_timeout`.
+        after: Duration,
+    },
     /// The journal did not take a write.
     #[cfg(feature = "journal")]
     #[error(transparent)]
@@ -159,6 +165,7 @@ impl Error {
             | ErrorKind::Store(_)
             | ErrorKind::StorePanicked { .. }
             | ErrorKind::StoreTimedOut { .. }
+            | ErrorKind::StoreBusy { .. }
             | ErrorKind::Overloaded { .. }
             | ErrorKind::Unproven => true,
             _ => false,
@@ -172,6 +179,7 @@ impl Error {
             ErrorKind::Remote(RemoteError::Unavailable { .. })
                 | ErrorKind::LoadTimedOut { .. }
                 | ErrorKind::StoreTimedOut { .. }
+                | ErrorKind::StoreBusy { .. }
                 | ErrorKind::Overloaded { .. }
                 | ErrorKind::Unproven
                 | ErrorKind::Closed

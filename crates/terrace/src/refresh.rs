@@ -135,6 +135,9 @@ impl View {
 
     /// Begins to load a key anew, or to wait for another node's load.
     fn answer(&self, key: &Key, number: Version, is_own: bool) {
+        if self.writes_behind() {
+            return;
+        }
         let reload = self.space.refreshes.reload.read().clone();
         if is_own && reload.is_none() || !self.shared.runtime.is_available() {
             return;

@@ -46,6 +46,25 @@ impl Runtime {
         });
     }
 
+    /// Runs a part of what has leave to run: a shutdown waits for it, or gives it up, as for the whole. It begins even if the cache
+    /// was closed meanwhile.
+    pub(crate) fn spawn_part(&self, part: impl Future<Output = ()> + Send + 'static) {
+        let given_up = self.given_up.clone();
+        self.tasks.spawn(async move {
+            let _ended_or_given_up = given_up.run_until_cancelled(part).await;
+        });
+    }
+
+    /// Ends when the cache is closed.
+    pub(crate) async fn closing(&self) {
+        self.closed.cancelled().await;
+    }
+
+    /// Whether the caller is inside a runtime.
+    pub(crate) fn is_inside() -> bool {
+        tokio::runtime::Handle::try_current().is_ok()
+    }
+
     /// Runs a future to its end in a task of its own, and waits for it. A caller that goes away stops waiting only.
     /// A panic goes on in the caller.
     ///

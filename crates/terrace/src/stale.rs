@@ -126,9 +126,21 @@ impl View {
         terms: &Terms,
         load: impl FnOnce() -> Loading,
     ) {
+        self.load_behind_as(key, outdated, terms, false, load);
+    }
+
+    /// [`View::load_behind`], with a load that may be a batch's.
+    pub(crate) fn load_behind_as(
+        &self,
+        key: &Key,
+        outdated: Option<Version>,
+        terms: &Terms,
+        is_in_batch: bool,
+        load: impl FnOnce() -> Loading,
+    ) {
         let (Some(lead), Ok(leave)) = (self.board_behind(key, outdated), self.begin()) else { return };
         let trip = Trip::new(lead, key, terms, Wanted::Answer, self.budget());
-        let trip = Trip { outdated, is_behind: true, ..trip };
+        let trip = Trip { outdated, is_behind: true, is_in_batch, ..trip };
         self.shared.runtime.spawn_load(leave, self.clone().fly(trip, None, begin_loading(load)));
     }
 

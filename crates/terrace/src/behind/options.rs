@@ -228,7 +228,12 @@ impl LaneOptions {
         self
     }
 
-    pub(super) fn check(&self) -> Result<(), OpenError> {
+    /// By when a sink is to answer that also tells others of what the origin has: a little before its attempt is over.
+    pub(crate) fn settled_within(&self) -> Duration {
+        self.attempt_timeout.mul_f64(0.9)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
         at_least_one("batch_max", self.batch_max)?;
         at_least_one("flush_at", self.flush_at)?;
         at_least_one("attempts_max", self.attempts_max as usize)?;

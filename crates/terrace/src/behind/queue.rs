@@ -284,6 +284,7 @@ impl Queue {
             Outcome::Failed(reason) => self.failed(&write.key, reason, false, settling),
             Outcome::Refused(reason) => self.failed(&write.key, reason, true, settling),
             Outcome::Unavailable(_) => self.unavailable(&write.key, settling),
+            Outcome::Held(_) => self.held(&write.key, settling),
         }
     }
 
@@ -335,6 +336,18 @@ impl Queue {
             first.attempts = first.attempts.saturating_sub(1);
         }
         self.park(key, options, settling);
+    }
+
+    /// The origin has a write that is to stay for now: for the shortest time that keys wait, each time.
+    fn held(&mut self, key: &Bytes, settling: &mut Settling<'_>) {
+        let is_followed = |chain: &Chain| chain.entries.get(1).is_some_and(Entry::is_committed);
+        if self.chains.get(key).is_some_and(is_followed) {
+            return self.stored(key, settling);
+        }
+        if let Some(chain) = self.chains.get_mut(key) {
+            chain.failures = 0;
+        }
+        self.unavailable(key, settling);
     }
 
     fn park(&mut self, key: &Bytes, options: LaneOptions, settling: &mut Settling<'_>) {

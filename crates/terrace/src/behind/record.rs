@@ -61,6 +61,9 @@ pub enum Outcome {
     Failed(String),
     /// The origin could not be asked. The write is tried again and again, and this does not count as one of its attempts.
     Unavailable(String),
+    /// The origin has it, and somebody else is still to be told. It stays in the file and is brought again a little later, unless a
+    /// newer write of its key is there, which takes over that duty. This does not count as one of its attempts.
+    Held(String),
     /// The origin will never take it: it goes to the dead letters at once.
     Refused(String),
 }

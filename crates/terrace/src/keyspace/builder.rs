@@ -261,6 +261,13 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             let allowed = "give the cache a journal, with `CacheBuilder::journal`";
             return Err(ConfigError::new("write_behind", "without a journal", allowed).into());
         }
+        if let Some((options, _)) = &self.behind {
+            options.check().map_err(|error| ConfigError {
+                setting: "write_behind",
+                value: self.name.clone(),
+                allowed: error.to_string(),
+            })?;
+        }
         if self.codec.id() == Opaque::ID {
             let allowed = "values go to a file, so leave out `memory_only`; without an L2 the keyspace is in memory all the same";
             return Err(ConfigError::new("write_behind", "of a keyspace without a codec", allowed).into());
@@ -287,6 +294,7 @@ where
         space: Arc::downgrade(&view.space),
         origin: Arc::clone(&backing.origin),
         parse,
+        limit: options.settled_within(),
     };
     let lane = journal.lane(view.space.namespace.as_str(), options, Arc::new(sink));
     let lane = lane.map_err(|error| ConfigError {

@@ -16,8 +16,8 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
     /// [`loads_wait_max`](Self::loads_wait_max), and is then refused with [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded);
     /// a stale value within its grace is returned instead. Background loads count as any other. Default: no bound.
     ///
-    /// Each key of a batch that is loaded needs a place of its own, and the call that loads them is as large as there are places. A load
-    /// that waits for another node's has none.
+    /// The call of the loader that a batch makes needs one place, whatever the number of its keys. A load that waits for another node's
+    /// has none.
     ///
     /// Loads that load other keys of their keyspace hold their place meanwhile: if all places are held by such, the inner ones are
     /// refused after their wait.
@@ -40,7 +40,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
     ///
     /// # Cost
     /// While an origin hangs, one load of the key after each such time, each with a place of its own where loads are bounded, until its
-    /// `load_timeout`. No caller waits longer than that in all.
+    /// `load_timeout`. A batch's loader is not given up in this way: its `load_timeout` ends it.
     pub fn flight_age_max(mut self, limit: Duration) -> Self {
         self.rules.flight_age_max = Some(limit);
         self

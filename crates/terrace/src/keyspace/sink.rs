@@ -4,10 +4,12 @@ use crate::behind::{DeadLetter, Outcome, Outcomes, Sink, Write};
 use crate::erased::typed;
 use crate::origin::bound::{Bound, NotWritten};
 use crate::origin::{Fence, OriginWrite, WriteFailure};
+use crate::runtime::within;
 use crate::space::{Shared, Space, View};
 use crate::write::behind::Delivered;
 use std::any::Any;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 use terrace_core::Key;
 
 /// Makes a key from its text.
@@ -19,6 +21,8 @@ pub(super) struct OriginSink<K, V> {
     pub(super) space: Weak<Space>,
     pub(super) origin: Arc<dyn Bound<K, V>>,
     pub(super) parse: Parse<K>,
+    /// How long a call may take, what is to be told to L2 included.
+    pub(super) limit: Duration,
 }
 
 impl<K, V> OriginSink<K, V>
@@ -51,6 +55,10 @@ where
         let Some(view) = self.view() else {
             return vec![Outcome::Unavailable("the cache is gone".to_owned()); writes.len()];
         };
+        if !view.writes_behind() {
+            return vec![Outcome::Unavailable("the keyspace is being opened".to_owned()); writes.len()];
+        }
+        let begun = view.shared.clock.precise();
         let (mut outcomes, mut changes) = (Vec::with_capacity(writes.len()), Vec::new());
         for write in writes {
             outcomes.push(match self.change(&view, write) {
@@ -73,10 +81,13 @@ where
         let stored = (0..writes.len()).filter(|&at| outcomes[at] == Outcome::Stored);
         let (places, stored): (Vec<usize>, Vec<Delivered>) =
             stored.filter_map(|at| Some((at, delivered(&writes[at])?))).unzip();
-        for (at, is_done) in places.into_iter().zip(view.settle_behind(&stored).await) {
+        let took = view.shared.clock.precise().since(begun);
+        let settling = within(self.limit.saturating_sub(took), view.settle_behind(&stored)).await;
+        let settled = settling.unwrap_or_else(|| view.leave_untold(&stored));
+        for (at, is_done) in places.into_iter().zip(settled) {
             if !is_done {
                 let reason = "the origin has it, and L2 cannot be told yet";
-                outcomes[at] = Outcome::Unavailable(reason.to_owned());
+                outcomes[at] = Outcome::Held(reason.to_owned());
             }
         }
         outcomes

@@ -12,6 +12,7 @@ use std::any::Any;
 use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use terrace_core::{CacheKey, Key, Ttl, Version};
 
@@ -128,7 +129,11 @@ where
         E: fmt::Display + Send + Sync + 'static,
     {
         let writing = self.writing(key, value, options)?;
-        let call = by_closure(store(crate::erased::typed_clone(&writing.value)));
+        let value = crate::erased::typed_clone(&writing.value);
+        let begun = catch_unwind(AssertUnwindSafe(|| store(value)));
+        // A panic goes on where that of a store that has begun would: there it is a failure.
+        let call =
+            begun.map_or_else(|panic| -> OriginCall { Box::pin(async { resume_unwind(panic) }) }, by_closure);
         let written = self.timed(Op::Put, async { one(self.view.store_through(vec![writing], call).await) });
         Ok(self.counted_put(written.await)?)
     }

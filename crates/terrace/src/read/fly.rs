@@ -42,10 +42,10 @@ impl View {
         let flown = AssertUnwindSafe(self.flown(&trip, known, loading)).catch_unwind().await;
         let failed = |panic: Box<dyn std::any::Any + Send>| (Outcome::Failed(panicked(&*panic)), None);
         let (outcome, still_to_load) = flown.unwrap_or_else(failed);
-        let Trip { lead, key, terms, .. } = trip;
+        let Trip { lead, key, terms, is_in_batch, .. } = trip;
         lead.end(outcome);
         if let Some(loading) = still_to_load {
-            self.load_behind(&key, None, &terms, || loading);
+            self.load_behind_as(&key, None, &terms, is_in_batch, || loading);
         }
     }
 
@@ -151,7 +151,10 @@ impl View {
         let Trip { lead, key, terms, budget, .. } = trip;
         let known = old.as_ref().map(|old| old.resident.clone());
         let known = known.or_else(|| self.old_copy(key).map(|old| old.resident));
-        lead.begin_load(self.shared.clock.now(), right.lease());
+        // A batch may still wait for its place, or for its other keys.
+        if !place.is_in_batch() {
+            lead.begin_load(self.shared.clock.now(), right.lease());
+        }
         let load = self.load(known.as_ref(), loading);
         let ran = self.holding(key, &right, || lead.is_fenced(), load).await;
         drop(place);

@@ -10,6 +10,7 @@
 //! 3. A key whose flight somebody else leads is waited for, and read by itself if that was in vain.
 
 use super::{Loading, Look, Trip, Wanted};
+use crate::coherence::tickets::Ticket;
 use crate::entry::Found;
 use crate::error::{Error, ErrorKind};
 use crate::flight::{Boarding, Flight, Joined, Lead};
@@ -62,21 +63,26 @@ impl View {
         terms: &Terms,
         loads: &dyn Loads,
     ) -> Vec<Result<Option<Found>, Error>> {
-        let mut leads = Vec::new();
+        let mut aging = Vec::new();
         let here = keys.iter().enumerate();
         let mut fates: Vec<Fate> =
-            here.map(|(at, key)| self.fate_here(at, key, wanted, terms, &mut leads)).collect();
+            here.map(|(at, key)| self.fate_here(at, key, wanted, terms, &mut aging)).collect();
         let open: Vec<usize> = (0..keys.len()).filter(|&at| matches!(fates[at], Fate::Open)).collect();
         let asked: Vec<Key> = open.iter().map(|&at| keys[at].clone()).collect();
+        let tickets: Vec<Ticket> =
+            asked.iter().map(|key| self.shared.tickets.take(self.name_of(key.as_str()))).collect();
         let looks = self.look_for_many(&asked).await;
-        for (at, look) in open.into_iter().zip(looks) {
+        // From here until they depart nobody waits: a caller that goes away leaves no flight behind that nobody leads.
+        let mut leads = self.board_aging(keys, aging);
+        for ((at, look), ticket) in open.into_iter().zip(looks).zip(tickets) {
             fates[at] = match look {
                 Look::Hit(found) | Look::Kept(found) if wanted.takes(&found) => Fate::Ended(Ok(Some(found))),
                 Look::Unproven => Fate::Ended(Err(ErrorKind::Unproven.into())),
                 look => match self.board_one(&keys[at]) {
                     Boarding::Lead(lead) => {
                         let flight = lead.flight();
-                        let look = Some(look);
+                        // What was changed since L2 was asked is asked about again, under the flight's own ticket.
+                        let look = self.is_look_untouched(ticket, &keys[at], &look).then_some(look);
                         leads.push(Departure { at, lead, look, outdated: None, is_behind: false });
                         Fate::Led(flight)
                     }
@@ -97,14 +103,14 @@ impl View {
         results
     }
 
-    /// What this process' memory makes of a key. What is to be loaded in the background joins the flights that depart.
+    /// What this process' memory makes of a key. What is to be loaded in the background is noted.
     fn fate_here(
         &self,
         at: usize,
         key: &Key,
         wanted: Wanted,
         terms: &Terms,
-        leads: &mut Vec<Departure>,
+        aging: &mut Vec<(usize, Option<Version>)>,
     ) -> Fate {
         let (found, outdated) = match self.here(key.as_str()) {
             Here::Fresh(found) if wanted.takes(&found) => return Fate::Ended(Ok(Some(found))),
@@ -118,9 +124,26 @@ impl View {
             },
             Here::Fresh(_) | Here::Nothing => return Fate::Open,
         };
-        let lead = self.board_behind(key, outdated);
-        leads.extend(lead.map(|lead| Departure { at, lead, look: None, outdated, is_behind: true }));
+        aging.push((at, outdated));
         Fate::Ended(Ok(Some(found)))
+    }
+
+    /// The flights of keys that are loaded in the background, as far as they are not under way.
+    fn board_aging(&self, keys: &[Key], aging: Vec<(usize, Option<Version>)>) -> Vec<Departure> {
+        let board = |(at, outdated): (usize, Option<Version>)| {
+            let lead = self.board_behind(&keys[at], outdated)?;
+            Some(Departure { at, lead, look: None, outdated, is_behind: true })
+        };
+        aging.into_iter().filter_map(board).collect()
+    }
+
+    /// Whether nothing was invalidated that concerns what L2 said to a question that was asked under this ticket.
+    fn is_look_untouched(&self, ticket: Ticket, key: &Key, look: &Look) -> bool {
+        let old = match look {
+            Look::Miss { old, .. } => old.as_deref(),
+            _ => None,
+        };
+        self.is_untouched(ticket, key, old)
     }
 
     fn board_one(&self, key: &Key) -> Boarding {

@@ -12,7 +12,7 @@
 
 use super::{Loaded, Loading, begin_loading};
 use crate::error::{Error, ErrorKind};
-use crate::runtime::{panic_message, sleep, within};
+use crate::runtime::{Runtime, panic_message, sleep, within};
 use crate::space::View;
 use crate::sync::Mutex;
 use futures_util::FutureExt;
@@ -69,7 +69,7 @@ impl<K: Send + 'static, V: Send + 'static> Seat<K, V> {
         let Some(key) = self.key.take() else { return Err(ErrorKind::Closed.into()) };
         let (answer, answered) = oneshot::channel();
         self.together.decide(Some((key, answer)));
-        // Who is not answered was refused a task: the cache is closed.
+        // Who is not answered had no runtime left, or was given up with the cache.
         answered.await.unwrap_or_else(|_| Err(ErrorKind::Closed.into()))
     }
 }
@@ -98,7 +98,7 @@ impl<K: Send + 'static, V: Send + 'static> Together<K, V> {
         } else if !std::mem::replace(&mut state.is_awaited, true) {
             drop(state);
             let together = Arc::clone(self);
-            self.view.shared.runtime.spawn_until_closed(async move {
+            self.view.shared.runtime.spawn_part(async move {
                 sleep(WAIT_MAX).await;
                 let mut state = together.state.lock();
                 state.is_awaited = false;
@@ -109,17 +109,17 @@ impl<K: Send + 'static, V: Send + 'static> Together<K, V> {
         }
     }
 
-    /// Loads these keys. Where no task can be started any more, they are not answered, which is a failure too.
+    /// Loads these keys, as a part of the flights that have them: a shutdown waits for it. Where no task can be started, they are not
+    /// answered, which is a failure too.
     fn call(&self, taken: Vec<(K, oneshot::Sender<Answer<V>>)>) {
         let runtime = &self.view.shared.runtime;
-        if taken.is_empty() || !runtime.is_available() {
+        if taken.is_empty() || !Runtime::is_inside() {
             return;
         }
-        let Ok(leave) = runtime.enter() else { return };
         let (keys, answers): (Vec<K>, Vec<_>) = taken.into_iter().unzip();
         let (load, limit) = (Arc::clone(&self.load), self.view.space.rules.load_timeout);
         let taking = self.takes_place.then(|| self.view.clone());
-        runtime.spawn_load(leave, async move {
+        runtime.spawn_part(async move {
             let count = keys.len();
             let place = match &taking {
                 Some(view) => view.place().await.map(Some),

@@ -23,6 +23,7 @@
 use super::{Effect, Removed, Writing, Written};
 use crate::behind::{Acknowledged, Lane, Operation, Pending, WriteError};
 use crate::entry::{Found, Resident, Tier, absent};
+use crate::erased::Erased;
 use crate::error::Error;
 use crate::space::View;
 use crate::telemetry::Event;
@@ -106,12 +107,13 @@ impl View {
     ) -> Result<Vec<Result<Written, Error>>, Error> {
         let leave = self.begin()?;
         let payloads: Vec<Bytes> =
-            writings.iter().map(|writing| self.encode(&writing.value)).collect::<Result<_, _>>()?;
+            writings.iter().map(|writing| self.encode_for_all(&writing.value)).collect::<Result<_, _>>()?;
         let view = self.clone();
         self.shared
             .runtime
             .run(leave, async move {
-                let _places = view.space.order.of(writings.iter().map(|writing| &writing.key)).await;
+                let places = view.in_order(writings.iter().map(|writing| &writing.key)).await;
+                let Ok(_places) = places else { return view.busy(writings.len()) };
                 let operations =
                     writings.iter().zip(payloads).map(|(w, p)| (w.key.clone(), Operation::Store(p)));
                 let journaled = view.journal(operations.collect()).await;
@@ -127,7 +129,7 @@ impl View {
         self.shared
             .runtime
             .run(leave, async move {
-                let _places = view.space.order.of(&keys).await;
+                let Ok(_places) = view.in_order(&keys).await else { return view.busy(keys.len()) };
                 let operations = keys.iter().map(|key| (key.clone(), Operation::Delete)).collect();
                 let journaled = view.journal(operations).await;
                 let known = keys.iter().zip(&journaled);
@@ -144,6 +146,15 @@ impl View {
                 results.collect()
             })
             .await
+    }
+
+    /// The bytes of a value that every tier takes.
+    fn encode_for_all(&self, value: &Erased) -> Result<Bytes, Error> {
+        let payload = self.encode(value)?;
+        if self.l2().is_none() {
+            self.check_size(self.weigh(value, None))?;
+        }
+        Ok(payload)
     }
 
     /// Gives changes to the journal, all at once and in their order. Copies of what it may have, though it does not say so, are
@@ -181,10 +192,14 @@ impl View {
         let written = if taken.is_empty() { Ok(Vec::new()) } else { self.write_tiers(taken).await };
         let written = written.unwrap_or_else(|error| {
             let namespace = &self.space.namespace;
-            tracing::warn!(%namespace, %error, "the journal has a write that L2 did not take; L2 is told later");
+            tracing::warn!(%namespace, %error, "the journal has a write that the tiers did not take; they are told later");
             self.space.counters.add(Event::WriteRepaired, keys.len() as u64);
+            // L2's refusal has dropped this node's copies, and queued the keys; nothing else fails once it was checked.
             ttls.iter().map(|&ttl| Written::of(Effect::Queued, Version::ZERO, ttl)).collect()
         });
+        // What left the journal before the tiers had it may have been refused by the origin.
+        let gone: Vec<Key> = keys.iter().filter(|key| !self.is_behind(key)).cloned().collect();
+        self.drop_for_certain(&gone).await;
         let mut stored = keys.into_iter().zip(written);
         let results = journaled.into_iter().map(|taken| {
             let taken = taken?;
@@ -224,7 +239,7 @@ impl View {
             let mut stored = behind.stored.lock();
             for Delivered { key, number } in delivered {
                 match stored.by_key.get(key).copied() {
-                    Some((last, version)) if version != Version::ZERO => {
+                    Some((last, version)) if version != Version::ZERO && last >= *number => {
                         asked.push((key.clone(), version, last));
                     }
                     _ => dropped.push(key.clone()),
@@ -259,6 +274,20 @@ impl View {
             is_done
         });
         done.collect()
+    }
+
+    /// L2 does not answer in time about these writes: none of them is done, but for those that there is no room to remember.
+    pub(crate) fn leave_untold(&self, delivered: &[Delivered]) -> Vec<bool> {
+        let Some(behind) = self.space.behind.get() else { return vec![true; delivered.len()] };
+        let mut untold = behind.untold.lock();
+        let left = delivered.iter().map(|Delivered { key, number }| {
+            let has_room = untold.len() < UNTOLD_MAX;
+            if has_room {
+                untold.insert(key.clone(), *number);
+            }
+            !has_room
+        });
+        left.collect()
     }
 
     /// Drops the copies of keys whose writes were given up or come back: at once from this process' memory, and L2 is not believed

@@ -2,13 +2,21 @@
 //!
 //! 1. On one node, one after the other: whoever changes a key at the origin holds its place until the tiers have the change too.
 //! 2. A change of many keys takes its places in the order of the keys, so that no two wait for each other.
-//! 3. A key is remembered while somebody holds its place, or waits for it.
+//! 3. So many wait for a key at most ([`WAITING_MAX`]); one more is told that it is busy.
+//! 4. A key is remembered while somebody holds its place, or waits for it.
 
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use terrace_core::Key;
 use tokio::sync::OwnedMutexGuard;
+
+/// Changes that wait for one key.
+const WAITING_MAX: usize = 1024;
+
+/// Too many wait for a key, or it takes too long.
+#[derive(Debug)]
+pub(crate) struct Busy;
 
 type Place = Arc<tokio::sync::Mutex<()>>;
 
@@ -26,19 +34,23 @@ pub(crate) struct InOrder<'a> {
 
 impl Order {
     /// Waits for the places of these keys.
-    pub(crate) async fn of(&self, keys: impl IntoIterator<Item = &Key>) -> InOrder<'_> {
+    pub(crate) async fn of(&self, keys: impl IntoIterator<Item = &Key>) -> Result<InOrder<'_>, Busy> {
         let keys: BTreeSet<&Key> = keys.into_iter().collect();
         let mut places = InOrder { order: self, held: Vec::with_capacity(keys.len()) };
         for key in keys {
             let place = Arc::clone(self.places.lock().entry(key.clone()).or_default());
             // Noted first: a caller that goes away while it waits has to be forgotten as well.
             places.held.push((key.clone(), None));
+            // The map has one, whoever holds it one, and this one is one.
+            if Arc::strong_count(&place) > WAITING_MAX + 2 {
+                return Err(Busy);
+            }
             let guard = place.lock_owned().await;
             if let Some((_, held)) = places.held.last_mut() {
                 *held = Some(guard);
             }
         }
-        places
+        Ok(places)
     }
 }
 
@@ -63,13 +75,13 @@ mod tests {
     fn a_place_is_for_one_and_is_forgotten_after_the_last() {
         let order = Order::default();
         let [a, b] = ["a", "b"].map(|key| Key::new(key).expect("valid"));
-        let first = order.of([&b, &a, &b]).now_or_never().expect("nobody is there");
+        let first = order.of([&b, &a, &b]).now_or_never().expect("nobody is there").expect("nobody waits");
         let mut second = Box::pin(order.of([&a]));
         assert!(second.as_mut().now_or_never().is_none());
         assert!(order.of([&b]).now_or_never().is_none());
         drop(first);
         assert_eq!(order.places.lock().len(), 1, "somebody waits for one of them");
-        drop(second.now_or_never().expect("it is free"));
+        drop(second.now_or_never().expect("it is free").expect("nobody waits"));
         assert!(order.places.lock().is_empty());
     }
 
@@ -77,7 +89,7 @@ mod tests {
     fn one_that_goes_away_while_it_waits_is_forgotten() {
         let order = Order::default();
         let key = Key::new("a").expect("valid");
-        let first = order.of([&key]).now_or_never().expect("nobody is there");
+        let first = order.of([&key]).now_or_never().expect("nobody is there").expect("nobody waits");
         assert!(order.of([&key]).now_or_never().is_none());
         drop(first);
         assert!(order.places.lock().is_empty());

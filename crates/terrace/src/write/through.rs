@@ -13,14 +13,15 @@
 //!    tiers instead of stored: the origin is asked again.
 //! 5. Another node's change can be heard after this one's acknowledgement, though L2 saw it before. So a stored key is watched
 //!    until this node's own message about it has come back; of more than [`WATCHED_MAX`] keys, and where it does not come back in
-//!    time, the key is dropped.
+//!    time or before the cache is closed, the key is dropped.
 
+use super::order::{Busy, InOrder};
 use super::{Begun, Effect, Prepared, Removed, Writing, Written};
 use crate::coherence::tickets::{Ticket, Tickets};
 use crate::error::{Error, ErrorKind};
 use crate::events::EventKind;
 use crate::origin::bound::NotWritten;
-use crate::runtime::{panic_message, sleep, within};
+use crate::runtime::{panic_message, within};
 use crate::space::View;
 use crate::telemetry::Event;
 use futures_util::FutureExt;
@@ -94,7 +95,8 @@ impl View {
     }
 
     async fn store_in_order(&self, prepared: Vec<Prepared>, call: OriginCall) -> Vec<Result<Written, Error>> {
-        let _places = self.space.order.of(prepared.iter().map(|prepared| &prepared.key)).await;
+        let places = self.in_order(prepared.iter().map(|prepared| &prepared.key)).await;
+        let Ok(_places) = places else { return self.busy(prepared.len()) };
         let tickets: Vec<Ticket> = prepared
             .iter()
             .map(|prepared| self.shared.tickets.take(self.name_of(prepared.key.as_str())))
@@ -127,7 +129,7 @@ impl View {
     }
 
     async fn drop_in_order(&self, keys: Vec<Key>, call: OriginCall) -> Vec<Result<Removed, Error>> {
-        let _places = self.space.order.of(&keys).await;
+        let Ok(_places) = self.in_order(&keys).await else { return self.busy(keys.len()) };
         let answers = self.ask_origin(call, keys.len()).await;
         let is_changed = |answer: &Answer| !matches!(answer, Answer::Not(_));
         let changed: Vec<Key> = keys
@@ -147,6 +149,17 @@ impl View {
             Answer::Not(error) => Err(error),
         });
         results.collect()
+    }
+
+    /// The places of these keys, if they are free in time.
+    pub(crate) async fn in_order(&self, keys: impl IntoIterator<Item = &Key>) -> Result<InOrder<'_>, Busy> {
+        within(self.space.rules.load_timeout, self.space.order.of(keys)).await.unwrap_or(Err(Busy))
+    }
+
+    /// What comes of so many changes whose keys others are changing for too long: nothing.
+    pub(crate) fn busy<T>(&self, count: usize) -> Vec<Result<T, Error>> {
+        let after = self.space.rules.load_timeout;
+        (0..count).map(|_| Err(ErrorKind::StoreBusy { after }.into())).collect()
     }
 
     /// Asks the origin for so many changes, come what may of it.
@@ -286,7 +299,7 @@ impl View {
             return;
         };
         let view = self.clone();
-        self.shared.runtime.spawn_until_closed(async move {
+        self.shared.runtime.spawn_part(async move {
             view.watch_until_heard(watched).await;
             view.space.watching.give_back(share);
         });
@@ -297,7 +310,9 @@ impl View {
         let limit = self.l2().map_or(Duration::ZERO, |l2| l2.lease().saturating_mul(2));
         let (mut paused, mut contested) = (Duration::ZERO, Vec::new());
         while !watched.is_empty() && paused.max(self.shared.clock.precise().since(begun)) < limit {
-            sleep(pause).await;
+            if within(pause, self.shared.runtime.closing()).await.is_some() {
+                break;
+            }
             paused += pause;
             pause = (pause * 2).min(PAUSE_MAX);
             watched.retain(|watched| match self.is_alone(watched) {

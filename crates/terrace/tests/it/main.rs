@@ -32,6 +32,8 @@ mod l2;
 mod later;
 mod loads;
 mod matrix;
+#[cfg(feature = "journal")]
+mod narrow;
 mod race;
 #[cfg(feature = "redis")]
 mod redis;
