@@ -44,11 +44,11 @@ async fn get(texts: &Texts, key: &str) -> Option<String> {
     texts.get(key).await.expect("a valid key").map(|value| (*value).clone())
 }
 
+/// What a loader of many answers at once.
+type Answers = std::future::Ready<Vec<Result<Option<String>, &'static str>>>;
+
 /// A loader of many that brings "new", and counts its calls.
-fn news(
-    calls: &Arc<AtomicU64>,
-) -> impl Fn(Vec<String>) -> std::future::Ready<Vec<Result<Option<String>, &'static str>>> + Send + Sync + 'static
-{
+fn news(calls: &Arc<AtomicU64>) -> impl Fn(Vec<String>) -> Answers + Send + Sync + 'static {
     let calls = Arc::clone(calls);
     move |keys| {
         calls.fetch_add(1, Ordering::SeqCst);
@@ -57,7 +57,7 @@ fn news(
 }
 
 fn revalidating() -> EntryOptions {
-    EntryOptions::new().ttl(Duration::from_secs(60)).grace(HOUR).stale_while_revalidate(HOUR)
+    EntryOptions::new().ttl(Duration::from_mins(1)).grace(HOUR).stale_while_revalidate(HOUR)
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn a_batch_that_leaves_a_load_behind_needs_one_place_for_it() {
     let builder = cache.keyspace("texts").options(revalidating()).loads_max(1);
     let texts: Texts = builder.loads_wait_max(Duration::from_millis(200)).build().unwrap();
     texts.get_or_load("k", loader("old")).await.unwrap();
-    clock.advance(Duration::from_secs(120));
+    clock.advance(Duration::from_mins(2));
     let calls = Arc::default();
     let found = texts.get_or_load_many(&["k".to_owned()], news(&calls)).await;
     assert_eq!(found[0].as_ref().unwrap().as_deref().map(String::as_str), Some("old"));
@@ -116,7 +116,7 @@ async fn a_batch_whose_caller_goes_away_fails_nobody_else() {
     let cache = Cache::builder().clock(clock.clone()).l2(remote.clone()).build().unwrap();
     let texts: Texts = cache.keyspace("texts").options(revalidating()).l1_ttl(HOUR).build().unwrap();
     texts.get_or_load("old", loader("old")).await.unwrap();
-    clock.advance(Duration::from_secs(120));
+    clock.advance(Duration::from_mins(2));
     let gate = remote.hold(Operation::GetMany, Point::BeforeEffect);
     let (own, calls) = (texts.clone(), Arc::default());
     let batch =
@@ -186,7 +186,7 @@ async fn what_is_invalidated_while_a_batch_reads_l2_does_not_come_back() {
         let clock = Clock::manual();
         let hear = |remote: FakeRemote| if hears { remote.hearing() } else { remote };
         let remote = hear(FakeRemote::with_partitions(clock.clone(), 1));
-        let options = EntryOptions::new().ttl(Duration::from_secs(60)).grace(HOUR);
+        let options = EntryOptions::new().ttl(Duration::from_mins(1)).grace(HOUR);
         let open = |remote: FakeRemote| {
             let cache = Cache::builder().clock(clock.clone()).l2(remote).staleness_max(LEASE);
             let cache = cache.build().unwrap();
@@ -198,7 +198,7 @@ async fn what_is_invalidated_while_a_batch_reads_l2_does_not_come_back() {
         let (_cache, texts) = open(remote.clone());
         texts.contains("x").await.unwrap();
         let_others_run().await;
-        clock.advance(Duration::from_secs(120));
+        clock.advance(Duration::from_mins(2));
         let_others_run().await;
         let gate = remote.hold(Operation::GetMany, Point::AfterEffect);
         let own = texts.clone();
