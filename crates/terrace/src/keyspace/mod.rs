@@ -51,7 +51,7 @@ type Tagger<K, V> = dyn Fn(&K, &V) -> Vec<Tag> + Send + Sync;
 /// On one node: after `put`, `remove`, `invalidate` or `clear` returns, no read that starts later returns, as fresh, a
 /// value whose load or L2 read began before; also while L2 is down. Between nodes, L2 never holds the result of a
 /// load that began before an invalidation it was told of; and where L2 tells of changes, as Redis does, no read that starts
-/// [`staleness_max`](crate::CacheBuilder::staleness_max) after a change was [`Applied`](Effect::Applied) returns an older value
+/// [`staleness_max`](crate::CacheBuilder::staleness_max) after a change was [`Applied`](crate::Effect::Applied) returns an older value
 /// as fresh. Where L2 does not tell, an L1 copy lives at most its L1 TTL.
 ///
 /// # Examples
