@@ -206,6 +206,13 @@ pub(crate) struct Bulkheads {
     pub(crate) shared: Option<Bulkhead>,
 }
 
+impl Bulkheads {
+    /// How many loads may be at work at the same time; `None` if that is not bounded.
+    pub(crate) fn loads_max(&self) -> Option<usize> {
+        [&self.own, &self.shared].into_iter().flatten().map(|bulkhead| bulkhead.0.loads_max).min()
+    }
+}
+
 impl View {
     /// A place for the load of a flight, as soon as there is one.
     ///

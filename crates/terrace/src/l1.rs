@@ -6,6 +6,8 @@
 //!    step (see [`crate::coherence::tickets`]). What was read or loaded never replaces a newer version.
 //! 3. A hit looks the key up by reference: no allocation.
 
+mod room;
+
 use crate::coherence::bans::{Bans, Standing};
 use crate::coherence::tickets::{Ticket, Tickets};
 use crate::coherence::trust::Reading;
@@ -123,6 +125,7 @@ pub(crate) struct L1 {
     ttl_shared: Ttl,
     ttl_alone: Ttl,
     pub(crate) is_bounded_by_bytes: bool,
+    bounds: (usize, u64),
     residencies: Arc<Residencies>,
 }
 
@@ -181,6 +184,7 @@ impl L1 {
             ttl_shared: ttl.unwrap_or(Ttl::After(crate::builder::L1::TTL_DEFAULT)),
             ttl_alone: ttl.unwrap_or(Ttl::Never),
             is_bounded_by_bytes,
+            bounds: (entries_max, bytes_max),
             residencies,
         })
     }

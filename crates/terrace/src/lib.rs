@@ -22,6 +22,7 @@
 //! | `terms` | how long an entry lasts, and a load is waited for |
 //! | `stale` | when an old value is returned, and who loads a new one then |
 //! | `lease` | who may fill L2, fleet-wide |
+//! | `warm` | what is loaded ahead of its first read |
 //! | `refresh` | what is loaded anew because somebody asked for it |
 //! | `events` | what those are told who want to know what happens |
 //! | `tags` | whether an entry with tags is still alive |
@@ -65,6 +66,7 @@ mod tags;
 mod telemetry;
 mod terms;
 mod waiting;
+mod warm;
 mod why;
 mod write;
 
@@ -98,6 +100,7 @@ pub use terrace_core::{
 pub use terrace_memory::Policy;
 #[cfg(feature = "redis")]
 pub use terrace_redis::{ConfigError as RedisError, PlainRedis, Redis, RedisBuilder};
+pub use warm::{Warm, WarmProgress, Warmed};
 pub use why::{Changed, DeadBy, Held, Trusted, Why};
 pub use write::{Effect, Removed, Written};
 

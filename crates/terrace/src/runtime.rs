@@ -100,6 +100,11 @@ impl Runtime {
         self.tasks.is_closed()
     }
 
+    /// The result of `future`; `None` if the cache is closed first.
+    pub(crate) async fn until_closed<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        self.closed.run_until_cancelled(future).await
+    }
+
     pub(crate) fn running(&self) -> usize {
         self.tasks.len()
     }

@@ -29,6 +29,12 @@ pub(crate) struct Ticket {
     pub(crate) born: u64,
 }
 
+/// The counts of all stripes at one time, before it is known which keys will be asked for.
+pub(crate) struct Mark {
+    counts: Box<[u64]>,
+    born: u64,
+}
+
 /// One group of keys.
 #[derive(Default)]
 struct Stripe {
@@ -61,6 +67,22 @@ impl Tickets {
     pub(crate) fn take(&self, key: KeyRef<'_>) -> Ticket {
         let stripe = self.stripe_of(key);
         Ticket { stripe, count: self.stripes[stripe].count.load(Ordering::SeqCst), born: self.born() }
+    }
+
+    /// Notes that something begins that will bring the values of some keys.
+    ///
+    /// # Cost
+    /// 32 KiB.
+    pub(crate) fn mark(&self) -> Mark {
+        let born = self.born();
+        let counts = self.stripes.iter().map(|stripe| stripe.count.load(Ordering::SeqCst)).collect();
+        Mark { counts, born }
+    }
+
+    /// The ticket that a read of `key` would have taken then.
+    pub(crate) fn taken_at(&self, mark: &Mark, key: KeyRef<'_>) -> Ticket {
+        let stripe = self.stripe_of(key);
+        Ticket { stripe, count: mark.counts[stripe], born: mark.born }
     }
 
     /// How many bans there are now.
@@ -158,6 +180,16 @@ mod tests {
         tickets.void(key("a"));
         assert!(!tickets.is_valid(before));
         assert!(tickets.is_valid(tickets.take(key("a"))));
+    }
+
+    #[test]
+    fn a_mark_is_a_ticket_of_every_key() {
+        let tickets = Tickets::new(&Chance::system());
+        tickets.void(key("a"));
+        let mark = tickets.mark();
+        assert_eq!(tickets.taken_at(&mark, key("a")), tickets.take(key("a")));
+        tickets.void(key("a"));
+        assert!(!tickets.is_valid(tickets.taken_at(&mark, key("a"))));
     }
 
     #[test]

@@ -110,6 +110,28 @@ impl Trust {
         };
         let _held_or_not = crate::runtime::within(limit, held).await;
     }
+
+    /// Waits until all is heard that was published up to `moment`, at most for `limit`. Whether it is.
+    pub(crate) async fn has_heard(
+        &self,
+        moment: Moment,
+        lease: Duration,
+        clock: &Clock,
+        limit: Duration,
+    ) -> bool {
+        // What a beat extends it to that was sent at that moment: one that was sent later has heard all.
+        let until = moment.plus(lease.saturating_sub(clock.resolution())).as_nanos().min(ALWAYS - 1);
+        let heard = async {
+            loop {
+                let extended = self.extended.notified();
+                if self.until.load(Ordering::Acquire) > until {
+                    return;
+                }
+                extended.await;
+            }
+        };
+        crate::runtime::within(limit, heard).await.is_some()
+    }
 }
 
 #[cfg(test)]
@@ -141,6 +163,19 @@ mod tests {
         trust.extend(older, LEASE, &clock);
         clock.advance(LEASE * 3 / 4);
         assert!(trust.holds(&clock));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_beat_that_was_sent_later_has_heard_all() {
+        let clock = Clock::manual();
+        let trust = Trust::not_yet();
+        let moment = clock.now();
+        trust.extend(moment, LEASE, &clock);
+        assert!(!trust.has_heard(moment, LEASE, &clock, LEASE).await);
+        clock.advance(Duration::from_nanos(1));
+        trust.extend(clock.now(), LEASE, &clock);
+        assert!(trust.has_heard(moment, LEASE, &clock, LEASE).await);
+        assert!(Trust::always().has_heard(moment, LEASE, &clock, LEASE).await);
     }
 
     #[test]

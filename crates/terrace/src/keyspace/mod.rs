@@ -12,6 +12,7 @@ mod lookup;
 #[cfg(feature = "journal")]
 mod sink;
 mod strategy;
+mod warm;
 
 use lookup::Lookup;
 
@@ -40,7 +41,7 @@ use terrace_core::remote::SweepRule;
 use terrace_core::{CacheKey, Key, Tag, Ttl};
 
 /// A user's function from an entry to its tags.
-type Tagger<K, V> = dyn Fn(&K, &V) -> Vec<Tag> + Send + Sync;
+pub(crate) type Tagger<K, V> = dyn Fn(&K, &V) -> Vec<Tag> + Send + Sync;
 
 /// The entries of one namespace, with keys of type `K` and values of type `V`.
 ///

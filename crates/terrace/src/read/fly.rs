@@ -16,6 +16,7 @@ use crate::lease::{Filled, Obtained, Right};
 use crate::space::View;
 use crate::telemetry::Event;
 use crate::terms::Lasting;
+use crate::warm::is_withdrawn;
 use futures_util::FutureExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -42,6 +43,10 @@ impl View {
         let flown = AssertUnwindSafe(self.flown(&trip, known, loading)).catch_unwind().await;
         let failed = |panic: Box<dyn std::any::Any + Send>| (Outcome::Failed(panicked(&*panic)), None);
         let (outcome, still_to_load) = flown.unwrap_or_else(failed);
+        let outcome = match outcome {
+            Outcome::Failed(error) if is_withdrawn(&error) => Outcome::Overtaken(None),
+            outcome => outcome,
+        };
         let Trip { lead, key, terms, is_in_batch, .. } = trip;
         lead.end(outcome);
         if let Some(loading) = still_to_load {
@@ -324,6 +329,10 @@ impl View {
     ) -> Option<bool> {
         let Trip { lead, key, terms, .. } = trip;
         let l1 = self.l1()?;
+        if terms.l1_ttl.is_zero() {
+            l1.leave_to(self.name_of(key.as_str()), resident.version);
+            return None;
+        }
         let weight = self.weigh(&resident.value, encoded);
         if weight > self.space.rules.value_bytes_max {
             tracing::warn!(namespace = %self.space.namespace, "a loaded value is larger than the keyspace allows; it is not kept");

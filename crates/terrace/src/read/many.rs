@@ -63,6 +63,21 @@ impl View {
         terms: &Terms,
         loads: &dyn Loads,
     ) -> Vec<Result<Option<Found>, Error>> {
+        let results = self.find_or_load_many(keys, wanted, terms, loads).await;
+        for result in &results {
+            self.count_lookup(result.as_ref().ok().and_then(Option::as_ref));
+        }
+        results
+    }
+
+    /// [`View::read_or_load_many`], without counting it.
+    pub(crate) async fn find_or_load_many(
+        &self,
+        keys: &[Key],
+        wanted: Wanted,
+        terms: &Terms,
+        loads: &dyn Loads,
+    ) -> Vec<Result<Option<Found>, Error>> {
         let mut aging = Vec::new();
         let here = keys.iter().enumerate();
         let mut fates: Vec<Fate> =
@@ -96,11 +111,7 @@ impl View {
             let finding = self.end_of(fate, at, &keys[at], wanted, terms, loads);
             self.with_patience(&keys[at], wanted, terms, finding)
         });
-        let results = join_all(ending).await;
-        for result in &results {
-            self.count_lookup(result.as_ref().ok().and_then(Option::as_ref));
-        }
-        results
+        join_all(ending).await
     }
 
     /// What this process' memory makes of a key. What is to be loaded in the background is noted.

@@ -69,5 +69,6 @@ mod together;
 mod tracking;
 mod trouble;
 mod validation;
+mod warm;
 mod why;
 mod wrapped;

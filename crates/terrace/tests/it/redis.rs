@@ -3,7 +3,7 @@
 use crate::fixture::{Counted, HOUR, Loads, Texts, hold, loader, spawn, within};
 use std::convert::Infallible;
 use std::time::Duration;
-use terrace::{Cache, CacheBuilder, Clock, Effect, EntryOptions, Redis, RemoteError, Tag, Tier, Ttl};
+use terrace::{Cache, CacheBuilder, Clock, Effect, EntryOptions, Glob, Redis, RemoteError, Tag, Tier, Ttl};
 use terrace_testkit::server::{RedisServer, redis_url, unique_prefix};
 use terrace_testkit::wait::{pause, until, until_some};
 
@@ -214,4 +214,35 @@ async fn a_server_that_goes_away_and_comes_back_empty_costs_loads_and_nothing_el
     })
     .await;
     assert_eq!(node.source("k").await, Some((Tier::L2, "new".to_owned())));
+}
+
+#[tokio::test]
+async fn what_is_warmed_is_kept_as_loads_are() {
+    let (Some(url), prefix) = (redis_url().await, unique_prefix()) else { return };
+    // A busy machine answers late, and what is late is not in L2.
+    let patient = |builder: CacheBuilder| builder.l2_wait_max(Duration::from_secs(20));
+    let node = Node::on(&url, &prefix, patient);
+    let other = Node::on(&url, &prefix, |builder| patient(builder).no_l1());
+    let warmed = within("the first to hear", async {
+        let rows = || async { Ok::<_, Infallible>((0..2_000).map(|n| (format!("w:{n}"), n.to_string()))) };
+        node.texts.warm().rows(rows).await.unwrap()
+    });
+    let warmed = warmed.await;
+    assert_eq!((warmed.loaded, warmed.failed), (2_000, 0), "{warmed:?}");
+    assert_eq!(other.source("w:7").await, Some((Tier::L2, "7".to_owned())));
+    let changed = async || {
+        other.texts.invalidate().keys(["x:1"]).tag("y").unwrap().send().await.unwrap();
+        Ok::<_, Infallible>(["x:1", "y:1", "z:1"].map(|key| (key.to_owned(), "old".to_owned())))
+    };
+    let warmed = node.texts.warm().rows(changed).await.unwrap();
+    assert_eq!((warmed.loaded, warmed.overtaken), (1, 2), "{warmed:?}");
+    assert_eq!((other.source("x:1").await, other.source("y:1").await), (None, None));
+    let loaded = other
+        .texts
+        .warm()
+        .keys_with((0..500).map(|n| format!("k:{n}")), async |key: String| Ok::<_, Infallible>(Some(key)));
+    assert_eq!(loaded.await.unwrap().loaded, 500);
+    let copied = node.texts.warm().matching(Glob::new("k:*").unwrap()).await.unwrap();
+    assert_eq!((copied.promoted, copied.failed), (500, 0));
+    assert_eq!(node.texts.peek("k:499").as_deref().map(String::as_str), Some("k:499"));
 }
