@@ -22,6 +22,7 @@
 //! | `terms` | how long an entry lasts, and a load is waited for |
 //! | `stale` | when an old value is returned, and who loads a new one then |
 //! | `lease` | who may fill L2, fleet-wide |
+//! | `strategies` | how one keyspace is used in several ways |
 //! | `warm` | what is loaded ahead of its first read |
 //! | `refresh` | what is loaded anew because somebody asked for it |
 //! | `events` | what those are told who want to know what happens |
@@ -61,6 +62,7 @@ mod runtime;
 mod space;
 mod stale;
 mod staleness;
+pub mod strategies;
 mod sync;
 mod tags;
 mod telemetry;

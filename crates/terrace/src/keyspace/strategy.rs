@@ -1,9 +1,9 @@
 //! What do `get`, `put` and `remove` of a keyspace do at its origin?
 
 use super::{EntryOptions, Keyspace};
-use crate::error::{Error, ErrorKind, OriginFailure};
-use crate::origin::bound::{Bound, NotWritten};
-use crate::origin::{OriginWrite, WriteFailure};
+use crate::error::{ConfigError, Error, ErrorKind, OriginFailure};
+use crate::origin::bound::{Bound, NotWritten, bind};
+use crate::origin::{Origin, OriginWrite, WriteFailure};
 use crate::telemetry::{Event, Op};
 use crate::write::through::OriginCall;
 use crate::write::{Effect, Removed, Writing, Written};
@@ -74,6 +74,17 @@ where
     /// How this handle works with its origin.
     pub fn strategy(&self) -> Strategy {
         self.backing.as_ref().map_or(Strategy::CacheAside, |backing| backing.strategy)
+    }
+
+    /// This handle, over another origin that is written through.
+    pub(crate) fn written_through(self, origin: impl Origin<K, V>) -> Result<Self, ConfigError> {
+        if self.view.writes_behind() {
+            let allowed =
+                "its journal could bring an older write to the origin later; use the keyspace's own `put`";
+            return Err(ConfigError::new("write_through", "over a keyspace that is written behind", allowed));
+        }
+        let backing = Backing { origin: bind(origin), strategy: Strategy::WriteThrough };
+        Ok(Self { backing: Some(Arc::new(backing)), ..self })
     }
 
     /// What is written behind: to flush it, to see how it stands, to retry or drop dead letters. `None` if the keyspace is not

@@ -34,6 +34,7 @@ mod loads;
 mod matrix;
 #[cfg(feature = "journal")]
 mod narrow;
+mod objects;
 mod race;
 #[cfg(feature = "redis")]
 mod redis;
