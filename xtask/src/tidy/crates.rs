@@ -17,13 +17,14 @@ const CHAOS: &str = "terrace-chaos";
 const PROGRAM: &str = "terrace-cli";
 
 /// A crate, the crates of this workspace it may use, and whether its tests may use the testkit.
-const MAY_USE: [(&str, &[&str], bool); 16] = [
+const MAY_USE: [(&str, &[&str], bool); 17] = [
     ("terrace-core", &[], false),
     ("terrace-memory", &["terrace-core"], true),
     ("terrace-redis", &["terrace-core"], true),
     ("terrace", &["terrace-core", "terrace-memory", "terrace-redis"], true),
     ("terrace-server", &["terrace"], true),
     ("terrace-cli", &["terrace", "terrace-server"], true),
+    ("terrace-examples", &["terrace"], true),
     (TESTKIT, &["terrace-core"], false),
     ("terrace-sim", &["terrace", "terrace-core", TESTKIT], true),
     (CHAOS, &["terrace-core", TESTKIT], false),
