@@ -102,12 +102,18 @@ impl Setting {
             // Copies whose time in L1 is over are old, too, and where nobody hears of changes nothing else drops them.
             0 if self.trouble.silent_losses == 0 && !self.trouble.failovers => {
                 self.hears = false;
-                self.l1_ttl = Duration::from_millis(700);
+                // Longer than it takes to read all keys, with an origin that fails: so that one kept anew is found once more.
+                self.l1_ttl = Duration::from_secs(4);
+                (self.clients, self.keys) = (1, 3);
+                grace.grace = Duration::from_secs(20);
                 grace.ttl = Duration::from_secs(20);
             }
             // Callers who wait until a load has failed see what has become of the old value meanwhile.
             1 => {
                 self.trouble.pauses = false;
+                (self.nodes, self.clients, self.reads) = (2, 4, 85);
+                self.think_max = Duration::from_millis(300);
+                grace.ttl = Duration::from_millis(200);
                 grace = Grace {
                     revalidate: Duration::ZERO,
                     soft: None,

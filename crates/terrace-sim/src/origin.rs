@@ -20,7 +20,7 @@ pub(crate) const PANIC: &str = "the origin has panicked";
 /// The origin is up or down for at least so long.
 const PERIOD_NANOS: u64 = 1_500_000_000;
 /// Of so many periods it is down in one.
-const PERIODS_PER_DOWN: u64 = 3;
+const PERIODS_PER_DOWN: u64 = 2;
 
 /// What goes wrong with one load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
