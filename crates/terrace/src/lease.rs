@@ -224,6 +224,7 @@ impl View {
             }
         };
         tokio::select! {
+            biased;
             done = work => done,
             done = renewing => done,
         }
