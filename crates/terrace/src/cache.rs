@@ -227,10 +227,11 @@ impl Cache {
 
     pub(crate) fn views(&self) -> Vec<View> {
         let spaces = self.shared.spaces.read();
-        spaces
-            .values()
-            .map(|space| View { shared: Arc::clone(&self.shared), space: Arc::clone(space) })
-            .collect()
+        let view = |space: &Arc<Space>| View { shared: Arc::clone(&self.shared), space: Arc::clone(space) };
+        let mut views: Vec<View> = spaces.values().map(view).collect();
+        // In the order in which they were opened: that of the map is chance.
+        views.sort_by_key(|view| view.space.id);
+        views
     }
 }
 
