@@ -3,7 +3,7 @@
 //! [`check`] asks what [`crate::config::Config::load`] cannot know: whether L2 answers and lets us in, whether each
 //! origin does, whether it compiles each statement. It changes nothing.
 
-use crate::config::Config;
+use crate::config::{Config, KeyspaceConfig, Strategy, VERSION};
 use crate::origin::Origins;
 use crate::server::StartError;
 use crate::tiers;
@@ -50,7 +50,7 @@ pub struct Finding {
 pub async fn check(config: &Config) -> Result<Vec<Finding>, StartError> {
     let mut findings = Vec::new();
     if config.l2.is_some() {
-        let cache = tiers::cache(config)?;
+        let cache = tiers::cache(config, None)?;
         let (result, warnings) = match cache.health().await.l2 {
             Some(Err(error)) => (Err(error.to_string()), Vec::new()),
             Some(Ok(health)) => (Ok(()), health.warnings),
@@ -58,19 +58,41 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, StartError> {
         };
         findings.push(Finding { what: "l2".to_owned(), result, warnings });
     }
+    findings.extend(journal_folder(config));
     let origins = Origins::start(config)?;
     for (name, keyspace) in &config.keyspaces {
         let Some(source) = &keyspace.source else { continue };
-        let statements = [("load", Some(&source.load)), ("load_many", source.load_many.as_ref())];
-        for (key, statement) in statements {
-            let Some(statement) = statement else { continue };
-            let result = origins.check(&source.origin, statement).await;
+        for (key, result) in origins.check(source).await {
             let what = format!("keyspace.{name}.source.{key}");
             let result = result.map_err(|error| error.to_string());
-            findings.push(Finding { what, result, warnings: Vec::new() });
+            findings.push(Finding { what, result, warnings: unfenced(keyspace, key) });
         }
     }
     Ok(findings)
+}
+
+/// Whether there is a folder for the journal. The journal itself may be in use by a service that runs, so it is left alone.
+fn journal_folder(config: &Config) -> Option<Finding> {
+    let path = config.write_behind.path.as_ref().filter(|_| config.write_behind.enabled)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let result = match folder {
+        Some(folder) if !folder.is_dir() => Err(format!("there is no folder {}; make it", folder.display())),
+        _ => Ok(()),
+    };
+    Some(Finding { what: "write_behind.path".to_owned(), result, warnings: Vec::new() })
+}
+
+/// What a statement of a keyspace that is written behind leaves open.
+fn unfenced(keyspace: &KeyspaceConfig, key: &str) -> Vec<String> {
+    let store = keyspace.source.as_ref().and_then(|source| source.store.as_ref()).filter(|_| key == "store");
+    let store = store.filter(|_| keyspace.strategy == Strategy::WriteBehind);
+    match store.filter(|store| !store.names().iter().any(|name| name == VERSION)) {
+        Some(_) => vec![
+            "it does not compare `:version`: a write that arrives twice, or late, can undo a newer one"
+                .to_owned(),
+        ],
+        None => Vec::new(),
+    }
 }
 
 /// Lets L2 forget the settings that all instances have to share that serve a keyspace; see [`terrace::Cache::forget_settings`].
@@ -85,6 +107,6 @@ pub async fn forget_settings(config: &Config, keyspace: &str) -> Result<(), Stri
     if config.l2.is_none() {
         return Err("no L2 is configured, so there are no settings to forget".to_owned());
     }
-    let cache = tiers::cache(config).map_err(|error| error.to_string())?;
+    let cache = tiers::cache(config, None).map_err(|error| error.to_string())?;
     cache.forget_settings(keyspace).await.map_err(|error| error.to_string())
 }

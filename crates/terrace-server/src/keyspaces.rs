@@ -13,14 +13,26 @@ use terrace::{
     Algorithm, Cache, Compression, Glob, Key, Keyspace, KeyspaceBuilder, KeyspaceError, SuspectPolicy,
 };
 
+/// What part of the time of a request a write may wait for the journal, so that its refusal is still answered. Loads of such a
+/// keyspace may take as long.
+const SHARE_OF_REQUEST: f64 = 0.8;
+
 /// A keyspace of the service.
 pub(crate) type JsonKeyspace = Keyspace<Key, JsonText>;
 
 /// All keyspaces, the longest prefix first, `default` last.
 #[derive(Debug)]
 pub(crate) struct Keyspaces {
-    named: Vec<(Template, JsonKeyspace)>,
+    named: Vec<Named>,
     unmatched: JsonKeyspace,
+}
+
+#[derive(Debug)]
+struct Named {
+    pattern: Template,
+    keyspace: JsonKeyspace,
+    /// Whether its entries can be removed: where changes go to an origin, that needs a statement.
+    can_delete: bool,
 }
 
 impl Keyspaces {
@@ -28,9 +40,14 @@ impl Keyspaces {
     pub(crate) fn open(config: &Config, cache: &Cache, origins: &Origins) -> Result<Self, KeyspaceError> {
         let mut named = Vec::with_capacity(config.keyspaces.len());
         for (name, keyspace) in &config.keyspaces {
-            named.push((keyspace.pattern.clone(), open(config, cache, origins, name, keyspace)?));
+            let has_delete = keyspace.source.as_ref().is_some_and(|source| source.delete.is_some());
+            named.push(Named {
+                pattern: keyspace.pattern.clone(),
+                keyspace: open(config, cache, origins, name, keyspace)?,
+                can_delete: has_delete || !keyspace.strategy.writes(),
+            });
         }
-        named.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.prefix().len()));
+        named.sort_by_key(|named| std::cmp::Reverse(named.pattern.prefix().len()));
         let unmatched = rules(config, cache, UNMATCHED).ttl(config.defaults.ttl.0);
         let unmatched = config.defaults.limits.on(unmatched);
         Ok(Self { named, unmatched: unmatched.codec(RawJson).build()? })
@@ -38,28 +55,34 @@ impl Keyspaces {
 
     /// The keyspace of a key.
     pub(crate) fn of(&self, key: &Key) -> &JsonKeyspace {
-        match self.named.iter().find(|(pattern, _)| pattern.matches(key.as_str())) {
-            Some((_, keyspace)) => keyspace,
-            None => &self.unmatched,
-        }
+        self.named_of(key).map_or(&self.unmatched, |named| &named.keyspace)
+    }
+
+    /// Whether a key can be removed.
+    pub(crate) fn can_delete(&self, key: &Key) -> bool {
+        self.named_of(key).is_none_or(|named| named.can_delete)
+    }
+
+    fn named_of(&self, key: &Key) -> Option<&Named> {
+        self.named.iter().find(|named| named.pattern.matches(key.as_str()))
     }
 
     /// The place of a key's keyspace in [`Keyspaces::iter`].
     pub(crate) fn index_of(&self, key: &Key) -> usize {
-        let found = self.named.iter().position(|(pattern, _)| pattern.matches(key.as_str()));
+        let found = self.named.iter().position(|named| named.pattern.matches(key.as_str()));
         found.unwrap_or(self.named.len())
     }
 
     /// All keyspaces.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &JsonKeyspace> {
-        self.named.iter().map(|(_, keyspace)| keyspace).chain([&self.unmatched])
+        self.named.iter().map(|named| &named.keyspace).chain([&self.unmatched])
     }
 
     /// Whether a glob could match a key of the keyspace at this place: `false` only if it certainly cannot.
     pub(crate) fn could_match(&self, index: usize, glob: &Glob) -> bool {
         let text = glob.as_str();
         let literal = &text[..text.find(['*', '?', '[', '\\']).unwrap_or(text.len())];
-        self.named.get(index).is_none_or(|(pattern, _)| {
+        self.named.get(index).is_none_or(|Named { pattern, .. }| {
             literal.starts_with(pattern.prefix()) || pattern.prefix().starts_with(literal)
         })
     }
@@ -102,16 +125,19 @@ fn open(
     if !keyspace.l1.enabled {
         builder = builder.no_l1();
     }
-    let source = keyspace.source.as_ref().filter(|_| keyspace.strategy == Strategy::ReadThrough);
-    if let Some(bulkhead) = source.and_then(|source| origins.bulkhead(&source.origin)) {
+    if let Some(bulkhead) = keyspace.source.as_ref().and_then(|source| origins.bulkhead(&source.origin)) {
         builder = builder.bulkhead(bulkhead);
     }
-    let opened = builder.codec(RawJson).build()?;
-    let loader = source.and_then(|source| origins.loader(&source.origin, &keyspace.pattern, &source.load));
-    Ok(match loader {
-        Some(loader) => opened.with_origin(loader).with_refresh(|text| Key::new(text).ok()),
-        None => opened,
-    })
+    let Some(loader) = origins.loader(keyspace) else { return builder.codec(RawJson).build() };
+    let builder = match (keyspace.strategy, &keyspace.write_behind) {
+        (Strategy::WriteThrough, _) => builder.write_through(loader),
+        (Strategy::WriteAround, _) => builder.write_around(loader),
+        (Strategy::WriteBehind, Some(lane)) => builder
+            .load_timeout(config.server.request_timeout.0.mul_f64(SHARE_OF_REQUEST))
+            .write_behind(loader, lane.options()),
+        _ => builder.read_through(loader),
+    };
+    Ok(builder.codec(RawJson).build()?.with_refresh(|text| Key::new(text).ok()))
 }
 
 #[cfg(test)]

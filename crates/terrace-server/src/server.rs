@@ -3,7 +3,8 @@
 //! 1. Everything that a client can hold open has a time limit: the head of a request, its body, its answer, an idle
 //!    connection. Connections are limited in number; more wait in the system's queue.
 //! 2. Stopping: `/readyz` says 503, and for the drain period nothing else changes; then no new connections, and requests
-//!    under way have the grace period; then the cache tells L2 what it still has to say.
+//!    under way have the grace period; then the cache brings what is written
+//!    behind to the origins, and tells L2 what it still has to say. What an origin does not take stays in the journal.
 //!
 //! Deliberately absent: TLS, and HTTP/2 with its larger room for abuse. Both belong to the proxy in front.
 
@@ -29,6 +30,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use terrace::behind::{Journal, OpenError};
 use terrace::{Cache, Clock, KeyspaceError, ShutdownError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -59,6 +61,9 @@ pub enum StartError {
     /// A keyspace cannot be opened.
     #[error(transparent)]
     Keyspace(#[from] KeyspaceError),
+    /// The journal cannot be opened.
+    #[error(transparent)]
+    Journal(#[from] OpenError),
     /// An origin cannot be set up.
     #[error(transparent)]
     Origin(#[from] SetupError),
@@ -90,9 +95,11 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// Whether nothing was cut short.
+    /// Whether nothing was cut short. Writes that stay in the journal for the next start were not.
     pub fn is_clean(&self) -> bool {
-        self.connections_cut == 0 && self.cache.is_ok()
+        let is_done =
+            |error: &ShutdownError| error.loads == 0 && error.invalidations == 0 && error.writes > 0;
+        self.connections_cut == 0 && self.cache.as_ref().err().is_none_or(is_done)
     }
 }
 
@@ -128,14 +135,19 @@ impl Server {
     /// Sets up tiers, origins and keyspaces, and listens. Neither L2 nor an origin has to be up.
     ///
     /// # Errors
-    /// [`StartError`] if the address is taken, or a setting cannot be that [`Config::load`] could not judge.
+    /// [`StartError`] if the address is taken, the journal cannot be opened, or a setting cannot be that [`Config::load`] could
+    /// not judge.
+    ///
+    /// # Cost
+    /// Blocks while it reads the journal's file, if there is one.
     ///
     /// # Cancel safety
     /// Safe: what was set up is dropped.
     pub async fn bind(config: &Config) -> Result<Self, StartError> {
-        let cache = tiers::cache(config)?;
+        let cache = tiers::cache(config, tiers::journal(config)?)?;
         let origins = Origins::start(config)?;
         let keyspaces = Keyspaces::open(config, &cache, &origins)?;
+        report_journal(&cache);
         let tasks = Tasks::default();
         let app = Arc::new(App {
             cache,
@@ -280,6 +292,18 @@ async fn log_counters(app: Arc<App>, tasks: Tasks, interval: Duration) {
 /// A number that no other life of a service has.
 fn random() -> u64 {
     RandomState::new().hash_one(std::process::id())
+}
+
+/// Says what an earlier life has left in the journal.
+fn report_journal(cache: &Cache) {
+    let Some(figures) = cache.journal().map(Journal::figures) else { return };
+    if figures.pending > 0 {
+        tracing::info!(writes = figures.pending, "the journal has writes that the origins do not have yet");
+    }
+    if figures.unattended > 0 {
+        let writes = figures.unattended;
+        tracing::warn!(writes, "of these the keyspace is not written behind any more: they stay until it is");
+    }
 }
 
 fn limits(config: &Config) -> Limits {

@@ -2,10 +2,11 @@
 
 use crate::config::{BusMode, Config, EvictionPolicy, L1Config, L2Breaker, L2Config, L2Retry, Period};
 use crate::server::StartError;
+use terrace::behind::Journal;
 use terrace::{Breaker, Cache, CacheBuilder, L1, PlainRedis, Policy, Redis, RedisError, Retry};
 
 /// The cache of a configuration. Opens no connection.
-pub(crate) fn cache(config: &Config) -> Result<Cache, StartError> {
+pub(crate) fn cache(config: &Config, journal: Option<Journal>) -> Result<Cache, StartError> {
     let mut builder =
         Cache::builder().default_ttl(config.defaults.ttl.0).staleness_max(config.l1.staleness_max.0);
     builder = if config.l1.enabled { builder.l1(l1(&config.l1)) } else { builder.no_l1() };
@@ -13,7 +14,16 @@ pub(crate) fn cache(config: &Config) -> Result<Cache, StartError> {
         let L2Config { wait_max, breaker, retry, .. } = l2_config;
         builder = patient(l2(l2_config, config.bus.mode)?.add_to(builder), *wait_max, breaker, retry);
     }
+    if let Some(journal) = journal {
+        builder = builder.journal(journal);
+    }
     Ok(builder.build()?)
+}
+
+/// The journal of a configuration, if it has one. Reads all of its file.
+pub(crate) fn journal(config: &Config) -> Result<Option<Journal>, StartError> {
+    let path = config.write_behind.path.as_ref().filter(|_| config.write_behind.enabled);
+    Ok(path.map(|path| Journal::open(path, config.write_behind.options())).transpose()?)
 }
 
 /// How much trouble of the shared tier is put up with.

@@ -6,11 +6,12 @@
 //!    the way (`Allow`) stay.
 //! 3. A detail quotes what the client sent, never what a database, another tier or a panic said.
 
-use crate::origin::OriginError;
+use crate::origin::{OriginError, Told};
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use terrace::behind::WriteError;
 use terrace::{Error, ErrorKind, InvalidateError, KeyError};
 
 /// What went wrong, for programs.
@@ -42,13 +43,21 @@ pub(crate) enum Code {
     OriginNotUnique,
     OriginFailed,
     OriginOverloaded,
+    OriginRefused,
+    WriteUnknown,
+    DeleteUnsupported,
+    JournalFull,
+    JournalFailed,
+    NotWrittenBehind,
+    DeadLetterNotFound,
+    DeadLetterOvertaken,
     L2Refused,
     L2Unavailable,
     Internal,
 }
 
 impl Code {
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 37] = [
         Self::MalformedRequest,
         Self::KeyEmpty,
         Self::KeyTooLong,
@@ -75,6 +84,14 @@ impl Code {
         Self::OriginNotUnique,
         Self::OriginFailed,
         Self::OriginOverloaded,
+        Self::OriginRefused,
+        Self::WriteUnknown,
+        Self::DeleteUnsupported,
+        Self::JournalFull,
+        Self::JournalFailed,
+        Self::NotWrittenBehind,
+        Self::DeadLetterNotFound,
+        Self::DeadLetterOvertaken,
         Self::L2Refused,
         Self::L2Unavailable,
         Self::Internal,
@@ -113,6 +130,20 @@ impl Code {
             Self::OriginOverloaded => {
                 (503, "origin_overloaded", "As many loads from the origin are at work as may be")
             }
+            Self::OriginRefused => (422, "origin_refused", "The origin does not take this write"),
+            Self::WriteUnknown => (504, "write_unknown", "Nobody knows whether the write was made"),
+            Self::DeleteUnsupported => {
+                (405, "delete_unsupported", "The keyspace has no statement that removes from its origin")
+            }
+            Self::JournalFull => (503, "journal_full", "There is no room for another write"),
+            Self::JournalFailed => (503, "journal_failed", "The journal takes no writes any more"),
+            Self::NotWrittenBehind => {
+                (404, "not_written_behind", "There is no such keyspace that is written behind")
+            }
+            Self::DeadLetterNotFound => (404, "dead_letter_not_found", "There is no such dead letter"),
+            Self::DeadLetterOvertaken => {
+                (409, "dead_letter_overtaken", "A newer write of the key was acknowledged since")
+            }
             Self::L2Unavailable => (
                 503,
                 "l2_unavailable",
@@ -138,7 +169,11 @@ impl Code {
     /// Seconds after which to try again, where that makes sense.
     const fn retry_after(self) -> Option<u32> {
         match self {
-            Self::Overloaded | Self::ShuttingDown | Self::OriginOverloaded | Self::L2Unavailable => Some(1),
+            Self::Overloaded
+            | Self::ShuttingDown
+            | Self::OriginOverloaded
+            | Self::JournalFull
+            | Self::L2Unavailable => Some(1),
             _ => None,
         }
     }
@@ -228,6 +263,9 @@ pub(crate) fn finish(mut response: Response, uri: &Uri) -> Response {
     if let Some(seconds) = problem.code.retry_after() {
         headers.insert(header::RETRY_AFTER, seconds.into());
     }
+    if problem.code == Code::DeleteUnsupported {
+        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, PUT"));
+    }
     *response.body_mut() = Body::from(body);
     response
 }
@@ -260,10 +298,17 @@ impl From<Error> for Problem {
                 let detail = "the shared cache refused the change; this node has dropped its copy";
                 Self::new(Code::L2Refused, detail)
             }
-            ErrorKind::Load(failure) => match failure.downcast::<OriginError>() {
-                Some(error) => Self::from(&*error),
+            ErrorKind::Load(failure) => match failure.downcast::<Told>() {
+                Some(told) => Self::from(&told.0),
                 None => Self::internal("a load failed for an unknown reason", &failure),
             },
+            ErrorKind::Store(failure) => match failure.downcast::<Told>() {
+                Some(told) => Self::from(&told.0),
+                None => Self::internal("a write failed for an unknown reason", &failure),
+            },
+            ErrorKind::StoreTimedOut { .. } => Self::new(Code::WriteUnknown, error.to_string()),
+            ErrorKind::StoreUnsupported => Self::new(Code::DeleteUnsupported, NO_DELETE),
+            ErrorKind::Journal(error) => Self::from(error),
             ErrorKind::Unproven => Self::new(Code::L2Unavailable, error.to_string()),
             ErrorKind::LoadTimedOut { .. } => Self::new(Code::OriginTimeout, error.to_string()),
             ErrorKind::Overloaded { .. } => Self::new(Code::OriginOverloaded, error.to_string()),
@@ -282,9 +327,31 @@ impl From<&OriginError> for Problem {
             OriginError::Unavailable { .. } => Code::OriginUnavailable,
             OriginError::Timeout { .. } => Code::OriginTimeout,
             OriginError::NotUnique { .. } => Code::OriginNotUnique,
+            OriginError::Refused { .. } => Code::OriginRefused,
+            OriginError::Unknown { .. } => Code::WriteUnknown,
             OriginError::Failed { .. } => Code::OriginFailed,
         };
         Self::new(code, error.public())
+    }
+}
+
+/// What to do where nothing can be removed.
+pub(crate) const NO_DELETE: &str = "give the keyspace's source a `delete`, or invalidate the key";
+
+impl From<&WriteError> for Problem {
+    fn from(error: &WriteError) -> Self {
+        let code = match error {
+            WriteError::Full { .. } | WriteError::DiskFull => Code::JournalFull,
+            WriteError::TooLarge { .. } => Code::ValueTooLarge,
+            WriteError::Unacknowledged { .. } => Code::WriteUnknown,
+            WriteError::Closed => Code::ShuttingDown,
+            _ => {
+                tracing::error!(%error, "the journal is out of use");
+                let detail = "the journal is out of use; the log of the service says why. This write may still be made";
+                return Self::new(Code::JournalFailed, detail);
+            }
+        };
+        Self::new(code, error.to_string())
     }
 }
 

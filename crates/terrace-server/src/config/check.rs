@@ -9,7 +9,7 @@ use super::units::{ByteSize, Count, Flag, Period, TtlSetting};
 use super::{
     BusConfig, BusMode, CompressionAlgorithm, CompressionConfig, Config, Defaults, EvictionPolicy, L1Config,
     L2Config, L2Sentinel, L2Timeouts, L2Tls, Limits, MetricsConfig, ServerConfig, ShutdownConfig, Suspect,
-    WriteBehindConfig, file, keyspaces, limits, origins,
+    file, keyspaces, limits, origins,
 };
 use crate::config::{Address, Secret};
 use crate::tiers;
@@ -59,7 +59,12 @@ impl Checker<'_> {
         self.ranged(given, Count(default), |count| (1..=max).contains(&count.0), &allowed).0
     }
 
-    fn size(&mut self, given: Option<Spanned<ByteSize>>, default: ByteSize, max: ByteSize) -> ByteSize {
+    pub(super) fn size(
+        &mut self,
+        given: Option<Spanned<ByteSize>>,
+        default: ByteSize,
+        max: ByteSize,
+    ) -> ByteSize {
         let allowed = format!("it must be from 1B to {max}");
         self.ranged(given, default, |size| (1..=max.0).contains(&size.0), &allowed)
     }
@@ -91,17 +96,21 @@ pub(super) fn check(document: &Document, file: file::File) -> Result<Config, Con
     let l1 = checker.l1(file.l1, l2.is_some());
     let defaults = checker.defaults(file.defaults);
     let origins = origins::check(&mut checker, file.origin);
-    let keyspaces = keyspaces::check(&mut checker, file.keyspace, &origins, &defaults, l2.is_some());
+    let write_behind = checker.write_behind(file.write_behind);
+    let around = keyspaces::Around {
+        origins: &origins,
+        defaults: &defaults,
+        write_behind: &write_behind,
+        has_l2: l2.is_some(),
+    };
+    let keyspaces = keyspaces::check(&mut checker, file.keyspace, around);
     let config = Config {
         server: checker.server(file.server),
         metrics: MetricsConfig {
             enabled: file.metrics.enabled.is_none_or(|flag| flag.0),
             interval: checker.positive(file.metrics.interval, Period::seconds(10)),
         },
-        write_behind: WriteBehindConfig {
-            enabled: file.write_behind.enabled.is_none_or(|flag| flag.0),
-            interval: checker.positive(file.write_behind.interval, Period::seconds(10)),
-        },
+        write_behind,
         l1,
         l2,
         bus,

@@ -175,6 +175,7 @@ pub(super) struct Origin {
     pub(super) pool: Option<Spanned<Count>>,
     pub(super) statement_timeout: Option<Spanned<Period>>,
     pub(super) connect_timeout: Option<Spanned<Period>>,
+    pub(super) write_pool: Option<Spanned<Count>>,
     pub(super) delay: Option<Spanned<Period>>,
     pub(super) loads_max: Option<Spanned<Count>>,
     pub(super) loads_wait_max: Option<Spanned<Period>>,
@@ -189,6 +190,7 @@ pub(super) struct Keyspace {
     pub(super) l1: KeyspaceL1,
     pub(super) suspect: Option<Spanned<String>>,
     pub(super) source: Option<Spanned<Source>>,
+    pub(super) write_behind: Option<Spanned<Lane>>,
     pub(super) stale_while_revalidate: Option<Spanned<Period>>,
     pub(super) stale_if_error: Option<Spanned<Period>>,
     pub(super) soft_timeout: Option<Spanned<Period>>,
@@ -218,6 +220,9 @@ pub(super) struct Source {
     pub(super) origin: Option<Spanned<String>>,
     pub(super) load: Option<Spanned<String>>,
     pub(super) load_many: Option<Spanned<String>>,
+    pub(super) document: Option<String>,
+    pub(super) store: Option<Spanned<String>>,
+    pub(super) delete: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -231,5 +236,33 @@ pub(super) struct Metrics {
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct WriteBehind {
     pub(super) enabled: Option<Flag>,
+    pub(super) path: Option<String>,
+    pub(super) pending_max: Option<Spanned<Count>>,
+    pub(super) pending_bytes_max: Option<Spanned<ByteSize>>,
+    pub(super) dead_max: Option<Spanned<Count>>,
+    pub(super) commit_window: Option<Spanned<Period>>,
+    pub(super) ack: Option<Spanned<String>>,
     pub(super) interval: Option<Spanned<Period>>,
+    pub(super) batch_max: Option<Spanned<Count>>,
+    pub(super) flush_at: Option<Spanned<Count>>,
+    pub(super) on_full: Option<Spanned<String>>,
+    pub(super) attempts_max: Option<Spanned<Count>>,
+    pub(super) attempt_timeout: Option<Spanned<Period>>,
+    pub(super) backoff_min: Option<Spanned<Period>>,
+    pub(super) backoff_max: Option<Spanned<Period>>,
+}
+
+/// What a keyspace says of its own way to be written behind; each is also in [`WriteBehind`], for all.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Lane {
+    pub(super) ack: Option<Spanned<String>>,
+    pub(super) interval: Option<Spanned<Period>>,
+    pub(super) batch_max: Option<Spanned<Count>>,
+    pub(super) flush_at: Option<Spanned<Count>>,
+    pub(super) on_full: Option<Spanned<String>>,
+    pub(super) attempts_max: Option<Spanned<Count>>,
+    pub(super) attempt_timeout: Option<Spanned<Period>>,
+    pub(super) backoff_min: Option<Spanned<Period>>,
+    pub(super) backoff_max: Option<Spanned<Period>>,
 }

@@ -1,13 +1,13 @@
-//! The rules of keyspaces: their patterns against each other, their statements against their patterns.
+//! The rules of keyspaces: their names, and their patterns against each other.
 
 use super::check::Checker;
 use super::freshness::Given;
 use super::limits;
 use super::origins::Origins;
-use super::report::{Refusal, nearest};
-use super::{Defaults, KeyspaceConfig, KeyspaceL1, SourceConfig, Strategy, TtlSetting, file};
-use crate::origin::sql::Statement;
-use crate::template::{Captures, Template};
+use super::report::Refusal;
+use super::sources::Place;
+use super::{Defaults, KeyspaceConfig, KeyspaceL1, TtlSetting, WriteBehindConfig, file};
+use crate::template::Template;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use terrace::{Namespace, Ttl};
@@ -16,34 +16,25 @@ use toml::Spanned;
 /// Where keys go that no pattern matches.
 pub(crate) const UNMATCHED: &str = "default";
 
-/// The strategies there will be.
+/// What keyspaces refer to.
 #[derive(Clone, Copy)]
-enum Named {
-    Built(Strategy),
-    Planned,
+pub(super) struct Around<'a> {
+    pub(super) origins: &'a Origins,
+    pub(super) defaults: &'a Defaults,
+    pub(super) write_behind: &'a WriteBehindConfig,
+    pub(super) has_l2: bool,
 }
-
-const STRATEGIES: [(&str, Named); 5] = [
-    ("cache-aside", Named::Built(Strategy::CacheAside)),
-    ("read-through", Named::Built(Strategy::ReadThrough)),
-    ("write-through", Named::Planned),
-    ("write-behind", Named::Planned),
-    ("write-around", Named::Planned),
-];
 
 pub(super) fn check(
     checker: &mut Checker<'_>,
     keyspaces: BTreeMap<Spanned<String>, Spanned<file::Keyspace>>,
-    origins: &Origins,
-    defaults: &Defaults,
-    has_l2: bool,
+    around: Around<'_>,
 ) -> BTreeMap<String, KeyspaceConfig> {
     let mut checked: Vec<(String, Range<usize>, KeyspaceConfig)> = Vec::new();
     for (name, keyspace) in keyspaces {
         checker.keyspace_name(&name);
         let pattern_at = keyspace.get_ref().pattern.as_ref().map_or(name.span(), Spanned::span);
-        if let Some(config) = checker.keyspace(&name.span(), keyspace.into_inner(), origins, defaults, has_l2)
-        {
+        if let Some(config) = checker.keyspace(&name.span(), keyspace.into_inner(), around) {
             checker.overlap(&config.pattern, &pattern_at, &checked);
             checked.push((name.into_inner(), pattern_at, config));
         }
@@ -67,10 +58,9 @@ impl Checker<'_> {
         &mut self,
         at: &Range<usize>,
         keyspace: file::Keyspace,
-        origins: &Origins,
-        defaults: &Defaults,
-        has_l2: bool,
+        around: Around<'_>,
     ) -> Option<KeyspaceConfig> {
+        let defaults = around.defaults;
         let Some(text) = keyspace.pattern else {
             let refusal = Refusal::new(at.clone(), "this keyspace has no pattern");
             self.refuse(&refusal.help("add `pattern = \"user:{id}\"`"));
@@ -83,11 +73,15 @@ impl Checker<'_> {
                 return None;
             }
         };
+        let strategy_at = keyspace.strategy.as_ref().map_or(at.clone(), Spanned::span);
         let strategy = self.strategy(keyspace.strategy, keyspace.source.as_ref(), at)?;
+        let place = Place { pattern: &pattern, at: &text.span(), strategy };
         let source = match keyspace.source {
-            Some(source) => Some(self.source(source, &pattern, &text.span(), origins)?),
+            Some(source) => Some(self.source(source, place, around.origins)?),
             None => None,
         };
+        let write_behind =
+            self.keyspace_lane(strategy, strategy_at, keyspace.write_behind, around.write_behind);
         let freshness = self.freshness(
             Given {
                 stale_while_revalidate: keyspace.stale_while_revalidate,
@@ -119,130 +113,15 @@ impl Checker<'_> {
             strategy,
             ttl: keyspace.ttl.unwrap_or(defaults.ttl),
             l1: KeyspaceL1 {
-                enabled: self.l1_enabled(keyspace.l1.enabled.as_ref(), has_l2),
+                enabled: self.l1_enabled(keyspace.l1.enabled.as_ref(), around.has_l2),
                 ttl: keyspace.l1.ttl.unwrap_or(TtlSetting(Ttl::Never)),
             },
             suspect: self.suspect(keyspace.suspect, defaults.suspect),
             freshness,
             limits,
             source,
+            write_behind,
         })
-    }
-
-    fn strategy(
-        &mut self,
-        given: Option<Spanned<String>>,
-        source: Option<&Spanned<file::Source>>,
-        at: &Range<usize>,
-    ) -> Option<Strategy> {
-        let natural = if source.is_some() { Strategy::ReadThrough } else { Strategy::CacheAside };
-        let place = given.as_ref().map_or(at.clone(), Spanned::span);
-        let text = given.as_ref().map(|given| given.get_ref().clone()).unwrap_or_default();
-        let strategy = match self.word(given, "strategy", &STRATEGIES, Named::Built(natural)) {
-            Named::Built(strategy) => strategy,
-            Named::Planned => {
-                let title = format!("the strategy `{text}` is not built yet");
-                let help = "use `read-through`, and write to the origin in your program: write there, \
-                            then delete the key here";
-                self.refuse(&Refusal::new(place, title).help(help));
-                return None;
-            }
-        };
-        match (strategy, source) {
-            (Strategy::ReadThrough, None) => {
-                let title = "`read-through` needs a source to read from";
-                let help = "add `source = { origin = \"...\", load = \"select ...\" }`";
-                self.refuse(&Refusal::new(place, title).help(help));
-                None
-            }
-            (Strategy::CacheAside, Some(source)) => {
-                let title = "`cache-aside` never reads from a source";
-                let help = "remove the source, or use `read-through`";
-                let refusal = Refusal::new(place, title).help(help).also(source.span(), "this source");
-                self.refuse(&refusal);
-                None
-            }
-            _ => Some(strategy),
-        }
-    }
-
-    fn source(
-        &mut self,
-        source: Spanned<file::Source>,
-        pattern: &Template,
-        pattern_at: &Range<usize>,
-        origins: &Origins,
-    ) -> Option<SourceConfig> {
-        let at = source.span();
-        let source = source.into_inner();
-        let (Some(origin), Some(load)) = (source.origin, source.load) else {
-            let refusal = Refusal::new(at, "a source needs an origin and a statement that loads a value");
-            self.refuse(&refusal.help("write `source = { origin = \"...\", load = \"select ...\" }`"));
-            return None;
-        };
-        if !origins.contains_key(origin.get_ref()) {
-            let near = nearest(origin.get_ref(), origins.keys().map(String::as_str));
-            let help = match near {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("add `[origin.{}]`", origin.get_ref()),
-            };
-            let refusal = Refusal::new(origin.span(), format!("there is no origin `{}`", origin.get_ref()));
-            self.refuse(&refusal.help(help));
-        }
-        let load = self.statement(&load, pattern, pattern_at);
-        let load_many = source.load_many.map(|text| self.statement(&text, pattern, pattern_at));
-        Some(SourceConfig {
-            origin: origin.into_inner(),
-            load: load?,
-            load_many: match load_many {
-                Some(load_many) => Some(load_many?),
-                None => None,
-            },
-        })
-    }
-
-    /// A statement that uses exactly the captures of its pattern.
-    fn statement(
-        &mut self,
-        text: &Spanned<String>,
-        pattern: &Template,
-        pattern_at: &Range<usize>,
-    ) -> Option<Statement> {
-        let statement = match Statement::parse(text.get_ref()) {
-            Ok(statement) => statement,
-            Err(error) => {
-                self.refuse(&Refusal::new(text.span(), error.to_string()));
-                return None;
-            }
-        };
-        let captures: Vec<&str> = pattern.names().collect();
-        let is_known = |name: &str| name == Captures::WHOLE_KEY || captures.contains(&name);
-        if let Some(unknown) = statement.names().iter().find(|name| !is_known(name)) {
-            let help = nearest(unknown, captures.iter().copied().chain([Captures::WHOLE_KEY])).map_or_else(
-                || format!("add `{{{unknown}}}` to the pattern, or use `:key`, the whole key"),
-                |near| format!("did you mean `:{near}`?"),
-            );
-            let refusal = Refusal::new(text.span(), format!("`:{unknown}` is not captured by the pattern"));
-            self.refuse(&refusal.also(pattern_at.clone(), "this pattern").help(help));
-            return None;
-        }
-        let uses = |name: &str| statement.names().iter().any(|own| own == name);
-        let is_ignored = |name: &str| name.starts_with('_');
-        let unused = captures.iter().find(|name| !is_ignored(name) && !uses(name));
-        if let Some(unused) = unused.filter(|_| !uses(Captures::WHOLE_KEY)) {
-            let title =
-                format!("`{{{unused}}}` is not used by this statement, so all its keys would load the same");
-            let help = format!("use `:{unused}`, or name it `{{_{unused}}}` if that is meant");
-            let refusal = Refusal::new(text.span(), title).also(pattern_at.clone(), "this pattern");
-            self.refuse(&refusal.help(help));
-            return None;
-        }
-        if captures.is_empty() && statement.names().is_empty() && pattern.prefix() != pattern.as_str() {
-            let title = "this statement has no parameter, so all keys of the pattern would load the same";
-            self.refuse(&Refusal::new(text.span(), title).help("use `:key`, the whole key"));
-            return None;
-        }
-        Some(statement)
     }
 
     fn overlap(

@@ -179,7 +179,7 @@ impl Checker<'_> {
     }
 
     /// Refuses a setting that says something about another one that is not there.
-    fn needs(&mut self, at: Option<Range<usize>>, other: &str) {
+    pub(super) fn needs(&mut self, at: Option<Range<usize>>, other: &str) {
         if let Some(at) = at {
             let refusal = Refusal::new(at, format!("this says nothing without `{other}`"));
             self.refuse(&refusal.help(format!("set `{other}`, or remove it")));

@@ -14,6 +14,7 @@
 //! | defaults, rules between settings | `check` |
 //! | how a refusal looks | `report` |
 
+mod behind;
 mod bus;
 mod check;
 mod file;
@@ -26,8 +27,10 @@ mod overlay;
 mod patience;
 mod report;
 mod secret;
+mod sources;
 mod units;
 
+pub use behind::{AckSetting, LaneConfig, OnFull, WriteBehindConfig};
 pub use bus::{BusConfig, BusMode};
 pub use freshness::{Freshness, Share};
 pub(crate) use keyspaces::UNMATCHED;
@@ -36,9 +39,10 @@ pub use limits::{Limits, OriginLoads};
 pub use patience::{L2Breaker, L2Retry};
 pub use report::ConfigError;
 pub use secret::{Address, Secret};
+pub use sources::SourceConfig;
+pub(crate) use sources::{DOCUMENT, VERSION};
 pub use units::{ByteSize, Period, TtlSetting};
 
-use crate::origin::sql::Statement;
 use crate::template::Template;
 use report::{Document, Extra};
 use serde::{Deserialize, Serialize};
@@ -147,7 +151,7 @@ pub struct Config {
     pub keyspaces: BTreeMap<String, KeyspaceConfig>,
     /// Metrics.
     pub metrics: MetricsConfig,
-    /// How write-behind flushes. No keyspace can use it yet: the strategy is not built.
+    /// The journal, and how what is written behind is brought to its origin.
     pub write_behind: WriteBehindConfig,
 }
 
@@ -296,7 +300,7 @@ impl OriginConfig {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[non_exhaustive]
 pub struct SqliteConfig {
-    /// The file. It is opened read-only, when first asked.
+    /// The file. It is opened when first asked, read-only unless a keyspace writes to it.
     pub file: PathBuf,
     /// Connections, each on a thread of its own. Default 2.
     pub pool: u64,
@@ -315,8 +319,10 @@ pub struct SqliteConfig {
 pub struct PostgresConfig {
     /// `postgres://user:password@host/database`.
     pub url: Address,
-    /// Most connections. Default 16.
+    /// Most connections that load. Default 16.
     pub pool: u64,
+    /// Most connections that write, if a keyspace does. Default 4.
+    pub write_pool: u64,
     /// How long a statement may run. Default 2 s.
     pub statement_timeout: Period,
     /// How long to wait for a connection. Default 2 s.
@@ -335,6 +341,30 @@ pub enum Strategy {
     CacheAside,
     /// A miss is loaded from the origin.
     ReadThrough,
+    /// And a change is made there first, then in the tiers.
+    WriteThrough,
+    /// And a change is made there; the tiers drop their copies.
+    WriteAround,
+    /// And a change is acknowledged by the journal, and made there later.
+    WriteBehind,
+}
+
+impl Strategy {
+    /// Its name in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CacheAside => "cache-aside",
+            Self::ReadThrough => "read-through",
+            Self::WriteThrough => "write-through",
+            Self::WriteAround => "write-around",
+            Self::WriteBehind => "write-behind",
+        }
+    }
+
+    /// Whether changes go to the origin.
+    pub fn writes(self) -> bool {
+        matches!(self, Self::WriteThrough | Self::WriteAround | Self::WriteBehind)
+    }
 }
 
 /// A part of the keys, with rules of its own.
@@ -358,9 +388,12 @@ pub struct KeyspaceConfig {
     /// What bounds loads, how long hot entries last, and how stale answers may be.
     #[serde(flatten)]
     pub limits: Limits,
-    /// Where values are loaded from.
+    /// Where values are loaded from, and written to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceConfig>,
+    /// How it is written behind, if it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub write_behind: Option<LaneConfig>,
 }
 
 fn pattern<S: serde::Serializer>(pattern: &Template, serializer: S) -> Result<S::Ok, S::Error> {
@@ -377,19 +410,6 @@ pub struct KeyspaceL1 {
     pub ttl: TtlSetting,
 }
 
-/// Where the values of a keyspace are loaded from.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[non_exhaustive]
-pub struct SourceConfig {
-    /// The name of the origin.
-    pub origin: String,
-    /// The statement that loads one value.
-    pub load: Statement,
-    /// The statement that loads many values.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub load_many: Option<Statement>,
-}
-
 /// Metrics.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[non_exhaustive]
@@ -397,16 +417,6 @@ pub struct MetricsConfig {
     /// Whether `GET /metrics` answers and the counters are logged. Default true.
     pub enabled: bool,
     /// How often the counters are logged. Default 10 s.
-    pub interval: Period,
-}
-
-/// How write-behind flushes. No keyspace can use it yet: the strategy is not built.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[non_exhaustive]
-pub struct WriteBehindConfig {
-    /// Whether keyspaces may use it. Default true.
-    pub enabled: bool,
-    /// How often it flushes. Default 10 s.
     pub interval: Period,
 }
 

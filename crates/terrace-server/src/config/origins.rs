@@ -47,6 +47,7 @@ impl Checker<'_> {
     fn sqlite(&mut self, at: &Range<usize>, origin: file::Origin) -> Option<OriginConfig> {
         self.refuse_foreign(origin.url.as_ref(), "url", "sqlite");
         self.refuse_foreign(origin.connect_timeout.as_ref(), "connect_timeout", "sqlite");
+        self.refuse_foreign(origin.write_pool.as_ref(), "write_pool", "sqlite");
         let Some(file) = origin.file.filter(|file| !file.get_ref().is_empty()) else {
             let refusal = Refusal::new(at.clone(), "this origin has no file");
             self.refuse(&refusal.help("add `file = \"data.db\"`"));
@@ -73,6 +74,7 @@ impl Checker<'_> {
         Some(OriginConfig::Postgres(PostgresConfig {
             url: url.into_inner(),
             pool: self.count(origin.pool, 16, 10_000),
+            write_pool: self.count(origin.write_pool, 4, 10_000),
             statement_timeout: self.positive(origin.statement_timeout, Period::seconds(2)),
             connect_timeout: self.positive(origin.connect_timeout, Period::seconds(2)),
             loads: self.origin_loads(origin.loads_max, origin.loads_wait_max),

@@ -41,6 +41,22 @@ pub enum OriginError {
         /// The origin's name.
         origin: Arc<str>,
     },
+    /// It will not have the write: a constraint, or a value that a column cannot hold.
+    #[error("origin `{origin}` does not take this write: {reason}")]
+    Refused {
+        /// The origin's name.
+        origin: Arc<str>,
+        /// What it said.
+        reason: String,
+    },
+    /// The write was sent, and nobody knows what became of it.
+    #[error("origin `{origin}` may have the write or not: {reason}")]
+    Unknown {
+        /// The origin's name.
+        origin: Arc<str>,
+        /// What happened.
+        reason: String,
+    },
     /// It refused the statement, or its answer makes no value.
     #[error("origin `{origin}` failed: {reason}")]
     Failed {
@@ -59,7 +75,18 @@ impl OriginError {
             Self::Failed { origin, .. } => {
                 format!("the origin `{origin}` failed; the log of the service says why")
             }
+            Self::Refused { origin, .. } => {
+                format!("the origin `{origin}` does not take this write; the log of the service says why")
+            }
+            Self::Unknown { origin, .. } => {
+                format!("the origin `{origin}` may have the write or not; the log of the service says why")
+            }
             Self::Timeout { .. } | Self::Key { .. } | Self::NotUnique { .. } => self.to_string(),
         }
     }
 }
+
+/// An error whose words are for anybody: [`OriginError::public`].
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", .0.public())]
+pub(crate) struct Told(pub(crate) OriginError);

@@ -1,29 +1,38 @@
-//! The systems of record that the service loads from.
+//! The systems of record that the service loads from, and writes to.
 //!
 //! 1. An origin is named in the configuration and shared by the keyspaces that name it. It connects when first asked,
 //!    so one that is down keeps nothing from starting.
-//! 2. A loader is what one keyspace asks: a key in, a JSON document, nothing or an [`OriginError`] out.
+//! 2. A [`Loader`] is what one keyspace asks: a key in, a JSON document, nothing or an [`OriginError`] out; a document in, and
+//!    whether the origin has it, does not have it, or may have it.
 //! 3. Every answer comes within the origin's own deadlines.
 //!
 //! Deliberately absent: retries, and any memory of failures. What a failure means for a request, the library and
 //! the API decide.
 
 mod error;
+mod loader;
 mod postgres;
 pub mod sql;
 mod sqlite;
+mod sqlite_writer;
 
 pub use error::OriginError;
+pub(crate) use error::Told;
+pub(crate) use loader::Loader;
 
-use crate::config::{Config, OriginConfig};
-use crate::template::Template;
+use crate::config::{Config, KeyspaceConfig, OriginConfig, SourceConfig};
+use loader::{Parameter, Prepared};
 use postgres::{Postgres, one_document};
 use sql::Statement;
-use sqlite::Sqlite;
+use sqlite::{Purpose, Sqlite};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use terrace::codec::JsonText;
-use terrace::{Bulkhead, Key, Origin};
+use terrace::{Bulkhead, WriteFailure};
+
+/// What came of a write.
+type Written = Result<(), WriteFailure<OriginError>>;
 
 /// An origin that cannot be set up.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -42,29 +51,67 @@ enum Database {
 }
 
 impl Database {
-    fn start(name: &str, config: &OriginConfig) -> Result<Self, SetupError> {
+    fn start(name: &str, config: &OriginConfig, is_written: bool) -> Result<Self, SetupError> {
         let failed = |reason: String| SetupError { origin: name.to_owned(), reason };
         match config {
             OriginConfig::Sqlite(config) => {
-                Sqlite::start(name, config).map(Self::Sqlite).map_err(|error| failed(error.to_string()))
+                let started = Sqlite::start(name, config, is_written);
+                started.map(Self::Sqlite).map_err(|error| failed(error.to_string()))
             }
             OriginConfig::Postgres(config) => Postgres::new(name, config).map(Self::Postgres).map_err(failed),
         }
     }
 
-    /// The text of a statement as this database wants it.
-    fn text(&self, statement: &Statement) -> Arc<str> {
+    /// The statement that loads, as this database wants it.
+    fn loading(&self, source: &SourceConfig) -> Prepared {
+        let (statement, column) = (&source.load, source.document.as_deref());
+        let text = match self {
+            Self::Sqlite(_) => statement.numbered('?'),
+            Self::Postgres(_) => one_document(&statement.numbered('$'), column),
+        };
+        Prepared { text: text.into(), names: statement.names().to_vec() }
+    }
+
+    /// A statement that writes, as this database wants it.
+    fn writing(&self, statement: &Statement) -> Prepared {
+        let sign = match self {
+            Self::Sqlite(_) => '?',
+            Self::Postgres(_) => '$',
+        };
+        Prepared { text: statement.numbered(sign).into(), names: statement.names().to_vec() }
+    }
+
+    async fn load(
+        &self,
+        text: &Arc<str>,
+        values: Vec<Parameter>,
+        document: Option<&Arc<str>>,
+    ) -> Result<Option<JsonText>, OriginError> {
         match self {
-            Self::Sqlite(_) => statement.numbered('?').into(),
-            Self::Postgres(_) => one_document(&statement.numbered('$')).into(),
+            Self::Sqlite(sqlite) => sqlite.load(text, values, document.cloned()).await,
+            Self::Postgres(postgres) => postgres.load(text, &values).await,
         }
     }
 
-    async fn check(&self, statement: &Statement) -> Result<(), OriginError> {
-        let text = self.text(statement);
+    async fn write(&self, text: &Arc<str>, values: Vec<Parameter>) -> Written {
         match self {
-            Self::Sqlite(sqlite) => sqlite.check(&text, statement.names().len()).await,
-            Self::Postgres(postgres) => postgres.check(&text).await,
+            Self::Sqlite(sqlite) => sqlite.write(text, values).await,
+            Self::Postgres(postgres) => postgres.write(text, &values).await,
+        }
+    }
+
+    /// How many writes of a batch are under way at the same time.
+    fn writes_at_once(&self) -> usize {
+        match self {
+            Self::Sqlite(_) => 1,
+            Self::Postgres(postgres) => postgres.writes_at_once(),
+        }
+    }
+
+    async fn check(&self, statement: &Prepared, purpose: Purpose) -> Result<(), OriginError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.check(&statement.text, purpose).await,
+            Self::Postgres(postgres) => postgres.check(&statement.text).await,
         }
     }
 }
@@ -79,7 +126,12 @@ pub(crate) struct Origins {
 impl Origins {
     pub(crate) fn start(config: &Config) -> Result<Self, SetupError> {
         let start = |(name, origin): (&String, &OriginConfig)| {
-            Ok((name.clone(), Arc::new(Database::start(name, origin)?)))
+            let is_writer = |keyspace: &KeyspaceConfig| {
+                let source = keyspace.source.as_ref().filter(|_| keyspace.strategy.writes());
+                source.is_some_and(|source| source.origin == *name)
+            };
+            let is_written = config.keyspaces.values().any(is_writer);
+            Ok((name.clone(), Arc::new(Database::start(name, origin, is_written)?)))
         };
         let databases = config.origins.iter().map(start).collect::<Result<_, _>>()?;
         let mut bulkheads = BTreeMap::new();
@@ -100,54 +152,46 @@ impl Origins {
         self.bulkheads.get(origin)
     }
 
-    /// What a keyspace with this pattern and statement asks.
-    pub(crate) fn loader(&self, origin: &str, pattern: &Template, load: &Statement) -> Option<Loader> {
-        let database = Arc::clone(self.databases.get(origin)?);
-        let text = database.text(load);
-        Some(Loader { database, pattern: pattern.clone(), names: load.names().to_vec(), text })
-    }
-
-    /// Whether an origin compiles a statement.
-    pub(crate) async fn check(&self, origin: &str, statement: &Statement) -> Result<(), OriginError> {
-        match self.databases.get(origin) {
-            Some(database) => database.check(statement).await,
-            None => Err(OriginError::Failed { origin: origin.into(), reason: "it is not configured".into() }),
-        }
-    }
-}
-
-/// Loads the values of one keyspace.
-#[derive(Debug)]
-pub(crate) struct Loader {
-    database: Arc<Database>,
-    pattern: Template,
-    names: Vec<String>,
-    text: Arc<str>,
-}
-
-impl Loader {
-    /// The values of the statement's parameters; `None` if the key is not of the keyspace's pattern.
-    fn values(&self, key: &str) -> Option<Vec<String>> {
-        let captures = self.pattern.captures(key)?;
-        self.names.iter().map(|name| captures.get(name).map(str::to_owned)).collect()
-    }
-}
-
-impl Origin<Key, JsonText> for Loader {
-    type Error = OriginError;
-
-    async fn load(&self, key: &Key) -> Result<Option<JsonText>, OriginError> {
-        let Some(values) = self.values(key.as_str()) else { return Ok(None) };
-        let loaded = match &*self.database {
-            Database::Sqlite(sqlite) => sqlite.load(&self.text, values).await,
-            Database::Postgres(postgres) => postgres.load(&self.text, &values).await,
-        };
-        loaded.inspect_err(|error| {
-            if matches!(error, OriginError::Key { .. }) {
-                tracing::debug!(%error, "the origin refused a key");
-            } else {
-                tracing::warn!(%error, "a load failed");
-            }
+    /// What a keyspace asks; `None` if it has no source.
+    pub(crate) fn loader(&self, keyspace: &KeyspaceConfig) -> Option<Loader> {
+        let source = keyspace.source.as_ref()?;
+        let database = Arc::clone(self.databases.get(&source.origin)?);
+        let attempt = keyspace.write_behind.as_ref().map_or(Duration::MAX, |lane| lane.attempt_timeout.0);
+        Some(Loader {
+            origin: source.origin.as_str().into(),
+            pattern: keyspace.pattern.clone(),
+            load: database.loading(source),
+            document: source.document.as_deref().map(Into::into),
+            store: source.store.as_ref().map(|statement| database.writing(statement)),
+            delete: source.delete.as_ref().map(|statement| database.writing(statement)),
+            batch_time: attempt / 2,
+            database,
         })
+    }
+
+    /// Whether an origin compiles the statements of a source: what each is called, and what is wrong with it.
+    pub(crate) async fn check(&self, source: &SourceConfig) -> Vec<(&'static str, Result<(), OriginError>)> {
+        let Some(database) = self.databases.get(&source.origin) else { return Vec::new() };
+        let document: Option<Arc<str>> = source.document.as_deref().map(Into::into);
+        let load = |statement: &Statement| Purpose::Load {
+            parameters: statement.names().len(),
+            document: document.clone(),
+        };
+        let write = |statement: &Statement| Purpose::Write { parameters: statement.names().len() };
+        let many = source.load_many.as_ref().map(|statement| {
+            let many = SourceConfig { load: statement.clone(), ..source.clone() };
+            ("load_many", database.loading(&many), load(statement))
+        });
+        let writing = [("store", &source.store), ("delete", &source.delete)].into_iter();
+        let writing = writing.filter_map(|(name, statement)| {
+            let statement = statement.as_ref()?;
+            Some((name, database.writing(statement), write(statement)))
+        });
+        let first = ("load", database.loading(source), load(&source.load));
+        let mut findings = Vec::new();
+        for (name, statement, purpose) in [first].into_iter().chain(many).chain(writing) {
+            findings.push((name, database.check(&statement, purpose).await));
+        }
+        findings
     }
 }

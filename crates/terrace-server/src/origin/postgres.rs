@@ -3,20 +3,27 @@
 //! 1. Values travel as text, and the server reads them as whatever type it compares them with: integers, UUIDs,
 //!    timestamps, booleans, text. One that it cannot read is a bad key, not a failure of the origin.
 //! 2. The row comes back as the JSON document that PostgreSQL makes of it.
-//! 3. Connections are made when first needed, are read-only, and give up statements by themselves after the statement
-//!    timeout. One that is dead, or has not answered by then, is thrown away.
+//! 3. Connections are made when first needed, and give up statements by themselves after the statement timeout. One that is dead,
+//!    or has not answered by then, is thrown away.
+//! 4. Those that load are read-only. Those that write are others, so that neither waits for the other; each has to answer before
+//!    it gets a write, so that one that died while it idled does not leave a write unknown.
+//! 5. A write is one statement, and a transaction of its own. An error of the server that leaves the connection alive says that
+//!    it was taken back; that the connection ended, or did not answer in time, says nothing.
 //!
 //! Deliberately absent: TLS. An address that demands it is refused when the configuration is read.
 
+use super::Written;
 use super::error::OriginError;
+use super::loader::Parameter;
 use crate::config::PostgresConfig;
 use crate::runtime;
 use bytes::{Bytes, BytesMut};
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod};
 use std::sync::Arc;
 use std::time::Duration;
+use terrace::WriteFailure;
 use terrace::codec::JsonText;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 use tokio_postgres::{NoTls, Row};
 
@@ -27,6 +34,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(super) struct Postgres {
     name: Arc<str>,
     pool: Pool,
+    writing: Pool,
     connect_timeout: Duration,
     statement_timeout: Duration,
 }
@@ -45,14 +53,16 @@ impl Postgres {
             settings.application_name("terrace");
         }
         settings.connect_timeout(config.connect_timeout.0);
-        let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(settings, NoTls, manager_config);
-        let size = usize::try_from(config.pool).unwrap_or(usize::MAX);
-        let pool =
-            Pool::builder(manager).max_size(size).post_create(prepare_session(config.statement_timeout.0));
+        let timeout = config.statement_timeout.0;
         Ok(Self {
             name: name.into(),
-            pool: pool.build().map_err(|error| error.to_string())?,
+            pool: pool(&settings, RecyclingMethod::Fast, config.pool, prepare_session(timeout, "on"))?,
+            writing: pool(
+                &settings,
+                RecyclingMethod::Verified,
+                config.write_pool,
+                prepare_session(timeout, "off"),
+            )?,
             connect_timeout: config.connect_timeout.0,
             statement_timeout: config.statement_timeout.0,
         })
@@ -60,9 +70,13 @@ impl Postgres {
 
     /// Loads a value. A pooled connection that turns out to be dead is thrown away and another one is asked, until one
     /// is new: the end of a server shows on its connections only when they are used.
-    pub(super) async fn load(&self, sql: &str, values: &[String]) -> Result<Option<JsonText>, OriginError> {
+    pub(super) async fn load(
+        &self,
+        sql: &str,
+        values: &[Parameter],
+    ) -> Result<Option<JsonText>, OriginError> {
         loop {
-            let client = self.client().await?;
+            let client = self.client(&self.pool).await?;
             let is_pooled = Object::metrics(&client).recycle_count > 0;
             match self.rows(client, sql, values).await {
                 Err(OriginError::Unavailable { .. }) if is_pooled => {}
@@ -71,7 +85,7 @@ impl Postgres {
         }
     }
 
-    async fn rows(&self, client: Object, sql: &str, values: &[String]) -> Result<Vec<Row>, OriginError> {
+    async fn rows(&self, client: Object, sql: &str, values: &[Parameter]) -> Result<Vec<Row>, OriginError> {
         let ran = runtime::within(self.statement_timeout + PATIENCE, run(&client, sql, values)).await;
         let is_silent = ran.is_none();
         let result = match ran {
@@ -84,6 +98,62 @@ impl Postgres {
         result
     }
 
+    /// Makes a change.
+    pub(super) async fn write(&self, sql: &str, values: &[Parameter]) -> Written {
+        let client = self.client(&self.writing).await.map_err(WriteFailure::Unavailable)?;
+        let limit = self.statement_timeout + PATIENCE;
+        let written = match runtime::within(limit, change(&client, sql, values)).await {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(error)) => Err(self.explain_write(&error)),
+            None => Err(self.unknown(format!("it did not answer within {limit:?}"))),
+        };
+        if matches!(written, Err(WriteFailure::Unknown(_) | WriteFailure::Unavailable(_))) {
+            drop(Object::take(client));
+        }
+        written
+    }
+
+    /// How many writes can be under way at the same time.
+    pub(super) fn writes_at_once(&self) -> usize {
+        self.writing.status().max_size.max(1)
+    }
+
+    fn explain_write(&self, error: &Unchanged) -> WriteFailure<OriginError> {
+        let (Unchanged::BeforeSent(error) | Unchanged::Sent(error), is_sent) =
+            (error, matches!(error, Unchanged::Sent(_)));
+        let (origin, reason) = (Arc::clone(&self.name), words(error));
+        let (Some(code), Some(database)) = (error.code(), error.as_db_error()) else {
+            return if is_sent {
+                self.unknown(reason)
+            } else {
+                WriteFailure::Unavailable(self.unavailable(reason))
+            };
+        };
+        let ends_connection = matches!(database.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+        match code.code() {
+            _ if is_sent && (ends_connection || *code == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN) => {
+                self.unknown(reason)
+            }
+            _ if *code == SqlState::QUERY_CANCELED => {
+                WriteFailure::Failed(self.timeout(self.statement_timeout))
+            }
+            _ if *code == SqlState::READ_ONLY_SQL_TRANSACTION => {
+                WriteFailure::Unavailable(self.unavailable(reason))
+            }
+            code if REFUSED.iter().any(|class| code.starts_with(class)) => {
+                WriteFailure::Refused(OriginError::Refused { origin, reason })
+            }
+            code if UNAVAILABLE.iter().any(|class| code.starts_with(class)) => {
+                WriteFailure::Unavailable(self.unavailable(reason))
+            }
+            _ => WriteFailure::Failed(self.failed(reason)),
+        }
+    }
+
+    fn unknown(&self, reason: String) -> WriteFailure<OriginError> {
+        WriteFailure::Unknown(OriginError::Unknown { origin: Arc::clone(&self.name), reason })
+    }
+
     fn one(&self, rows: &[Row]) -> Result<Option<JsonText>, OriginError> {
         match rows {
             [] => Ok(None),
@@ -94,15 +164,15 @@ impl Postgres {
 
     /// Whether the statement compiles.
     pub(super) async fn check(&self, sql: &str) -> Result<(), OriginError> {
-        let client = self.client().await?;
+        let client = self.client(&self.pool).await?;
         match runtime::within(self.statement_timeout + PATIENCE, client.prepare(sql)).await {
             Some(prepared) => prepared.map(|_statement| ()).map_err(|error| self.explain(&error)),
             None => Err(self.timeout(self.statement_timeout)),
         }
     }
 
-    async fn client(&self) -> Result<Object, OriginError> {
-        match runtime::within(self.connect_timeout, self.pool.get()).await {
+    async fn client(&self, pool: &Pool) -> Result<Object, OriginError> {
+        match runtime::within(self.connect_timeout, pool.get()).await {
             Some(Ok(client)) => Ok(client),
             Some(Err(PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)))) => {
                 Err(self.unavailable(words(&error)))
@@ -158,22 +228,56 @@ const UNREADABLE_VALUE: [&str; 7] = ["22003", "22007", "22008", "22021", "22P02"
 /// Classes of states that say that the server, not the statement, is in trouble: connection, resources, shutdown.
 const UNAVAILABLE: [&str; 3] = ["08", "53", "57"];
 
-/// The statement that makes one JSON document of the one row that `sql` should find.
-pub(super) fn one_document(sql: &str) -> String {
-    format!("select to_json(t)::text from (\n{sql}\n) t limit 2")
+/// Classes of states that say that the server will never take a write: data that is no value of its type, and constraints.
+const REFUSED: [&str; 2] = ["22", "23"];
+
+/// The statement that makes one JSON document of the one row that `sql` should find, or of one of its columns.
+pub(super) fn one_document(sql: &str, column: Option<&str>) -> String {
+    match column {
+        None => format!("select to_json(t)::text from (\n{sql}\n) t limit 2"),
+        Some(column) => {
+            let column = column.replace('"', "\"\"");
+            format!("select coalesce(to_json(t.\"{column}\")::text, 'null') from (\n{sql}\n) t limit 2")
+        }
+    }
 }
 
-async fn run(client: &Object, sql: &str, values: &[String]) -> Result<Vec<Row>, tokio_postgres::Error> {
+async fn run(client: &Object, sql: &str, values: &[Parameter]) -> Result<Vec<Row>, tokio_postgres::Error> {
     let statement = client.prepare_cached(sql).await?;
-    let values: Vec<AsText<'_>> = values.iter().map(|value| AsText(value)).collect();
-    let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
-    client.query(&statement, &values).await
+    client.query(&statement, &bound(values)).await
 }
 
-fn prepare_session(statement_timeout: Duration) -> Hook {
+fn bound(values: &[Parameter]) -> Vec<&(dyn ToSql + Sync)> {
+    values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
+}
+
+/// Why a change was not made, as far as is known.
+enum Unchanged {
+    BeforeSent(tokio_postgres::Error),
+    Sent(tokio_postgres::Error),
+}
+
+async fn change(client: &Object, sql: &str, values: &[Parameter]) -> Result<(), Unchanged> {
+    let statement = client.prepare_cached(sql).await.map_err(Unchanged::BeforeSent)?;
+    let changed = client.execute(&statement, &bound(values)).await;
+    changed.map(|_rows| ()).map_err(Unchanged::Sent)
+}
+
+fn pool(
+    settings: &tokio_postgres::Config,
+    recycling_method: RecyclingMethod,
+    size: u64,
+    session: Hook,
+) -> Result<Pool, String> {
+    let manager = Manager::from_config(settings.clone(), NoTls, ManagerConfig { recycling_method });
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    Pool::builder(manager).max_size(size).post_create(session).build().map_err(|error| error.to_string())
+}
+
+fn prepare_session(statement_timeout: Duration, read_only: &str) -> Hook {
     let millis = statement_timeout.as_millis().clamp(1, i32::MAX.unsigned_abs().into());
     let sql: Arc<str> =
-        format!("set statement_timeout = {millis}; set default_transaction_read_only = on").into();
+        format!("set statement_timeout = {millis}; set default_transaction_read_only = {read_only}").into();
     Hook::async_fn(move |client, _| {
         let sql = Arc::clone(&sql);
         Box::pin(async move { client.batch_execute(&sql).await.map_err(HookError::Backend) })
@@ -191,17 +295,17 @@ fn words(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// A value that PostgreSQL reads as the type it needs.
-#[derive(Debug)]
-struct AsText<'a>(&'a str);
-
-impl ToSql for AsText<'_> {
+/// A value goes as text, which PostgreSQL reads as the type it needs.
+impl ToSql for Parameter {
     fn to_sql(
         &self,
         _: &Type,
         out: &mut BytesMut,
     ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        out.extend_from_slice(self.0.as_bytes());
+        match self {
+            Self::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Self::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
+        }
         Ok(IsNull::No)
     }
 

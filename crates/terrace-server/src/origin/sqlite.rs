@@ -1,14 +1,18 @@
-//! A SQLite file as an origin.
+//! A SQLite file as an origin, and loads from it. Writes have [`super::sqlite_writer`].
 //!
 //! 1. Each connection lives on a thread of its own, because SQLite blocks. Work reaches the threads through one bounded
 //!    queue.
-//! 2. The file is opened when it is first needed, read-only. A file that is not there yet is a failed load, not a failed
+//! 2. The file is opened when it is first needed, for loads read-only. A file that is not there yet is a failed load, not a failed
 //!    start.
 //! 3. A statement that runs for too long is interrupted. Work that nobody waits for any more is not begun.
 //! 4. A row becomes a JSON object: integers and reals as numbers, text as strings, blobs as `"\x..."` in hexadecimal (as
-//!    PostgreSQL writes them), null and infinities as null.
+//!    PostgreSQL writes them), null and infinities as null. A column that is the whole document has it as JSON text; a number or null
+//!    is one, too.
 
+use super::Written;
 use super::error::OriginError;
+use super::loader::{Parameter, takes_no_writes};
+use super::sqlite_writer::Writer;
 use crate::config::SqliteConfig;
 use crate::runtime;
 use rusqlite::types::ValueRef;
@@ -22,7 +26,7 @@ use terrace::codec::JsonText;
 use tokio::sync::{mpsc, oneshot};
 
 /// Loads that wait for a thread, at most; more wait to be queued.
-const QUEUE_JOBS_MAX: usize = 1024;
+pub(super) const QUEUE_JOBS_MAX: usize = 1024;
 /// Statements that a connection keeps compiled.
 const STATEMENTS_MAX: usize = 64;
 /// Steps of SQLite's virtual machine between two looks at the clock: about 10 µs.
@@ -37,8 +41,15 @@ struct Job {
 }
 
 enum Work {
-    Load { values: Vec<String> },
-    Check { parameters: usize },
+    Load { values: Vec<Parameter>, document: Option<Arc<str>> },
+    Check { purpose: Purpose },
+}
+
+/// What a statement is for, and how many parameters it should have.
+#[derive(Clone, Debug)]
+pub(super) enum Purpose {
+    Load { parameters: usize, document: Option<Arc<str>> },
+    Write { parameters: usize },
 }
 
 /// A SQLite file.
@@ -46,13 +57,14 @@ enum Work {
 pub(super) struct Sqlite {
     name: Arc<str>,
     jobs: mpsc::Sender<Job>,
+    writer: Option<Writer>,
     delay: Duration,
     /// The longest that an answer can take: one statement in front of it, and its own.
     limit: Duration,
 }
 
 impl Sqlite {
-    pub(super) fn start(name: &str, config: &SqliteConfig) -> std::io::Result<Self> {
+    pub(super) fn start(name: &str, config: &SqliteConfig, is_written: bool) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel(QUEUE_JOBS_MAX);
         let queue = Arc::new(Mutex::new(queue));
         let name: Arc<str> = name.into();
@@ -71,19 +83,32 @@ impl Sqlite {
                 }
             })?;
         }
-        Ok(Self { name, jobs, delay: config.delay.0, limit: config.statement_timeout.0 * 2 })
+        let writer = if is_written { Some(Writer::start(&name, config)?) } else { None };
+        Ok(Self { name, jobs, writer, delay: config.delay.0, limit: config.statement_timeout.0 * 2 })
     }
 
-    pub(super) async fn load(&self, sql: &Arc<str>, values: Vec<String>) -> Answer {
+    pub(super) async fn write(&self, sql: &Arc<str>, values: Vec<Parameter>) -> Written {
+        match &self.writer {
+            Some(writer) => writer.write(sql, values).await,
+            None => takes_no_writes(&self.name),
+        }
+    }
+
+    pub(super) async fn load(
+        &self,
+        sql: &Arc<str>,
+        values: Vec<Parameter>,
+        document: Option<Arc<str>>,
+    ) -> Answer {
         if !self.delay.is_zero() {
             runtime::sleep(self.delay).await;
         }
-        self.ask(sql, Work::Load { values }).await
+        self.ask(sql, Work::Load { values, document }).await
     }
 
-    /// Whether the statement compiles, and takes so many parameters.
-    pub(super) async fn check(&self, sql: &Arc<str>, parameters: usize) -> Result<(), OriginError> {
-        self.ask(sql, Work::Check { parameters }).await.map(|_nothing| ())
+    /// Whether the statement compiles, and does what it is for.
+    pub(super) async fn check(&self, sql: &Arc<str>, purpose: Purpose) -> Result<(), OriginError> {
+        self.ask(sql, Work::Check { purpose }).await.map(|_nothing| ())
     }
 
     async fn ask(&self, sql: &Arc<str>, work: Work) -> Answer {
@@ -127,8 +152,8 @@ impl Worker {
         self.deadline.store(end.as_nanos(), Ordering::Relaxed);
         let result = match self.connect() {
             Ok(connection) => match &job.work {
-                Work::Load { values } => load(connection, &job.sql, values),
-                Work::Check { parameters } => check(connection, &job.sql, *parameters),
+                Work::Load { values, document } => load(connection, &job.sql, values, document.as_deref()),
+                Work::Check { purpose } => check(connection, &job.sql, purpose),
             },
             Err(error) => Err(Failure::Open(error)),
         };
@@ -138,7 +163,7 @@ impl Worker {
     fn connect(&mut self) -> rusqlite::Result<&Connection> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => open(&self.file, self.timeout, &self.deadline)?,
+            None => open(&self.file, OpenFlags::SQLITE_OPEN_READ_ONLY, self.timeout, &self.deadline)?,
         };
         Ok(self.connection.insert(connection))
     }
@@ -173,9 +198,14 @@ impl From<rusqlite::Error> for Failure {
     }
 }
 
-fn open(file: &Path, timeout: Duration, deadline: &Arc<AtomicU64>) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(file, flags)?;
+/// Opens a file that is there already.
+pub(super) fn open(
+    file: &Path,
+    access: OpenFlags,
+    timeout: Duration,
+    deadline: &Arc<AtomicU64>,
+) -> rusqlite::Result<Connection> {
+    let mut connection = Connection::open_with_flags(file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(timeout)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     let (clock, deadline) = (Clock::system(), Arc::clone(deadline));
@@ -184,36 +214,77 @@ fn open(file: &Path, timeout: Duration, deadline: &Arc<AtomicU64>) -> rusqlite::
     Ok(connection)
 }
 
-fn load(connection: &Connection, sql: &str, values: &[String]) -> Result<Option<JsonText>, Failure> {
+fn load(
+    connection: &Connection,
+    sql: &str,
+    values: &[Parameter],
+    whole: Option<&str>,
+) -> Result<Option<JsonText>, Failure> {
     let mut statement = connection.prepare_cached(sql)?;
     let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut rows = statement.query(rusqlite::params_from_iter(values))?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let document = document(&columns, row)?;
+    let document = match whole {
+        Some(name) => whole_document(name, row)?,
+        None => document(&columns, row)?,
+    };
     if rows.next()?.is_some() {
         return Err(Failure::NotUnique);
     }
     JsonText::new(document.into()).map(Some).map_err(|error| Failure::Row(error.to_string()))
 }
 
-fn check(connection: &Connection, sql: &str, parameters: usize) -> Result<Option<JsonText>, Failure> {
+fn check(connection: &Connection, sql: &str, purpose: &Purpose) -> Result<Option<JsonText>, Failure> {
     let statement = connection.prepare(sql)?;
-    check_shape(&statement, parameters).map_err(Failure::Row)?;
+    match purpose {
+        Purpose::Load { parameters, document } => check_shape(&statement, *parameters, document.as_deref()),
+        Purpose::Write { parameters } => check_write(&statement, *parameters),
+    }
+    .map_err(Failure::Row)?;
     Ok(None)
 }
 
-fn check_shape(statement: &Statement<'_>, parameters: usize) -> Result<(), String> {
-    if statement.column_count() == 0 || !statement.readonly() {
-        return Err("it reads nothing; a statement that loads is a `select`".to_owned());
+fn check_write(statement: &Statement<'_>, parameters: usize) -> Result<(), String> {
+    if statement.readonly() {
+        return Err(
+            "it writes nothing; a statement that writes is an `insert`, `update` or `delete`".to_owned()
+        );
     }
+    check_parameters(statement, parameters)
+}
+
+fn check_parameters(statement: &Statement<'_>, parameters: usize) -> Result<(), String> {
     if statement.parameter_count() != parameters {
         return Err("it has parameters without a name from the pattern; write them as `:name`".to_owned());
     }
+    Ok(())
+}
+
+fn check_shape(statement: &Statement<'_>, parameters: usize, document: Option<&str>) -> Result<(), String> {
+    if statement.column_count() == 0 || !statement.readonly() {
+        return Err("it reads nothing; a statement that loads is a `select`".to_owned());
+    }
+    check_parameters(statement, parameters)?;
     let names: Vec<&str> = statement.column_names().collect();
+    if let Some(document) = document.filter(|document| !names.contains(document)) {
+        return Err(format!("none of its columns is called `{document}`, as `document` says"));
+    }
     let twice = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name));
     match twice {
         Some((_, name)) => Err(format!("two of its columns are called `{name}`; rename one with `as`")),
         None => Ok(()),
+    }
+}
+
+/// A column that has the whole document, as JSON.
+fn whole_document(name: &str, row: &Row<'_>) -> Result<Vec<u8>, Failure> {
+    match row.get_ref(name)? {
+        ValueRef::Null => Ok(b"null".to_vec()),
+        ValueRef::Integer(number) => Ok(number.to_string().into_bytes()),
+        ValueRef::Text(text) => Ok(text.to_vec()),
+        ValueRef::Real(_) | ValueRef::Blob(_) => {
+            Err(Failure::Row(format!("column `{name}` is no JSON text, and is to be the document")))
+        }
     }
 }
 
@@ -260,7 +331,7 @@ mod tests {
 
     fn loaded(sql: &str) -> Result<String, String> {
         let connection = Connection::open_in_memory().expect("memory");
-        match load(&connection, sql, &[]) {
+        match load(&connection, sql, &[], None) {
             Ok(row) => Ok(row.map_or_else(|| "none".to_owned(), |row| row.to_string())),
             Err(Failure::NotUnique) => Err("not unique".to_owned()),
             Err(Failure::Row(reason)) => Err(reason),
@@ -289,7 +360,7 @@ mod tests {
         connection.execute_batch("create table t (a, b)").expect("a table");
         let refusal = |sql: &str| {
             let statement = connection.prepare(sql).expect("it compiles");
-            check_shape(&statement, 1).err().unwrap_or_default()
+            check_shape(&statement, 1, None).err().unwrap_or_default()
         };
         assert_eq!(refusal("select a from t where b = ?1"), "");
         assert!(refusal("delete from t where a = ?1 returning a").contains("reads nothing"));

@@ -37,7 +37,7 @@ fn every_well_known_variable_works() {
     assert_eq!(config.l1.cleanup_interval.0, Duration::from_secs(7));
     assert_eq!((config.metrics.enabled, config.metrics.interval.0), (false, Duration::from_secs(8)));
     assert_eq!(
-        (config.write_behind.enabled, config.write_behind.interval.0),
+        (config.write_behind.enabled, config.write_behind.lane.interval.0),
         (false, Duration::from_secs(90))
     );
     let l2 = config.l2.expect("an L2");

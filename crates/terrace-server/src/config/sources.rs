@@ -1,0 +1,267 @@
+//! The rules of a keyspace's source: which statements its strategy needs, and which parameters each may have.
+//!
+//! 1. What a statement names is a capture of the pattern, the whole key (`:key`), in `store` the document (`:value`), and in what is
+//!    written behind the version of the write (`:version`).
+//! 2. Each capture is used, so that two keys never mean one row unless that is said.
+
+use super::check::Checker;
+use super::origins::Origins;
+use super::report::{Refusal, nearest};
+use super::{Strategy, file};
+use crate::origin::sql::Statement;
+use crate::template::{Captures, Template};
+use serde::Serialize;
+use std::ops::Range;
+use toml::Spanned;
+
+/// Where the values of a keyspace are loaded from, and written to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct SourceConfig {
+    /// The name of the origin.
+    pub origin: String,
+    /// The statement that loads one value.
+    pub load: Statement,
+    /// The column of `load` that is the whole document. Default none: the row becomes an object of its columns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document: Option<String>,
+    /// The statement that loads many values. It is checked, and not used yet: no request loads many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_many: Option<Statement>,
+    /// The statement that stores one value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<Statement>,
+    /// The statement that removes one value. Default none: then the keyspace's entries cannot be removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delete: Option<Statement>,
+}
+
+/// What the document is called in a statement.
+pub(crate) const DOCUMENT: &str = "value";
+/// What the version of a write that is written behind is called.
+pub(crate) const VERSION: &str = "version";
+
+const STRATEGIES: [(&str, Strategy); 5] = [
+    ("cache-aside", Strategy::CacheAside),
+    ("read-through", Strategy::ReadThrough),
+    ("write-through", Strategy::WriteThrough),
+    ("write-around", Strategy::WriteAround),
+    ("write-behind", Strategy::WriteBehind),
+];
+
+/// What a statement is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Load,
+    Store,
+    Delete,
+}
+
+impl Role {
+    /// What it may name besides captures and the key.
+    fn extras(self, strategy: Strategy) -> &'static [&'static str] {
+        match (self, strategy) {
+            (Self::Store, Strategy::WriteBehind) => &[DOCUMENT, VERSION],
+            (Self::Store, _) => &[DOCUMENT],
+            (Self::Delete, Strategy::WriteBehind) => &[VERSION],
+            (Self::Load | Self::Delete, _) => &[],
+        }
+    }
+
+    /// What would be the same for keys that it does not tell apart.
+    fn same(self) -> &'static str {
+        match self {
+            Self::Load => "load the same",
+            Self::Store => "be stored as one",
+            Self::Delete => "be removed as one",
+        }
+    }
+}
+
+/// The pattern of a keyspace, where it stands, and the strategy.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) pattern: &'a Template,
+    pub(super) at: &'a Range<usize>,
+    pub(super) strategy: Strategy,
+}
+
+impl Checker<'_> {
+    pub(super) fn strategy(
+        &mut self,
+        given: Option<Spanned<String>>,
+        source: Option<&Spanned<file::Source>>,
+        at: &Range<usize>,
+    ) -> Option<Strategy> {
+        let natural = if source.is_some() { Strategy::ReadThrough } else { Strategy::CacheAside };
+        let place = given.as_ref().map_or(at.clone(), Spanned::span);
+        let strategy = self.word(given, "strategy", &STRATEGIES, natural);
+        let name = strategy.as_str();
+        let refused = |title: String, help: &str, other: Option<Range<usize>>| {
+            let refusal = Refusal::new(place.clone(), title).help(help);
+            match other {
+                Some(other) => refusal.also(other, "this source"),
+                None => refusal,
+            }
+        };
+        let writes =
+            source.and_then(|source| source.get_ref().store.as_ref().or(source.get_ref().delete.as_ref()));
+        let refusal = match (strategy, source) {
+            (Strategy::ReadThrough, None) => refused(
+                format!("`{name}` needs a source to read from"),
+                "add `source = { origin = \"...\", load = \"select ...\" }`",
+                None,
+            ),
+            (Strategy::CacheAside, Some(source)) => refused(
+                format!("`{name}` never reads from a source"),
+                "remove the source, or use `read-through`",
+                Some(source.span()),
+            ),
+            (Strategy::ReadThrough, Some(_)) => {
+                let Some(statement) = writes else { return Some(strategy) };
+                let title = format!("`{name}` never writes to its source");
+                let help =
+                    "set `strategy` to `write-through`, `write-around` or `write-behind`, or remove this";
+                Refusal::new(statement.span(), title).help(help)
+            }
+            (Strategy::CacheAside, None) => return Some(strategy),
+            (_, None) => refused(
+                format!("`{name}` needs a source to write to"),
+                "add `source = { origin = \"...\", load = \"select ...\", store = \"insert ...\" }`",
+                None,
+            ),
+            (_, Some(source)) if source.get_ref().store.is_none() => refused(
+                format!("`{name}` needs a statement that stores a value"),
+                "add `store = \"insert ...\"` to the source, with `:value` for the document; or use `read-through`",
+                Some(source.span()),
+            ),
+            _ => return Some(strategy),
+        };
+        self.refuse(&refusal);
+        None
+    }
+
+    pub(super) fn source(
+        &mut self,
+        source: Spanned<file::Source>,
+        place: Place<'_>,
+        origins: &Origins,
+    ) -> Option<SourceConfig> {
+        let at = source.span();
+        let source = source.into_inner();
+        let (Some(origin), Some(load)) = (source.origin, source.load) else {
+            let refusal = Refusal::new(at, "a source needs an origin and a statement that loads a value");
+            self.refuse(&refusal.help("write `source = { origin = \"...\", load = \"select ...\" }`"));
+            return None;
+        };
+        if !origins.contains_key(origin.get_ref()) {
+            let near = nearest(origin.get_ref(), origins.keys().map(String::as_str));
+            let help = match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("add `[origin.{}]`", origin.get_ref()),
+            };
+            let refusal = Refusal::new(origin.span(), format!("there is no origin `{}`", origin.get_ref()));
+            self.refuse(&refusal.help(help));
+        }
+        let load = self.statement(&load, Role::Load, place);
+        let mut given = |text: Option<Spanned<String>>, role| match text {
+            Some(text) => self.statement(&text, role, place).map(Some),
+            None => Some(None),
+        };
+        let load_many = given(source.load_many, Role::Load);
+        let store = given(source.store, Role::Store);
+        let delete = given(source.delete, Role::Delete);
+        let document = source.document.filter(|name| !name.is_empty());
+        Some(SourceConfig {
+            origin: origin.into_inner(),
+            load: load?,
+            document,
+            load_many: load_many?,
+            store: store?,
+            delete: delete?,
+        })
+    }
+
+    /// A statement that uses exactly the captures of its pattern, and what else its role allows.
+    fn statement(&mut self, text: &Spanned<String>, role: Role, place: Place<'_>) -> Option<Statement> {
+        let statement = match Statement::parse(text.get_ref()) {
+            Ok(statement) => statement,
+            Err(error) => {
+                self.refuse(&Refusal::new(text.span(), error.to_string()));
+                return None;
+            }
+        };
+        let captures: Vec<&str> = place.pattern.names().collect();
+        let extras = role.extras(place.strategy);
+        let refusal = ambiguous(&captures, extras, place.at)
+            .or_else(|| unknown(text, &statement, &captures, extras, place))
+            .or_else(|| unused(text, &statement, &captures, role, place));
+        match refusal {
+            Some(refusal) => {
+                self.refuse(&refusal);
+                None
+            }
+            None => Some(statement),
+        }
+    }
+}
+
+/// A capture that has the name of something else.
+fn ambiguous<'a>(captures: &[&str], extras: &[&str], at: &Range<usize>) -> Option<Refusal<'a>> {
+    let name = captures.iter().find(|name| extras.contains(name))?;
+    let what = if *name == DOCUMENT { "the document" } else { "the version of a write" };
+    let title = format!("`:{name}` is {what} in this keyspace's statements, so no capture can be called so");
+    Some(Refusal::new(at.clone(), title).help("give the capture another name"))
+}
+
+/// A parameter that is nothing.
+fn unknown<'a>(
+    text: &Spanned<String>,
+    statement: &Statement,
+    captures: &[&str],
+    extras: &[&str],
+    place: Place<'_>,
+) -> Option<Refusal<'a>> {
+    let is_known =
+        |name: &str| name == Captures::WHOLE_KEY || captures.contains(&name) || extras.contains(&name);
+    let unknown = statement.names().iter().find(|name| !is_known(name))?;
+    let known = captures.iter().chain(extras).copied().chain([Captures::WHOLE_KEY]);
+    let help = match (nearest(unknown, known), unknown.as_str()) {
+        (_, VERSION) => "only the statements of a keyspace with `write-behind` have a `:version`".to_owned(),
+        (_, DOCUMENT) => "only `store` has a `:value`, the document".to_owned(),
+        (Some(near), _) => format!("did you mean `:{near}`?"),
+        (None, _) => format!("add `{{{unknown}}}` to the pattern, or use `:key`, the whole key"),
+    };
+    let refusal = Refusal::new(text.span(), format!("`:{unknown}` is not captured by the pattern"));
+    Some(refusal.also(place.at.clone(), "this pattern").help(help))
+}
+
+/// What would make different keys the same, and a `store` that stores nothing.
+fn unused<'a>(
+    text: &Spanned<String>,
+    statement: &Statement,
+    captures: &[&str],
+    role: Role,
+    place: Place<'_>,
+) -> Option<Refusal<'a>> {
+    let uses = |name: &str| statement.names().iter().any(|own| own == name);
+    let is_ignored = |name: &str| name.starts_with('_');
+    let unused = captures.iter().find(|name| !is_ignored(name) && !uses(name));
+    if let Some(unused) = unused.filter(|_| !uses(Captures::WHOLE_KEY)) {
+        let same = role.same();
+        let title = format!("`{{{unused}}}` is not used by this statement, so all its keys would {same}");
+        let help = format!("use `:{unused}`, or name it `{{_{unused}}}` if that is meant");
+        let refusal = Refusal::new(text.span(), title).also(place.at.clone(), "this pattern");
+        return Some(refusal.help(help));
+    }
+    let tells_no_keys = captures.is_empty() && !uses(Captures::WHOLE_KEY);
+    if tells_no_keys && place.pattern.prefix() != place.pattern.as_str() {
+        let same = role.same();
+        let title = format!("this statement has no parameter, so all keys of the pattern would {same}");
+        return Some(Refusal::new(text.span(), title).help("use `:key`, the whole key"));
+    }
+    (role == Role::Store && !uses(DOCUMENT)).then(|| {
+        let title = "this statement stores no document";
+        Refusal::new(text.span(), title).help("use `:value`, the document that was put, as JSON text")
+    })
+}

@@ -1,0 +1,210 @@
+//! What one keyspace asks of its origin: a key in, a document out; a document in, and whether the origin has it.
+//!
+//! 1. A statement gets its values beside it: captures of the key, the document as one text, the version of a write that is
+//!    written behind.
+//! 2. A batch goes to the origin a few writes at a time. When it is in trouble, or half of the time for the batch is over, the rest is
+//!    not asked for, and says so: what was not tried counts as no attempt.
+//! 3. The words of a database go to the log, here. What leaves is [`Told`], whose words are for anybody.
+
+use super::error::{OriginError, Told};
+use super::{Database, Written};
+use crate::config::{DOCUMENT, VERSION};
+use crate::template::Template;
+use futures_util::future::join_all;
+use std::sync::Arc;
+use std::time::Duration;
+use terrace::behind::WriteId;
+use terrace::codec::JsonText;
+use terrace::{Clock, Key, Origin, OriginWrite, WriteFailure};
+
+/// A statement as the database wants it, and the names of its parameters by number.
+#[derive(Clone, Debug)]
+pub(super) struct Prepared {
+    pub(super) text: Arc<str>,
+    pub(super) names: Vec<String>,
+}
+
+/// A value that goes beside a statement.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Parameter {
+    Text(String),
+    Number(u64),
+}
+
+/// Loads the values of one keyspace, and writes them.
+#[derive(Debug)]
+pub(crate) struct Loader {
+    pub(super) origin: Arc<str>,
+    pub(super) database: Arc<Database>,
+    pub(super) pattern: Template,
+    pub(super) load: Prepared,
+    /// The column that is the whole document.
+    pub(super) document: Option<Arc<str>>,
+    pub(super) store: Option<Prepared>,
+    pub(super) delete: Option<Prepared>,
+    /// How long a batch may take before the rest of it is left.
+    pub(super) batch_time: Duration,
+}
+
+impl Loader {
+    /// The values of a statement's parameters; `None` if the key is not of the keyspace's pattern.
+    fn parameters(
+        &self,
+        statement: &Prepared,
+        key: &Key,
+        value: Option<&JsonText>,
+        version: Option<u64>,
+    ) -> Option<Vec<Parameter>> {
+        let captures = self.pattern.captures(key.as_str())?;
+        let of = |name: &String| match (captures.get(name), name.as_str()) {
+            (Some(text), _) => Some(Parameter::Text(text.to_owned())),
+            (None, DOCUMENT) => value.map(|value| Parameter::Text(value.as_str().to_owned())),
+            (None, VERSION) => version.map(Parameter::Number),
+            (None, _) => None,
+        };
+        statement.names.iter().map(of).collect()
+    }
+
+    async fn write(
+        &self,
+        key: &Key,
+        value: Option<&JsonText>,
+        fence: Option<(WriteId, u64)>,
+    ) -> Result<(), WriteFailure<Told>> {
+        let statement = if value.is_some() { &self.store } else { &self.delete };
+        let Some(statement) = statement else { return Err(WriteFailure::Unsupported) };
+        let written = match self.parameters(statement, key, value, fence.map(|(_, version)| version)) {
+            Some(parameters) => self.database.write(&statement.text, parameters).await,
+            None => Err(WriteFailure::Refused(OriginError::Key {
+                origin: Arc::clone(&self.origin),
+                reason: "it is not of the keyspace's pattern".to_owned(),
+            })),
+        };
+        written.map_err(|failure| {
+            let id = fence.map(|(id, _)| tracing::field::display(id));
+            told(failure, |error| tracing::warn!(%error, id, "a write failed"))
+        })
+    }
+
+    fn not_asked(&self) -> WriteFailure<Told> {
+        WriteFailure::Unavailable(Told(OriginError::Unavailable {
+            origin: Arc::clone(&self.origin),
+            reason: "writes before this one took too long".to_owned(),
+        }))
+    }
+}
+
+/// A failure with words for anybody, after its own words were logged.
+fn told(failure: WriteFailure<OriginError>, log: impl FnOnce(&OriginError)) -> WriteFailure<Told> {
+    let tell = |error: OriginError| {
+        log(&error);
+        Told(error)
+    };
+    match failure {
+        WriteFailure::Refused(error) => WriteFailure::Refused(tell(error)),
+        WriteFailure::Unavailable(error) => WriteFailure::Unavailable(tell(error)),
+        WriteFailure::Unknown(error) => WriteFailure::Unknown(tell(error)),
+        WriteFailure::Failed(error) => WriteFailure::Failed(tell(error)),
+        _ => WriteFailure::Unsupported,
+    }
+}
+
+impl Origin<Key, JsonText> for Loader {
+    type Error = Told;
+
+    async fn load(&self, key: &Key) -> Result<Option<JsonText>, Told> {
+        let Some(values) = self.parameters(&self.load, key, None, None) else { return Ok(None) };
+        let loaded = self.database.load(&self.load.text, values, self.document.as_ref()).await;
+        loaded.map_err(|error| {
+            if matches!(error, OriginError::Key { .. }) {
+                tracing::debug!(%error, "the origin refused a key");
+            } else {
+                tracing::warn!(%error, "a load failed");
+            }
+            Told(error)
+        })
+    }
+
+    async fn store(&self, key: &Key, value: &JsonText) -> Result<(), WriteFailure<Told>> {
+        self.write(key, Some(value), None).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), WriteFailure<Told>> {
+        self.write(key, None, None).await
+    }
+
+    async fn store_many(&self, writes: &[OriginWrite<Key, JsonText>]) -> Vec<Result<(), WriteFailure<Told>>> {
+        let clock = Clock::system();
+        let begun = clock.precise();
+        let ask = |write: &OriginWrite<Key, JsonText>| {
+            let fence = write.fence.map(|fence| (fence.id, fence.version));
+            let (key, value) = (write.key.clone(), write.value.clone());
+            async move { self.write(&key, value.as_deref(), fence).await }
+        };
+        let is_late = || clock.precise().since(begun) >= self.batch_time;
+        let mut answers = ask_some(writes, self.database.writes_at_once(), ask, is_late).await;
+        answers.resize_with(writes.len(), || Err(self.not_asked()));
+        answers
+    }
+}
+
+/// Asks for writes, a few at a time, until the origin is in trouble or it is late. Gives the answers of those that were asked for.
+async fn ask_some<T, F, E>(
+    writes: &[T],
+    at_once: usize,
+    ask: impl Fn(&T) -> F,
+    is_late: impl Fn() -> bool,
+) -> Vec<Result<(), WriteFailure<E>>>
+where
+    F: Future<Output = Result<(), WriteFailure<E>>>,
+{
+    let mut answers = Vec::with_capacity(writes.len());
+    for few in writes.chunks(at_once) {
+        let answered = join_all(few.iter().map(&ask)).await;
+        let is_in_trouble = answered
+            .iter()
+            .any(|answer| matches!(answer, Err(WriteFailure::Unavailable(_) | WriteFailure::Unknown(_))));
+        answers.extend(answered);
+        if is_in_trouble || is_late() {
+            break;
+        }
+    }
+    answers
+}
+
+/// What a database that takes no writes says.
+pub(super) fn takes_no_writes(origin: &Arc<str>) -> Written {
+    Err(WriteFailure::Failed(OriginError::Failed {
+        origin: Arc::clone(origin),
+        reason: "it was opened for reading alone".to_owned(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use std::cell::Cell;
+
+    /// How many of ten writes are asked for, three at a time, if the fifth is answered so.
+    fn asked(fifth: &WriteFailure<()>, late_after: usize) -> usize {
+        let count = Cell::new(0);
+        let ask = |&number: &usize| {
+            count.set(count.get() + 1);
+            std::future::ready(if number == 5 { Err(fifth.clone()) } else { Ok(()) })
+        };
+        let writes: Vec<usize> = (1..=10).collect();
+        let answers = ask_some(&writes, 3, ask, || count.get() >= late_after).now_or_never();
+        assert_eq!(answers.expect("nothing waits").len(), count.get());
+        count.get()
+    }
+
+    #[test]
+    fn what_says_something_of_the_origin_stops_a_batch_and_what_says_something_of_a_write_does_not() {
+        assert_eq!(asked(&WriteFailure::Unavailable(()), 100), 6);
+        assert_eq!(asked(&WriteFailure::Unknown(()), 100), 6);
+        assert_eq!(asked(&WriteFailure::Failed(()), 100), 10);
+        assert_eq!(asked(&WriteFailure::Refused(()), 100), 10);
+        assert_eq!(asked(&WriteFailure::Failed(()), 3), 3, "it is late after the first three");
+    }
+}
