@@ -26,11 +26,12 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const FOR_EVER: Duration = Duration::from_hours(24 * 365);
 
 /// Paths below `/api/cache/` that are no keys, and those that URLs give a meaning of their own.
-const RESERVED: [&str; 9] = ["", ".", "..", "metrics", "invalidate", "refresh", "events", "why", "hot"];
+const RESERVED: [&str; 10] =
+    ["", ".", "..", "metrics", "invalidate", "refresh", "events", "why", "hot", "behind"];
 
 /// The path of a request that names a key.
 pub(crate) fn path_of_key(key: &str) -> String {
-    let is_reserved = RESERVED.contains(&key) || key.starts_with("why/");
+    let is_reserved = RESERVED.contains(&key) || key.starts_with("why/") || key.starts_with("behind/");
     let separator = if is_reserved { "?key=" } else { "/" };
     format!("/api/cache{separator}{}", utf8_percent_encode(key, IN_SEGMENT))
 }
@@ -202,6 +203,7 @@ mod tests {
             ("metrics", "/api/cache?key=metrics"),
             ("events", "/api/cache?key=events"),
             ("hot", "/api/cache?key=hot"),
+            ("behind", "/api/cache?key=behind"),
         ] {
             assert_eq!(path_of_key(key), path);
         }

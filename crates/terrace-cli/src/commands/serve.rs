@@ -28,16 +28,14 @@ pub(crate) async fn serve(args: ServeArgs, talk: Talk) -> anyhow::Result<Exit> {
             }
         })
         .await;
-    if ended.is_clean() {
-        return Ok(Exit::Success);
-    }
+    let exit = if ended.is_clean() { Exit::Success } else { Exit::Failure };
     if ended.connections_cut > 0 {
         talk.say(format!("warning: {} connections were cut", ended.connections_cut));
     }
     if let Err(error) = ended.cache {
         talk.say(format!("warning: {error}"));
     }
-    Ok(Exit::Failure)
+    Ok(exit)
 }
 
 /// Reads a configuration, or says what is wrong with it.

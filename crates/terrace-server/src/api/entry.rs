@@ -1,6 +1,6 @@
 //! One entry: read, ask for, store, remove.
 
-use super::error::{Code, Problem};
+use super::error::{Code, NO_DELETE, Problem};
 use super::guard::Whole;
 use super::{App, acknowledged, json, key, render};
 use axum::extract::State;
@@ -52,7 +52,7 @@ struct Put<'a> {
     tags: Option<Vec<String>>,
 }
 
-/// `PUT`: stores a value in the tiers, and nowhere else.
+/// `PUT`: stores a value, where the keyspace's strategy says.
 pub(super) async fn put(
     State(app): State<Arc<App>>,
     uri: Uri,
@@ -75,14 +75,17 @@ pub(super) async fn put(
         .map_err(|error| Problem::new(Code::ValueInvalid, error.to_string()))?;
     app.check_size(value.as_bytes().len())?;
     let written = app.keyspaces.of(&key).put_with(&key, value, options).await?;
-    Ok(acknowledged(render::written(app.clock.wall(), written.ttl), written.effect))
+    Ok(acknowledged(render::written(app.clock.wall(), written.ttl, written.journaled), written.effect))
 }
 
-/// `DELETE`: removes the entry from the tiers. The origin keeps what it has.
+/// `DELETE`: removes the entry, where the keyspace's strategy says.
 pub(super) async fn delete(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
     let key = key::key_of(&uri, app.limits.key_bytes_max)?;
+    if !app.keyspaces.can_delete(&key) {
+        return Err(Problem::new(Code::DeleteUnsupported, NO_DELETE));
+    }
     let removed = app.keyspaces.of(&key).remove(&key).await?;
-    Ok(acknowledged(render::deleted(removed.existed), removed.effect))
+    Ok(acknowledged(render::deleted(removed.existed, removed.journaled), removed.effect))
 }
 
 impl App {

@@ -7,8 +7,9 @@
 //!    origin looks like from outside. Another instance would have no better ones, so the answer stays 200 here as well.
 //! 4. What L2's own settings leave open, and what the mode of the bus does not promise, is shown as `warnings`, and changes
 //!    nothing else.
-//! 5. While it is about to stop it is not ready, so that load balancers turn away.
-//! 6. The answer comes within [`PATIENCE`], whatever L2 does.
+//! 5. A journal that takes no writes makes it `degraded`: reads go on.
+//! 6. While it is about to stop it is not ready, so that load balancers turn away.
+//! 7. The answer comes within [`PATIENCE`], whatever L2 does.
 
 use super::{App, json};
 use crate::runtime;
@@ -19,6 +20,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use terrace::behind::Condition;
 use terrace::{BreakerHealth, BreakerState, RemoteError, Staleness};
 
 /// How long L2 may take to say that it is well; probes commonly give up after a second.
@@ -51,6 +53,10 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     }
     if !stale.is_empty() {
         degraded.push("stale");
+    }
+    let journal = app.cache.journal().map(|journal| journal.figures().condition);
+    if journal.is_some_and(|condition| condition != Condition::Sound) {
+        degraded.push("journal");
     }
     let breaker = breaker.as_ref().map(LeftAlone::of);
     json(serde_json::to_vec(&Ready { status: "ok", degraded, warnings, breaker, stale }).unwrap_or_default())

@@ -8,6 +8,8 @@
 //! | `/api/cache/why/{key}` | GET | why a key is answered as it is |
 //! | `/api/cache/events` | GET | what happens, as it happens |
 //! | `/api/cache/hot` | GET | the keys that are looked up most |
+//! | `/api/cache/behind` | GET | what is written behind, and what was given up |
+//! | `/api/cache/behind/{keyspace}/flush`, `retry`, `drop` | POST | what is done about it |
 //! | `/api/cache/metrics` | GET | counters as JSON |
 //! | `/metrics` | GET | counters for Prometheus |
 //! | `/livez`, `/readyz`, `/healthz` | GET | health |
@@ -19,6 +21,7 @@
 //! 4. A change that L2 could not be told yet is acknowledged like any other, with the header `terrace-effect: queued`; one
 //!    that is to come with `terrace-effect: later`.
 
+mod behind;
 mod entry;
 pub(crate) mod error;
 mod events;
@@ -81,6 +84,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/cache/why", get(why::why))
         .route("/api/cache/why/{*key}", get(why::why))
         .route("/api/cache/hot", get(hot::hot))
+        .route("/api/cache/behind", get(behind::behind))
+        .route("/api/cache/behind/{keyspace}/flush", post(behind::flush))
+        .route("/api/cache/behind/{keyspace}/retry", post(behind::retry))
+        .route("/api/cache/behind/{keyspace}/drop", post(behind::forget))
         .route("/api/cache/metrics", get(metrics::summary))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
+use terrace::behind::Acknowledged;
 use terrace::codec::JsonText;
 use terrace::{Entry, Tier, Ttl};
 
@@ -56,17 +57,29 @@ fn push_details(json: &mut Vec<u8>, entry: &Entry<JsonText>, key: &str) {
     json.extend_from_slice(&object[1..object.len() - 1]);
 }
 
-/// The acknowledgement of a write: `{"success":true,"expires_at":…}`.
-pub(crate) fn written(now: SystemTime, ttl: Ttl) -> Vec<u8> {
+/// The acknowledgement of a write: `{"success":true,"expires_at":…}`, and of one that is written behind also what that stands for:
+/// `"ack":"fsync","write_id":"…"`.
+pub(crate) fn written(now: SystemTime, ttl: Ttl, journaled: Option<Acknowledged>) -> Vec<u8> {
     let mut json = b"{\"success\":true,\"expires_at\":".to_vec();
     push_time(&mut json, expiry(now, ttl));
+    push_journaled(&mut json, journaled);
     json.push(b'}');
     json
 }
 
-/// The acknowledgement of a removal: `{"success":true,"deleted":…}`.
-pub(crate) fn deleted(existed: bool) -> Vec<u8> {
-    format!("{{\"success\":true,\"deleted\":{existed}}}").into_bytes()
+/// The acknowledgement of a removal: `{"success":true,"deleted":…}`, and the same of one that is written behind.
+pub(crate) fn deleted(existed: bool, journaled: Option<Acknowledged>) -> Vec<u8> {
+    let mut json = format!("{{\"success\":true,\"deleted\":{existed}").into_bytes();
+    push_journaled(&mut json, journaled);
+    json.push(b'}');
+    json
+}
+
+fn push_journaled(json: &mut Vec<u8>, journaled: Option<Acknowledged>) {
+    if let Some(Acknowledged { ack, id, .. }) = journaled {
+        let more = format!(",\"ack\":\"{}\",\"write_id\":\"{id}\"", ack.as_str());
+        json.extend_from_slice(more.as_bytes());
+    }
 }
 
 /// What an invalidation would come to.
@@ -130,12 +143,12 @@ mod tests {
     #[test]
     fn acknowledgements_have_their_shapes() {
         let now = SystemTime::UNIX_EPOCH;
-        assert_eq!(written(now, Ttl::Never), br#"{"success":true,"expires_at":null}"#);
+        assert_eq!(written(now, Ttl::Never, None), br#"{"success":true,"expires_at":null}"#);
         assert_eq!(
-            written(now, Ttl::After(Duration::from_mins(1))),
+            written(now, Ttl::After(Duration::from_mins(1)), None),
             br#"{"success":true,"expires_at":"1970-01-01T00:01:00.000Z"}"#
         );
-        assert_eq!(deleted(true), br#"{"success":true,"deleted":true}"#);
+        assert_eq!(deleted(true, None), br#"{"success":true,"deleted":true}"#);
         assert_eq!(invalidated(2, true), br#"{"invalidated":2,"success":true}"#);
         assert_eq!(invalidated(2, false), br#"{"invalidated":2,"exact":false,"success":true}"#);
     }

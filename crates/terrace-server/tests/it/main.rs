@@ -14,4 +14,7 @@ mod postgres;
 mod secrets;
 mod shapes;
 mod sqlite;
+mod strategies;
+mod strategies_config;
+mod strategies_postgres;
 mod support;

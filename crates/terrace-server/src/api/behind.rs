@@ -1,0 +1,202 @@
+//! What is written behind: how it stands, and what people do about it.
+//!
+//! 1. The words about a dead letter are those that are for anybody; the log has the origin's own.
+//! 2. A flush that takes longer than a request may is cut short, and what it began goes on.
+
+use super::entry::parse;
+use super::error::{Code, Problem};
+use super::guard::Whole;
+use super::{App, json, key};
+use axum::extract::{Path, State};
+use axum::http::Uri;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use terrace::behind::{Condition, DeadLetter, JournalFigures, Lane, RetryError};
+
+/// Dead letters of each keyspace in an answer, unless the request says otherwise.
+const LIMIT_DEFAULT: usize = 20;
+/// Dead letters of each keyspace in an answer at most.
+const LIMIT_MAX: usize = 1_000;
+
+#[derive(Serialize)]
+struct Behind {
+    /// The journal, if there is one.
+    journal: Option<Journal>,
+    keyspaces: Vec<Standing>,
+}
+
+#[derive(Serialize)]
+struct Journal {
+    condition: &'static str,
+    pending: u64,
+    pending_bytes: u64,
+    /// Writes of keyspaces that are not written behind any more.
+    unattended: u64,
+}
+
+impl From<JournalFigures> for Journal {
+    fn from(figures: JournalFigures) -> Self {
+        let condition = match figures.condition {
+            Condition::Sound => "sound",
+            Condition::DiskFull => "disk_full",
+            _ => "failed",
+        };
+        let JournalFigures { pending, pending_bytes, unattended, .. } = figures;
+        Self { condition, pending, pending_bytes, unattended }
+    }
+}
+
+/// How a keyspace stands.
+#[derive(Serialize)]
+struct Standing {
+    keyspace: String,
+    /// Writes that wait.
+    pending: u64,
+    pending_bytes: u64,
+    oldest_seconds: f64,
+    /// Keys that failed, and wait to be tried again.
+    parked: u64,
+    /// Dead letters.
+    dead: u64,
+    acknowledged: u64,
+    refused: u64,
+    coalesced: u64,
+    stored: u64,
+    retried: u64,
+    /// Writes that were found in the journal at the start.
+    replayed: u64,
+    dead_letters: Vec<Letter>,
+}
+
+impl Standing {
+    fn of(keyspace: &str, lane: &Lane, limit: usize) -> Self {
+        let figures = lane.figures();
+        Self {
+            keyspace: keyspace.to_owned(),
+            pending: figures.pending,
+            pending_bytes: figures.pending_bytes,
+            oldest_seconds: figures.oldest_seconds,
+            parked: figures.parked_keys,
+            dead: figures.dead_letters,
+            acknowledged: figures.acknowledged,
+            refused: figures.refused,
+            coalesced: figures.coalesced,
+            stored: figures.stored,
+            retried: figures.retried,
+            replayed: figures.replayed,
+            dead_letters: lane.dead_letters(limit).iter().map(Letter::of).collect(),
+        }
+    }
+}
+
+/// A write that was given up.
+#[derive(Serialize)]
+struct Letter {
+    key: String,
+    operation: &'static str,
+    write_id: String,
+    attempts: u32,
+    reason: String,
+    /// Whether a newer write of the key was acknowledged since: it can be dropped, and not be retried.
+    overtaken: bool,
+}
+
+impl Letter {
+    fn of(letter: &DeadLetter) -> Self {
+        Self {
+            key: String::from_utf8_lossy(&letter.write.key).into_owned(),
+            operation: if letter.write.operation.value().is_some() { "store" } else { "delete" },
+            write_id: letter.write.id.to_string(),
+            attempts: letter.write.attempt,
+            reason: letter.reason.clone(),
+            overtaken: letter.is_overtaken,
+        }
+    }
+}
+
+/// `GET /api/cache/behind?keyspace=...&limit=...`.
+pub(super) async fn behind(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
+    let limit = match key::parameter(&uri, "limit")? {
+        None => LIMIT_DEFAULT,
+        Some(text) => text.parse().ok().filter(|limit| *limit <= LIMIT_MAX).ok_or_else(|| {
+            Problem::new(Code::BodyInvalid, format!("`limit` is a number from 0 to {LIMIT_MAX}"))
+        })?,
+    };
+    let keyspaces = match key::parameter(&uri, "keyspace")? {
+        Some(name) => vec![Standing::of(&name, app.lane(&name)?, limit)],
+        None => app.lanes().map(|(name, lane)| Standing::of(name, lane, limit)).collect(),
+    };
+    let journal = app.cache.journal().map(|journal| journal.figures().into());
+    Ok(json(serde_json::to_vec(&Behind { journal, keyspaces }).expect("text and numbers have a JSON form")))
+}
+
+/// `POST /api/cache/behind/{keyspace}/flush`: sends what waits, and says what came of it.
+pub(super) async fn flush(
+    State(app): State<Arc<App>>,
+    Path(keyspace): Path<String>,
+) -> Result<Response, Problem> {
+    let flushed = app.lane(&keyspace)?.flush().await;
+    let (stored, parked, dead) = (flushed.stored, flushed.parked, flushed.dead);
+    Ok(json(
+        format!("{{\"stored\":{stored},\"parked\":{parked},\"dead\":{dead},\"success\":true}}").into_bytes(),
+    ))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object with `key`")]
+struct Body {
+    key: String,
+}
+
+/// `POST /api/cache/behind/{keyspace}/retry`: brings a key's dead letters back.
+pub(super) async fn retry(
+    State(app): State<Arc<App>>,
+    Path(keyspace): Path<String>,
+    Whole(body): Whole,
+) -> Result<Response, Problem> {
+    let lane = app.lane(&keyspace)?;
+    let Body { key } = parse(&body)?;
+    match lane.retry_dead(key.as_bytes()) {
+        Ok(count) => Ok(json(format!("{{\"retried\":{count},\"success\":true}}").into_bytes())),
+        Err(RetryError::Unknown) => Err(no_letter()),
+        Err(error) => Err(Problem::new(Code::DeadLetterOvertaken, error.to_string())),
+    }
+}
+
+/// `POST /api/cache/behind/{keyspace}/drop`: forgets a key's dead letters for good.
+pub(super) async fn forget(
+    State(app): State<Arc<App>>,
+    Path(keyspace): Path<String>,
+    Whole(body): Whole,
+) -> Result<Response, Problem> {
+    let lane = app.lane(&keyspace)?;
+    let Body { key } = parse(&body)?;
+    match lane.drop_dead(key.as_bytes()) {
+        0 => Err(no_letter()),
+        count => Ok(json(format!("{{\"dropped\":{count},\"success\":true}}").into_bytes())),
+    }
+}
+
+fn no_letter() -> Problem {
+    Problem::new(Code::DeadLetterNotFound, "there is no dead letter of this key")
+}
+
+impl App {
+    /// The keyspaces that are written behind.
+    fn lanes(&self) -> impl Iterator<Item = (&str, &Lane)> {
+        self.keyspaces.iter().filter_map(|keyspace| Some((keyspace.name(), keyspace.behind()?)))
+    }
+
+    fn lane(&self, name: &str) -> Result<&Lane, Problem> {
+        self.lanes().find(|(own, _)| *own == name).map(|(_, lane)| lane).ok_or_else(|| {
+            let names: Vec<&str> = self.lanes().map(|(name, _)| name).collect();
+            let detail = if names.is_empty() {
+                "no keyspace is written behind".to_owned()
+            } else {
+                format!("it is not written behind; there are {}", names.join(", "))
+            };
+            Problem::new(Code::NotWrittenBehind, detail)
+        })
+    }
+}
