@@ -71,7 +71,7 @@ fn what_is_promised_holds_with_the_fourth_seeds() {
 
 #[test]
 fn a_seed_is_a_history() {
-    for seed in [3, 8, 17, 40] {
+    for seed in [3, 6, 12, 21] {
         let (one, other) = (run(Setting::of(seed)), run(Setting::of(seed)));
         assert!(one.operations.len() > 40);
         assert_eq!(one.operations, other.operations, "seed {seed}");
