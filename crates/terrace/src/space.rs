@@ -75,8 +75,6 @@ pub(crate) struct Rules {
     pub(crate) compression: Compression,
     pub(crate) value_bytes_max: u64,
     pub(crate) load_timeout: Duration,
-    /// How long a loader runs that others wait for, before they may begin another.
-    pub(crate) flight_age_max: Option<Duration>,
     /// How much of what is returned may be stale.
     pub(crate) staleness_budget: StalenessBudget,
     /// Loads of this namespace at a time.

@@ -146,11 +146,11 @@ impl View {
 
     /// The flight of a key that is to be loaded in the background; `None` if that is going on, or has just failed.
     pub(crate) fn board_behind(&self, key: &Key, outdated: Option<Version>) -> Option<Lead> {
-        let now = self.shared.clock.now();
+        let (now, age_max) = (self.shared.clock.now(), self.space.rules.terms.flight_age_max);
         if self.space.cooling.holds(key, now) {
             return None;
         }
-        let Boarding::Lead(lead) = self.board(key, Joinable::Unchanged, now) else { return None };
+        let Boarding::Lead(lead) = self.board(key, Joinable::Unchanged, now, age_max) else { return None };
         self.space.counters.count(if outdated.is_some() { Event::LoadAhead } else { Event::LoadBehind });
         Some(lead)
     }

@@ -58,6 +58,7 @@ pub struct EntryOptions {
     soft_timeout: Option<Duration>,
     hard_timeout: Option<Duration>,
     failure_pause: Option<Duration>,
+    flight_age_max: Option<Duration>,
     #[expect(clippy::option_option, reason = "not said, or said to be never")]
     refresh_ahead: Option<Option<RefreshAhead>>,
     #[expect(clippy::option_option, reason = "not said, or said to be never")]
@@ -129,6 +130,14 @@ impl EntryOptions {
         self
     }
 
+    /// How long a loader may have run before this call begins another: see
+    /// [`KeyspaceBuilder::flight_age_max`](crate::KeyspaceBuilder::flight_age_max). At least 10 ms; one above the keyspace's `load_timeout`
+    /// has no effect.
+    pub fn flight_age_max(mut self, limit: Duration) -> Self {
+        self.flight_age_max = Some(limit);
+        self
+    }
+
     /// When an entry that is read is loaded anew, in the background, although it is still fresh; `None` for never, the default.
     pub fn refresh_ahead(mut self, when: impl Into<Option<RefreshAhead>>) -> Self {
         self.refresh_ahead = Some(when.into());
@@ -165,6 +174,8 @@ pub(crate) struct Terms {
     pub(crate) soft_timeout: Option<Duration>,
     pub(crate) hard_timeout: Option<Duration>,
     pub(crate) failure_pause: Duration,
+    /// How long a loader may have run before another begins.
+    pub(crate) flight_age_max: Option<Duration>,
     pub(crate) refresh_ahead: Option<RefreshAhead>,
     pub(crate) adaptive: Option<AdaptiveTtl>,
 }
@@ -190,6 +201,9 @@ impl Terms {
     /// After a load has failed, for how long no other is begun while there is a stale value, unless told otherwise.
     const FAILURE_PAUSE_DEFAULT: Duration = Duration::from_secs(1);
 
+    /// The shortest age at which a flight can be given up.
+    const FLIGHT_AGE_MIN: Duration = Duration::from_millis(10);
+
     /// Those of a keyspace that was told nothing but this.
     pub(crate) fn new(ttl: Ttl) -> Self {
         Self {
@@ -202,6 +216,7 @@ impl Terms {
             soft_timeout: None,
             hard_timeout: None,
             failure_pause: Self::FAILURE_PAUSE_DEFAULT,
+            flight_age_max: None,
             refresh_ahead: None,
             adaptive: None,
         }
@@ -219,6 +234,7 @@ impl Terms {
             soft_timeout: options.soft_timeout.or(self.soft_timeout),
             hard_timeout: options.hard_timeout.or(self.hard_timeout),
             failure_pause: options.failure_pause.unwrap_or(self.failure_pause),
+            flight_age_max: options.flight_age_max.or(self.flight_age_max),
             refresh_ahead: options.refresh_ahead.unwrap_or(self.refresh_ahead),
             adaptive: options.adaptive.unwrap_or(self.adaptive),
         }
@@ -249,6 +265,9 @@ impl Terms {
                     "shorter than `hard_timeout`, after which a caller gives up",
                 );
             }
+        }
+        if let Some(age) = self.flight_age_max.filter(|age| *age < Self::FLIGHT_AGE_MIN) {
+            return no("flight_age_max", &age, "from 10 ms on: clocks lag by some milliseconds");
         }
         if let Some(hard) = self.hard_timeout.filter(Duration::is_zero) {
             return no("hard_timeout", &hard, "give a load some time, e.g. 5 s");
@@ -339,6 +358,7 @@ mod tests {
         );
         assert_eq!(refused(&none().grace(MINUTE).soft_timeout(second).hard_timeout(MINUTE)), None);
         assert_eq!(refused(&none().hard_timeout(Duration::ZERO)), Some("hard_timeout"));
+        assert_eq!(refused(&none().flight_age_max(Duration::from_millis(9))), Some("flight_age_max"));
         for share in [0.0, 1.0, -0.1, f64::NAN] {
             assert_eq!(refused(&none().refresh_ahead(RefreshAhead::After(share))), Some("refresh_ahead"));
         }

@@ -21,7 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 use terrace_core::envelope::{Envelope, TagStamp};
 use terrace_core::remote::Stored;
-use terrace_core::{CacheKey, Key, Moment};
+use terrace_core::{CacheKey, Key, Moment, Tag};
 
 /// Keys that are read at the same time: what a batch keeps in memory besides its answers is bounded by it.
 const AT_ONCE_MAX: usize = 4096;
@@ -32,6 +32,8 @@ struct BatchLoads<'a, K, V> {
     tagger: Option<&'a Arc<Tagger<K, V>>>,
     keys: Vec<K>,
     load: LoadMany<K, V>,
+    /// Those of the call's options.
+    tags: &'a [Tag],
 }
 
 impl<K, V> Keyspace<K, V>
@@ -135,7 +137,7 @@ where
                 let load: LoadMany<K, V> = Arc::new(move |keys| origin.load_many(keys));
                 let terms = &self.view.space.rules.terms;
                 let keys = keys.iter().map(ToOwned::to_owned).collect();
-                let found = self.find_or_load_many(&texts, keys, load, Wanted::Answer, terms).await;
+                let found = self.find_or_load_many(&texts, keys, load, &[], terms).await;
                 (found.into_iter().collect(), Tier::Origin)
             }
         };
@@ -172,7 +174,7 @@ where
         texts: &[Key],
         mut keys: Vec<K>,
         load: LoadMany<K, V>,
-        wanted: Wanted,
+        tags: &[Tag],
         terms: &Terms,
     ) -> Vec<Result<Option<Found>, Error>> {
         self.sample_many(texts);
@@ -184,8 +186,9 @@ where
                 tagger: self.tagger.as_ref(),
                 keys: std::mem::replace(&mut keys, rest),
                 load: Arc::clone(&load),
+                tags,
             };
-            all.extend(self.view.read_or_load_many(texts, wanted, terms, &loads).await);
+            all.extend(self.view.read_or_load_many(texts, Wanted::Answer, terms, &loads).await);
         }
         all
     }
@@ -232,6 +235,29 @@ where
         F: Future<Output = Vec<Result<Option<V>, E>>> + Send + 'static,
         E: fmt::Display + Send + Sync + 'static,
     {
+        self.get_or_load_many_with(keys, EntryOptions::default(), loader).await
+    }
+
+    /// As [`Keyspace::get_or_load_many`], with options for the loaded entries.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get_or_load_many`]; of options that contradict each other, each key's.
+    pub async fn get_or_load_many_with<Q, F, E>(
+        &self,
+        keys: &[Q],
+        options: EntryOptions,
+        loader: impl Fn(Vec<K>) -> F + Send + Sync + 'static,
+    ) -> Vec<Result<Option<Arc<V>>, LoadError<E>>>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ToOwned<Owned = K> + Sync,
+        F: Future<Output = Vec<Result<Option<V>, E>>> + Send + 'static,
+        E: fmt::Display + Send + Sync + 'static,
+    {
+        let terms = self.view.space.rules.terms.with(&options);
+        if let Err(error) = terms.check() {
+            return keys.iter().map(|_| Err(Error::from(error.clone()).into())).collect();
+        }
         let loader = Arc::new(loader);
         let load: LoadMany<K, V> = Arc::new(move |keys| {
             let loader = Arc::clone(&loader);
@@ -249,8 +275,7 @@ where
             .zip(keys)
             .filter_map(|(text, key)| Some((text.as_ref().ok()?.clone(), key.to_owned())))
             .unzip::<_, _, Vec<Key>, Vec<K>>();
-        let terms = &self.view.space.rules.terms;
-        let found = self.find_or_load_many(&texts, owned, load, Wanted::Answer, terms).await;
+        let found = self.find_or_load_many(&texts, owned, load, &options.tags, &terms).await;
         self.view.space.counters.observe(Op::Get, Tier::Origin, timer);
         let mut found = found.into_iter();
         let mut next = || found.next().unwrap_or_else(|| Err(ErrorKind::Closed.into()));
@@ -286,9 +311,10 @@ where
         let keys: Vec<K> = places.iter().map(|&at| self.keys[at].clone()).collect();
         let seats = seats(self.view, &self.load, keys.clone(), takes_place);
         let loading = |(seat, key): (_, K)| {
-            let tagger = self.tagger.cloned();
+            let (tagger, tags) = (self.tagger.cloned(), self.tags.to_vec());
             loading_of(seat, move |value| {
-                let tags = tagger.iter().flat_map(|tagger| tagger(&key, &value)).collect();
+                let own = tagger.iter().flat_map(|tagger| tagger(&key, &value));
+                let tags = tags.into_iter().chain(own).collect();
                 Ok(Loaded { value: Arc::new(value), tags: check_tags(tags)?, ttl: None })
             })
         };

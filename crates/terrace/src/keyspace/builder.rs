@@ -62,7 +62,6 @@ impl<K, V> KeyspaceBuilder<K, V> {
             compression: Compression::default(),
             value_bytes_max: VALUE_BYTES_MAX_DEFAULT,
             load_timeout: LOAD_TIMEOUT_DEFAULT,
-            flight_age_max: None,
             staleness_budget: cache.shared.staleness_budget,
             loads_max: None,
             loads_wait_max: None,

@@ -8,9 +8,6 @@ use crate::space::Rules;
 use crate::staleness::StalenessBudget;
 use std::time::Duration;
 
-/// The shortest age at which a flight can be given up: clocks lag by some milliseconds.
-const AGE_MIN: Duration = Duration::from_millis(10);
-
 impl<K, V, C> KeyspaceBuilder<K, V, C> {
     /// How many loads of this keyspace may be at work on this node at the same time. One more waits for its turn, for
     /// [`loads_wait_max`](Self::loads_wait_max), and is then refused with [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded);
@@ -42,7 +39,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
     /// While an origin hangs, one load of the key after each such time, each with a place of its own where loads are bounded, until its
     /// `load_timeout`. A batch's loader is not given up in this way: its `load_timeout` ends it.
     pub fn flight_age_max(mut self, limit: Duration) -> Self {
-        self.rules.flight_age_max = Some(limit);
+        self.rules.terms.flight_age_max = Some(limit);
         self
     }
 
@@ -63,9 +60,9 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
 /// Whether these bounds make sense.
 pub(super) fn check(rules: &Rules) -> Result<(), ConfigError> {
     rules.staleness_budget.check()?;
-    match rules.flight_age_max {
-        Some(age) if age < AGE_MIN || age >= rules.load_timeout => {
-            let allowed = "from 10 ms on, and shorter than `load_timeout`, which ends a load anyway";
+    match rules.terms.flight_age_max {
+        Some(age) if age >= rules.load_timeout => {
+            let allowed = "shorter than `load_timeout`, which ends a load anyway";
             Err(ConfigError::new("flight_age_max", age, allowed))
         }
         _ => Ok(()),

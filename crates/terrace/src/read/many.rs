@@ -93,7 +93,7 @@ impl View {
             fates[at] = match look {
                 Look::Hit(found) | Look::Kept(found) if wanted.takes(&found) => Fate::Ended(Ok(Some(found))),
                 Look::Unproven => Fate::Ended(Err(ErrorKind::Unproven.into())),
-                look => match self.board_one(&keys[at]) {
+                look => match self.board_one(&keys[at], terms) {
                     Boarding::Lead(lead) => {
                         let flight = lead.flight();
                         // What was changed since L2 was asked is asked about again, under the flight's own ticket.
@@ -157,8 +157,8 @@ impl View {
         self.is_untouched(ticket, key, old)
     }
 
-    fn board_one(&self, key: &Key) -> Boarding {
-        self.board(key, self.joinable(), self.shared.clock.now())
+    fn board_one(&self, key: &Key, terms: &Terms) -> Boarding {
+        self.board(key, self.joinable(), self.shared.clock.now(), terms.flight_age_max)
     }
 
     /// Begins the flights that this batch leads. Those that cannot begin, because the cache is closed, fail.
@@ -191,7 +191,7 @@ impl View {
                         wanted == Wanted::Answer || found.is_some_and(|found| wanted.takes(found));
                     is_wanted && self.is_untouched(flight.ticket(), key, found)
                 };
-                match self.joined(&flight).await {
+                match self.joined(&flight, terms.flight_age_max).await {
                     Joined::Ended(Ok(found)) if !is_for_all(found.as_ref()) => {}
                     Joined::Ended(result) => {
                         self.space.counters.count(Event::Coalesced);

@@ -26,6 +26,7 @@ use crate::space::{SuspectPolicy, View};
 use crate::stale::Here;
 use crate::telemetry::Event;
 use crate::terms::Terms;
+use std::time::Duration;
 use terrace_core::mutants::{self, Mutant};
 use terrace_core::remote::BoxFuture;
 use terrace_core::{Key, Moment, Tag, Ttl, Version};
@@ -188,10 +189,10 @@ impl View {
             }
             let now = self.shared.clock.now();
             let joinable = if vain_joins >= VAIN_JOINS_MAX { Joinable::No } else { self.joinable() };
-            match self.board(key, joinable, now) {
+            match self.board(key, joinable, now, terms.flight_age_max) {
                 Boarding::Lead(lead) => break (lead, look),
                 Boarding::Wait(flight) => flight.call_over().await,
-                Boarding::Join(flight) => match self.joined(&flight).await {
+                Boarding::Join(flight) => match self.joined(&flight, terms.flight_age_max).await {
                     Joined::Ended(Ok(found)) if !self.is_untouched(flight.ticket(), key, found.as_ref()) => {
                         vain_joins += 1;
                     }
@@ -215,8 +216,14 @@ impl View {
     }
 
     /// Joins the flight of a key, or begins one, which may fence one that takes too long.
-    pub(crate) fn board(&self, key: &Key, joinable: Joinable, now: Moment) -> Boarding {
-        let (name, age_max) = (self.name_of(key.as_str()), self.space.rules.flight_age_max);
+    pub(crate) fn board(
+        &self,
+        key: &Key,
+        joinable: Joinable,
+        now: Moment,
+        age_max: Option<Duration>,
+    ) -> Boarding {
+        let name = self.name_of(key.as_str());
         let boarding = self.space.flights.board(key, name, &self.shared.tickets, joinable, now, age_max);
         if matches!(&boarding, Boarding::Lead(lead) if lead.has_fenced()) {
             self.space.counters.count(Event::FlightFenced);
@@ -226,8 +233,8 @@ impl View {
 
     /// Waits for a flight that was joined. One that may have to be fenced is as good as one that was: the caller boards again,
     /// and fences it then if it is so.
-    async fn joined(&self, flight: &Flight) -> Joined {
-        let Some(age_max) = self.space.rules.flight_age_max else { return flight.joined().await };
+    async fn joined(&self, flight: &Flight, age_max: Option<Duration>) -> Joined {
+        let Some(age_max) = age_max else { return flight.joined().await };
         let patience = flight.patience(self.shared.clock.now(), age_max);
         crate::runtime::within(patience, flight.joined()).await.unwrap_or(Joined::Fenced)
     }

@@ -244,3 +244,24 @@ async fn a_batch_takes_one_place_where_loads_are_bounded() {
         assert_eq!(cache.stats().bulkheads[0].running, 0);
     }
 }
+
+#[tokio::test]
+async fn a_batch_has_options_like_any_call() {
+    let texts = memory();
+    let asked = keys(["a", "b"]);
+    let bang = Bang::default();
+    let load = |bang: Bang| move |keys: Vec<String>| std::future::ready(bang.load(keys));
+    let tagged = EntryOptions::new().ttl(Duration::from_mins(1)).tag("t").unwrap();
+    let found = texts.get_or_load_many_with(&asked, tagged, load(bang.clone())).await;
+    assert_eq!(values(&found), [Some("a!"), Some("b!")]);
+    let entry = texts.get_entry("a").await.unwrap().unwrap();
+    assert!(entry.tags[0].as_str() == "t" && entry.ttl.duration().unwrap() <= Duration::from_mins(1));
+    texts.invalidate().tag("t").unwrap().send().await.unwrap();
+    let none = EntryOptions::new().soft_timeout(Duration::from_secs(1));
+    let found = texts.get_or_load_many_with(&asked, none, load(bang.clone())).await;
+    let is_refused = |error: &LoadError<_>| matches!(error.cache(), Some(ErrorKind::Options(_)));
+    assert!(found.iter().all(|found| found.as_ref().is_err_and(is_refused)));
+    assert_eq!(bang.figures(), (1, 2));
+    bang.get(&texts, &asked).await;
+    assert_eq!(bang.figures(), (2, 4));
+}

@@ -212,3 +212,19 @@ async fn an_age_that_cannot_be_is_refused() {
         assert_eq!(error.setting, "flight_age_max");
     }
 }
+
+#[tokio::test]
+async fn a_call_can_say_how_long_it_waits_for_the_loader_of_another() {
+    let clock = Clock::manual();
+    let cache = Cache::builder().clock(clock.clone()).build().unwrap();
+    let texts: Texts = cache.keyspace("texts").build().unwrap();
+    let ((mut first, load), own) = (hold::<Infallible>(), texts.clone());
+    let leader = spawn(async move { own.get_or_load("k", load).await });
+    first.started().await;
+    clock.advance(AGE * 2);
+    let options = EntryOptions::new().flight_age_max(AGE);
+    assert_eq!(*texts.get_or_load_with("k", options, loader("second")).await.unwrap(), "second");
+    first.bring("first");
+    assert_eq!(*ended(leader).await.unwrap(), "first");
+    assert_eq!(texts.get("k").await.unwrap().as_deref().map(String::as_str), Some("second"));
+}
