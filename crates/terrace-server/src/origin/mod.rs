@@ -2,7 +2,7 @@
 //!
 //! 1. An origin is named in the configuration and shared by the keyspaces that name it. It connects when first asked,
 //!    so one that is down keeps nothing from starting.
-//! 2. A [`Loader`] is what one keyspace asks: a key in, a JSON document, nothing or an [`OriginError`] out; a document in, and
+//! 2. A `Loader` is what one keyspace asks: a key in, a JSON document, nothing or an [`OriginError`] out; a document in, and
 //!    whether the origin has it, does not have it, or may have it.
 //! 3. Every answer comes within the origin's own deadlines.
 //!
