@@ -263,9 +263,24 @@ impl View {
         let told = dropped.iter().zip(self.drop_for_certain(&dropped).await);
         let queued: HashSet<&Key> =
             told.filter(|(_, removed)| removed.effect != Effect::Applied).map(|(key, _)| key).collect();
+        Self::note_untold(behind, delivered, |key| !queued.contains(key))
+    }
+
+    /// L2 does not answer in time about these writes. What there is no room to remember is done all the same: L2 is told by this
+    /// process, and is not believed about it until then.
+    pub(crate) fn leave_untold(&self, delivered: &[Delivered]) -> Vec<bool> {
+        let Some(behind) = self.space.behind.get() else { return vec![true; delivered.len()] };
+        let done = Self::note_untold(behind, delivered, |_| false);
+        let left = delivered.iter().zip(&done).filter(|(_, is_done)| **is_done).map(|(write, _)| &write.key);
+        self.queue_keys(left);
+        done
+    }
+
+    /// Remembers which of these writes L2 is still to be told of. Gives for each whether it is done: L2 was told, or there is no room.
+    fn note_untold(behind: &Behind, delivered: &[Delivered], is_told: impl Fn(&Key) -> bool) -> Vec<bool> {
         let mut untold = behind.untold.lock();
         let done = delivered.iter().map(|Delivered { key, number }| {
-            let is_done = !queued.contains(key) || untold.len() >= UNTOLD_MAX;
+            let is_done = is_told(key) || untold.len() >= UNTOLD_MAX;
             if is_done {
                 untold.remove(key);
             } else {
@@ -274,20 +289,6 @@ impl View {
             is_done
         });
         done.collect()
-    }
-
-    /// L2 does not answer in time about these writes: none of them is done, but for those that there is no room to remember.
-    pub(crate) fn leave_untold(&self, delivered: &[Delivered]) -> Vec<bool> {
-        let Some(behind) = self.space.behind.get() else { return vec![true; delivered.len()] };
-        let mut untold = behind.untold.lock();
-        let left = delivered.iter().map(|Delivered { key, number }| {
-            let has_room = untold.len() < UNTOLD_MAX;
-            if has_room {
-                untold.insert(key.clone(), *number);
-            }
-            !has_room
-        });
-        left.collect()
     }
 
     /// Drops the copies of keys whose writes were given up or come back: at once from this process' memory, and L2 is not believed

@@ -86,6 +86,24 @@ mod tests {
     }
 
     #[test]
+    fn so_many_wait_for_a_key_and_no_more() {
+        let order = Order::default();
+        let key = Key::new("a").expect("valid");
+        let first = order.of([&key]).now_or_never().expect("nobody is there").expect("nobody waits");
+        let mut waiting = Vec::new();
+        for _ in 0..WAITING_MAX {
+            let mut one = Box::pin(order.of([&key]));
+            assert!(one.as_mut().now_or_never().is_none());
+            waiting.push(one);
+        }
+        assert!(order.of([&key]).now_or_never().expect("it is told at once").is_err());
+        waiting.clear();
+        assert!(order.of([&key]).now_or_never().is_none(), "there is room again");
+        drop(first);
+        assert!(order.places.lock().is_empty());
+    }
+
+    #[test]
     fn one_that_goes_away_while_it_waits_is_forgotten() {
         let order = Order::default();
         let key = Key::new("a").expect("valid");
