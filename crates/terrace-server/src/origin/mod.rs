@@ -14,6 +14,7 @@ mod loader;
 mod postgres;
 pub mod sql;
 mod sqlite;
+mod sqlite_file;
 mod sqlite_writer;
 
 pub use error::OriginError;

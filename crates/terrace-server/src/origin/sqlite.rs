@@ -4,7 +4,7 @@
 //!    queue.
 //! 2. The file is opened when it is first needed, for loads read-only. A file that is not there yet is a failed load, not a failed
 //!    start.
-//! 3. A statement that runs for too long is interrupted. Work that nobody waits for any more is not begun.
+//! 3. Work that nobody waits for any more is not begun.
 //! 4. A row becomes a JSON object: integers and reals as numbers, text as strings, blobs as `"\x..."` in hexadecimal (as
 //!    PostgreSQL writes them), null and infinities as null. A column that is the whole document has it as JSON text; a number or null
 //!    is one, too.
@@ -12,25 +12,19 @@
 use super::Written;
 use super::error::OriginError;
 use super::loader::{Parameter, takes_no_writes};
+use super::sqlite_file::SqliteFile;
 use super::sqlite_writer::Writer;
 use crate::config::SqliteConfig;
 use crate::runtime;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Statement};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use terrace::Clock;
 use terrace::codec::JsonText;
 use tokio::sync::{mpsc, oneshot};
 
 /// Loads that wait for a thread, at most; more wait to be queued.
 pub(super) const QUEUE_JOBS_MAX: usize = 1024;
-/// Statements that a connection keeps compiled.
-const STATEMENTS_MAX: usize = 64;
-/// Steps of SQLite's virtual machine between two looks at the clock: about 10 µs.
-const STEPS_PER_LOOK: i32 = 1000;
 
 type Answer = Result<Option<JsonText>, OriginError>;
 
@@ -71,10 +65,7 @@ impl Sqlite {
         for number in 0..config.pool {
             let mut worker = Worker {
                 name: Arc::clone(&name),
-                file: config.file.clone(),
-                timeout: config.statement_timeout.0,
-                deadline: Arc::default(),
-                connection: None,
+                file: SqliteFile::new(config, OpenFlags::SQLITE_OPEN_READ_ONLY),
             };
             let queue = Arc::clone(&queue);
             runtime::thread(format!("sqlite-{number}"), move || {
@@ -133,14 +124,10 @@ fn next(queue: &Mutex<mpsc::Receiver<Job>>) -> Option<Job> {
     queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv()
 }
 
-/// One thread's connection.
+/// What one thread does.
 struct Worker {
     name: Arc<str>,
-    file: PathBuf,
-    timeout: Duration,
-    /// When the running statement is interrupted, in nanoseconds of the system's clock.
-    deadline: Arc<AtomicU64>,
-    connection: Option<Connection>,
+    file: SqliteFile,
 }
 
 impl Worker {
@@ -148,9 +135,7 @@ impl Worker {
         if job.answer.is_closed() {
             return;
         }
-        let end = Clock::system().precise().plus(self.timeout);
-        self.deadline.store(end.as_nanos(), Ordering::Relaxed);
-        let result = match self.connect() {
+        let result = match self.file.begin() {
             Ok(connection) => match &job.work {
                 Work::Load { values, document } => load(connection, &job.sql, values, document.as_deref()),
                 Work::Check { purpose } => check(connection, &job.sql, purpose),
@@ -160,14 +145,6 @@ impl Worker {
         let _nobody_waits_any_more = job.answer.send(result.map_err(|failure| self.explain(failure)));
     }
 
-    fn connect(&mut self) -> rusqlite::Result<&Connection> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => open(&self.file, OpenFlags::SQLITE_OPEN_READ_ONLY, self.timeout, &self.deadline)?,
-        };
-        Ok(self.connection.insert(connection))
-    }
-
     fn explain(&self, failure: Failure) -> OriginError {
         let origin = Arc::clone(&self.name);
         match failure {
@@ -175,7 +152,7 @@ impl Worker {
             Failure::NotUnique => OriginError::NotUnique { origin },
             Failure::Sql(error) => match error.sqlite_error_code() {
                 Some(ErrorCode::OperationInterrupted | ErrorCode::DatabaseBusy) => {
-                    OriginError::Timeout { origin, after: self.timeout }
+                    OriginError::Timeout { origin, after: self.file.timeout() }
                 }
                 Some(ErrorCode::CannotOpen) => OriginError::Unavailable { origin, reason: error.to_string() },
                 _ => OriginError::Failed { origin, reason: error.to_string() },
@@ -196,22 +173,6 @@ impl From<rusqlite::Error> for Failure {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sql(error)
     }
-}
-
-/// Opens a file that is there already.
-pub(super) fn open(
-    file: &Path,
-    access: OpenFlags,
-    timeout: Duration,
-    deadline: &Arc<AtomicU64>,
-) -> rusqlite::Result<Connection> {
-    let mut connection = Connection::open_with_flags(file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_timeout(timeout)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    let (clock, deadline) = (Clock::system(), Arc::clone(deadline));
-    let is_late = move || clock.precise().as_nanos() > deadline.load(Ordering::Relaxed);
-    connection.progress_handler(STEPS_PER_LOOK, Some(is_late))?;
-    Ok(connection)
 }
 
 fn load(

@@ -8,16 +8,15 @@
 use super::Written;
 use super::error::OriginError;
 use super::loader::Parameter;
-use super::sqlite::{QUEUE_JOBS_MAX, open};
+use super::sqlite::QUEUE_JOBS_MAX;
+use super::sqlite_file::SqliteFile;
 use crate::config::SqliteConfig;
 use crate::runtime;
 use rusqlite::types::{ToSqlOutput, Value};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use terrace::{Clock, WriteFailure};
+use terrace::WriteFailure;
 use tokio::sync::{mpsc, oneshot};
 
 struct Job {
@@ -38,13 +37,8 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(name: &Arc<str>, config: &SqliteConfig) -> std::io::Result<Self> {
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE_JOBS_MAX);
-        let mut worker = Worker {
-            name: Arc::clone(name),
-            file: config.file.clone(),
-            timeout: config.statement_timeout.0,
-            deadline: Arc::default(),
-            connection: None,
-        };
+        let file = SqliteFile::new(config, OpenFlags::SQLITE_OPEN_READ_WRITE);
+        let mut worker = Worker { name: Arc::clone(name), file };
         runtime::thread("sqlite-writer".to_owned(), move || {
             while let Some(job) = queue.blocking_recv() {
                 worker.run(job);
@@ -69,14 +63,10 @@ impl Writer {
     }
 }
 
-/// The thread's connection.
+/// What the thread does.
 struct Worker {
     name: Arc<str>,
-    file: PathBuf,
-    timeout: Duration,
-    /// When the running statement is interrupted, in nanoseconds of the system's clock.
-    deadline: Arc<AtomicU64>,
-    connection: Option<Connection>,
+    file: SqliteFile,
 }
 
 impl Worker {
@@ -84,28 +74,18 @@ impl Worker {
         if job.answer.is_closed() {
             return;
         }
-        let end = Clock::system().precise().plus(self.timeout);
-        self.deadline.store(end.as_nanos(), Ordering::Relaxed);
-        let written = match self.connect() {
+        let written = match self.file.begin() {
             Ok(connection) => write(connection, &job.sql, &job.values).map_err(|error| self.explain(&error)),
             Err(error) => Err(WriteFailure::Unavailable(self.unavailable(&error))),
         };
         let _nobody_waits_any_more = job.answer.send(written);
     }
 
-    fn connect(&mut self) -> rusqlite::Result<&Connection> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => open(&self.file, OpenFlags::SQLITE_OPEN_READ_WRITE, self.timeout, &self.deadline)?,
-        };
-        Ok(self.connection.insert(connection))
-    }
-
     fn explain(&self, error: &rusqlite::Error) -> WriteFailure<OriginError> {
         let (origin, reason) = (Arc::clone(&self.name), error.to_string());
         match error.sqlite_error_code() {
             Some(ErrorCode::OperationInterrupted) => {
-                WriteFailure::Failed(OriginError::Timeout { origin, after: self.timeout })
+                WriteFailure::Failed(OriginError::Timeout { origin, after: self.file.timeout() })
             }
             Some(
                 ErrorCode::DatabaseBusy
