@@ -208,9 +208,11 @@ async fn what_is_invalidated_while_a_batch_reads_l2_does_not_come_back() {
         let batch =
             spawn(async move { own.get_or_load_many(&["old".to_owned(), "b".to_owned()], fails).await });
         gate.wait_until_held(1).await;
+        let mut events = texts.events();
         let who = if by_other { &elsewhere } else { &texts };
         who.invalidate().keys(["old"]).send().await.unwrap();
-        let_others_run().await;
+        let is_it = |kind: &terrace::EventKind| matches!(kind, terrace::EventKind::Invalidated(_));
+        while !is_it(&events.next().await.expect("it is heard here").kind) {}
         gate.open();
         assert!(ended(batch).await[0].is_err(), "{hears} {by_other}");
         let later = texts.get_or_load("old", || async { Err::<String, _>("down") }).await;
