@@ -27,7 +27,6 @@ use crate::entry::{Found, StaleReason, Tier};
 use crate::error::{ConfigError, Error, ErrorKind, OriginFailure};
 use crate::keyspace::Tagger;
 use crate::origin::bound::Bound;
-
 use crate::read::together::LoadMany;
 use crate::read::{Loading, Loads, Look, Wanted};
 use crate::space::View;

@@ -193,12 +193,12 @@ impl View {
         let pairs: Vec<_> =
             tickets.into_iter().zip(&begun).map(|(first, begun)| (first, begun.ticket)).collect();
         let alone = Tickets::alone(&pairs);
-        let mut places = Vec::with_capacity(prepared.len());
+        let mut stands = Vec::with_capacity(prepared.len());
         let (mut kept, mut begun_kept, mut contested) = (Vec::new(), Vec::new(), Vec::new());
         for (((prepared, begun), (first, _)), alone) in prepared.into_iter().zip(begun).zip(pairs).zip(alone)
         {
             let is_named = self.space.bans.name(first.born, prepared.key.as_str(), &prepared.tags);
-            places.push((alone && !is_named).then_some(kept.len()));
+            stands.push(alone && !is_named);
             if alone && !is_named {
                 kept.push(prepared);
                 begun_kept.push(begun);
@@ -208,10 +208,8 @@ impl View {
         }
         let mut dropped = self.drop_contested(contested).await.into_iter();
         let mut written = self.keep_after_origin(kept, begun_kept, agreed).await.into_iter();
-        let results = places.into_iter().filter_map(|place| match place {
-            Some(_) => written.next(),
-            None => dropped.next(),
-        });
+        let results =
+            stands.into_iter().filter_map(|stands| if stands { written.next() } else { dropped.next() });
         results.collect()
     }
 
