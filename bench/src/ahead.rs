@@ -2,8 +2,9 @@
 //! reads wait?
 //!
 //! A read that has its answer at its first poll waits for nothing. The others wait for L2 or for a load; those that take at least
-//! half as long as a load are counted as waiting for one. Without rounds: a row is a few seconds of reading. An L2 in this process
-//! stands for the shared one, so that no server's time is measured.
+//! half as long as a load are counted as waiting for one. A load that begins within half a lifetime of the one before is a second load
+//! of the same end. Without rounds: a row is a few seconds of reading. An L2 in this process stands for the shared one, so that no
+//! server's time is measured.
 
 use anyhow::Result;
 use std::convert::Infallible;
@@ -13,6 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 use terrace::{Cache, Clock, EntryOptions, Keyspace, L1, RefreshAhead};
 use terrace_bench_harness::timing::Deadline;
+use terrace_core::Moment;
 use terrace_testkit::fake::FakeRemote;
 use terrace_testkit::wait::pause;
 use tokio::runtime::Builder;
@@ -33,6 +35,9 @@ struct Counts {
     waited: AtomicU64,
     waited_for_a_load: AtomicU64,
     loads: AtomicU64,
+    again: AtomicU64,
+    /// When the last load began, in nanoseconds of the clock.
+    begun: AtomicU64,
 }
 
 /// Measures the ways to load ahead, and none.
@@ -40,7 +45,7 @@ pub(crate) fn run(rounds: usize) -> Result<()> {
     println!("## A hot key that expires, read on {NODES} nodes\n");
     println!("TTL {TTL:?}, a load takes {LOAD:?}, {} readers.\n", NODES * READERS_PER_NODE);
     println!(
-        "| | lifetimes | loads | per lifetime | reads | that waited | for a load |\n|---|---:|---:|---:|---:|---:|---:|"
+        "| | lifetimes | loads | of them a second of one end | reads | that waited | for a load |\n|---|---:|---:|---:|---:|---:|---:|"
     );
     let ahead = |when| EntryOptions::new().refresh_ahead(when);
     let ways = [
@@ -60,9 +65,9 @@ pub(crate) fn run(rounds: usize) -> Result<()> {
         let counts = runtime.block_on(read(options, lifetimes))?;
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         println!(
-            "| {name} | {lifetimes} | {} | {:.2} | {} | {} | {} |",
+            "| {name} | {lifetimes} | {} | {} | {} | {} | {} |",
             of(&counts.loads),
-            of(&counts.loads) as f64 / f64::from(lifetimes),
+            of(&counts.again),
             of(&counts.reads),
             of(&counts.waited),
             of(&counts.waited_for_a_load)
@@ -81,7 +86,10 @@ async fn read(options: EntryOptions, lifetimes: u32) -> Result<Arc<Counts>> {
         let builder = Cache::builder().l1(L1::default().ttl(TTL * 10)).l2(first.another_node().hearing());
         let keyspace =
             builder.build()?.keyspace::<u64, u64>("bench").options(options.clone().ttl(TTL)).build()?;
-        let loader = async || Ok::<_, Infallible>(0);
+        let loader = async || {
+            pause(LOAD).await;
+            Ok::<_, Infallible>(0)
+        };
         keyspace.get_or_load(&0, loader).await?;
         nodes.push(keyspace);
     }
@@ -99,10 +107,20 @@ async fn read(options: EntryOptions, lifetimes: u32) -> Result<Arc<Counts>> {
     Ok(counts)
 }
 
+impl Counts {
+    fn begin(&self, now: Moment) {
+        let before = Moment::from_nanos(self.begun.swap(now.as_nanos(), Ordering::Relaxed));
+        if self.loads.fetch_add(1, Ordering::Relaxed) > 0 && now.since(before) < TTL / 2 {
+            self.again.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 async fn one_read(node: &Keyspace<u64, u64>, counts: &Arc<Counts>, clock: &Clock) {
     let loading = Arc::clone(counts);
+    let now = clock.precise();
     let loader = async move || {
-        loading.loads.fetch_add(1, Ordering::Relaxed);
+        loading.begin(now);
         pause(LOAD).await;
         Ok::<_, Infallible>(0)
     };

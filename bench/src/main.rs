@@ -15,6 +15,7 @@ mod l2;
 mod large;
 mod load;
 mod many;
+mod slow;
 mod stalls;
 mod tasks;
 
@@ -28,7 +29,7 @@ type Part = fn(usize) -> Result<()>;
 fn main() -> Result<ExitCode> {
     let Some((parts, rounds)) = parse(std::env::args().skip(1)) else {
         eprintln!(
-            "usage: terrace-bench l1 | l2 | http | many | load | ahead | large | stalls | all [rounds]"
+            "usage: terrace-bench l1 | l2 | http | many | load | ahead | large | slow | stalls | all [rounds]"
         );
         return Ok(ExitCode::from(2));
     };
@@ -51,6 +52,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Option<(Vec<Part>, usiz
         "load" => vec![load::run],
         "ahead" => vec![ahead::run],
         "large" => vec![large::run],
+        "slow" => vec![slow::run],
         "stalls" => vec![stalls::run],
         "all" => vec![l1::run, l2::run, http::run],
         _ => return None,
