@@ -4,7 +4,7 @@
 //! origin does, whether it compiles each statement. It changes nothing.
 
 use crate::config::{Config, KeyspaceConfig, Strategy, VERSION};
-use crate::origin::Origins;
+use crate::origin::{Ask, Origins};
 use crate::server::StartError;
 use crate::tiers;
 
@@ -86,7 +86,9 @@ fn journal_folder(config: &Config) -> Option<Finding> {
 fn unfenced(keyspace: &KeyspaceConfig, key: &str) -> Vec<String> {
     let store = keyspace.source.as_ref().and_then(|source| source.store.as_ref()).filter(|_| key == "store");
     let store = store.filter(|_| keyspace.strategy == Strategy::WriteBehind);
-    match store.filter(|store| !store.names().iter().any(|name| name == VERSION)) {
+    match store
+        .filter(|store| matches!(store, Ask::Sql(_)) && !store.names().iter().any(|name| name == VERSION))
+    {
         Some(_) => vec![
             "it does not compare `:version`: a write that arrives twice, or late, can undo a newer one"
                 .to_owned(),

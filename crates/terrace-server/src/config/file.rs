@@ -177,6 +177,13 @@ pub(super) struct Origin {
     pub(super) connect_timeout: Option<Spanned<Period>>,
     pub(super) write_pool: Option<Spanned<Count>>,
     pub(super) delay: Option<Spanned<Period>>,
+    pub(super) base_url: Option<Spanned<String>>,
+    pub(super) headers: Option<Spanned<BTreeMap<Spanned<String>, Spanned<Secret>>>>,
+    pub(super) timeout: Option<Spanned<Period>>,
+    pub(super) concurrency: Option<Spanned<Count>>,
+    pub(super) write_concurrency: Option<Spanned<Count>>,
+    pub(super) max_body: Option<Spanned<ByteSize>>,
+    pub(super) root_certificate_file: Option<Spanned<String>>,
     pub(super) loads_max: Option<Spanned<Count>>,
     pub(super) loads_wait_max: Option<Spanned<Period>>,
 }
@@ -220,7 +227,7 @@ pub(super) struct Source {
     pub(super) origin: Option<Spanned<String>>,
     pub(super) load: Option<Spanned<String>>,
     pub(super) load_many: Option<Spanned<String>>,
-    pub(super) document: Option<String>,
+    pub(super) document: Option<Spanned<String>>,
     pub(super) store: Option<Spanned<String>>,
     pub(super) delete: Option<Spanned<String>>,
 }

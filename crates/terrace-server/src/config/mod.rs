@@ -284,6 +284,8 @@ pub enum OriginConfig {
     Sqlite(SqliteConfig),
     /// A PostgreSQL server.
     Postgres(PostgresConfig),
+    /// An HTTP API.
+    Http(HttpConfig),
 }
 
 impl OriginConfig {
@@ -292,6 +294,7 @@ impl OriginConfig {
         match self {
             Self::Sqlite(of) => &of.loads,
             Self::Postgres(of) => &of.loads,
+            Self::Http(of) => &of.loads,
         }
     }
 }
@@ -327,6 +330,33 @@ pub struct PostgresConfig {
     pub statement_timeout: Period,
     /// How long to wait for a connection. Default 2 s.
     pub connect_timeout: Period,
+    /// How many loads are at work at a time.
+    #[serde(flatten)]
+    pub loads: OriginLoads,
+}
+
+/// An HTTP API.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct HttpConfig {
+    /// Scheme, host, port, and what every path begins with: `https://api.internal/v2`.
+    pub base_url: String,
+    /// What every request has: for credentials, which are kept secret.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Secret>,
+    /// How long a request may take, all in all. Default 2 s.
+    pub timeout: Period,
+    /// How long to wait for a connection. Default 2 s.
+    pub connect_timeout: Period,
+    /// Most loads under way at a time. Default 64.
+    pub concurrency: u64,
+    /// Most writes under way at a time. Default 8.
+    pub write_concurrency: u64,
+    /// Largest answer that is read. Default 8 MiB.
+    pub max_body: ByteSize,
+    /// A file with the root certificates to trust, as PEM, instead of the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_certificate_file: Option<PathBuf>,
     /// How many loads are at work at a time.
     #[serde(flatten)]
     pub loads: OriginLoads,

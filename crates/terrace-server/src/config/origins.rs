@@ -2,8 +2,11 @@
 
 use super::check::Checker;
 use super::report::Refusal;
-use super::units::Period;
-use super::{Address, OriginConfig, PostgresConfig, SqliteConfig, file};
+use super::secret::Secret;
+use super::units::{ByteSize, Period};
+use super::{Address, HttpConfig, OriginConfig, PostgresConfig, SqliteConfig, file};
+use reqwest::Url;
+use reqwest::header::{HeaderName, HeaderValue};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
@@ -17,9 +20,17 @@ pub(super) type Origins = BTreeMap<String, Option<OriginConfig>>;
 enum Kind {
     Sqlite,
     Postgres,
+    Http,
 }
 
-const KINDS: [(&str, Option<Kind>); 2] = [("sqlite", Some(Kind::Sqlite)), ("postgres", Some(Kind::Postgres))];
+const KINDS: [(&str, Option<Kind>); 3] =
+    [("sqlite", Some(Kind::Sqlite)), ("postgres", Some(Kind::Postgres)), ("http", Some(Kind::Http))];
+
+/// Headers that say how a message is framed and where it goes: wrong ones would let others be read as requests.
+const FRAMING: [&str; 6] =
+    ["host", "content-length", "transfer-encoding", "connection", "content-type", "idempotency-key"];
+
+const BODY_MAX: ByteSize = ByteSize(1 << 30);
 
 pub(super) fn check(
     checker: &mut Checker<'_>,
@@ -35,16 +46,103 @@ impl Checker<'_> {
     fn origin(&mut self, at: &Range<usize>, origin: file::Origin) -> Option<OriginConfig> {
         if origin.kind.is_none() {
             let refusal = Refusal::new(at.clone(), "this origin has no type");
-            self.refuse(&refusal.help("add `type = \"sqlite\"` or `type = \"postgres\"`"));
+            self.refuse(&refusal.help("add `type = \"sqlite\"`, `type = \"postgres\"` or `type = \"http\"`"));
             return None;
         }
         match self.word(origin.kind.clone(), "type of origin", &KINDS, None)? {
             Kind::Sqlite => self.sqlite(at, origin),
             Kind::Postgres => self.postgres(at, origin),
+            Kind::Http => self.http(at, origin),
         }
     }
 
+    /// Refuses what only an origin of type `http` has.
+    fn refuse_of_http(&mut self, origin: &file::Origin, kind: &str) {
+        self.refuse_foreign(origin.base_url.as_ref(), "base_url", kind);
+        self.refuse_foreign(origin.headers.as_ref(), "headers", kind);
+        self.refuse_foreign(origin.timeout.as_ref(), "timeout", kind);
+        self.refuse_foreign(origin.concurrency.as_ref(), "concurrency", kind);
+        self.refuse_foreign(origin.write_concurrency.as_ref(), "write_concurrency", kind);
+        self.refuse_foreign(origin.max_body.as_ref(), "max_body", kind);
+        self.refuse_foreign(origin.root_certificate_file.as_ref(), "root_certificate_file", kind);
+    }
+
+    fn http(&mut self, at: &Range<usize>, origin: file::Origin) -> Option<OriginConfig> {
+        self.refuse_foreign(origin.url.as_ref(), "url", "http");
+        self.refuse_foreign(origin.file.as_ref(), "file", "http");
+        self.refuse_foreign(origin.delay.as_ref(), "delay", "http");
+        self.refuse_foreign(origin.pool.as_ref(), "pool", "http");
+        self.refuse_foreign(origin.write_pool.as_ref(), "write_pool", "http");
+        self.refuse_foreign(origin.statement_timeout.as_ref(), "statement_timeout", "http");
+        let Some(base_url) = origin.base_url else {
+            let refusal = Refusal::new(at.clone(), "this origin has no base_url");
+            self.refuse(&refusal.help("add `base_url = \"https://api.internal\"`"));
+            return None;
+        };
+        let base_url = self.base_url(&base_url)?;
+        Some(OriginConfig::Http(HttpConfig {
+            base_url,
+            headers: self.headers(origin.headers),
+            timeout: self.positive(origin.timeout, Period::seconds(2)),
+            connect_timeout: self.positive(origin.connect_timeout, Period::seconds(2)),
+            concurrency: self.count(origin.concurrency, 64, 10_000),
+            write_concurrency: self.count(origin.write_concurrency, 8, 10_000),
+            max_body: self.size(origin.max_body, ByteSize(8 << 20), BODY_MAX),
+            root_certificate_file: origin.root_certificate_file.map(|file| file.into_inner().into()),
+            loads: self.origin_loads(origin.loads_max, origin.loads_wait_max),
+        }))
+    }
+
+    fn base_url(&mut self, text: &Spanned<String>) -> Option<String> {
+        let url = Url::parse(text.get_ref()).ok().filter(|url| url.has_host());
+        let refused = match &url {
+            Some(url) if !matches!(url.scheme(), "http" | "https") => {
+                Some(("an origin is asked by `http` or `https`", "write `https://api.internal`"))
+            }
+            Some(url) if !url.username().is_empty() || url.password().is_some() => Some((
+                "credentials do not stand in an address",
+                "send them in a header: `headers = { authorization = \"Bearer ${API_TOKEN}\" }`",
+            )),
+            Some(url) if url.query().is_some() || url.fragment().is_some() => {
+                Some(("a base has no `?` and no `#`", "write them in the requests of the source"))
+            }
+            Some(_) => None,
+            None => Some(("this is not the address of an API", "write `https://api.internal`")),
+        };
+        if let Some((title, help)) = refused {
+            self.refuse(&Refusal::new(text.span(), title).help(help));
+            return None;
+        }
+        url.map(|url| url.as_str().trim_end_matches('/').to_owned())
+    }
+
+    fn headers(
+        &mut self,
+        headers: Option<Spanned<BTreeMap<Spanned<String>, Spanned<Secret>>>>,
+    ) -> BTreeMap<String, Secret> {
+        let mut checked = BTreeMap::new();
+        for (name, value) in headers.map(Spanned::into_inner).unwrap_or_default() {
+            let header: Option<HeaderName> = name.get_ref().parse().ok();
+            let title = match &header {
+                None => "this is not the name of a header",
+                Some(header) if FRAMING.contains(&header.as_str()) => "this header is the client's own",
+                Some(_) if value.get_ref().reveal().parse::<HeaderValue>().is_err() => {
+                    "a header cannot have this value"
+                }
+                Some(_) => {
+                    checked.insert(name.get_ref().to_ascii_lowercase(), value.into_inner());
+                    continue;
+                }
+            };
+            self.refuse(
+                &Refusal::new(name.span(), title).help("write `headers = { authorization = \"...\" }`"),
+            );
+        }
+        checked
+    }
+
     fn sqlite(&mut self, at: &Range<usize>, origin: file::Origin) -> Option<OriginConfig> {
+        self.refuse_of_http(&origin, "sqlite");
         self.refuse_foreign(origin.url.as_ref(), "url", "sqlite");
         self.refuse_foreign(origin.connect_timeout.as_ref(), "connect_timeout", "sqlite");
         self.refuse_foreign(origin.write_pool.as_ref(), "write_pool", "sqlite");
@@ -63,6 +161,7 @@ impl Checker<'_> {
     }
 
     fn postgres(&mut self, at: &Range<usize>, origin: file::Origin) -> Option<OriginConfig> {
+        self.refuse_of_http(&origin, "postgres");
         self.refuse_foreign(origin.file.as_ref(), "file", "postgres");
         self.refuse_foreign(origin.delay.as_ref(), "delay", "postgres");
         let Some(url) = origin.url else {

@@ -165,20 +165,28 @@ fn hide(address: &str) -> String {
 /// A configuration text with every secret replaced by as many stars.
 pub(super) fn mask(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
+    let mut is_in_headers = false;
     for line in text.split_inclusive('\n') {
-        masked.push_str(&mask_line(line));
+        if line.trim_start().starts_with('[') {
+            is_in_headers = line.contains(HEADERS);
+        }
+        masked.push_str(&mask_line(line, is_in_headers));
     }
     masked
 }
 
-fn mask_line(line: &str) -> String {
+/// The table whose values are secrets, whatever they are called.
+const HEADERS: &str = "headers";
+
+fn mask_line(line: &str, is_in_headers: bool) -> String {
     let body = line.trim_end_matches(['\n', '\r']);
     let mut masked = line.to_owned();
     let mut star_out = |range: std::ops::Range<usize>| {
         let stars = "*".repeat(range.len());
         masked.replace_range(range, &stars);
     };
-    if let Some(range) = password_value(body) {
+    let secret = password_value(body).or_else(|| header_value(body, is_in_headers));
+    if let Some(range) = secret {
         star_out(range);
     }
     for range in credentials(body) {
@@ -197,6 +205,13 @@ fn password_value(line: &str) -> Option<std::ops::Range<usize>> {
         }
     }
     None
+}
+
+/// What stands after `headers` and the next `=` on a line, to its end; among headers, after the first `=`.
+fn header_value(line: &str, is_in_headers: bool) -> Option<std::ops::Range<usize>> {
+    let from = if is_in_headers { 0 } else { line.find(HEADERS)? };
+    let at = from + line[from..].find('=')?;
+    Some(at + 1..line.len())
 }
 
 #[cfg(test)]
@@ -226,6 +241,9 @@ mod tests {
             "\"password\"='hunter2'",
             "url = \"redis://u:hunter2@host\" # note\n",
             "url = \"postgres://h/?password=hunter2\"",
+            "headers = { authorization = \"Bearer hunter2\" }",
+            "origin.api.headers.x-key = 'hunter2'",
+            "[origin.api.headers]\nx-key = 'hunter2'\n",
         ] {
             let masked = mask(line);
             assert_eq!(masked.len(), line.len());

@@ -7,7 +7,9 @@
 use super::check::Checker;
 use super::origins::Origins;
 use super::report::{Refusal, nearest};
-use super::{Strategy, file};
+use super::{OriginConfig, Strategy, file};
+use crate::origin::Ask;
+use crate::origin::endpoint::{Endpoint, Verb};
 use crate::origin::sql::Statement;
 use crate::template::{Captures, Template};
 use serde::Serialize;
@@ -20,20 +22,20 @@ use toml::Spanned;
 pub struct SourceConfig {
     /// The name of the origin.
     pub origin: String,
-    /// The statement that loads one value.
-    pub load: Statement,
+    /// The statement or request that loads one value.
+    pub load: Ask,
     /// The column of `load` that is the whole document. Default none: the row becomes an object of its columns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub document: Option<String>,
     /// The statement that loads many values. It is checked, and not used yet: no request loads many.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub load_many: Option<Statement>,
-    /// The statement that stores one value.
+    pub load_many: Option<Ask>,
+    /// The statement or request that stores one value.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub store: Option<Statement>,
-    /// The statement that removes one value. Default none: then the keyspace's entries cannot be removed.
+    pub store: Option<Ask>,
+    /// The statement or request that removes one value. Default none: then the keyspace's entries cannot be removed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub delete: Option<Statement>,
+    pub delete: Option<Ask>,
 }
 
 /// What the document is called in a statement.
@@ -163,15 +165,22 @@ impl Checker<'_> {
             let refusal = Refusal::new(origin.span(), format!("there is no origin `{}`", origin.get_ref()));
             self.refuse(&refusal.help(help));
         }
-        let load = self.statement(&load, Role::Load, place);
+        let is_http = matches!(origins.get(origin.get_ref()), Some(Some(OriginConfig::Http(_))));
+        if is_http {
+            self.refuse_statements(source.load_many.as_ref(), source.document.as_ref());
+        }
+        let mut ask = |text: &Spanned<String>, role| {
+            if is_http { self.request(text, role, place) } else { self.statement(text, role, place) }
+        };
+        let load = ask(&load, Role::Load);
         let mut given = |text: Option<Spanned<String>>, role| match text {
-            Some(text) => self.statement(&text, role, place).map(Some),
+            Some(text) => ask(&text, role).map(Some),
             None => Some(None),
         };
         let load_many = given(source.load_many, Role::Load);
         let store = given(source.store, Role::Store);
         let delete = given(source.delete, Role::Delete);
-        let document = source.document.filter(|name| !name.is_empty());
+        let document = source.document.map(Spanned::into_inner).filter(|name| !name.is_empty());
         Some(SourceConfig {
             origin: origin.into_inner(),
             load: load?,
@@ -182,10 +191,56 @@ impl Checker<'_> {
         })
     }
 
+    fn refuse_statements(&mut self, load_many: Option<&Spanned<String>>, document: Option<&Spanned<String>>) {
+        if let Some(load_many) = load_many {
+            let title = "an origin of type `http` has no `load_many`";
+            let help = "leave it out: many keys are loaded by `load`, several at the same time";
+            self.refuse(&Refusal::new(load_many.span(), title).help(help));
+        }
+        if let Some(document) = document {
+            let title = "an origin of type `http` has no columns: its answer is the document";
+            self.refuse(&Refusal::new(document.span(), title).help("leave `document` out"));
+        }
+    }
+
+    /// A request with a method of its role that uses exactly the captures of its pattern.
+    fn request(&mut self, text: &Spanned<String>, role: Role, place: Place<'_>) -> Option<Ask> {
+        let endpoint = match Endpoint::parse(text.get_ref()) {
+            Ok(endpoint) => endpoint,
+            Err(error) => {
+                self.refuse(&Refusal::new(text.span(), error.to_string()));
+                return None;
+            }
+        };
+        let verbs: &[Verb] = match role {
+            Role::Load => &[Verb::Get],
+            Role::Store => &[Verb::Put, Verb::Post, Verb::Patch],
+            Role::Delete => &[Verb::Delete, Verb::Post],
+        };
+        if !verbs.contains(&endpoint.verb()) {
+            let allowed: Vec<&str> = verbs.iter().map(|verb| verb.as_str()).collect();
+            let title = format!("{} is not a method for this", endpoint.verb().as_str());
+            let help = format!("write {}", allowed.join(" or "));
+            self.refuse(&Refusal::new(text.span(), title).help(help));
+            return None;
+        }
+        let captures: Vec<&str> = place.pattern.names().collect();
+        let ask = Ask::Http(endpoint);
+        let refusal =
+            unknown(text, &ask, &captures, &[], place).or_else(|| unused(text, &ask, &captures, role, place));
+        match refusal {
+            Some(refusal) => {
+                self.refuse(&refusal);
+                None
+            }
+            None => Some(ask),
+        }
+    }
+
     /// A statement that uses exactly the captures of its pattern, and what else its role allows.
-    fn statement(&mut self, text: &Spanned<String>, role: Role, place: Place<'_>) -> Option<Statement> {
-        let statement = match Statement::parse(text.get_ref()) {
-            Ok(statement) => statement,
+    fn statement(&mut self, text: &Spanned<String>, role: Role, place: Place<'_>) -> Option<Ask> {
+        let ask = match Statement::parse(text.get_ref()) {
+            Ok(statement) => Ask::Sql(statement),
             Err(error) => {
                 self.refuse(&Refusal::new(text.span(), error.to_string()));
                 return None;
@@ -194,14 +249,14 @@ impl Checker<'_> {
         let captures: Vec<&str> = place.pattern.names().collect();
         let extras = role.extras(place.strategy);
         let refusal = ambiguous(&captures, extras, place.at)
-            .or_else(|| unknown(text, &statement, &captures, extras, place))
-            .or_else(|| unused(text, &statement, &captures, role, place));
+            .or_else(|| unknown(text, &ask, &captures, extras, place))
+            .or_else(|| unused(text, &ask, &captures, role, place));
         match refusal {
             Some(refusal) => {
                 self.refuse(&refusal);
                 None
             }
-            None => Some(statement),
+            None => Some(ask),
         }
     }
 }
@@ -217,34 +272,42 @@ fn ambiguous<'a>(captures: &[&str], extras: &[&str], at: &Range<usize>) -> Optio
 /// A parameter that is nothing.
 fn unknown<'a>(
     text: &Spanned<String>,
-    statement: &Statement,
+    ask: &Ask,
     captures: &[&str],
     extras: &[&str],
     place: Place<'_>,
 ) -> Option<Refusal<'a>> {
     let is_known =
         |name: &str| name == Captures::WHOLE_KEY || captures.contains(&name) || extras.contains(&name);
-    let unknown = statement.names().iter().find(|name| !is_known(name))?;
+    let unknown = ask.names().iter().find(|name| !is_known(name))?;
     let known = captures.iter().chain(extras).copied().chain([Captures::WHOLE_KEY]);
+    let parameter = |name: &str| match ask {
+        Ask::Sql(_) => format!("`:{name}`"),
+        Ask::Http(_) => format!("`{{{name}}}`"),
+    };
     let help = match (nearest(unknown, known), unknown.as_str()) {
+        (_, VERSION | DOCUMENT) if matches!(ask, Ask::Http(_)) => {
+            "a request has the document as its body, and the version of a write in the header `Terrace-Version`"
+                .to_owned()
+        }
         (_, VERSION) => "only the statements of a keyspace with `write-behind` have a `:version`".to_owned(),
         (_, DOCUMENT) => "only `store` has a `:value`, the document".to_owned(),
-        (Some(near), _) => format!("did you mean `:{near}`?"),
-        (None, _) => format!("add `{{{unknown}}}` to the pattern, or use `:key`, the whole key"),
+        (Some(near), _) => format!("did you mean {}?", parameter(near)),
+        (None, _) => format!("add `{{{unknown}}}` to the pattern, or use {}, the whole key", parameter(Captures::WHOLE_KEY)),
     };
-    let refusal = Refusal::new(text.span(), format!("`:{unknown}` is not captured by the pattern"));
+    let refusal = Refusal::new(text.span(), format!("{} is not captured by the pattern", parameter(unknown)));
     Some(refusal.also(place.at.clone(), "this pattern").help(help))
 }
 
 /// What would make different keys the same, and a `store` that stores nothing.
 fn unused<'a>(
     text: &Spanned<String>,
-    statement: &Statement,
+    ask: &Ask,
     captures: &[&str],
     role: Role,
     place: Place<'_>,
 ) -> Option<Refusal<'a>> {
-    let uses = |name: &str| statement.names().iter().any(|own| own == name);
+    let uses = |name: &str| ask.names().iter().any(|own| own == name);
     let is_ignored = |name: &str| name.starts_with('_');
     let unused = captures.iter().find(|name| !is_ignored(name) && !uses(name));
     if let Some(unused) = unused.filter(|_| !uses(Captures::WHOLE_KEY)) {
@@ -260,7 +323,7 @@ fn unused<'a>(
         let title = format!("this statement has no parameter, so all keys of the pattern would {same}");
         return Some(Refusal::new(text.span(), title).help("use `:key`, the whole key"));
     }
-    (role == Role::Store && !uses(DOCUMENT)).then(|| {
+    (role == Role::Store && matches!(ask, Ask::Sql(_)) && !uses(DOCUMENT)).then(|| {
         let title = "this statement stores no document";
         Refusal::new(text.span(), title).help("use `:value`, the document that was put, as JSON text")
     })

@@ -1,15 +1,17 @@
 //! What one keyspace asks of its origin: a key in, a document out; a document in, and whether the origin has it.
 //!
 //! 1. A statement gets its values beside it: captures of the key, the document as one text, the version of a write that is
-//!    written behind.
+//!    written behind. A request gets captures in its path, and the rest as its body and headers.
 //! 2. A batch goes to the origin a few writes at a time. When it is in trouble, or half of the time for the batch is over, the rest is
 //!    not asked for, and says so: what was not tried counts as no attempt.
 //! 3. The words of a database go to the log, here. What leaves is [`Told`], whose words are for anybody.
 
+use super::endpoint::Endpoint;
 use super::error::{OriginError, Told};
+use super::http::Http;
 use super::{Database, Written};
 use crate::config::{DOCUMENT, VERSION};
-use crate::template::Template;
+use crate::template::{Captures, Template};
 use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,51 +33,114 @@ pub(super) enum Parameter {
     Number(u64),
 }
 
-/// Loads the values of one keyspace, and writes them.
+/// Statements of a database.
 #[derive(Debug)]
-pub(crate) struct Loader {
-    pub(super) origin: Arc<str>,
+pub(super) struct Statements {
     pub(super) database: Arc<Database>,
-    pub(super) pattern: Template,
     pub(super) load: Prepared,
     /// The column that is the whole document.
     pub(super) document: Option<Arc<str>>,
     pub(super) store: Option<Prepared>,
     pub(super) delete: Option<Prepared>,
+}
+
+/// Requests to an API.
+#[derive(Debug)]
+pub(super) struct Requests {
+    pub(super) api: Arc<Http>,
+    pub(super) load: Endpoint,
+    pub(super) store: Option<Endpoint>,
+    pub(super) delete: Option<Endpoint>,
+}
+
+/// What a keyspace asks with.
+#[derive(Debug)]
+pub(super) enum Asking {
+    Sql(Statements),
+    Http(Requests),
+}
+
+/// What a write says.
+#[derive(Clone, Copy)]
+struct Change<'a> {
+    /// `None` to remove.
+    value: Option<&'a JsonText>,
+    fence: Option<(WriteId, u64)>,
+}
+
+impl Statements {
+    /// The values of a statement's parameters.
+    fn parameters(statement: &Prepared, captures: &Captures<'_>, change: Change<'_>) -> Vec<Parameter> {
+        let of = |name: &String| match (captures.get(name), name.as_str()) {
+            (Some(text), _) => Some(Parameter::Text(text.to_owned())),
+            (None, DOCUMENT) => change.value.map(|value| Parameter::Text(value.as_str().to_owned())),
+            (None, VERSION) => change.fence.map(|(_, version)| Parameter::Number(version)),
+            (None, _) => None,
+        };
+        statement.names.iter().filter_map(of).collect()
+    }
+
+    async fn load(&self, captures: &Captures<'_>) -> Result<Option<JsonText>, OriginError> {
+        let nothing = Change { value: None, fence: None };
+        let values = Self::parameters(&self.load, captures, nothing);
+        self.database.load(&self.load.text, values, self.document.as_ref()).await
+    }
+
+    async fn write(&self, captures: &Captures<'_>, change: Change<'_>) -> Written {
+        let statement = if change.value.is_some() { &self.store } else { &self.delete };
+        let Some(statement) = statement else { return Err(WriteFailure::Unsupported) };
+        self.database.write(&statement.text, Self::parameters(statement, captures, change)).await
+    }
+}
+
+impl Requests {
+    fn values<'a>(endpoint: &Endpoint, captures: &'a Captures<'_>) -> Vec<&'a str> {
+        endpoint.names().iter().filter_map(|name| captures.get(name)).collect()
+    }
+
+    async fn load(&self, captures: &Captures<'_>) -> Result<Option<JsonText>, OriginError> {
+        self.api.load(&self.load, &Self::values(&self.load, captures)).await
+    }
+
+    async fn write(&self, captures: &Captures<'_>, change: Change<'_>) -> Written {
+        let endpoint = if change.value.is_some() { &self.store } else { &self.delete };
+        let Some(endpoint) = endpoint else { return Err(WriteFailure::Unsupported) };
+        self.api.write(endpoint, &Self::values(endpoint, captures), change.value, change.fence).await
+    }
+}
+
+impl Asking {
+    /// How many writes of a batch are under way at the same time.
+    fn writes_at_once(&self) -> usize {
+        match self {
+            Self::Sql(statements) => statements.database.writes_at_once(),
+            Self::Http(requests) => requests.api.writes_at_once(),
+        }
+    }
+}
+
+/// Loads the values of one keyspace, and writes them.
+#[derive(Debug)]
+pub(crate) struct Loader {
+    pub(super) origin: Arc<str>,
+    pub(super) pattern: Template,
+    pub(super) asking: Asking,
     /// How long a batch may take before the rest of it is left.
     pub(super) batch_time: Duration,
 }
 
 impl Loader {
-    /// The values of a statement's parameters; `None` if the key is not of the keyspace's pattern.
-    fn parameters(
-        &self,
-        statement: &Prepared,
-        key: &Key,
-        value: Option<&JsonText>,
-        version: Option<u64>,
-    ) -> Option<Vec<Parameter>> {
-        let captures = self.pattern.captures(key.as_str())?;
-        let of = |name: &String| match (captures.get(name), name.as_str()) {
-            (Some(text), _) => Some(Parameter::Text(text.to_owned())),
-            (None, DOCUMENT) => value.map(|value| Parameter::Text(value.as_str().to_owned())),
-            (None, VERSION) => version.map(Parameter::Number),
-            (None, _) => None,
-        };
-        statement.names.iter().map(of).collect()
-    }
-
     async fn write(
         &self,
         key: &Key,
         value: Option<&JsonText>,
         fence: Option<(WriteId, u64)>,
     ) -> Result<(), WriteFailure<Told>> {
-        let statement = if value.is_some() { &self.store } else { &self.delete };
-        let Some(statement) = statement else { return Err(WriteFailure::Unsupported) };
-        let written = match self.parameters(statement, key, value, fence.map(|(_, version)| version)) {
-            Some(parameters) => self.database.write(&statement.text, parameters).await,
-            None => Err(WriteFailure::Refused(OriginError::Key {
+        let change = Change { value, fence };
+        let written = match (self.pattern.captures(key.as_str()), &self.asking) {
+            (Some(captures), Asking::Sql(statements)) => statements.write(&captures, change).await,
+            (Some(captures), Asking::Http(requests)) => requests.write(&captures, change).await,
+            (None, _) => Err(WriteFailure::Refused(OriginError::Key {
                 origin: Arc::clone(&self.origin),
                 reason: "it is not of the keyspace's pattern".to_owned(),
             })),
@@ -113,8 +178,11 @@ impl Origin<Key, JsonText> for Loader {
     type Error = Told;
 
     async fn load(&self, key: &Key) -> Result<Option<JsonText>, Told> {
-        let Some(values) = self.parameters(&self.load, key, None, None) else { return Ok(None) };
-        let loaded = self.database.load(&self.load.text, values, self.document.as_ref()).await;
+        let Some(captures) = self.pattern.captures(key.as_str()) else { return Ok(None) };
+        let loaded = match &self.asking {
+            Asking::Sql(statements) => statements.load(&captures).await,
+            Asking::Http(requests) => requests.load(&captures).await,
+        };
         loaded.map_err(|error| {
             if matches!(error, OriginError::Key { .. }) {
                 tracing::debug!(%error, "the origin refused a key");
@@ -142,7 +210,7 @@ impl Origin<Key, JsonText> for Loader {
             async move { self.write(&key, value.as_deref(), fence).await }
         };
         let is_late = || clock.precise().since(begun) >= self.batch_time;
-        let mut answers = ask_some(writes, self.database.writes_at_once(), ask, is_late).await;
+        let mut answers = ask_some(writes, self.asking.writes_at_once(), ask, is_late).await;
         answers.resize_with(writes.len(), || Err(self.not_asked()));
         answers
     }

@@ -9,7 +9,10 @@
 //! Deliberately absent: retries, and any memory of failures. What a failure means for a request, the library and
 //! the API decide.
 
+mod ask;
+pub mod endpoint;
 mod error;
+mod http;
 mod loader;
 mod postgres;
 pub mod sql;
@@ -17,12 +20,14 @@ mod sqlite;
 mod sqlite_file;
 mod sqlite_writer;
 
+pub use ask::Ask;
 pub use error::OriginError;
 pub(crate) use error::Told;
 pub(crate) use loader::Loader;
 
 use crate::config::{Config, KeyspaceConfig, OriginConfig, SourceConfig};
-use loader::{Parameter, Prepared};
+use http::Http;
+use loader::{Asking, Parameter, Prepared, Requests, Statements};
 use postgres::{Postgres, one_document};
 use sql::Statement;
 use sqlite::{Purpose, Sqlite};
@@ -45,6 +50,56 @@ pub struct SetupError {
     pub reason: String,
 }
 
+#[derive(Clone, Debug)]
+enum System {
+    Database(Arc<Database>),
+    Http(Arc<Http>),
+}
+
+impl System {
+    fn start(name: &str, config: &OriginConfig, is_written: bool) -> Result<Self, SetupError> {
+        let failed = |reason: String| SetupError { origin: name.to_owned(), reason };
+        let database = |database| Self::Database(Arc::new(database));
+        match config {
+            OriginConfig::Sqlite(config) => {
+                let started = Sqlite::start(name, config, is_written);
+                started.map(Database::Sqlite).map(database).map_err(|error| failed(error.to_string()))
+            }
+            OriginConfig::Postgres(config) => {
+                Postgres::new(name, config).map(Database::Postgres).map(database).map_err(failed)
+            }
+            OriginConfig::Http(config) => {
+                Http::new(name, config).map(|http| Self::Http(Arc::new(http))).map_err(failed)
+            }
+        }
+    }
+
+    /// What a source asks of it; `None` if its words are not of this system's kind, which a configuration that was checked has not.
+    fn asking(&self, source: &SourceConfig) -> Option<Asking> {
+        match self {
+            Self::Database(database) => {
+                let writing = |ask: &Ask| ask.statement().map(|statement| database.writing(statement));
+                Some(Asking::Sql(Statements {
+                    load: database.loading(source.load.statement()?, source.document.as_deref()),
+                    document: source.document.as_deref().map(Into::into),
+                    store: source.store.as_ref().and_then(writing),
+                    delete: source.delete.as_ref().and_then(writing),
+                    database: Arc::clone(database),
+                }))
+            }
+            Self::Http(api) => {
+                let writing = |ask: &Ask| ask.endpoint().cloned();
+                Some(Asking::Http(Requests {
+                    load: source.load.endpoint().cloned()?,
+                    store: source.store.as_ref().and_then(writing),
+                    delete: source.delete.as_ref().and_then(writing),
+                    api: Arc::clone(api),
+                }))
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Database {
     Sqlite(Sqlite),
@@ -52,20 +107,8 @@ enum Database {
 }
 
 impl Database {
-    fn start(name: &str, config: &OriginConfig, is_written: bool) -> Result<Self, SetupError> {
-        let failed = |reason: String| SetupError { origin: name.to_owned(), reason };
-        match config {
-            OriginConfig::Sqlite(config) => {
-                let started = Sqlite::start(name, config, is_written);
-                started.map(Self::Sqlite).map_err(|error| failed(error.to_string()))
-            }
-            OriginConfig::Postgres(config) => Postgres::new(name, config).map(Self::Postgres).map_err(failed),
-        }
-    }
-
     /// The statement that loads, as this database wants it.
-    fn loading(&self, source: &SourceConfig) -> Prepared {
-        let (statement, column) = (&source.load, source.document.as_deref());
+    fn loading(&self, statement: &Statement, column: Option<&str>) -> Prepared {
         let text = match self {
             Self::Sqlite(_) => statement.numbered('?'),
             Self::Postgres(_) => one_document(&statement.numbered('$'), column),
@@ -109,6 +152,25 @@ impl Database {
         }
     }
 
+    /// Whether each statement of a source compiles.
+    async fn check_all(&self, source: &SourceConfig) -> Vec<(&'static str, Result<(), OriginError>)> {
+        let (column, mut findings) = (source.document.as_deref(), Vec::new());
+        let loading = [("load", Some(&source.load)), ("load_many", source.load_many.as_ref())];
+        for (name, statement) in loading.map(|(name, ask)| (name, ask.and_then(Ask::statement))) {
+            let Some(statement) = statement else { continue };
+            let purpose =
+                Purpose::Load { parameters: statement.names().len(), document: column.map(Into::into) };
+            findings.push((name, self.check(&self.loading(statement, column), purpose).await));
+        }
+        let writing = [("store", source.store.as_ref()), ("delete", source.delete.as_ref())];
+        for (name, statement) in writing.map(|(name, ask)| (name, ask.and_then(Ask::statement))) {
+            let Some(statement) = statement else { continue };
+            let purpose = Purpose::Write { parameters: statement.names().len() };
+            findings.push((name, self.check(&self.writing(statement), purpose).await));
+        }
+        findings
+    }
+
     async fn check(&self, statement: &Prepared, purpose: Purpose) -> Result<(), OriginError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.check(&statement.text, purpose).await,
@@ -120,7 +182,7 @@ impl Database {
 /// The origins of a configuration, by name.
 #[derive(Debug)]
 pub(crate) struct Origins {
-    databases: BTreeMap<String, Arc<Database>>,
+    systems: BTreeMap<String, System>,
     bulkheads: BTreeMap<String, Bulkhead>,
 }
 
@@ -132,9 +194,9 @@ impl Origins {
                 source.is_some_and(|source| source.origin == *name)
             };
             let is_written = config.keyspaces.values().any(is_writer);
-            Ok((name.clone(), Arc::new(Database::start(name, origin, is_written)?)))
+            Ok((name.clone(), System::start(name, origin, is_written)?))
         };
-        let databases = config.origins.iter().map(start).collect::<Result<_, _>>()?;
+        let systems = config.origins.iter().map(start).collect::<Result<_, _>>()?;
         let mut bulkheads = BTreeMap::new();
         for (name, origin) in &config.origins {
             if let Some(bulkhead) = origin.loads().bulkhead(name) {
@@ -145,7 +207,7 @@ impl Origins {
                 bulkheads.insert(name.clone(), bulkhead.map_err(failed)?);
             }
         }
-        Ok(Self { databases, bulkheads })
+        Ok(Self { systems, bulkheads })
     }
 
     /// What bounds the loads of an origin, of all keyspaces together.
@@ -156,43 +218,21 @@ impl Origins {
     /// What a keyspace asks; `None` if it has no source.
     pub(crate) fn loader(&self, keyspace: &KeyspaceConfig) -> Option<Loader> {
         let source = keyspace.source.as_ref()?;
-        let database = Arc::clone(self.databases.get(&source.origin)?);
         let attempt = keyspace.write_behind.as_ref().map_or(Duration::MAX, |lane| lane.attempt_timeout.0);
         Some(Loader {
             origin: source.origin.as_str().into(),
             pattern: keyspace.pattern.clone(),
-            load: database.loading(source),
-            document: source.document.as_deref().map(Into::into),
-            store: source.store.as_ref().map(|statement| database.writing(statement)),
-            delete: source.delete.as_ref().map(|statement| database.writing(statement)),
+            asking: self.systems.get(&source.origin)?.asking(source)?,
             batch_time: attempt / 2,
-            database,
         })
     }
 
-    /// Whether an origin compiles the statements of a source: what each is called, and what is wrong with it.
+    /// Whether an origin compiles the statements of a source, or can be reached: what each is called, and what is wrong with it.
     pub(crate) async fn check(&self, source: &SourceConfig) -> Vec<(&'static str, Result<(), OriginError>)> {
-        let Some(database) = self.databases.get(&source.origin) else { return Vec::new() };
-        let document: Option<Arc<str>> = source.document.as_deref().map(Into::into);
-        let load = |statement: &Statement| Purpose::Load {
-            parameters: statement.names().len(),
-            document: document.clone(),
-        };
-        let write = |statement: &Statement| Purpose::Write { parameters: statement.names().len() };
-        let many = source.load_many.as_ref().map(|statement| {
-            let many = SourceConfig { load: statement.clone(), ..source.clone() };
-            ("load_many", database.loading(&many), load(statement))
-        });
-        let writing = [("store", &source.store), ("delete", &source.delete)].into_iter();
-        let writing = writing.filter_map(|(name, statement)| {
-            let statement = statement.as_ref()?;
-            Some((name, database.writing(statement), write(statement)))
-        });
-        let first = ("load", database.loading(source), load(&source.load));
-        let mut findings = Vec::new();
-        for (name, statement, purpose) in [first].into_iter().chain(many).chain(writing) {
-            findings.push((name, database.check(&statement, purpose).await));
+        match self.systems.get(&source.origin) {
+            Some(System::Database(database)) => database.check_all(source).await,
+            Some(System::Http(api)) => vec![("load", api.check().await)],
+            None => Vec::new(),
         }
-        findings
     }
 }

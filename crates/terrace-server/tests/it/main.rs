@@ -7,6 +7,8 @@ mod environment;
 mod events;
 mod fuzz;
 mod hot;
+mod http_api;
+mod http_origin;
 mod l2;
 mod limits;
 mod log;

@@ -1,0 +1,305 @@
+//! An HTTP API as an origin.
+//!
+//! 1. The host is the configuration's. Redirects are not followed, and no proxy of the environment is used, so that nobody but the
+//!    configuration says who is asked.
+//! 2. A load is one request, within one time limit that includes its wait for a place among those under way. Its answer is read up
+//!    to a limit.
+//! 3. `404`, `410` and `204` say that there is no value; `400`, `414` and `422` that there can be none under this key.
+//! 4. A write that got an answer of success was made. What an answer of refusal means is in [`refusal`]; a failure of the server
+//!    (500, 502, 504), and no answer, say nothing.
+//! 5. What is written behind carries its id as `Idempotency-Key`, which is the same each time it is sent, and its version as
+//!    `Terrace-Version`, which grows with every write of a key.
+
+use super::Written;
+use super::endpoint::{Endpoint, Verb};
+use super::error::OriginError;
+use crate::config::HttpConfig;
+use crate::runtime;
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
+use std::sync::Arc;
+use std::time::Duration;
+use terrace::WriteFailure;
+use terrace::behind::WriteId;
+use terrace::codec::JsonText;
+use tokio::sync::Semaphore;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const VERSION: HeaderName = HeaderName::from_static("terrace-version");
+
+/// An HTTP API.
+#[derive(Debug)]
+pub(super) struct Http {
+    name: Arc<str>,
+    client: Client,
+    base: Url,
+    timeout: Duration,
+    body_bytes_max: usize,
+    loads: Semaphore,
+    writes: Semaphore,
+    writes_at_once: usize,
+}
+
+impl Http {
+    pub(super) fn new(name: &str, config: &HttpConfig) -> Result<Self, String> {
+        // Whoever embeds the service may have chosen one already.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let mut headers = HeaderMap::new();
+        for (header, value) in &config.headers {
+            let header: HeaderName = header.parse().map_err(|_| format!("`{header}` is no header"))?;
+            let mut value: HeaderValue = value
+                .reveal()
+                .parse()
+                .map_err(|_| format!("the header `{header}` cannot have this value"))?;
+            value.set_sensitive(true);
+            headers.insert(header, value);
+        }
+        let mut client = Client::builder()
+            .default_headers(headers)
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(config.connect_timeout.0)
+            .user_agent(concat!("terrace/", env!("CARGO_PKG_VERSION")));
+        if let Some(file) = &config.root_certificate_file {
+            let cannot = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+            let pem = std::fs::read(file).map_err(|error| cannot(&error))?;
+            let roots = Certificate::from_pem_bundle(&pem).map_err(|error| cannot(&error))?;
+            client = client.tls_certs_only(roots);
+        }
+        let (loads, writes) = (clamp(config.concurrency), clamp(config.write_concurrency));
+        Ok(Self {
+            name: name.into(),
+            client: client.build().map_err(|error| words(&error))?,
+            base: config.base_url.parse().map_err(|_| "its `base_url` cannot be read".to_owned())?,
+            timeout: config.timeout.0,
+            body_bytes_max: clamp(config.max_body.0),
+            loads: Semaphore::new(loads),
+            writes: Semaphore::new(writes),
+            writes_at_once: writes,
+        })
+    }
+
+    pub(super) fn writes_at_once(&self) -> usize {
+        self.writes_at_once
+    }
+
+    /// Loads a value.
+    pub(super) async fn load(
+        &self,
+        endpoint: &Endpoint,
+        values: &[&str],
+    ) -> Result<Option<JsonText>, OriginError> {
+        let request = self.request(endpoint, values)?;
+        let loaded = runtime::within(self.timeout, async {
+            let _place = self.loads.acquire().await;
+            let response = request.send().await.map_err(|error| self.unsent(&error))?;
+            self.document(response).await
+        });
+        loaded.await.unwrap_or_else(|| Err(self.timed_out()))
+    }
+
+    async fn document(&self, response: Response) -> Result<Option<JsonText>, OriginError> {
+        let status = response.status();
+        match status {
+            StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::NO_CONTENT => return Ok(None),
+            StatusCode::BAD_REQUEST | StatusCode::URI_TOO_LONG | StatusCode::UNPROCESSABLE_ENTITY => {
+                return Err(self.bad_key(format!("it answered {status}")));
+            }
+            StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => return Err(self.unavailable(format!("it answered {status}"))),
+            _ if status.is_redirection() => {
+                return Err(self.failed(format!("it answered {status}, and redirects are not followed")));
+            }
+            _ if !status.is_success() => return Err(self.failed(format!("it answered {status}"))),
+            _ => {}
+        }
+        let body = self.body(response).await?;
+        let document = JsonText::new(body);
+        document.map(Some).map_err(|error| self.failed(format!("its answer is no JSON: {error}")))
+    }
+
+    async fn body(&self, mut response: Response) -> Result<Bytes, OriginError> {
+        let mut body = BytesMut::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if chunk.len() <= self.body_bytes_max - body.len() => {
+                    body.extend_from_slice(&chunk);
+                }
+                Ok(Some(_)) => {
+                    let reason = format!("its answer has more than {} bytes", self.body_bytes_max);
+                    return Err(self.failed(reason));
+                }
+                Ok(None) => return Ok(body.freeze()),
+                Err(error) => {
+                    return Err(self.unavailable(format!("its answer broke off: {}", words(&error))));
+                }
+            }
+        }
+    }
+
+    /// Makes a change.
+    pub(super) async fn write(
+        &self,
+        endpoint: &Endpoint,
+        values: &[&str],
+        document: Option<&JsonText>,
+        fence: Option<(WriteId, u64)>,
+    ) -> Written {
+        let mut request = self.request(endpoint, values).map_err(WriteFailure::Refused)?;
+        if let Some(document) = document {
+            request = request.header(CONTENT_TYPE, JSON).body(document.as_bytes().to_vec());
+        }
+        if let Some((id, version)) = fence {
+            request = request.header(IDEMPOTENCY_KEY, id.to_string()).header(VERSION, version);
+        }
+        let place = runtime::within(self.timeout, self.writes.acquire()).await;
+        let _place = place.ok_or_else(|| {
+            WriteFailure::Unavailable(self.unavailable(format!("no place within {:?}", self.timeout)))
+        })?;
+        match runtime::within(self.timeout, request.send()).await {
+            Some(Ok(response)) => self.written(response.status(), document.is_none()),
+            Some(Err(error)) if error.is_connect() || error.is_builder() => {
+                Err(WriteFailure::Unavailable(self.unavailable(words(&error.without_url()))))
+            }
+            Some(Err(error)) => Err(WriteFailure::Unknown(self.unknown(words(&error.without_url())))),
+            None => {
+                let reason = format!("it did not answer within {:?}", self.timeout);
+                Err(WriteFailure::Unknown(self.unknown(reason)))
+            }
+        }
+    }
+
+    fn written(&self, status: StatusCode, is_removal: bool) -> Written {
+        let is_gone = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+        if status.is_success() || (is_removal && is_gone) {
+            return Ok(());
+        }
+        let reason = format!("it answered {status}");
+        Err(match refusal(status) {
+            Refusal::OfTheWrite => {
+                WriteFailure::Refused(OriginError::Refused { origin: Arc::clone(&self.name), reason })
+            }
+            Refusal::ForNow => WriteFailure::Unavailable(self.unavailable(reason)),
+            Refusal::Unclear => WriteFailure::Unknown(self.unknown(reason)),
+            Refusal::OfAnything => WriteFailure::Failed(self.failed(reason)),
+        })
+    }
+
+    /// Whether the origin can be reached; what it answers is its own affair.
+    pub(super) async fn check(&self) -> Result<(), OriginError> {
+        let request = self.client.head(self.base.clone());
+        match runtime::within(self.timeout, request.send()).await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(self.unsent(&error)),
+            None => Err(self.timed_out()),
+        }
+    }
+
+    fn request(&self, endpoint: &Endpoint, values: &[&str]) -> Result<RequestBuilder, OriginError> {
+        let path = endpoint.path(values).ok_or_else(|| {
+            self.bad_key("a part of it is `.` or `..`, which leads elsewhere in a path".to_owned())
+        })?;
+        let method = match endpoint.verb() {
+            Verb::Get => Method::GET,
+            Verb::Put => Method::PUT,
+            Verb::Post => Method::POST,
+            Verb::Patch => Method::PATCH,
+            Verb::Delete => Method::DELETE,
+        };
+        let base = self.base.as_str().trim_end_matches('/');
+        let url: Url = format!("{base}{path}")
+            .parse()
+            .map_err(|_| self.bad_key("it makes an address that cannot be read".to_owned()))?;
+        if url.origin() != self.base.origin() {
+            return Err(self.bad_key("it makes an address of another host".to_owned()));
+        }
+        Ok(self.client.request(method, url).header(ACCEPT, JSON))
+    }
+
+    fn unsent(&self, error: &reqwest::Error) -> OriginError {
+        if error.is_timeout() { self.timed_out() } else { self.unavailable(words(error)) }
+    }
+
+    fn bad_key(&self, reason: String) -> OriginError {
+        OriginError::Key { origin: Arc::clone(&self.name), reason }
+    }
+
+    fn unavailable(&self, reason: String) -> OriginError {
+        OriginError::Unavailable { origin: Arc::clone(&self.name), reason }
+    }
+
+    fn unknown(&self, reason: String) -> OriginError {
+        OriginError::Unknown { origin: Arc::clone(&self.name), reason }
+    }
+
+    fn failed(&self, reason: String) -> OriginError {
+        OriginError::Failed { origin: Arc::clone(&self.name), reason }
+    }
+
+    fn timed_out(&self) -> OriginError {
+        OriginError::Timeout { origin: Arc::clone(&self.name), after: self.timeout }
+    }
+}
+
+/// What an answer to a write that is not success says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Refusal {
+    /// The origin will never take it.
+    OfTheWrite,
+    /// It was not made, and may be later.
+    ForNow,
+    /// It may have been made.
+    Unclear,
+    /// It was not made, and something has to be put right first.
+    OfAnything,
+}
+
+fn refusal(status: StatusCode) -> Refusal {
+    match status.as_u16() {
+        400 | 404 | 409 | 410 | 412 | 413 | 414 | 415 | 422 => Refusal::OfTheWrite,
+        408 | 425 | 429 | 503 => Refusal::ForNow,
+        500 | 502 | 504 => Refusal::Unclear,
+        _ => Refusal::OfAnything,
+    }
+}
+
+fn clamp(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
+}
+
+/// What an error and its sources say, in one line, without the address.
+fn words(error: &reqwest::Error) -> String {
+    let mut words = Vec::new();
+    let mut next: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(error) = next {
+        words.push(error.to_string());
+        next = error.source();
+    }
+    if words.is_empty() { "the request failed".to_owned() } else { words.join(": ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_says_that_nothing_was_done_counts_as_not_done() {
+        for (status, means) in [
+            (409, Refusal::OfTheWrite),
+            (422, Refusal::OfTheWrite),
+            (429, Refusal::ForNow),
+            (503, Refusal::ForNow),
+            (500, Refusal::Unclear),
+            (504, Refusal::Unclear),
+            (301, Refusal::OfAnything),
+            (401, Refusal::OfAnything),
+            (501, Refusal::OfAnything),
+        ] {
+            assert_eq!(refusal(StatusCode::from_u16(status).expect("a status")), means, "{status}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! An HTTP API of one test's own, which keeps documents, remembers what it was asked, and misbehaves when told to.
+
+use crate::support::beside;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::net::TcpListener;
+
+/// How it answers, instead of as it should.
+#[derive(Clone, Debug)]
+pub(crate) enum Mood {
+    Well,
+    Status(u16),
+    /// Does what it is asked to, and then says this.
+    DoneBut(u16),
+    Redirect(String),
+    Text(String),
+    Hang,
+}
+
+/// What it was asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+}
+
+#[derive(Debug)]
+struct Inner {
+    documents: BTreeMap<String, String>,
+    asked: Vec<Asked>,
+    mood: Mood,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Api {
+    address: SocketAddr,
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl Api {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let inner = Inner { documents: BTreeMap::new(), asked: Vec::new(), mood: Mood::Well };
+        let api =
+            Self { address: listener.local_addr().expect("an address"), inner: Arc::new(Mutex::new(inner)) };
+        let router = Router::new().fallback(answer).with_state(api.clone());
+        drop(beside(async move { axum::serve(listener, router).await }));
+        api
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/v2", self.address)
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no test panics in here")
+    }
+
+    pub(crate) fn set(&self, path: &str, document: &str) {
+        self.inner().documents.insert(path.to_owned(), document.to_owned());
+    }
+
+    pub(crate) fn document(&self, path: &str) -> Option<String> {
+        self.inner().documents.get(path).cloned()
+    }
+
+    pub(crate) fn mood(&self, mood: Mood) {
+        self.inner().mood = mood;
+    }
+
+    /// What it was asked since it was last asked for that.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.inner().asked)
+    }
+}
+
+async fn answer(State(api): State<Api>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
+    let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+    let method = parts.method.to_string();
+    api.inner().asked.push(Asked { method, path: path.clone(), headers: parts.headers });
+    let mood = api.inner().mood.clone();
+    match mood {
+        Mood::Well => change(&api, &parts.method, path, &body),
+        Mood::Status(status) => code(status).into_response(),
+        Mood::DoneBut(status) => {
+            change(&api, &parts.method, path, &body);
+            code(status).into_response()
+        }
+        Mood::Redirect(to) => {
+            (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, to)], Body::empty()).into_response()
+        }
+        Mood::Text(text) => text.into_response(),
+        Mood::Hang => std::future::pending().await,
+    }
+}
+
+fn code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).expect("a status")
+}
+
+fn change(api: &Api, method: &Method, path: String, body: &[u8]) -> Response {
+    let documents = &mut api.inner().documents;
+    match *method {
+        Method::GET => documents.get(&path).cloned().map_or_else(
+            || StatusCode::NOT_FOUND.into_response(),
+            |document| ([(header::CONTENT_TYPE, "application/json")], document).into_response(),
+        ),
+        Method::PUT => {
+            documents.insert(path, String::from_utf8(body.to_vec()).expect("text"));
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Method::DELETE if documents.remove(&path).is_some() => StatusCode::NO_CONTENT.into_response(),
+        Method::DELETE => StatusCode::NOT_FOUND.into_response(),
+        _ => StatusCode::OK.into_response(),
+    }
+}
