@@ -94,7 +94,7 @@ impl Checker<'_> {
     }
 
     fn base_url(&mut self, text: &Spanned<String>) -> Option<String> {
-        let url = Url::parse(text.get_ref()).ok().filter(|url| url.has_host());
+        let url = Url::parse(text.get_ref()).ok().filter(Url::has_host);
         let refused = match &url {
             Some(url) if !matches!(url.scheme(), "http" | "https") => {
                 Some(("an origin is asked by `http` or `https`", "write `https://api.internal`"))
