@@ -438,5 +438,5 @@ fn the_file_in_the_documentation_is_accepted() {
     let (_, rest) = page.split_once("```toml\n").expect("there is a file");
     let (file, _) = rest.split_once("```").expect("it ends");
     let config = Config::load(&Sources::text(file)).expect("a valid file");
-    assert_eq!(config.keyspaces.len(), 4);
+    assert_eq!(config.keyspaces.len(), 5);
 }
