@@ -10,7 +10,7 @@ use crate::origin::Origins;
 use crate::template::Template;
 use terrace::codec::{JsonText, RawJson};
 use terrace::{
-    Algorithm, Cache, Compression, Glob, Key, Keyspace, KeyspaceBuilder, KeyspaceError, SuspectPolicy,
+    Algorithm, Cache, Compression, Glob, Key, Keyspace, KeyspaceBuilder, KeyspaceError, SuspectPolicy, Ttl,
 };
 
 /// What part of the time of a request a write may wait for the journal, so that its refusal is still answered. Loads of such a
@@ -25,12 +25,35 @@ pub(crate) type JsonKeyspace = Keyspace<Key, JsonText>;
 pub(crate) struct Keyspaces {
     named: Vec<Named>,
     unmatched: JsonKeyspace,
+    about_unmatched: About,
+}
+
+/// What the configuration says of a keyspace, for people.
+#[derive(Debug)]
+pub(crate) struct About {
+    pub(crate) pattern: String,
+    pub(crate) strategy: Strategy,
+    pub(crate) ttl: Ttl,
+    /// The name of its origin.
+    pub(crate) origin: Option<String>,
+}
+
+impl About {
+    fn of(keyspace: &KeyspaceConfig) -> Self {
+        Self {
+            pattern: keyspace.pattern.as_str().to_owned(),
+            strategy: keyspace.strategy,
+            ttl: keyspace.ttl.0,
+            origin: keyspace.source.as_ref().map(|source| source.origin.clone()),
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Named {
     pattern: Template,
     keyspace: JsonKeyspace,
+    about: About,
     /// Whether its entries can be removed: where changes go to an origin, that needs a statement.
     can_delete: bool,
 }
@@ -44,13 +67,20 @@ impl Keyspaces {
             named.push(Named {
                 pattern: keyspace.pattern.clone(),
                 keyspace: open(config, cache, origins, name, keyspace)?,
+                about: About::of(keyspace),
                 can_delete: has_delete || !keyspace.strategy.writes(),
             });
         }
         named.sort_by_key(|named| std::cmp::Reverse(named.pattern.prefix().len()));
         let unmatched = rules(config, cache, UNMATCHED).ttl(config.defaults.ttl.0);
         let unmatched = config.defaults.limits.on(unmatched);
-        Ok(Self { named, unmatched: unmatched.codec(RawJson).build()? })
+        let about_unmatched = About {
+            pattern: "*".to_owned(),
+            strategy: Strategy::CacheAside,
+            ttl: config.defaults.ttl.0,
+            origin: None,
+        };
+        Ok(Self { named, unmatched: unmatched.codec(RawJson).build()?, about_unmatched })
     }
 
     /// The keyspace of a key.
@@ -76,6 +106,11 @@ impl Keyspaces {
     /// All keyspaces.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &JsonKeyspace> {
         self.named.iter().map(|named| &named.keyspace).chain([&self.unmatched])
+    }
+
+    /// What the configuration says of them, in the order of [`Keyspaces::iter`].
+    pub(crate) fn about(&self) -> impl Iterator<Item = &About> {
+        self.named.iter().map(|named| &named.about).chain([&self.about_unmatched])
     }
 
     /// Whether a glob could match a key of the keyspace at this place: `false` only if it certainly cannot.

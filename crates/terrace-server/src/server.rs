@@ -9,7 +9,7 @@
 //! Deliberately absent: TLS, and HTTP/2 with its larger room for abuse. Both belong to the proxy in front.
 
 use crate::api::guard::Guard;
-use crate::api::{App, Limits, metrics};
+use crate::api::{App, Life, Limits, metrics};
 use crate::config::{Config, ServerConfig};
 use crate::feed::Feed;
 use crate::keyspaces::Keyspaces;
@@ -149,14 +149,17 @@ impl Server {
         let keyspaces = Keyspaces::open(config, &cache, &origins)?;
         report_journal(&cache);
         let tasks = Tasks::default();
+        let clock = Clock::system();
+        let life = Life { id: random(), began: clock.wall() };
         let app = Arc::new(App {
             cache,
             keyspaces,
-            clock: Clock::system(),
+            clock,
             limits: limits(config),
             is_metrics_enabled: config.metrics.enabled,
             is_draining: AtomicBool::new(false),
-            feed: Arc::new(Feed::new(random(), tasks.clone())),
+            feed: Arc::new(Feed::new(life.id, tasks.clone())),
+            life,
         });
         let listen = |error| StartError::Listen { address: config.server.listen.clone(), error };
         let listener = TcpListener::bind(&config.server.listen).await.map_err(listen)?;

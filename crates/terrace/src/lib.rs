@@ -76,6 +76,7 @@ pub use adaptive::AdaptiveTtl;
 pub use builder::{CacheBuilder, L1};
 pub use bulkhead::{Bulkhead, BulkheadLoad};
 pub use cache::{Cache, Health};
+pub use coherence::bus_health::{BusHealth, BusState};
 pub use entry::{Entry, StaleReason, Tier};
 pub use erased::Opaque;
 pub use error::{
@@ -89,7 +90,7 @@ pub use origin::{Fence, Origin, OriginFn, OriginWrite, WriteFailure, WriteId};
 pub use resilience::{Breaker, BreakerHealth, BreakerState, Retry};
 pub use space::SuspectPolicy;
 pub use staleness::{Staleness, StalenessBudget};
-pub use telemetry::{Figures, Latencies, Latency, METRICS_CONTENT_TYPE, Stats};
+pub use telemetry::{Figures, Latencies, Latency, LookupTimes, METRICS_CONTENT_TYPE, Stats, TierTimes};
 pub use terms::{EntryOptions, RefreshAhead};
 pub use terrace_core::bus::{Change, NodeId};
 pub use terrace_core::envelope::{Algorithm, Compression};

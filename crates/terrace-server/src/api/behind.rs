@@ -37,13 +37,17 @@ struct Journal {
 
 impl From<JournalFigures> for Journal {
     fn from(figures: JournalFigures) -> Self {
-        let condition = match figures.condition {
-            Condition::Sound => "sound",
-            Condition::DiskFull => "disk_full",
-            _ => "failed",
-        };
-        let JournalFigures { pending, pending_bytes, unattended, .. } = figures;
-        Self { condition, pending, pending_bytes, unattended }
+        let JournalFigures { condition, pending, pending_bytes, unattended, .. } = figures;
+        Self { condition: word(&condition), pending, pending_bytes, unattended }
+    }
+}
+
+/// One word for how the journal's file is. The reason is for the log.
+pub(super) fn word(condition: &Condition) -> &'static str {
+    match condition {
+        Condition::Sound => "sound",
+        Condition::DiskFull => "disk_full",
+        _ => "failed",
     }
 }
 

@@ -10,18 +10,19 @@
 //! 5. A journal that takes no writes makes it `degraded`: reads go on.
 //! 6. While it is about to stop it is not ready, so that load balancers turn away.
 //! 7. The answer comes within [`PATIENCE`], whatever L2 does.
+//! 8. With `?verbose` each of these is listed with its state, those that are well, too.
 
-use super::{App, json};
+use super::{App, behind, json, key};
 use crate::runtime;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use terrace::behind::Condition;
-use terrace::{BreakerHealth, BreakerState, RemoteError, Staleness};
+use terrace::{BreakerHealth, BreakerState, BusState, RemoteError, Staleness};
 
 /// How long L2 may take to say that it is well; probes commonly give up after a second.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -31,35 +32,92 @@ pub(super) async fn live() -> Response {
     json(br#"{"status":"ok"}"#.to_vec())
 }
 
-/// `GET /readyz`, `GET /healthz`.
-pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
+/// `GET /readyz`, `GET /healthz`; with `?verbose` with all checks.
+pub(super) async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Response {
+    let is_verbose = key::flag(&uri, "verbose");
     if app.is_draining.load(Ordering::Relaxed) {
-        let body = json(br#"{"status":"stopping"}"#.to_vec());
-        return (StatusCode::SERVICE_UNAVAILABLE, body).into_response();
+        let body = if is_verbose {
+            &br#"{"status":"stopping","checks":[{"check":"serving","state":"stopping","ok":false}]}"#[..]
+        } else {
+            br#"{"status":"stopping"}"#
+        };
+        return (StatusCode::SERVICE_UNAVAILABLE, json(body.to_vec())).into_response();
     }
-    let (is_l2_down, warnings) = match runtime::within(PATIENCE, app.cache.health()).await {
+    let (is_l2_well, warnings) = match runtime::within(PATIENCE, app.cache.health()).await {
         Some(health) => match health.l2 {
-            Some(Ok(l2)) => (false, l2.warnings),
-            Some(Err(_)) => (true, Vec::new()),
-            None => (false, Vec::new()),
+            Some(Ok(l2)) => (Some(true), l2.warnings),
+            Some(Err(_)) => (Some(false), Vec::new()),
+            None => (None, Vec::new()),
         },
-        None => (true, Vec::new()),
+        None => (Some(false), Vec::new()),
     };
-    let breaker = app.cache.breaker().filter(|breaker| breaker.state != BreakerState::Closed);
+    let breaker = app.cache.breaker();
     let stale: Vec<Stale> = app.cache.staleness().iter().filter(|of| of.is_over()).map(Stale::of).collect();
-    let mut degraded = Vec::new();
-    if is_l2_down || breaker.is_some() {
-        degraded.push("l2");
-    }
-    if !stale.is_empty() {
-        degraded.push("stale");
-    }
     let journal = app.cache.journal().map(|journal| journal.figures().condition);
-    if journal.is_some_and(|condition| condition != Condition::Sound) {
-        degraded.push("journal");
+    let checks = checks(&app, is_l2_well, breaker.as_ref(), !stale.is_empty(), journal);
+    let mut degraded: Vec<&str> = checks.iter().filter_map(Check::degrades).collect();
+    degraded.dedup();
+    let breaker = breaker.filter(|breaker| breaker.state != BreakerState::Closed);
+    let ready = Ready {
+        status: "ok",
+        degraded,
+        warnings,
+        breaker: breaker.as_ref().map(LeftAlone::of),
+        stale,
+        checks: is_verbose.then_some(&checks[..]),
+    };
+    json(serde_json::to_vec(&ready).unwrap_or_default())
+}
+
+/// Something that is looked at.
+#[derive(Serialize)]
+struct Check {
+    #[serde(rename = "check")]
+    name: &'static str,
+    state: &'static str,
+    ok: bool,
+}
+
+impl Check {
+    const fn new(name: &'static str, state: &'static str, ok: bool) -> Self {
+        Self { name, state, ok }
     }
-    let breaker = breaker.as_ref().map(LeftAlone::of);
-    json(serde_json::to_vec(&Ready { status: "ok", degraded, warnings, breaker, stale }).unwrap_or_default())
+
+    /// What the service is degraded in where this is not well. That changes are not heard shows in what reads cost, and is none.
+    fn degrades(&self) -> Option<&'static str> {
+        match self.name {
+            _ if self.ok => None,
+            "breaker" => Some("l2"),
+            "bus" => None,
+            name => Some(name),
+        }
+    }
+}
+
+/// All that there is to look at here, in one order.
+fn checks(
+    app: &App,
+    is_l2_well: Option<bool>,
+    breaker: Option<&BreakerHealth>,
+    is_stale: bool,
+    journal: Option<Condition>,
+) -> Vec<Check> {
+    let mut checks = vec![Check::new("serving", "ok", true)];
+    if let Some(is_well) = is_l2_well {
+        checks.push(Check::new("l2", if is_well { "ok" } else { "failed" }, is_well));
+    }
+    if let Some(BreakerHealth { state, .. }) = breaker {
+        checks.push(Check::new("breaker", state.as_str(), *state == BreakerState::Closed));
+    }
+    let bus = app.cache.bus_health().state;
+    if bus != BusState::Alone {
+        checks.push(Check::new("bus", bus.as_str(), bus != BusState::Lost));
+    }
+    checks.push(Check::new("stale", if is_stale { "over_budget" } else { "ok" }, !is_stale));
+    if let Some(condition) = journal {
+        checks.push(Check::new("journal", behind::word(&condition), condition == Condition::Sound));
+    }
+    checks
 }
 
 /// That L2 is left alone. The words of its last failure are not shown: this is for anybody.
@@ -112,4 +170,6 @@ struct Ready<'a> {
     breaker: Option<LeftAlone>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stale: Vec<Stale>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checks: Option<&'a [Check]>,
 }

@@ -10,6 +10,10 @@
 //! | `/api/cache/hot` | GET | the keys that are looked up most |
 //! | `/api/cache/behind` | GET | what is written behind, and what was given up |
 //! | `/api/cache/behind/{keyspace}/flush`, `retry`, `drop` | POST | what is done about it |
+//! | `/api/cache/keyspaces` | GET | what each keyspace is, and what it did |
+//! | `/api/cache/breakers` | GET | what is left alone because it fails |
+//! | `/api/cache/latencies` | GET | how long lookups took, as a distribution |
+//! | `/api/cache/bus` | GET | how this instance hears of others' changes |
 //! | `/api/cache/metrics` | GET | counters as JSON |
 //! | `/metrics` | GET | counters for Prometheus |
 //! | `/livez`, `/readyz`, `/healthz` | GET | health |
@@ -22,6 +26,8 @@
 //!    that is to come with `terrace-effect: later`.
 
 mod behind;
+mod breakers;
+mod bus;
 mod entry;
 pub(crate) mod error;
 mod events;
@@ -30,6 +36,8 @@ mod health;
 mod hot;
 mod invalidate;
 mod key;
+mod keyspaces;
+mod latencies;
 pub(crate) mod metrics;
 mod refresh;
 mod render;
@@ -45,7 +53,7 @@ use axum::routing::{get, post};
 use error::{Code, Problem};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use terrace::{Cache, Clock, Effect};
 
 /// What handlers work with.
@@ -59,6 +67,15 @@ pub(crate) struct App {
     /// Set when the service is about to stop.
     pub(crate) is_draining: AtomicBool,
     pub(crate) feed: Arc<Feed>,
+    pub(crate) life: Life,
+}
+
+/// Which life of the service this is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Life {
+    /// A number that no other life has.
+    pub(crate) id: u64,
+    pub(crate) began: SystemTime,
 }
 
 /// What a request may ask for.
@@ -88,6 +105,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/cache/behind/{keyspace}/flush", post(behind::flush))
         .route("/api/cache/behind/{keyspace}/retry", post(behind::retry))
         .route("/api/cache/behind/{keyspace}/drop", post(behind::forget))
+        .route("/api/cache/keyspaces", get(keyspaces::keyspaces))
+        .route("/api/cache/breakers", get(breakers::breakers))
+        .route("/api/cache/latencies", get(latencies::latencies))
+        .route("/api/cache/bus", get(bus::bus))
         .route("/api/cache/metrics", get(metrics::summary))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

@@ -99,16 +99,18 @@ fn expiry(now: SystemTime, ttl: Ttl) -> Option<SystemTime> {
     ttl.duration().and_then(|left| now.checked_add(left))
 }
 
-/// A time as RFC 3339 with milliseconds, in quotes; `null` if there is none, or none that four digits of a year hold.
+/// A time as RFC 3339 with milliseconds; `None` if four digits of a year do not hold it.
+pub(super) fn rfc_3339(time: SystemTime) -> Option<String> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    let is_printable = since.is_ok_and(|since| since < Duration::from_secs(YEAR_10000_SECS));
+    is_printable.then(|| humantime::format_rfc3339_millis(time).to_string())
+}
+
+/// A time in quotes; `null` if there is none that can be written.
 fn push_time(json: &mut Vec<u8>, time: Option<SystemTime>) {
-    let printable = time.filter(|time| {
-        let since = time.duration_since(SystemTime::UNIX_EPOCH);
-        since.is_ok_and(|since| since < Duration::from_secs(YEAR_10000_SECS))
-    });
-    match printable {
-        Some(time) => {
+    match time.and_then(rfc_3339) {
+        Some(text) => {
             json.push(b'"');
-            let text = humantime::format_rfc3339_millis(time).to_string();
             json.extend_from_slice(text.as_bytes());
             json.push(b'"');
         }

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 use terrace_testkit::wait::until_some;
 
-fn database() -> (TempDir, String, Connection) {
+pub(crate) fn database() -> (TempDir, String, Connection) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("ref.db");
     let rows = "create table users (id integer primary key, name text); insert into users values (1, 'Ada');";

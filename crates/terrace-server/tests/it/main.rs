@@ -12,6 +12,7 @@ mod http_origin;
 mod l2;
 mod limits;
 mod log;
+mod overview;
 mod postgres;
 mod secrets;
 mod shapes;

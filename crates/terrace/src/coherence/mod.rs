@@ -16,7 +16,7 @@
 //! what was asked for later; `chores` does on behalf of others what nobody else does; `questions` are those that `validation`
 //! has yet to ask; `audit` holds
 //! this node's copies against what L2 says;
-//! `listener` hears what L2 tells, and `hearing` is what that does here.
+//! `listener` hears what L2 tells, and `hearing` is what that does here; `bus_health` is what people are told of it.
 //!
 //! What this gives, on one node: after a write or an invalidation returns, no read that starts later on that node
 //! returns a value whose load or L2 read began before. It holds with L2 down.
@@ -28,6 +28,7 @@
 mod audit;
 pub(crate) mod bans;
 mod beats;
+pub(crate) mod bus_health;
 mod chores;
 mod debts;
 pub(crate) mod delayed;

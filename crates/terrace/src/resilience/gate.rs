@@ -27,6 +27,10 @@ pub struct BreakerHealth {
     pub lasting: Duration,
     /// What the last failed call of L2 said, whenever that was; `None` if none failed yet.
     pub last_error: Option<RemoteError>,
+    /// Calls of L2 that have ended, or were given up, since the cache was built, in whatever state.
+    pub calls: u64,
+    /// Of these, those that count as failed: see [`Breaker::failures`] and [`Breaker::slow`].
+    pub failures: u64,
 }
 
 /// What metrics tell of a breaker.
@@ -60,12 +64,15 @@ struct Inner {
     since: Moment,
     last_error: Option<RemoteError>,
     transitions: [u64; 3],
+    calls: u64,
+    failures: u64,
 }
 
 impl Gate {
     pub(super) fn new(settings: Breaker, clock: Clock, chance: Chance) -> Self {
         let machine = Machine::new(settings);
-        let inner = Inner { machine, since: clock.precise(), last_error: None, transitions: [0; 3] };
+        let since = clock.precise();
+        let inner = Inner { machine, since, last_error: None, transitions: [0; 3], calls: 0, failures: 0 };
         Self { word: AtomicU8::new(WELL), settings, clock, chance, inner: Mutex::new(inner) }
     }
 
@@ -113,6 +120,8 @@ impl Gate {
         if let Some(error) = error {
             inner.last_error = Some(error.clone());
         }
+        inner.calls += 1;
+        inner.failures += u64::from(is_failure);
         let now = self.clock.precise();
         let opens = inner.machine.called(is_failure, now, &self.chance);
         if opens {
@@ -162,6 +171,8 @@ impl Gate {
             state: inner.machine.state(),
             lasting: self.clock.precise().since(inner.since),
             last_error: inner.last_error.clone(),
+            calls: inner.calls,
+            failures: inner.failures,
         }
     }
 

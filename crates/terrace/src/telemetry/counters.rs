@@ -216,6 +216,11 @@ impl SpaceCounters {
         }
     }
 
+    /// How often messages of other nodes were found missing.
+    pub(crate) fn gaps(&self) -> u64 {
+        [Event::BusRepaired, Event::BusSuspected].into_iter().map(|event| self.total(event as usize)).sum()
+    }
+
     /// An event's number, over all threads.
     fn total(&self, event: usize) -> u64 {
         let blocks = self.sole.iter().chain(&self.shared);

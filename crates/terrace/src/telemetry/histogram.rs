@@ -44,6 +44,11 @@ fn upper_nanos(bucket: usize) -> u64 {
     ((STEPS + 1 + step % STEPS) as u64 * STEP_NANOS) << (step / STEPS)
 }
 
+/// The bounds of [`HistogramSnapshot::octaves`], but for the last, which is none.
+pub(super) fn octave_bounds() -> impl Iterator<Item = Duration> {
+    (0..=OCTAVES).map(|octave| Duration::from_nanos(FIRST_NANOS << octave))
+}
+
 #[repr(align(128))]
 #[derive(Debug)]
 struct Block {

@@ -12,6 +12,7 @@
 //! | [`counters`] | how it is counted |
 //! | [`histogram`] | how durations are kept |
 //! | [`stats`] | what a person reads |
+//! | [`times`] | what is drawn as a distribution |
 //! | [`families`] | which numbers are in which metric |
 //! | [`names`] | what a metric is called |
 //! | [`prometheus`], `behind` | how metrics are written |
@@ -27,6 +28,7 @@ mod histogram;
 mod names;
 mod prometheus;
 mod stats;
+mod times;
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +43,7 @@ pub use prometheus::METRICS_CONTENT_TYPE;
 #[cfg(feature = "journal")]
 pub(crate) use stats::Times;
 pub use stats::{Figures, Latencies, Latency, Stats};
+pub use times::{LookupTimes, TierTimes};
 
 use crate::bulkhead::BulkheadLoad;
 use crate::resilience::BreakerGauges;

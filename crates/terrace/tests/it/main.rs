@@ -35,6 +35,7 @@ mod matrix;
 #[cfg(feature = "journal")]
 mod narrow;
 mod objects;
+mod overview;
 mod race;
 #[cfg(feature = "redis")]
 mod redis;

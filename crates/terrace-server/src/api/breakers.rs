@@ -1,0 +1,46 @@
+//! What is left alone because too much of what it was asked failed.
+
+use super::render::rfc_3339;
+use super::{App, json};
+use axum::extract::State;
+use axum::response::Response;
+use serde::Serialize;
+use std::sync::Arc;
+use terrace::BreakerHealth;
+
+#[derive(Serialize)]
+struct Breakers {
+    breakers: Vec<Breaker>,
+}
+
+/// A breaker, with what it counted since the start.
+#[derive(Serialize)]
+struct Breaker {
+    /// What it keeps from being asked.
+    target: &'static str,
+    /// `closed`, `open` or `half_open`.
+    state: &'static str,
+    /// When it came into this state; the start of the service if it never was in another.
+    since: Option<String>,
+    /// Calls that have ended or were given up.
+    calls: u64,
+    /// Of these, those that count as failed.
+    failures: u64,
+}
+
+/// `GET /api/cache/breakers`.
+pub(super) async fn breakers(State(app): State<Arc<App>>) -> Response {
+    let l2 = app.cache.breaker().map(|health| l2(&app, &health));
+    let breakers = Breakers { breakers: l2.into_iter().collect() };
+    json(serde_json::to_vec(&breakers).expect("text and numbers have a JSON form"))
+}
+
+fn l2(app: &App, health: &BreakerHealth) -> Breaker {
+    Breaker {
+        target: "l2",
+        state: health.state.as_str(),
+        since: app.clock.wall().checked_sub(health.lasting).and_then(rfc_3339),
+        calls: health.calls,
+        failures: health.failures,
+    }
+}

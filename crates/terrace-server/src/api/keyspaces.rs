@@ -1,0 +1,78 @@
+//! The keyspaces: what the configuration says of each, and what it did.
+
+use super::{App, json};
+use crate::keyspaces::{About, JsonKeyspace};
+use axum::extract::State;
+use axum::response::Response;
+use serde::Serialize;
+use std::sync::Arc;
+use terrace::behind::Lane;
+use terrace::{Figures, Stats};
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    keyspaces: Vec<Keyspace<'a>>,
+}
+
+/// A keyspace. Counters are since the start; entries, bytes and what waits are of now.
+#[derive(Serialize)]
+struct Keyspace<'a> {
+    name: &'a str,
+    /// That of the configuration; `*` of `default`, which has all keys that no other has.
+    pattern: &'a str,
+    strategy: &'static str,
+    /// In seconds; none if entries do not age.
+    ttl: Option<f64>,
+    origin: Option<&'a str>,
+    l1_entries: u64,
+    l1_bytes: u64,
+    hits_l1: u64,
+    hits_l2: u64,
+    hits_stale: u64,
+    misses: u64,
+    loads: u64,
+    load_failures: u64,
+    sets: u64,
+    deletes: u64,
+    evictions: u64,
+    /// Writes that the origin does not have yet; none if it is not written behind.
+    behind_pending: Option<u64>,
+}
+
+impl<'a> Keyspace<'a> {
+    fn of(keyspace: &'a JsonKeyspace, about: &'a About, stats: &Stats) -> Self {
+        let none = Figures::default();
+        let figures = stats.keyspaces.get(keyspace.name()).unwrap_or(&none);
+        Self {
+            name: keyspace.name(),
+            pattern: &about.pattern,
+            strategy: about.strategy.as_str(),
+            ttl: about.ttl.duration().map(|ttl| ttl.as_secs_f64()),
+            origin: about.origin.as_deref(),
+            l1_entries: figures.entries,
+            l1_bytes: figures.bytes,
+            hits_l1: figures.hits_l1,
+            hits_l2: figures.hits_l2,
+            hits_stale: figures.stale_hits,
+            misses: figures.misses,
+            loads: figures.loads,
+            load_failures: figures.loads_failed + figures.loads_panicked,
+            sets: figures.sets,
+            deletes: figures.deletes,
+            evictions: figures.evictions,
+            behind_pending: keyspace.behind().map(Lane::figures).map(|behind| behind.pending),
+        }
+    }
+}
+
+/// `GET /api/cache/keyspaces`: in the order of their names, `default` last.
+pub(super) async fn keyspaces(State(app): State<Arc<App>>) -> Response {
+    let stats = app.cache.stats();
+    let mut all: Vec<_> = app.keyspaces.iter().zip(app.keyspaces.about()).collect();
+    let default = all.pop();
+    all.sort_by_key(|(keyspace, _)| keyspace.name());
+    let keyspaces =
+        all.into_iter().chain(default).map(|(keyspace, about)| Keyspace::of(keyspace, about, &stats));
+    let answer = Answer { keyspaces: keyspaces.collect() };
+    json(serde_json::to_vec(&answer).expect("text and numbers have a JSON form"))
+}

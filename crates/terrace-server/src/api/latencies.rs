@@ -1,0 +1,53 @@
+//! How long lookups took, as a distribution that programs draw.
+
+use super::{App, json};
+use axum::extract::State;
+use axum::response::Response;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+use terrace::TierTimes;
+
+/// Everything since the start: who reads it twice takes the difference.
+#[derive(Serialize)]
+struct Latencies {
+    /// The longest duration of each class, in seconds. One more class has everything longer.
+    bounds: Vec<f64>,
+    tiers: Vec<OfTier>,
+}
+
+/// Lookups that asked no farther than this tier.
+#[derive(Serialize)]
+struct OfTier {
+    /// `l1`, `l2` or `origin`.
+    tier: &'static str,
+    /// Lookups in each class.
+    counts: Vec<u64>,
+    sum_seconds: f64,
+    count: u64,
+    /// One in so many was timed, and stands for all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sampled: Option<u32>,
+}
+
+impl OfTier {
+    fn of(times: TierTimes) -> Self {
+        Self {
+            tier: times.tier.as_str(),
+            counts: times.counts,
+            sum_seconds: times.sum.as_secs_f64(),
+            count: times.count,
+            sampled: times.sampled,
+        }
+    }
+}
+
+/// `GET /api/cache/latencies`.
+pub(super) async fn latencies(State(app): State<Arc<App>>) -> Response {
+    let times = app.cache.lookup_times();
+    let latencies = Latencies {
+        bounds: times.bounds.iter().map(Duration::as_secs_f64).collect(),
+        tiers: times.tiers.into_iter().map(OfTier::of).collect(),
+    };
+    json(serde_json::to_vec(&latencies).expect("text and numbers have a JSON form"))
+}
