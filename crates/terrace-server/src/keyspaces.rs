@@ -4,9 +4,12 @@
 //!    `default`. The configuration refuses patterns that would leave a choice.
 //! 2. Each is a namespace of the library with the keyspace's name. The library's key is the whole key, so a key looks the
 //!    same in the service, in L2 and in a log.
+//! 3. A tenant has all of them once more, as `tenant--keyspace`: nothing is shared but room and origins, which are told the tenant.
 
-use crate::config::{CompressionAlgorithm, Config, KeyspaceConfig, Strategy, Suspect, UNMATCHED};
-use crate::origin::Origins;
+use crate::config::{
+    CompressionAlgorithm, Config, KeyspaceConfig, Strategy, Suspect, UNMATCHED, tenant_keyspace,
+};
+use crate::origin::{Loader, Origins};
 use crate::template::Template;
 use terrace::codec::{JsonText, RawJson};
 use terrace::{
@@ -59,20 +62,35 @@ struct Named {
 }
 
 impl Keyspaces {
-    /// Opens the keyspaces of a configuration.
-    pub(crate) fn open(config: &Config, cache: &Cache, origins: &Origins) -> Result<Self, KeyspaceError> {
+    /// Opens the keyspaces of a configuration, those of a tenant or those of nobody in particular.
+    pub(crate) fn open(
+        config: &Config,
+        cache: &Cache,
+        origins: &Origins,
+        tenant: Option<&str>,
+    ) -> Result<Self, KeyspaceError> {
+        let name_of = |name: &str| match tenant {
+            Some(tenant) => tenant_keyspace(tenant, name),
+            None => name.to_owned(),
+        };
         let mut named = Vec::with_capacity(config.keyspaces.len());
         for (name, keyspace) in &config.keyspaces {
             let has_delete = keyspace.source.as_ref().is_some_and(|source| source.delete.is_some());
             named.push(Named {
                 pattern: keyspace.pattern.clone(),
-                keyspace: open(config, cache, origins, name, keyspace)?,
+                keyspace: open(
+                    config,
+                    cache,
+                    origins.loader(keyspace, tenant),
+                    origins,
+                    (&name_of(name), keyspace),
+                )?,
                 about: About::of(keyspace),
                 can_delete: has_delete || !keyspace.strategy.writes(),
             });
         }
         named.sort_by_key(|named| std::cmp::Reverse(named.pattern.prefix().len()));
-        let unmatched = rules(config, cache, UNMATCHED).ttl(config.defaults.ttl.0);
+        let unmatched = rules(config, cache, &name_of(UNMATCHED)).ttl(config.defaults.ttl.0);
         let unmatched = config.defaults.limits.on(unmatched);
         let about_unmatched = About {
             pattern: "*".to_owned(),
@@ -150,9 +168,9 @@ fn policy(suspect: Suspect) -> SuspectPolicy {
 fn open(
     config: &Config,
     cache: &Cache,
+    loader: Option<Loader>,
     origins: &Origins,
-    name: &str,
-    keyspace: &KeyspaceConfig,
+    (name, keyspace): (&str, &KeyspaceConfig),
 ) -> Result<JsonKeyspace, KeyspaceError> {
     let mut builder = rules(config, cache, name).ttl(keyspace.ttl.0).l1_ttl(keyspace.l1.ttl.0);
     builder = builder.suspect(policy(keyspace.suspect)).options(keyspace.freshness.options());
@@ -163,7 +181,7 @@ fn open(
     if let Some(bulkhead) = keyspace.source.as_ref().and_then(|source| origins.bulkhead(&source.origin)) {
         builder = builder.bulkhead(bulkhead);
     }
-    let Some(loader) = origins.loader(keyspace) else { return builder.codec(RawJson).build() };
+    let Some(loader) = loader else { return builder.codec(RawJson).build() };
     let builder = match (keyspace.strategy, &keyspace.write_behind) {
         (Strategy::WriteThrough, _) => builder.write_through(loader),
         (Strategy::WriteAround, _) => builder.write_around(loader),
@@ -183,7 +201,7 @@ mod tests {
     fn keyspaces(toml: &str) -> Keyspaces {
         let config = Config::load(&Sources::text(toml)).expect("a valid configuration");
         let origins = Origins::start(&config).expect("origins start");
-        Keyspaces::open(&config, &Cache::memory().expect("a cache"), &origins).expect("keyspaces open")
+        Keyspaces::open(&config, &Cache::memory().expect("a cache"), &origins, None).expect("keyspaces open")
     }
 
     const THREE: &str = r#"

@@ -9,8 +9,11 @@
 //! | [`config`] | what the service is told, and what it refuses to be told |
 //! | [`template`] | which keyspace a key belongs to, and what its parts are |
 //! | [`origin`] | what a load asks a database, and what its answer means |
+//! | [`auth`] | who is asking, and what they may |
 //! | `api` | paths, bodies, statuses |
-//! | `wire`, `server` | connections, and how they end |
+//! | `audit` | what is noted of what people do to the service |
+//! | `wire`, `connection`, `tls`, `server` | connections, and how they end |
+//! | `security` | which credentials and certificates are in force |
 //! | `feed` | which events are kept for those who read them |
 //! | `keyspaces`, `tiers` | what of the library the configuration sets up |
 //! | `runtime` | tasks, threads, waiting |
@@ -22,16 +25,23 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod audit;
+pub mod auth;
 mod check;
 pub mod config;
+mod connection;
 mod feed;
 mod keyspaces;
 pub mod origin;
 mod runtime;
+mod security;
 mod server;
 pub mod template;
 mod tiers;
+mod tls;
 mod wire;
 
 pub use check::{Finding, check, forget_settings};
+pub use security::{Security, SecurityError};
 pub use server::{Ended, Server, StartError, Stop};
+pub use tls::TlsError;

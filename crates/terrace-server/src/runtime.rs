@@ -55,6 +55,12 @@ impl Tasks {
     }
 }
 
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        self.spawn(task);
+    }
+}
+
 /// Waits.
 #[expect(clippy::disallowed_methods, reason = "this module is the owner of waiting")]
 pub(crate) async fn sleep(duration: Duration) {

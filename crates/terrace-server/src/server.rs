@@ -1,42 +1,42 @@
-//! The listener, its connections, and how they end.
+//! The listeners, and how they end.
 //!
-//! 1. Everything that a client can hold open has a time limit: the head of a request, its body, its answer, an idle
-//!    connection. Connections are limited in number; more wait in the system's queue.
+//! 1. Connections are limited in number, for each listener; more wait in the system's queue.
 //! 2. Stopping: `/readyz` says 503, and for the drain period nothing else changes; then no new connections, and requests
 //!    under way have the grace period; then the cache brings what is written
 //!    behind to the origins, and tells L2 what it still has to say. What an origin does not take stays in the journal.
-//!
-//! Deliberately absent: TLS, and HTTP/2 with its larger room for abuse. Both belong to the proxy in front.
+//! 3. The listener for what concerns the service has places and limits of its own, so that it answers while the other is
+//!    overloaded.
 
+use crate::api::access::Side;
 use crate::api::guard::Guard;
 use crate::api::{App, Life, Limits, metrics};
-use crate::config::{Config, ServerConfig};
+use crate::audit::Refusals;
+use crate::auth::Auth;
+use crate::config::{AuthMode, Config, ServerConfig};
+use crate::connection::{self, Service};
 use crate::feed::Feed;
 use crate::keyspaces::Keyspaces;
 use crate::origin::{Origins, SetupError};
 use crate::runtime::{self, Tasks};
+use crate::security::Security;
 use crate::tiers;
-use crate::wire::Wire;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use crate::tls::{Tls, TlsError};
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use terrace::behind::{Journal, OpenError};
 use terrace::{Cache, Clock, KeyspaceError, ShutdownError};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
-/// Largest head of a request, in bytes: the longest key with every byte percent-encoded, and room for headers.
-const HEAD_BYTES_MAX: usize = 32 << 10;
+/// Connections of the listener for what concerns the service.
+const ADMIN_CONNECTIONS_MAX: usize = 1_000;
 /// How long the listener rests when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -67,6 +67,9 @@ pub enum StartError {
     /// An origin cannot be set up.
     #[error(transparent)]
     Origin(#[from] SetupError),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// How the service stops.
@@ -121,14 +124,53 @@ impl Ended {
 /// ```
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
+    door: Door,
+    admin: Option<Door>,
     config: ServerConfig,
     metrics_interval: Option<Duration>,
     app: Arc<App>,
-    guard: Arc<Guard>,
+    security: Security,
     tasks: Tasks,
-    connections: Arc<Semaphore>,
+}
+
+/// A listener, and what comes in by it is served with.
+#[derive(Debug)]
+struct Door {
+    listener: TcpListener,
+    address: SocketAddr,
+    places: Arc<Semaphore>,
+    service: Arc<Service>,
+}
+
+impl Door {
+    async fn open(listen: &str, places: usize, service: Service) -> Result<Self, StartError> {
+        let failed = |error| StartError::Listen { address: listen.to_owned(), error };
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address, places: Arc::new(Semaphore::new(places)), service: Arc::new(service) })
+    }
+
+    /// Accepts connections for ever.
+    async fn accept(&self) -> Infallible {
+        loop {
+            let place = Arc::clone(&self.places).acquire_owned().await;
+            let place = place.expect("the semaphore is never closed");
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let serving = connection::serve(stream, Arc::clone(&self.service));
+                    self.service.tasks.spawn(async move {
+                        serving.await;
+                        drop(place);
+                    });
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    runtime::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
 }
 
 impl Server {
@@ -144,42 +186,52 @@ impl Server {
     /// # Cancel safety
     /// Safe: what was set up is dropped.
     pub async fn bind(config: &Config) -> Result<Self, StartError> {
-        let cache = tiers::cache(config, tiers::journal(config)?)?;
-        let origins = Origins::start(config)?;
-        let keyspaces = Keyspaces::open(config, &cache, &origins)?;
-        report_journal(&cache);
-        let tasks = Tasks::default();
-        let clock = Clock::system();
-        let life = Life { id: random(), began: clock.wall() };
-        let app = Arc::new(App {
-            cache,
-            keyspaces,
-            clock,
-            limits: limits(config),
-            is_metrics_enabled: config.metrics.enabled,
-            is_draining: AtomicBool::new(false),
-            feed: Arc::new(Feed::new(life.id, tasks.clone())),
-            life,
-        });
-        let listen = |error| StartError::Listen { address: config.server.listen.clone(), error };
-        let listener = TcpListener::bind(&config.server.listen).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
-        report_start(config, address);
+        let tls = config.server.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new);
+        let app = app(config)?;
+        let tasks = app.tasks.clone();
+        let service = |side| Service {
+            guard: Guard::new(Arc::clone(&app), side),
+            tls: tls.clone(),
+            tasks: tasks.clone(),
+            patience: config.server.header_timeout.0,
+            request_timeout: config.server.request_timeout.0,
+        };
+        let (side, admin) = match &config.server.admin_listen {
+            None => (Side::Whole, None),
+            Some(listen) => {
+                (Side::Public, Some(Door::open(listen, ADMIN_CONNECTIONS_MAX, service(Side::Whole)).await?))
+            }
+        };
+        let places = clamp(config.server.max_connections);
+        let door = Door::open(&config.server.listen, places, service(side)).await?;
+        report_start(config, door.address);
+        for door in admin.iter().chain([&door]) {
+            warn_of_what_is_open(config, door.address);
+        }
         Ok(Self {
-            listener,
-            address,
+            door,
+            admin,
             metrics_interval: config.metrics.enabled.then_some(config.metrics.interval.0),
-            guard: Arc::new(Guard::new(Arc::clone(&app))),
+            security: Security { auth: Arc::clone(&app.auth), tls },
             app,
             tasks,
-            connections: Arc::new(Semaphore::new(clamp(config.server.max_connections))),
             config: config.server.clone(),
         })
     }
 
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.door.address
+    }
+
+    /// Where it listens for what concerns the service, if that is elsewhere.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|door| door.address)
+    }
+
+    /// What decides who comes in, to be replaced while the service runs.
+    pub fn security(&self) -> Security {
+        self.security.clone()
     }
 
     /// The cache behind the service.
@@ -207,8 +259,8 @@ impl Server {
         if stop == Stop::Drain {
             runtime::within(self.config.shutdown.drain.0, self.accept()).await;
         }
-        let Self { listener, tasks, app, config, .. } = self;
-        drop(listener);
+        let Self { door, admin, tasks, app, config, .. } = self;
+        drop((door, admin));
         tasks.stop();
         let grace = config.shutdown.grace.0;
         let since = app.clock.now();
@@ -219,26 +271,10 @@ impl Server {
 
     /// Accepts connections for ever.
     async fn accept(&self) -> Infallible {
-        loop {
-            let place = Arc::clone(&self.connections).acquire_owned().await;
-            let place = place.expect("the semaphore is never closed");
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    let serving = serve(
-                        stream,
-                        Arc::clone(&self.guard),
-                        self.tasks.clone(),
-                        self.config.clone(),
-                        place,
-                    );
-                    self.tasks.spawn(serving);
-                }
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    runtime::sleep(ACCEPT_PAUSE).await;
-                }
-            }
+        let Some(admin) = &self.admin else { return self.door.accept().await };
+        match futures_util::future::select(pin!(self.door.accept()), pin!(admin.accept())).await {
+            futures_util::future::Either::Left((never, _))
+            | futures_util::future::Either::Right((never, _)) => match never {},
         }
     }
 }
@@ -251,39 +287,32 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Serves one connection until it ends.
-async fn serve(
-    stream: TcpStream,
-    guard: Arc<Guard>,
-    tasks: Tasks,
-    config: ServerConfig,
-    _place: OwnedSemaphorePermit,
-) {
-    let _slower_without = stream.set_nodelay(true);
-    let patience = config.header_timeout.0;
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let guard = Arc::clone(&guard);
-        Box::pin(async move { Ok::<_, Infallible>(guard.answer(request).await) })
-    });
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(patience)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .max_header_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Wire::new(stream, patience)), service);
-    let mut stopped = pin!(tasks.stopped());
-    let mut is_told = false;
-    let ended = poll_fn(|context| {
-        if !is_told && stopped.as_mut().poll(context).is_ready() {
-            is_told = true;
-            Pin::new(&mut connection).graceful_shutdown();
-        }
-        connection.poll_without_shutdown(context)
-    });
-    if let Err(error) = ended.await {
-        tracing::debug!(%error, "a connection ended early");
-    }
-    connection.into_parts().io.into_inner().linger().await;
+/// Sets up tiers, origins and keyspaces.
+fn app(config: &Config) -> Result<Arc<App>, StartError> {
+    let clock = Clock::system();
+    let life = Life { id: random(), began: clock.wall() };
+    let auth = Arc::new(Auth::new(&config.auth, clock.clone()));
+    let cache = tiers::cache(config, tiers::journal(config)?)?;
+    let origins = Origins::start(config)?;
+    let spaces = Keyspaces::open(config, &cache, &origins, None)?;
+    let of_tenant = |tenant: &String| Keyspaces::open(config, &cache, &origins, Some(tenant));
+    let spaces_of_tenants = auth.tenants().iter().map(of_tenant).collect::<Result<_, _>>()?;
+    report_journal(&cache);
+    let tasks = Tasks::default();
+    Ok(Arc::new(App {
+        cache,
+        spaces,
+        spaces_of_tenants,
+        refusals: Arc::new(Refusals::new(clock.clone())),
+        auth,
+        clock,
+        limits: limits(config),
+        is_metrics_enabled: config.metrics.enabled,
+        is_draining: AtomicBool::new(false),
+        feed: Arc::new(Feed::new(life.id, tasks.clone())),
+        tasks,
+        life,
+    }))
 }
 
 async fn log_counters(app: Arc<App>, tasks: Tasks, interval: Duration) {
@@ -323,12 +352,21 @@ fn clamp(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
+/// Warns of a listener that others reach and that lets in whom it should not, or lets them be listened to.
+fn warn_of_what_is_open(config: &Config, address: SocketAddr) {
+    if address.ip().is_loopback() {
+        return;
+    }
+    if config.auth.mode == AuthMode::None {
+        tracing::warn!(%address, "listening beyond this machine, and everybody may do everything (`auth.allow_open`)");
+    } else if config.server.tls.is_none() {
+        tracing::warn!(%address, "listening beyond this machine without TLS: tokens can be read on their way");
+    }
+}
+
 fn report_start(config: &Config, address: SocketAddr) {
     let keyspaces = config.keyspaces.len();
     let origins = config.origins.len();
-    if !address.ip().is_loopback() {
-        tracing::warn!(%address, "listening beyond this machine, and there is no authentication: put something in front");
-    }
     if let Some(l2) = &config.l2 {
         tracing::info!(%address, l2 = %l2.url, keyspaces, origins, "listening");
         return;

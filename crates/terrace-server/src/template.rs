@@ -256,6 +256,13 @@ pub struct Captures<'a> {
 }
 
 impl<'a> Captures<'a> {
+    /// The parts, and one more.
+    #[must_use]
+    pub(crate) fn and(mut self, name: &'a str, value: &'a str) -> Self {
+        self.pairs.push((name, value));
+        self
+    }
+
     /// The name under which the whole key can be asked for, unless a capture has that name.
     pub const WHOLE_KEY: &'static str = "key";
 

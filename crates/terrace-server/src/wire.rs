@@ -52,6 +52,8 @@ pub(crate) struct Wire<S = TcpStream> {
     stream: S,
     stall_timeout: Duration,
     stalled: Option<runtime::Timer>,
+    /// Whether refusals of the HTTP library are to be recognised: in what is written in HTTP/2 there are none.
+    is_http1: bool,
     first_line: FirstLine,
     /// An answer of our own that is being written instead, and how much of it is out.
     replacement: Option<(Vec<u8>, usize)>,
@@ -60,7 +62,19 @@ pub(crate) struct Wire<S = TcpStream> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// A connection that is cut when the client takes nothing for `stall_timeout` while there is something to write.
     pub(crate) fn new(stream: S, stall_timeout: Duration) -> Self {
-        Self { stream, stall_timeout, stalled: None, first_line: FirstLine::default(), replacement: None }
+        Self {
+            stream,
+            stall_timeout,
+            stalled: None,
+            is_http1: true,
+            first_line: FirstLine::default(),
+            replacement: None,
+        }
+    }
+
+    /// A connection whose bytes go out as they are.
+    pub(crate) fn opaque(stream: S, stall_timeout: Duration) -> Self {
+        Self { is_http1: false, ..Self::new(stream, stall_timeout) }
     }
 
     /// Ends the connection, reading for a while what is still arriving.
@@ -153,7 +167,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.replacement.is_none()
+        if self.is_http1
+            && self.replacement.is_none()
             && let Some(problem) = instead_of(bytes, self.first_line)
         {
             self.replacement = Some((problem.wire(), 0));

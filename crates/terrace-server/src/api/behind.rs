@@ -7,6 +7,8 @@ use super::entry::parse;
 use super::error::{Code, Problem};
 use super::guard::Whole;
 use super::{App, json, key};
+use crate::audit::Detail;
+use crate::auth::Who;
 use axum::extract::{Path, State};
 use axum::http::Uri;
 use axum::response::Response;
@@ -120,7 +122,7 @@ impl Letter {
 }
 
 /// `GET /api/cache/behind?keyspace=...&limit=...`.
-pub(super) async fn behind(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
+pub(super) async fn behind(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Result<Response, Problem> {
     let limit = match key::parameter(&uri, "limit")? {
         None => LIMIT_DEFAULT,
         Some(text) => text.parse().ok().filter(|limit| *limit <= LIMIT_MAX).ok_or_else(|| {
@@ -128,23 +130,24 @@ pub(super) async fn behind(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
         })?,
     };
     let keyspaces = match key::parameter(&uri, "keyspace")? {
-        Some(name) => vec![Standing::of(&name, app.lane(&name)?, limit)],
-        None => app.lanes().map(|(name, lane)| Standing::of(name, lane, limit)).collect(),
+        Some(name) => vec![Standing::of(&name, app.lane(&who, &name)?, limit)],
+        None => app.lanes(&who).map(|(name, lane)| Standing::of(name, lane, limit)).collect(),
     };
-    let journal = app.cache.journal().map(|journal| journal.figures().into());
+    // The figures of the journal are of everybody's writes.
+    let journal = app.cache.journal().filter(|_| who.is_operator()).map(|journal| journal.figures().into());
     Ok(json(serde_json::to_vec(&Behind { journal, keyspaces }).expect("text and numbers have a JSON form")))
 }
 
 /// `POST /api/cache/behind/{keyspace}/flush`: sends what waits, and says what came of it.
 pub(super) async fn flush(
     State(app): State<Arc<App>>,
+    who: Who,
     Path(keyspace): Path<String>,
 ) -> Result<Response, Problem> {
-    let flushed = app.lane(&keyspace)?.flush().await;
+    let flushed = app.lane(&who, &keyspace)?.flush().await;
     let (stored, parked, dead) = (flushed.stored, flushed.parked, flushed.dead);
-    Ok(json(
-        format!("{{\"stored\":{stored},\"parked\":{parked},\"dead\":{dead},\"success\":true}}").into_bytes(),
-    ))
+    let body = format!("{{\"stored\":{stored},\"parked\":{parked},\"dead\":{dead},\"success\":true}}");
+    Ok(noted(json(body.into_bytes()), "", stored))
 }
 
 #[derive(Deserialize)]
@@ -156,13 +159,17 @@ struct Body {
 /// `POST /api/cache/behind/{keyspace}/retry`: brings a key's dead letters back.
 pub(super) async fn retry(
     State(app): State<Arc<App>>,
+    who: Who,
     Path(keyspace): Path<String>,
     Whole(body): Whole,
 ) -> Result<Response, Problem> {
-    let lane = app.lane(&keyspace)?;
+    let lane = app.lane(&who, &keyspace)?;
     let Body { key } = parse(&body)?;
     match lane.retry_dead(key.as_bytes()) {
-        Ok(count) => Ok(json(format!("{{\"retried\":{count},\"success\":true}}").into_bytes())),
+        Ok(count) => {
+            let body = format!("{{\"retried\":{count},\"success\":true}}");
+            Ok(noted(json(body.into_bytes()), &key, count))
+        }
         Err(RetryError::Unknown) => Err(no_letter()),
         Err(error) => Err(Problem::new(Code::DeadLetterOvertaken, error.to_string())),
     }
@@ -171,15 +178,25 @@ pub(super) async fn retry(
 /// `POST /api/cache/behind/{keyspace}/drop`: forgets a key's dead letters for good.
 pub(super) async fn forget(
     State(app): State<Arc<App>>,
+    who: Who,
     Path(keyspace): Path<String>,
     Whole(body): Whole,
 ) -> Result<Response, Problem> {
-    let lane = app.lane(&keyspace)?;
+    let lane = app.lane(&who, &keyspace)?;
     let Body { key } = parse(&body)?;
     match lane.drop_dead(key.as_bytes()) {
         0 => Err(no_letter()),
-        count => Ok(json(format!("{{\"dropped\":{count},\"success\":true}}").into_bytes())),
+        count => {
+            let body = format!("{{\"dropped\":{count},\"success\":true}}");
+            Ok(noted(json(body.into_bytes()), &key, count))
+        }
     }
+}
+
+/// An answer with what the audit log is to say of it.
+fn noted(mut response: Response, what: &str, count: impl TryInto<u64>) -> Response {
+    response.extensions_mut().insert(Detail::of([what], count.try_into().unwrap_or(u64::MAX)));
+    response
 }
 
 fn no_letter() -> Problem {
@@ -187,14 +204,14 @@ fn no_letter() -> Problem {
 }
 
 impl App {
-    /// The keyspaces that are written behind.
-    fn lanes(&self) -> impl Iterator<Item = (&str, &Lane)> {
-        self.keyspaces.iter().filter_map(|keyspace| Some((keyspace.name(), keyspace.behind()?)))
+    /// The keyspaces of who asks that are written behind.
+    fn lanes(&self, who: &Who) -> impl Iterator<Item = (&str, &Lane)> {
+        self.keyspaces(who).iter().filter_map(|keyspace| Some((keyspace.name(), keyspace.behind()?)))
     }
 
-    fn lane(&self, name: &str) -> Result<&Lane, Problem> {
-        self.lanes().find(|(own, _)| *own == name).map(|(_, lane)| lane).ok_or_else(|| {
-            let names: Vec<&str> = self.lanes().map(|(name, _)| name).collect();
+    fn lane(&self, who: &Who, name: &str) -> Result<&Lane, Problem> {
+        self.lanes(who).find(|(own, _)| *own == name).map(|(_, lane)| lane).ok_or_else(|| {
+            let names: Vec<&str> = self.lanes(who).map(|(name, _)| name).collect();
             let detail = if names.is_empty() {
                 "no keyspace is written behind".to_owned()
             } else {

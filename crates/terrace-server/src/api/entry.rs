@@ -15,21 +15,22 @@ use std::sync::Arc;
 use terrace::codec::JsonText;
 use terrace::{EntryOptions, Key};
 
+use crate::auth::{Verb, Who};
 use crate::config::TtlSetting;
 
 /// `GET`: the entry, through all tiers and, where the keyspace reads through, the origin.
-pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
+pub(super) async fn get(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Result<Response, Problem> {
     let key = key::key_of(&uri, app.limits.key_bytes_max)?;
-    let entry = app.keyspaces.of(&key).get_entry(&key).await?.ok_or_else(|| no_value(&key))?;
+    let entry = app.keyspace(&who, Verb::Read, &key)?.get_entry(&key).await?.ok_or_else(|| no_value(&key))?;
     let verbose = key::flag(&uri, "verbose").then_some(key.as_str());
     Ok(json(render::entry(&entry, app.clock.wall(), verbose)))
 }
 
 /// `HEAD`: whether a tier has a value. The origin is not asked, so a key that `GET` could load is 404 here until it
 /// has been loaded.
-pub(super) async fn head(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
+pub(super) async fn head(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Result<Response, Problem> {
     let key = key::key_of(&uri, app.limits.key_bytes_max)?;
-    if app.keyspaces.of(&key).contains(&key).await? {
+    if app.keyspace(&who, Verb::Read, &key)?.contains(&key).await? {
         Ok(StatusCode::OK.into_response())
     } else {
         Err(no_value(&key))
@@ -55,10 +56,12 @@ struct Put<'a> {
 /// `PUT`: stores a value, where the keyspace's strategy says.
 pub(super) async fn put(
     State(app): State<Arc<App>>,
+    who: Who,
     uri: Uri,
     Whole(body): Whole,
 ) -> Result<Response, Problem> {
     let key = key::key_of(&uri, app.limits.key_bytes_max)?;
+    let keyspace = app.keyspace(&who, Verb::Write, &key)?;
     let put: Put<'_> = parse(&body)?;
     if let Some(named) = put.key.as_deref().filter(|named| *named != key.as_str()) {
         let detail = format!("the path names {key}, and the body {}", shortened(named));
@@ -74,17 +77,18 @@ pub(super) async fn put(
     let value = JsonText::new(Bytes::copy_from_slice(put.value.get().as_bytes()))
         .map_err(|error| Problem::new(Code::ValueInvalid, error.to_string()))?;
     app.check_size(value.as_bytes().len())?;
-    let written = app.keyspaces.of(&key).put_with(&key, value, options).await?;
+    let written = keyspace.put_with(&key, value, options).await?;
     Ok(acknowledged(render::written(app.clock.wall(), written.ttl, written.journaled), written.effect))
 }
 
 /// `DELETE`: removes the entry, where the keyspace's strategy says.
-pub(super) async fn delete(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
+pub(super) async fn delete(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Result<Response, Problem> {
     let key = key::key_of(&uri, app.limits.key_bytes_max)?;
-    if !app.keyspaces.can_delete(&key) {
+    let keyspace = app.keyspace(&who, Verb::Write, &key)?;
+    if !app.keyspaces(&who).can_delete(&key) {
         return Err(Problem::new(Code::DeleteUnsupported, NO_DELETE));
     }
-    let removed = app.keyspaces.of(&key).remove(&key).await?;
+    let removed = keyspace.remove(&key).await?;
     Ok(acknowledged(render::deleted(removed.existed, removed.journaled), removed.effect))
 }
 

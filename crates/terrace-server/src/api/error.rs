@@ -18,6 +18,9 @@ use terrace::{Error, ErrorKind, InvalidateError, KeyError};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Code {
     MalformedRequest,
+    Unauthorized,
+    Forbidden,
+    RateLimited,
     KeyEmpty,
     KeyTooLong,
     KeyCharacter,
@@ -57,8 +60,11 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    pub(crate) const ALL: [Self; 37] = [
+    pub(crate) const ALL: [Self; 40] = [
         Self::MalformedRequest,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::RateLimited,
         Self::KeyEmpty,
         Self::KeyTooLong,
         Self::KeyCharacter,
@@ -101,6 +107,9 @@ impl Code {
     const fn facts(self) -> (u16, &'static str, &'static str) {
         match self {
             Self::MalformedRequest => (400, "malformed_request", "The request is not HTTP"),
+            Self::Unauthorized => (401, "unauthorized", "There is no token, or nobody has it"),
+            Self::Forbidden => (403, "forbidden", "The token is not for this"),
+            Self::RateLimited => (429, "rate_limited", "The token is used too often"),
             Self::KeyEmpty => (400, "key_empty", "The key is empty"),
             Self::KeyTooLong => (400, "key_too_long", "The key is too long"),
             Self::KeyCharacter => (400, "key_character", "The key has a character that is not allowed"),
@@ -169,7 +178,8 @@ impl Code {
     /// Seconds after which to try again, where that makes sense.
     const fn retry_after(self) -> Option<u32> {
         match self {
-            Self::Overloaded
+            Self::RateLimited
+            | Self::Overloaded
             | Self::ShuttingDown
             | Self::OriginOverloaded
             | Self::JournalFull
@@ -262,6 +272,9 @@ pub(crate) fn finish(mut response: Response, uri: &Uri) -> Response {
     headers.insert(header::CONTENT_LENGTH, body.len().into());
     if let Some(seconds) = problem.code.retry_after() {
         headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    if problem.code == Code::Unauthorized {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"terrace\""));
     }
     if problem.code == Code::DeleteUnsupported {
         headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, PUT"));

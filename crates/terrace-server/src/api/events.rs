@@ -197,7 +197,8 @@ pub(super) async fn events(
     let filter = Filter::of(&uri)?;
     let too_many = || Problem::new(Code::Overloaded, "too many read events; try again in a second");
     let seat = app.feed.enter().ok_or_else(too_many)?;
-    app.feed.begin(&app.keyspaces);
+    // Only who has no tenant gets here, and hears of no tenant.
+    app.feed.begin(&app.spaces);
     let from_header = headers.get("last-event-id").and_then(|value| value.to_str().ok());
     let from_uri = key::parameter(&uri, "last_event_id")?;
     let resumed = from_header.or(from_uri.as_deref()).filter(|text| !text.is_empty());

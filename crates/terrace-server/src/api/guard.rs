@@ -5,12 +5,16 @@
 //! 2. A handler runs within a time limit of its own. A change that was begun goes on when its request is given up.
 //! 3. At most so many requests are at work at a time. More are turned away at once, with the time to come back. Probes
 //!    are never turned away.
-//! 4. A panic is a 500 of its request, and of no other.
+//! 4. Who asks is known before anything else is done, and who may not is refused before the body is read.
+//! 5. A panic is a 500 of its request, and of no other.
 //!
 //! One function instead of a stack of layers: an L1 hit costs little enough for layers to show.
 
+use super::access::{self, Need, Needs, Side};
 use super::error::{Code, Problem, finish};
 use super::{App, Limits};
+use crate::audit::{self, Detail, Refusals};
+use crate::auth::{Auth, Denied, Who};
 use crate::runtime;
 use axum::Router;
 use axum::body::{Body, HttpBody};
@@ -41,7 +45,10 @@ impl<S: Sync> FromRequest<S> for Whole {
 /// The door to the handlers.
 #[derive(Clone, Debug)]
 pub(crate) struct Guard {
+    auth: Arc<Auth>,
+    refusals: Arc<Refusals>,
     router: Router,
+    needs: Needs,
     limits: Limits,
     at_work: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
@@ -55,14 +62,23 @@ const UPLOAD_SHARE: usize = 4;
 const BODY_BYTES_AT_ONCE: usize = 64 << 10;
 
 impl Guard {
-    pub(crate) fn new(app: Arc<App>) -> Self {
-        let limits = app.limits;
-        Self::over(super::router(app), limits)
+    /// The door to what a listener is for.
+    pub(crate) fn new(app: Arc<App>, side: Side) -> Self {
+        let (auth, refusals, limits) = (Arc::clone(&app.auth), Arc::clone(&app.refusals), app.limits);
+        Self::over(super::router(app, side), auth, refusals, limits)
     }
 
-    fn over(router: Router, limits: Limits) -> Self {
+    fn over(
+        (router, needs): (Router, Needs),
+        auth: Arc<Auth>,
+        refusals: Arc<Refusals>,
+        limits: Limits,
+    ) -> Self {
         Self {
+            auth,
+            refusals,
             router,
+            needs,
             limits,
             at_work: Arc::new(Semaphore::new(limits.requests_max)),
             uploads: Arc::new(Semaphore::new((limits.requests_max / UPLOAD_SHARE).max(1))),
@@ -70,12 +86,28 @@ impl Guard {
     }
 
     /// Answers a request.
-    pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response
+    pub(crate) async fn answer<B>(&self, mut request: Request<B>) -> Response
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
     {
-        let uri = request.uri().clone();
-        let response = self.admit(request).await.unwrap_or_else(IntoResponse::into_response);
+        let (uri, method) = (request.uri().clone(), request.method().clone());
+        let need = self.needs.of(uri.path());
+        let who = self.auth.who(request.headers());
+        if let Err(problem) = let_in(need, who.as_ref(), &method) {
+            self.refusals.note(who.as_ref().ok(), &method, uri.path(), problem.code.word());
+            return finish(problem.into_response(), &uri);
+        }
+        let noted = who.as_ref().ok().filter(|_| need.is_noted(&method)).cloned();
+        if let Ok(who) = who {
+            request.extensions_mut().insert(who);
+        }
+        let mut response = self.admit(request).await.unwrap_or_else(IntoResponse::into_response);
+        if let Some(who) = noted {
+            let detail = response.extensions_mut().remove::<Detail>();
+            let outcome =
+                response.extensions().get::<Problem>().map_or("done", |problem| problem.code.word());
+            audit::done(&who, &method, uri.path(), detail.as_ref(), outcome);
+        }
         finish(response, &uri)
     }
 
@@ -125,6 +157,22 @@ impl Guard {
     }
 }
 
+/// Refuses who may not go on to the handler.
+fn let_in(need: Need, who: Result<&Who, &Denied>, method: &Method) -> Result<(), Problem> {
+    match who {
+        Ok(who) => access::admit(need, who, method),
+        Err(_) if need == Need::Nothing => Ok(()),
+        Err(Denied::NoToken) => {
+            Err(Problem::new(Code::Unauthorized, "this needs a token: `Authorization: Bearer TOKEN`"))
+        }
+        Err(Denied::Unknown) => Err(Problem::new(Code::Unauthorized, "nobody has this token")),
+        Err(Denied::TooOften) => Err(Problem::new(
+            Code::RateLimited,
+            "this token is used more often than it may; try again in a second",
+        )),
+    }
+}
+
 /// A whole body, if it is not longer than allowed. A body that says that it is longer is not read at all.
 async fn read<B: HttpBody<Data = Bytes>>(body: B, bytes_max: usize) -> Result<Bytes, Problem> {
     let too_large = || {
@@ -157,9 +205,11 @@ fn overloaded() -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Config, Sources};
     use axum::http::StatusCode;
     use axum::routing::get;
     use std::time::Duration;
+    use terrace::Clock;
 
     async fn panics() -> StatusCode {
         panic!("a handler that breaks");
@@ -179,7 +229,11 @@ mod tests {
         };
         let router = Router::new().route("/api/panics", get(panics)).route("/api/hangs", get(hangs));
         let request = Request::get(path).body(Body::empty()).expect("a request");
-        let response = Guard::over(router, limits).answer(request).await;
+        let config = Config::load(&Sources::none()).expect("the defaults").auth;
+        let auth = Arc::new(Auth::new(&config, Clock::manual()));
+        let refusals = Arc::new(Refusals::new(Clock::manual()));
+        let guard = Guard::over((router, Needs::nothing()), auth, refusals, limits);
+        let response = guard.answer(request).await;
         let status = response.status().as_u16();
         let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
         (status, serde_json::from_slice(&body).expect("JSON"))

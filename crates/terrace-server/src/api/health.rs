@@ -9,10 +9,12 @@
 //!    nothing else.
 //! 5. A journal that takes no writes makes it `degraded`: reads go on.
 //! 6. While it is about to stop it is not ready, so that load balancers turn away.
-//! 7. The answer comes within [`PATIENCE`], whatever L2 does.
-//! 8. With `?verbose` each of these is listed with its state, those that are well, too.
+//! 7. Names of keyspaces and what the servers' settings are go to operators alone; anybody learns what is degraded.
+//! 8. The answer comes within [`PATIENCE`], whatever L2 does.
+//! 9. With `?verbose` each of these is listed with its state, those that are well, too.
 
 use super::{App, behind, json, key};
+use crate::auth::Who;
 use crate::runtime;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
@@ -33,7 +35,7 @@ pub(super) async fn live() -> Response {
 }
 
 /// `GET /readyz`, `GET /healthz`; with `?verbose` with all checks.
-pub(super) async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Response {
+pub(super) async fn ready(State(app): State<Arc<App>>, who: Option<Who>, uri: Uri) -> Response {
     let is_verbose = key::flag(&uri, "verbose");
     if app.is_draining.load(Ordering::Relaxed) {
         let body = if is_verbose {
@@ -58,12 +60,13 @@ pub(super) async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Response {
     let mut degraded: Vec<&str> = checks.iter().filter_map(Check::degrades).collect();
     degraded.dedup();
     let breaker = breaker.filter(|breaker| breaker.state != BreakerState::Closed);
+    let is_operator = who.as_ref().is_some_and(Who::is_operator);
     let ready = Ready {
         status: "ok",
         degraded,
-        warnings,
+        warnings: if is_operator { warnings } else { Vec::new() },
         breaker: breaker.as_ref().map(LeftAlone::of),
-        stale,
+        stale: if is_operator { stale } else { Vec::new() },
         checks: is_verbose.then_some(&checks[..]),
     };
     json(serde_json::to_vec(&ready).unwrap_or_default())

@@ -1,7 +1,8 @@
-//! Which keys are looked up most, on this instance.
+//! Which keys are looked up most, on this instance, of those who ask.
 
 use super::error::{Code, Problem};
 use super::{App, json, key};
+use crate::auth::Who;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
@@ -20,19 +21,26 @@ struct Hot {
 }
 
 /// `GET /api/cache/hot?keyspace=...&limit=...`.
-pub(super) async fn hot(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
+pub(super) async fn hot(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Result<Response, Problem> {
     let limit = match key::parameter(&uri, "limit")? {
         None => LIMIT_DEFAULT,
         Some(text) => text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit)).ok_or_else(|| {
             Problem::new(Code::BodyInvalid, format!("`limit` is a number from 1 to {LIMIT_MAX}"))
         })?,
     };
+    let keyspaces = app.keyspaces(&who);
     let keys = match key::parameter(&uri, "keyspace")? {
-        None => app.cache.hot_keys(limit),
+        None => {
+            let mut all: Vec<HotKey> =
+                keyspaces.iter().flat_map(|keyspace| keyspace.hot_keys(limit)).collect();
+            all.sort_by(|one, other| other.lookups.cmp(&one.lookups).then_with(|| one.key.cmp(&other.key)));
+            all.truncate(limit);
+            all
+        }
         Some(name) => {
-            let keyspace = app.keyspaces.iter().find(|keyspace| keyspace.name() == name);
+            let keyspace = keyspaces.iter().find(|keyspace| keyspace.name() == name);
             let keyspace = keyspace.ok_or_else(|| {
-                let names: Vec<&str> = app.keyspaces.iter().map(terrace::Keyspace::name).collect();
+                let names: Vec<&str> = keyspaces.iter().map(terrace::Keyspace::name).collect();
                 let detail = format!("there is no such keyspace; there are {}", names.join(", "));
                 Problem::new(Code::BodyInvalid, detail)
             })?;

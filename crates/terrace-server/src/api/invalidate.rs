@@ -3,13 +3,18 @@
 //! 1. A key goes to its own keyspace. A pattern goes to every keyspace that it could match a key of. Tags go to all.
 //! 2. Everything is checked before anything is invalidated. Keyspaces are told together: one that is slow or refuses does not keep
 //!    the others from being told.
-//! 3. The count is what the library counts: copies that were there, as far as it is known.
+//! 3. Who asks needs the verb `invalidate` on every key that is named, on every key that the pattern could match, and, because any key can
+//!    have a tag, on all keys for a tag.
+//! 4. The count is what the library counts: copies that were there, as far as it is known.
 
 use super::entry::parse;
 use super::error::{Code, Problem};
 use super::guard::Whole;
-use super::{App, acknowledged, json, key, render};
+use super::{App, access, acknowledged, json, key, render};
+use crate::audit::Detail;
+use crate::auth::{Verb, Who};
 use crate::config::Period;
+use crate::keyspaces::Keyspaces;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use futures_util::future::join_all;
@@ -24,6 +29,9 @@ const KEYS_MAX: usize = 10_000;
 const SAMPLE_MAX: usize = 10;
 /// Tags in one request, at most.
 const TAGS_MAX: usize = 1_000;
+
+/// Names that are looked at for the audit log, which says how many there are in any case.
+const NOTED_MAX: usize = 4;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `keys`, `pattern` or `tags`")]
@@ -53,11 +61,37 @@ struct Request {
     policy: InvalidationPolicy,
 }
 
+impl Request {
+    /// Refuses what the scopes of who asks do not allow.
+    fn allow(&self, who: &Who) -> Result<(), Problem> {
+        self.keys.iter().try_for_each(|key| access::allow(who, Verb::Invalidate, key))?;
+        if let Some(pattern) = &self.pattern {
+            access::allow_pattern(who, pattern)?;
+        }
+        if self.tags.is_empty() { Ok(()) } else { access::allow_tags(who) }
+    }
+
+    /// The first of what is named, for the audit log.
+    fn texts(&self) -> Vec<String> {
+        let keys = self.keys.iter().map(|key| format!("key {key}"));
+        let pattern = self.pattern.iter().map(|pattern| format!("pattern {pattern}"));
+        let tags = self.tags.iter().map(|tag| format!("tag {tag}"));
+        pattern.chain(tags).chain(keys).take(NOTED_MAX).collect()
+    }
+}
+
 /// `POST /api/cache/invalidate`.
-pub(super) async fn invalidate(State(app): State<Arc<App>>, Whole(body): Whole) -> Result<Response, Problem> {
+pub(super) async fn invalidate(
+    State(app): State<Arc<App>>,
+    who: Who,
+    Whole(body): Whole,
+) -> Result<Response, Problem> {
     let body: Body = parse(&body)?;
     let is_dry_run = body.dry_run;
-    let invalidations = named(&app, check(body, app.limits.key_bytes_max)?)?;
+    let request = check(body, app.limits.key_bytes_max)?;
+    request.allow(&who)?;
+    let named_texts = request.texts();
+    let invalidations = named(app.keyspaces(&who), request)?;
     if is_dry_run {
         return preview(invalidations).await;
     }
@@ -68,19 +102,21 @@ pub(super) async fn invalidate(State(app): State<Arc<App>>, Whole(body): Whole) 
         is_exact &= done.is_exact;
         effect = effect.and(done.effect);
     }
-    Ok(acknowledged(render::invalidated(count, is_exact), effect))
+    let mut response = acknowledged(render::invalidated(count, is_exact), effect);
+    response.extensions_mut().insert(Detail::of(named_texts.iter().map(String::as_str), count));
+    Ok(response)
 }
 
 /// What is named, keyspace by keyspace.
-fn named(app: &App, request: Request) -> Result<Vec<Invalidation<Key>>, Problem> {
+fn named(keyspaces: &Keyspaces, request: Request) -> Result<Vec<Invalidation<Key>>, Problem> {
     let mut by_keyspace: BTreeMap<usize, Vec<Key>> = BTreeMap::new();
     for key in request.keys {
-        by_keyspace.entry(app.keyspaces.index_of(&key)).or_default().push(key);
+        by_keyspace.entry(keyspaces.index_of(&key)).or_default().push(key);
     }
     let mut invalidations = Vec::new();
-    for (index, keyspace) in app.keyspaces.iter().enumerate() {
+    for (index, keyspace) in keyspaces.iter().enumerate() {
         let keys = by_keyspace.remove(&index).unwrap_or_default();
-        let pattern = request.pattern.as_ref().filter(|pattern| app.keyspaces.could_match(index, pattern));
+        let pattern = request.pattern.as_ref().filter(|pattern| keyspaces.could_match(index, pattern));
         if keys.is_empty() && pattern.is_none() && request.tags.is_empty() {
             continue;
         }

@@ -1,6 +1,7 @@
-//! The keyspaces: what the configuration says of each, and what it did.
+//! The keyspaces of who asks: what the configuration says of each, and what it did.
 
 use super::{App, json};
+use crate::auth::Who;
 use crate::keyspaces::{About, JsonKeyspace};
 use axum::extract::State;
 use axum::response::Response;
@@ -66,9 +67,10 @@ impl<'a> Keyspace<'a> {
 }
 
 /// `GET /api/cache/keyspaces`: in the order of their names, `default` last.
-pub(super) async fn keyspaces(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn keyspaces(State(app): State<Arc<App>>, who: Who) -> Response {
     let stats = app.cache.stats();
-    let mut all: Vec<_> = app.keyspaces.iter().zip(app.keyspaces.about()).collect();
+    let own = app.keyspaces(&who);
+    let mut all: Vec<_> = own.iter().zip(own.about()).collect();
     let default = all.pop();
     all.sort_by_key(|(keyspace, _)| keyspace.name());
     let keyspaces =

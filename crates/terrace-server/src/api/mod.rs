@@ -19,12 +19,13 @@
 //! | `/livez`, `/readyz`, `/healthz` | GET | health |
 //! | `/problems/{code}` | GET | what an error means |
 //!
-//! 1. Every request passes [`guard`]: body limit, time limit, concurrency limit, panics. There are no other layers.
+//! 1. Every request passes [`guard`]: who asks, body limit, time limit, concurrency limit, panics. There are no other layers.
 //! 2. Every error is made in [`error`].
 //! 3. Handlers decide nothing about tiers: each is one call of the library.
 //! 4. A change that L2 could not be told yet is acknowledged like any other, with the header `terrace-effect: queued`; one
 //!    that is to come with `terrace-effect: later`.
 
+pub(crate) mod access;
 mod behind;
 mod breakers;
 mod bus;
@@ -43,8 +44,12 @@ mod refresh;
 mod render;
 mod why;
 
+use crate::audit::Refusals;
+use crate::auth::Auth;
 use crate::feed::Feed;
 use crate::keyspaces::Keyspaces;
+use crate::runtime::Tasks;
+use access::{Need, Needs, Routes, Side};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Uri, header};
@@ -60,13 +65,19 @@ use terrace::{Cache, Clock, Effect};
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) cache: Cache,
-    pub(crate) keyspaces: Keyspaces,
+    /// The keyspaces of those who have no tenant; see [`App::keyspaces`].
+    pub(crate) spaces: Keyspaces,
+    /// Those of each tenant, as [`Auth::tenants`] has them.
+    pub(crate) spaces_of_tenants: Vec<Keyspaces>,
+    pub(crate) auth: Arc<Auth>,
+    pub(crate) refusals: Arc<Refusals>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     pub(crate) is_metrics_enabled: bool,
     /// Set when the service is about to stop.
     pub(crate) is_draining: AtomicBool,
     pub(crate) feed: Arc<Feed>,
+    pub(crate) tasks: Tasks,
     pub(crate) life: Life,
 }
 
@@ -88,36 +99,41 @@ pub(crate) struct Limits {
     pub(crate) requests_max: usize,
 }
 
-/// The routes.
-pub(crate) fn router(app: Arc<App>) -> Router {
+/// The router of a listener, and what its paths need.
+pub(crate) fn router(app: Arc<App>, side: Side) -> (Router, Needs) {
+    routes(side, app.is_metrics_enabled).done(app)
+}
+
+/// The routes of a listener, with what each needs. One that states nothing is for operators alone.
+fn routes(side: Side, has_metrics: bool) -> Routes {
     let entry = get(entry::get).head(entry::head).put(entry::put).delete(entry::delete);
-    let mut router = Router::new()
-        .route("/api/cache", entry.clone())
-        .route("/api/cache/", entry.clone())
-        .route("/api/cache/{*key}", entry)
-        .route("/api/cache/invalidate", post(invalidate::invalidate))
-        .route("/api/cache/refresh", post(refresh::refresh))
+    let mut routes = Routes::of(side)
+        .stated("/api/cache", Need::Entry, entry.clone())
+        .stated("/api/cache/", Need::Entry, entry.clone())
+        .stated("/api/cache/{*key}", Need::Entry, entry)
+        .stated("/api/cache/invalidate", Need::Keys, post(invalidate::invalidate))
+        .stated("/api/cache/refresh", Need::Keys, post(refresh::refresh))
         .route("/api/cache/events", get(events::events))
-        .route("/api/cache/why", get(why::why))
-        .route("/api/cache/why/{*key}", get(why::why))
-        .route("/api/cache/hot", get(hot::hot))
-        .route("/api/cache/behind", get(behind::behind))
-        .route("/api/cache/behind/{keyspace}/flush", post(behind::flush))
-        .route("/api/cache/behind/{keyspace}/retry", post(behind::retry))
-        .route("/api/cache/behind/{keyspace}/drop", post(behind::forget))
-        .route("/api/cache/keyspaces", get(keyspaces::keyspaces))
+        .stated("/api/cache/why", Need::Admin, get(why::why))
+        .stated("/api/cache/why/{*key}", Need::Admin, get(why::why))
+        .stated("/api/cache/hot", Need::Admin, get(hot::hot))
+        .stated("/api/cache/behind", Need::Admin, get(behind::behind))
+        .stated("/api/cache/behind/{keyspace}/flush", Need::Admin, post(behind::flush))
+        .stated("/api/cache/behind/{keyspace}/retry", Need::Admin, post(behind::retry))
+        .stated("/api/cache/behind/{keyspace}/drop", Need::Admin, post(behind::forget))
+        .stated("/api/cache/keyspaces", Need::Admin, get(keyspaces::keyspaces))
         .route("/api/cache/breakers", get(breakers::breakers))
         .route("/api/cache/latencies", get(latencies::latencies))
         .route("/api/cache/bus", get(bus::bus))
         .route("/api/cache/metrics", get(metrics::summary))
-        .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready))
-        .route("/healthz", get(health::ready))
-        .route("/problems/{code}", get(explain));
-    if app.is_metrics_enabled {
-        router = router.route("/metrics", get(metrics::prometheus));
+        .stated("/livez", Need::Nothing, get(health::live))
+        .stated("/readyz", Need::Nothing, get(health::ready))
+        .stated("/healthz", Need::Nothing, get(health::ready))
+        .stated("/problems/{code}", Need::Nothing, get(explain));
+    if has_metrics {
+        routes = routes.route("/metrics", get(metrics::prometheus));
     }
-    router.fallback(no_route).method_not_allowed_fallback(no_method).with_state(app)
+    routes
 }
 
 async fn no_route(uri: Uri) -> Problem {

@@ -6,7 +6,9 @@
 use super::entry::parse;
 use super::error::{Code, Problem};
 use super::guard::Whole;
-use super::{App, json, key};
+use super::{App, access, json, key};
+use crate::audit::Detail;
+use crate::auth::{Verb, Who};
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
@@ -23,7 +25,11 @@ struct Body {
 }
 
 /// `POST /api/cache/refresh`.
-pub(super) async fn refresh(State(app): State<Arc<App>>, Whole(body): Whole) -> Result<Response, Problem> {
+pub(super) async fn refresh(
+    State(app): State<Arc<App>>,
+    who: Who,
+    Whole(body): Whole,
+) -> Result<Response, Problem> {
     let Body { keys } = parse(&body)?;
     if keys.is_empty() || keys.len() > KEYS_MAX {
         let detail = format!("name 1 to {KEYS_MAX} `keys`");
@@ -36,8 +42,12 @@ pub(super) async fn refresh(State(app): State<Arc<App>>, Whole(body): Whole) -> 
         key::checked(text, app.limits.key_bytes_max).map_err(|problem| numbered(number, problem))
     });
     let keys: Vec<Key> = checked.collect::<Result<_, _>>()?;
+    keys.iter().try_for_each(|key| access::allow(&who, Verb::Invalidate, key))?;
     for key in &keys {
-        app.keyspaces.of(key).refresh(key).await?;
+        app.keyspaces(&who).of(key).refresh(key).await?;
     }
-    Ok(json(format!("{{\"refreshing\":{},\"success\":true}}", keys.len()).into_bytes()))
+    let mut response = json(format!("{{\"refreshing\":{},\"success\":true}}", keys.len()).into_bytes());
+    let count = u64::try_from(keys.len()).unwrap_or(u64::MAX);
+    response.extensions_mut().insert(Detail::of(keys.iter().map(Key::as_str), count));
+    Ok(response)
 }

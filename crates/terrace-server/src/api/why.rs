@@ -2,6 +2,7 @@
 
 use super::error::Problem;
 use super::{App, json, key};
+use crate::auth::Who;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
@@ -14,9 +15,9 @@ use terrace::{Changed, DeadBy, Held, Tag, Tier, Trusted, Why};
 const PREFIX: &str = "/api/cache/why/";
 
 /// `GET /api/cache/why/{key}`.
-pub(super) async fn why(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
+pub(super) async fn why(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Result<Response, Problem> {
     let key = key::key_below(PREFIX, &uri, app.limits.key_bytes_max)?;
-    let why = app.keyspaces.of(&key).why(&key).await?;
+    let why = app.keyspaces(&who).of(&key).why(&key).await?;
     Ok(json(render(&why).to_string().into_bytes()))
 }
 

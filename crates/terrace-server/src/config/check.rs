@@ -7,9 +7,9 @@ use super::freshness::{Freshness, Given};
 use super::report::{ConfigError, Document, Refusal, nearest};
 use super::units::{ByteSize, Count, Flag, Period, TtlSetting};
 use super::{
-    BusConfig, BusMode, CompressionAlgorithm, CompressionConfig, Config, Defaults, EvictionPolicy, L1Config,
-    L2Config, L2Sentinel, L2Timeouts, L2Tls, Limits, MetricsConfig, ServerConfig, ShutdownConfig, Suspect,
-    file, keyspaces, limits, origins,
+    AuthConfig, BusConfig, BusMode, CompressionAlgorithm, CompressionConfig, Config, Defaults,
+    EvictionPolicy, L1Config, L2Config, L2Sentinel, L2Timeouts, L2Tls, Limits, MetricsConfig, ServerConfig,
+    ShutdownConfig, Suspect, file, keyspaces, limits, origins,
 };
 use crate::config::{Address, Secret};
 use crate::tiers;
@@ -91,6 +91,8 @@ impl Checker<'_> {
 
 pub(super) fn check(document: &Document, file: file::File) -> Result<Config, ConfigError> {
     let mut checker = Checker { document, refusals: Vec::new() };
+    let auth = checker.auth(file.auth);
+    let tenants = auth.tenants();
     let bus = checker.bus(file.bus);
     let l2 = checker.l2(file.l2, bus.mode);
     let l1 = checker.l1(file.l1, l2.is_some());
@@ -102,10 +104,12 @@ pub(super) fn check(document: &Document, file: file::File) -> Result<Config, Con
         defaults: &defaults,
         write_behind: &write_behind,
         has_l2: l2.is_some(),
+        tenants: &tenants,
     };
     let keyspaces = keyspaces::check(&mut checker, file.keyspace, around);
     let config = Config {
-        server: checker.server(file.server),
+        server: checker.server(file.server, &auth),
+        auth,
         metrics: MetricsConfig {
             enabled: file.metrics.enabled.is_none_or(|flag| flag.0),
             interval: checker.positive(file.metrics.interval, Period::seconds(10)),
@@ -126,14 +130,13 @@ pub(super) fn check(document: &Document, file: file::File) -> Result<Config, Con
 }
 
 impl Checker<'_> {
-    fn server(&mut self, server: file::Server) -> ServerConfig {
-        let listen = match server.listen {
-            Some(listen) => {
-                self.listen_address(&listen);
-                listen.into_inner()
+    fn server(&mut self, server: file::Server, auth: &AuthConfig) -> ServerConfig {
+        for listen in server.listen.iter().chain(&server.admin_listen) {
+            if self.is_address(listen) {
+                self.open_listener(listen, auth);
             }
-            None => "127.0.0.1:4000".to_owned(),
-        };
+        }
+        let listen = server.listen.map_or_else(|| "127.0.0.1:4000".to_owned(), Spanned::into_inner);
         ServerConfig {
             listen,
             request_timeout: self.positive(server.request_timeout, Period::seconds(5)),
@@ -145,16 +148,20 @@ impl Checker<'_> {
                 drain: server.shutdown.drain.unwrap_or(Period::seconds(5)),
                 grace: server.shutdown.grace.unwrap_or(Period::seconds(25)),
             },
+            admin_listen: server.admin_listen.map(Spanned::into_inner),
+            tls: server.tls.and_then(|tls| self.tls(tls)),
         }
     }
 
-    fn listen_address(&mut self, listen: &Spanned<String>) {
+    fn is_address(&mut self, listen: &Spanned<String>) -> bool {
         let port = listen.get_ref().rsplit_once(':').filter(|(host, _)| !host.is_empty());
-        if port.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+        let is_address = port.is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        if !is_address {
             let refusal = Refusal::new(listen.span(), "this is not a host and a port")
                 .help("write `127.0.0.1:4000`, or `0.0.0.0:4000` to serve other machines");
             self.refuse(&refusal);
         }
+        is_address
     }
 
     fn l1(&mut self, l1: file::L1, has_l2: bool) -> L1Config {

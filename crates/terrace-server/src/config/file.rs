@@ -19,6 +19,7 @@ use toml::Spanned;
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct File {
     pub(super) server: Server,
+    pub(super) auth: Auth,
     pub(super) l1: L1,
     pub(super) l2: L2,
     pub(super) bus: Bus,
@@ -39,6 +40,42 @@ pub(super) struct Server {
     pub(super) max_requests: Option<Spanned<Count>>,
     pub(super) max_connections: Option<Spanned<Count>>,
     pub(super) shutdown: Shutdown,
+    pub(super) admin_listen: Option<Spanned<String>>,
+    pub(super) tls: Option<Spanned<ServerTls>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct ServerTls {
+    pub(super) cert_file: Option<Spanned<String>>,
+    pub(super) key_file: Option<Spanned<String>>,
+    pub(super) client_ca_file: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Auth {
+    pub(super) mode: Option<Spanned<String>>,
+    pub(super) allow_open: Option<Spanned<Flag>>,
+    pub(super) token: Vec<Spanned<Token>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Token {
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) sha256: Option<Spanned<Secret>>,
+    pub(super) sha256_file: Option<Spanned<String>>,
+    pub(super) scopes: Vec<Spanned<String>>,
+    pub(super) rate: Option<Spanned<Rate>>,
+    pub(super) tenant: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Rate {
+    pub(super) per_second: Option<Spanned<Count>>,
+    pub(super) burst: Option<Spanned<Count>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -23,6 +23,8 @@ pub(super) struct Around<'a> {
     pub(super) defaults: &'a Defaults,
     pub(super) write_behind: &'a WriteBehindConfig,
     pub(super) has_l2: bool,
+    /// Who has keyspaces of their own.
+    pub(super) tenants: &'a [String],
 }
 
 pub(super) fn check(
@@ -33,6 +35,7 @@ pub(super) fn check(
     let mut checked: Vec<(String, Range<usize>, KeyspaceConfig)> = Vec::new();
     for (name, keyspace) in keyspaces {
         checker.keyspace_name(&name);
+        checker.name_beside_tenants(&name, around.tenants);
         let pattern_at = keyspace.get_ref().pattern.as_ref().map_or(name.span(), Spanned::span);
         if let Some(config) = checker.keyspace(&name.span(), keyspace.into_inner(), around) {
             checker.overlap(&config.pattern, &pattern_at, &checked);
@@ -75,7 +78,8 @@ impl Checker<'_> {
         };
         let strategy_at = keyspace.strategy.as_ref().map_or(at.clone(), Spanned::span);
         let strategy = self.strategy(keyspace.strategy, keyspace.source.as_ref(), at)?;
-        let place = Place { pattern: &pattern, at: &text.span(), strategy };
+        let has_tenants = !around.tenants.is_empty();
+        let place = Place { pattern: &pattern, at: &text.span(), strategy, has_tenants };
         let source = match keyspace.source {
             Some(source) => Some(self.source(source, place, around.origins)?),
             None => None,

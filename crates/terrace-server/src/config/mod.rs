@@ -14,6 +14,7 @@
 //! | defaults, rules between settings | `check` |
 //! | how a refusal looks | `report` |
 
+mod auth;
 mod behind;
 mod bus;
 mod check;
@@ -28,8 +29,11 @@ mod patience;
 mod report;
 mod secret;
 mod sources;
+mod tls;
 mod units;
 
+pub(crate) use auth::tenant_keyspace;
+pub use auth::{AuthConfig, AuthMode, TokenConfig};
 pub use behind::{AckSetting, LaneConfig, OnFull, WriteBehindConfig};
 pub use bus::{BusConfig, BusMode};
 pub use freshness::{Freshness, Share};
@@ -40,7 +44,8 @@ pub use patience::{L2Breaker, L2Retry};
 pub use report::ConfigError;
 pub use secret::{Address, Secret};
 pub use sources::SourceConfig;
-pub(crate) use sources::{DOCUMENT, VERSION};
+pub(crate) use sources::{DOCUMENT, TENANT, VERSION};
+pub use tls::TlsConfig;
 pub use units::{ByteSize, Period, TtlSetting};
 
 use crate::template::Template;
@@ -134,6 +139,8 @@ impl Sources {
 pub struct Config {
     /// The listener, and the limits on requests.
     pub server: ServerConfig,
+    /// Who may come in.
+    pub auth: AuthConfig,
     /// The memory of this process.
     pub l1: L1Config,
     /// The shared tier; `None` runs on memory alone.
@@ -171,8 +178,15 @@ pub struct ServerConfig {
     pub max_requests: u64,
     /// Most connections at a time; more wait to be accepted. Default 10,000.
     pub max_connections: u64,
+    /// Host and port of a second listener, for probes, metrics and what concerns the service; the first has none of the latter then.
+    /// Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_listen: Option<String>,
     /// How the service stops.
     pub shutdown: ShutdownConfig,
+    /// TLS on all listeners. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
 }
 
 /// How the service stops.

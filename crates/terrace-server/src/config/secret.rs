@@ -195,9 +195,10 @@ fn mask_line(line: &str, is_in_headers: bool) -> String {
     masked
 }
 
-/// What stands after `password =` on a line, to its end.
+/// What stands after `password =` or `sha256 =` on a line, to its end. Somebody may have written the token itself there.
 fn password_value(line: &str) -> Option<std::ops::Range<usize>> {
-    for (at, word) in line.match_indices("password") {
+    let named = |name: &'static str| line.match_indices(name);
+    for (at, word) in named("password").chain(named("sha256")) {
         let after = &line[at + word.len()..];
         let rest = after.trim_start_matches(['"', '\'', ' ', '\t']);
         if let Some(value) = rest.strip_prefix('=') {
@@ -239,6 +240,7 @@ mod tests {
             "password = \"hunter2\"\n",
             "l2 = { password = \"hunter2\", database = 3 }\r\n",
             "\"password\"='hunter2'",
+            "{ name = 'web', sha256 = 'hunter2' }",
             "url = \"redis://u:hunter2@host\" # note\n",
             "url = \"postgres://h/?password=hunter2\"",
             "headers = { authorization = \"Bearer hunter2\" }",

@@ -3,6 +3,8 @@
 //! 1. What a statement names is a capture of the pattern, the whole key (`:key`), in `store` the document (`:value`), and in what is
 //!    written behind the version of the write (`:version`).
 //! 2. Each capture is used, so that two keys never mean one row unless that is said.
+//! 3. Where there are tenants each statement names the one that asks (`:tenant`), so that two tenants never mean one row unless that
+//!    is said.
 
 use super::check::Checker;
 use super::origins::Origins;
@@ -42,6 +44,8 @@ pub struct SourceConfig {
 pub(crate) const DOCUMENT: &str = "value";
 /// What the version of a write that is written behind is called.
 pub(crate) const VERSION: &str = "version";
+/// What the tenant that asks is called; null where nobody's tenant does.
+pub(crate) const TENANT: &str = "tenant";
 
 const STRATEGIES: [(&str, Strategy); 5] = [
     ("cache-aside", Strategy::CacheAside),
@@ -86,6 +90,7 @@ pub(super) struct Place<'a> {
     pub(super) pattern: &'a Template,
     pub(super) at: &'a Range<usize>,
     pub(super) strategy: Strategy,
+    pub(super) has_tenants: bool,
 }
 
 impl Checker<'_> {
@@ -226,8 +231,10 @@ impl Checker<'_> {
         }
         let captures: Vec<&str> = place.pattern.names().collect();
         let ask = Ask::Http(endpoint);
-        let refusal =
-            unknown(text, &ask, &captures, &[], place).or_else(|| unused(text, &ask, &captures, role, place));
+        let refusal = ambiguous(&captures, &[], place)
+            .or_else(|| unknown(text, &ask, &captures, &[], place))
+            .or_else(|| one_for_all_tenants(text, &ask, place))
+            .or_else(|| unused(text, &ask, &captures, role, place));
         match refusal {
             Some(refusal) => {
                 self.refuse(&refusal);
@@ -248,8 +255,9 @@ impl Checker<'_> {
         };
         let captures: Vec<&str> = place.pattern.names().collect();
         let extras = role.extras(place.strategy);
-        let refusal = ambiguous(&captures, extras, place.at)
+        let refusal = ambiguous(&captures, extras, place)
             .or_else(|| unknown(text, &ask, &captures, extras, place))
+            .or_else(|| one_for_all_tenants(text, &ask, place))
             .or_else(|| unused(text, &ask, &captures, role, place));
         match refusal {
             Some(refusal) => {
@@ -262,11 +270,16 @@ impl Checker<'_> {
 }
 
 /// A capture that has the name of something else.
-fn ambiguous<'a>(captures: &[&str], extras: &[&str], at: &Range<usize>) -> Option<Refusal<'a>> {
-    let name = captures.iter().find(|name| extras.contains(name))?;
-    let what = if *name == DOCUMENT { "the document" } else { "the version of a write" };
+fn ambiguous<'a>(captures: &[&str], extras: &[&str], place: Place<'_>) -> Option<Refusal<'a>> {
+    let is_taken = |name: &str| extras.contains(&name) || (name == TENANT && place.has_tenants);
+    let name = captures.iter().find(|name| is_taken(name))?;
+    let what = match *name {
+        DOCUMENT => "the document",
+        TENANT => "the tenant that asks",
+        _ => "the version of a write",
+    };
     let title = format!("`:{name}` is {what} in this keyspace's statements, so no capture can be called so");
-    Some(Refusal::new(at.clone(), title).help("give the capture another name"))
+    Some(Refusal::new(place.at.clone(), title).help("give the capture another name"))
 }
 
 /// A parameter that is nothing.
@@ -277,8 +290,12 @@ fn unknown<'a>(
     extras: &[&str],
     place: Place<'_>,
 ) -> Option<Refusal<'a>> {
-    let is_known =
-        |name: &str| name == Captures::WHOLE_KEY || captures.contains(&name) || extras.contains(&name);
+    // A statement may name the tenant where there is none yet; a request would have nothing to put there.
+    let has_tenant = place.has_tenants || matches!(ask, Ask::Sql(_));
+    let is_known = |name: &str| {
+        let is_tenant = name == TENANT && has_tenant;
+        is_tenant || name == Captures::WHOLE_KEY || captures.contains(&name) || extras.contains(&name)
+    };
     let unknown = ask.names().iter().find(|name| !is_known(name))?;
     let known = captures.iter().chain(extras).copied().chain([Captures::WHOLE_KEY]);
     let parameter = |name: &str| match ask {
@@ -297,6 +314,19 @@ fn unknown<'a>(
     };
     let refusal = Refusal::new(text.span(), format!("{} is not captured by the pattern", parameter(unknown)));
     Some(refusal.also(place.at.clone(), "this pattern").help(help))
+}
+
+/// What would make the rows of one tenant another's.
+fn one_for_all_tenants<'a>(text: &Spanned<String>, ask: &Ask, place: Place<'_>) -> Option<Refusal<'a>> {
+    let is_named = ask.names().iter().any(|name| name == TENANT);
+    (place.has_tenants && !is_named).then(|| {
+        let title = "there are tenants, and this does the same for all of them";
+        let help = match ask {
+            Ask::Sql(_) => "name `:tenant`, as in `where tenant = :tenant`; it is null where no tenant asks",
+            Ask::Http(_) => "name `{tenant}`, as in `GET /{tenant}/users/{id}`; where no tenant asks, nothing is asked for",
+        };
+        Refusal::new(text.span(), title).help(help)
+    })
 }
 
 /// What would make different keys the same, and a `store` that stores nothing.

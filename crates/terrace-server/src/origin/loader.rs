@@ -1,7 +1,8 @@
 //! What one keyspace asks of its origin: a key in, a document out; a document in, and whether the origin has it.
 //!
 //! 1. A statement gets its values beside it: captures of the key, the document as one text, the version of a write that is
-//!    written behind. A request gets captures in its path, and the rest as its body and headers.
+//!    written behind, the tenant whose key it is. A request gets captures and the tenant in its path, and the rest as its body and
+//!    headers; one that has a place for a tenant is not made for nobody's.
 //! 2. A batch goes to the origin a few writes at a time. When it is in trouble, or half of the time for the batch is over, the rest is
 //!    not asked for, and says so: what was not tried counts as no attempt.
 //! 3. The words of a database go to the log, here. What leaves is [`Told`], whose words are for anybody.
@@ -10,7 +11,7 @@ use super::endpoint::Endpoint;
 use super::error::{OriginError, Told};
 use super::http::Http;
 use super::{Database, Written};
-use crate::config::{DOCUMENT, VERSION};
+use crate::config::{DOCUMENT, TENANT, VERSION};
 use crate::template::{Captures, Template};
 use futures_util::future::join_all;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub(super) struct Prepared {
 pub(super) enum Parameter {
     Text(String),
     Number(u64),
+    Nothing,
 }
 
 /// Statements of a database.
@@ -47,6 +49,7 @@ pub(super) struct Statements {
 /// Requests to an API.
 #[derive(Debug)]
 pub(super) struct Requests {
+    pub(super) origin: Arc<str>,
     pub(super) api: Arc<Http>,
     pub(super) load: Endpoint,
     pub(super) store: Option<Endpoint>,
@@ -74,6 +77,7 @@ impl Statements {
         let of = |name: &String| match (captures.get(name), name.as_str()) {
             (Some(text), _) => Some(Parameter::Text(text.to_owned())),
             (None, DOCUMENT) => change.value.map(|value| Parameter::Text(value.as_str().to_owned())),
+            (None, TENANT) => Some(Parameter::Nothing),
             (None, VERSION) => change.fence.map(|(_, version)| Parameter::Number(version)),
             (None, _) => None,
         };
@@ -94,18 +98,26 @@ impl Statements {
 }
 
 impl Requests {
-    fn values<'a>(endpoint: &Endpoint, captures: &'a Captures<'_>) -> Vec<&'a str> {
-        endpoint.names().iter().filter_map(|name| captures.get(name)).collect()
+    /// What a request's path is filled with; `None` if it is for tenants, and nobody's asks.
+    fn values<'a>(endpoint: &Endpoint, captures: &'a Captures<'_>) -> Option<Vec<&'a str>> {
+        endpoint.names().iter().map(|name| captures.get(name)).collect()
     }
 
     async fn load(&self, captures: &Captures<'_>) -> Result<Option<JsonText>, OriginError> {
-        self.api.load(&self.load, &Self::values(&self.load, captures)).await
+        let Some(values) = Self::values(&self.load, captures) else { return Ok(None) };
+        self.api.load(&self.load, &values).await
     }
 
     async fn write(&self, captures: &Captures<'_>, change: Change<'_>) -> Written {
         let endpoint = if change.value.is_some() { &self.store } else { &self.delete };
         let Some(endpoint) = endpoint else { return Err(WriteFailure::Unsupported) };
-        self.api.write(endpoint, &Self::values(endpoint, captures), change.value, change.fence).await
+        let Some(values) = Self::values(endpoint, captures) else {
+            return Err(WriteFailure::Refused(OriginError::Key {
+                origin: Arc::clone(&self.origin),
+                reason: "only a tenant can write it".to_owned(),
+            }));
+        };
+        self.api.write(endpoint, &values, change.value, change.fence).await
     }
 }
 
@@ -123,6 +135,8 @@ impl Asking {
 #[derive(Debug)]
 pub(crate) struct Loader {
     pub(super) origin: Arc<str>,
+    /// Whose keys these are.
+    pub(super) tenant: Option<Arc<str>>,
     pub(super) pattern: Template,
     pub(super) asking: Asking,
     /// How long a batch may take before the rest of it is left.
@@ -130,6 +144,15 @@ pub(crate) struct Loader {
 }
 
 impl Loader {
+    /// The parts of a key, and whose it is; `None` if it is not of the keyspace's pattern.
+    fn captures<'a>(&'a self, key: &'a Key) -> Option<Captures<'a>> {
+        let captures = self.pattern.captures(key.as_str())?;
+        Some(match &self.tenant {
+            Some(tenant) => captures.and(TENANT, tenant),
+            None => captures,
+        })
+    }
+
     async fn write(
         &self,
         key: &Key,
@@ -137,7 +160,7 @@ impl Loader {
         fence: Option<(WriteId, u64)>,
     ) -> Result<(), WriteFailure<Told>> {
         let change = Change { value, fence };
-        let written = match (self.pattern.captures(key.as_str()), &self.asking) {
+        let written = match (self.captures(key), &self.asking) {
             (Some(captures), Asking::Sql(statements)) => statements.write(&captures, change).await,
             (Some(captures), Asking::Http(requests)) => requests.write(&captures, change).await,
             (None, _) => Err(WriteFailure::Refused(OriginError::Key {
@@ -178,7 +201,7 @@ impl Origin<Key, JsonText> for Loader {
     type Error = Told;
 
     async fn load(&self, key: &Key) -> Result<Option<JsonText>, Told> {
-        let Some(captures) = self.pattern.captures(key.as_str()) else { return Ok(None) };
+        let Some(captures) = self.captures(key) else { return Ok(None) };
         let loaded = match &self.asking {
             Asking::Sql(statements) => statements.load(&captures).await,
             Asking::Http(requests) => requests.load(&captures).await,

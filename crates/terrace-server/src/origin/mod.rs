@@ -90,6 +90,7 @@ impl System {
             Self::Http(api) => {
                 let writing = |ask: &Ask| ask.endpoint().cloned();
                 Some(Asking::Http(Requests {
+                    origin: source.origin.as_str().into(),
                     load: source.load.endpoint().cloned()?,
                     store: source.store.as_ref().and_then(writing),
                     delete: source.delete.as_ref().and_then(writing),
@@ -215,12 +216,13 @@ impl Origins {
         self.bulkheads.get(origin)
     }
 
-    /// What a keyspace asks; `None` if it has no source.
-    pub(crate) fn loader(&self, keyspace: &KeyspaceConfig) -> Option<Loader> {
+    /// What a keyspace asks for a tenant, or for nobody in particular; `None` if it has no source.
+    pub(crate) fn loader(&self, keyspace: &KeyspaceConfig, tenant: Option<&str>) -> Option<Loader> {
         let source = keyspace.source.as_ref()?;
         let attempt = keyspace.write_behind.as_ref().map_or(Duration::MAX, |lane| lane.attempt_timeout.0);
         Some(Loader {
             origin: source.origin.as_str().into(),
+            tenant: tenant.map(Into::into),
             pattern: keyspace.pattern.clone(),
             asking: self.systems.get(&source.origin)?.asking(source)?,
             batch_time: attempt / 2,

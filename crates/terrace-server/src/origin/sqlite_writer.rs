@@ -115,6 +115,7 @@ impl ToSql for Parameter {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         match self {
             Self::Text(text) => text.to_sql(),
+            Self::Nothing => Ok(ToSqlOutput::Owned(Value::Null)),
             Self::Number(number) => {
                 // A version counts writes, so it is far from the largest number.
                 Ok(ToSqlOutput::Owned(Value::Integer(i64::try_from(*number).unwrap_or(i64::MAX))))

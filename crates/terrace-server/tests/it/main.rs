@@ -1,5 +1,6 @@
 //! The service, over real sockets.
 
+mod auth;
 mod bad_input;
 mod config;
 mod connections;
@@ -21,3 +22,4 @@ mod strategies;
 mod strategies_config;
 mod strategies_postgres;
 mod support;
+mod tenants;

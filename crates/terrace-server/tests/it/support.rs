@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 use terrace_server::config::{Config, Sources};
-use terrace_server::{Ended, Server, Stop};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use terrace_server::{Ended, Security, Server, Stop};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -15,6 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A service of one test's own.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    /// The listener for what concerns the service, if there is one.
+    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) security: Security,
     stop: oneshot::Sender<Stop>,
     task: JoinHandle<Ended>,
 }
@@ -33,14 +36,26 @@ pub(crate) fn config(toml: &str) -> Config {
     Config::load(&sources).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// What is wrong with a configuration.
+pub(crate) fn refused(toml: &str) -> String {
+    Config::load(&Sources::text(toml)).expect_err(toml).to_string()
+}
+
+/// A credential as a configuration has it.
+pub(crate) fn token(name: &str, token: &str, rest: &str) -> String {
+    use sha2::Digest as _;
+    let digest: String = sha2::Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("[[auth.token]]\nname = '{name}'\nsha256 = '{digest}'\n{rest}\n")
+}
+
 /// Starts a service with this configuration.
 #[expect(clippy::disallowed_methods, reason = "this module is the owner of spawning in these tests")]
 pub(crate) async fn start(toml: &str) -> Running {
     let server = Server::bind(&config(toml)).await.expect("it starts");
     let (stop, stopped) = oneshot::channel();
-    let address = server.local_addr();
+    let (address, admin, security) = (server.local_addr(), server.admin_addr(), server.security());
     let task = tokio::spawn(server.run(async { stopped.await.unwrap_or(Stop::Now) }));
-    Running { address, stop, task }
+    Running { address, admin, security, stop, task }
 }
 
 /// Runs a client beside the test.
@@ -99,6 +114,49 @@ impl Running {
     pub(crate) async fn stop(self, how: Stop) -> Ended {
         self.stop.send(how).expect("it runs");
         tokio::time::timeout(PATIENCE, self.task).await.expect("it ends in time").expect("it does not panic")
+    }
+}
+
+/// A client that keeps its connection.
+pub(crate) struct Client<S = TcpStream> {
+    stream: BufReader<S>,
+}
+
+impl Client {
+    pub(crate) async fn of(service: &Running) -> Self {
+        Self::over(TcpStream::connect(service.address).await.expect("it listens"))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream: BufReader::new(stream) }
+    }
+
+    pub(crate) async fn ask(&mut self, token: &str, method: &str, target: &str, body: &str) -> Answer {
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let exchange = async {
+            self.stream.write_all(request.as_bytes()).await.expect("sent");
+            let mut bytes = Vec::new();
+            while !bytes.ends_with(b"\r\n\r\n") {
+                assert_ne!(
+                    self.stream.read_until(b'\n', &mut bytes).await.expect("an answer"),
+                    0,
+                    "{target}"
+                );
+            }
+            let head = Answer::parse(&bytes);
+            let length = head.header("content-length").filter(|_| method != "HEAD");
+            let length = length.map_or(0, |length| length.parse().expect("a number"));
+            let from = bytes.len();
+            bytes.resize(from + length, 0);
+            self.stream.read_exact(&mut bytes[from..]).await.expect("a body");
+            Answer::parse(&bytes)
+        };
+        tokio::time::timeout(PATIENCE, exchange).await.expect("an answer in time")
     }
 }
 

@@ -1,0 +1,242 @@
+//! Who is asking, and what may they?
+//!
+//! ```text
+//! Authorization: Bearer TOKEN ─▶ digest ─▶ credential: scopes, rate, tenant ─▶ Who ─▶ guard and handlers
+//! ```
+//!
+//! 1. A credential is found by the digest of its token, which is compared with all of them, in a time that does not depend on which
+//!    it is, or on where two differ.
+//! 2. What is not allowed is refused. There is no request without a [`Who`]: with `mode = "none"` it is somebody who may do everything.
+//! 3. Whose keyspaces a key is looked for in follows from the credential, never from the request: a tenant has keyspaces of its own, and
+//!    nobody else has a name for them.
+//! 4. Credentials are replaced as a whole, between two requests. Who is asking keeps what it came with.
+//!
+//! Deliberately absent: what each path needs, which is [`crate::api::access`].
+
+mod digest;
+mod rate;
+mod scope;
+
+pub use digest::Digest;
+pub(crate) use rate::Rate;
+pub use rate::RateLimit;
+pub use scope::{Scope, ScopeError, Verb};
+
+use crate::config::{AuthConfig, AuthMode, TokenConfig};
+use arc_swap::ArcSwap;
+use axum::http::{HeaderMap, header};
+use std::fmt;
+use std::sync::Arc;
+use subtle::ConditionallySelectable;
+use terrace::{Clock, Glob};
+
+/// Why nobody is let in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Denied {
+    /// There is no token, or more than one, or what is there is none.
+    NoToken,
+    /// Nobody has this token.
+    Unknown,
+    /// The owner of the token asks too often.
+    TooOften,
+}
+
+/// What a request is made with.
+#[derive(Debug)]
+struct Identity {
+    name: Box<str>,
+    /// The place of its tenant among the tenants, and its name.
+    tenant: Option<(usize, Box<str>)>,
+    scopes: Vec<Scope>,
+    rate: Option<Arc<Rate>>,
+}
+
+/// Somebody who asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Who(Arc<Identity>);
+
+impl Who {
+    /// The name that the configuration has for them.
+    pub(crate) fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The place of their tenant among [`Auth::tenants`].
+    pub(crate) fn tenant(&self) -> Option<usize> {
+        self.0.tenant.as_ref().map(|(place, _)| *place)
+    }
+
+    /// The name of their tenant.
+    pub(crate) fn tenant_name(&self) -> Option<&str> {
+        self.0.tenant.as_ref().map(|(_, name)| &**name)
+    }
+
+    /// Whether they may see and do what concerns the service, or their part of it.
+    pub(crate) fn is_admin(&self) -> bool {
+        self.0.scopes.iter().any(Scope::is_admin)
+    }
+
+    /// Whether they run the service: what concerns all of it is for them alone.
+    pub(crate) fn is_operator(&self) -> bool {
+        self.0.tenant.is_none() && self.is_admin()
+    }
+
+    /// Whether there is any key that they may do this with.
+    pub(crate) fn has(&self, verb: Verb) -> bool {
+        self.0.scopes.iter().any(|scope| scope.is_for(verb))
+    }
+
+    /// Whether they may do this with a key.
+    pub(crate) fn may(&self, verb: Verb, key: &str) -> bool {
+        self.0.scopes.iter().any(|scope| scope.covers_key(verb, key))
+    }
+
+    /// Whether they may do this with every key that a pattern matches.
+    pub(crate) fn may_all(&self, verb: Verb, pattern: &Glob) -> bool {
+        self.0.scopes.iter().any(|scope| scope.covers_pattern(verb, pattern))
+    }
+
+    /// Whether they may do this with every key that there is for them: what names no keys, as a tag does, can be any of them.
+    pub(crate) fn may_any(&self, verb: Verb) -> bool {
+        self.0.scopes.iter().any(|scope| scope.is_for_all(verb))
+    }
+}
+
+/// Why credentials cannot take the place of others.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplaceError {
+    /// A tenant that was not there at the start.
+    #[error("the tenant `{0}` is new: its keyspaces are opened when the service starts, so restart it")]
+    NewTenant(String),
+}
+
+/// All credentials there are at a time.
+struct Credentials {
+    /// Who everybody is, where nobody is asked for a token.
+    everybody: Option<Who>,
+    digests: Vec<Digest>,
+    owners: Vec<Who>,
+}
+
+/// No place among the credentials.
+const NONE: u32 = u32::MAX;
+
+impl Credentials {
+    /// Who has a token, by its digest. All are compared, always.
+    fn owner(&self, digest: &Digest) -> Option<&Who> {
+        let mut place = NONE;
+        for (number, own) in (0_u32..).zip(&self.digests) {
+            place.conditional_assign(&number, own.same(digest));
+        }
+        self.owners.get(usize::try_from(place).unwrap_or(usize::MAX))
+    }
+}
+
+/// Who may come in.
+pub(crate) struct Auth {
+    credentials: ArcSwap<Credentials>,
+    tenants: Vec<String>,
+    clock: Clock,
+}
+
+impl Auth {
+    /// The credentials of a configuration.
+    pub(crate) fn new(config: &AuthConfig, clock: Clock) -> Self {
+        let tenants = config.tenants();
+        let credentials = credentials(config, &tenants, &clock, None).unwrap_or_else(|error| {
+            unreachable!("each tenant of a configuration is one of its tenants: {error}")
+        });
+        Self { credentials: ArcSwap::from_pointee(credentials), tenants, clock }
+    }
+
+    /// The tenants there are, as long as the service runs.
+    pub(crate) fn tenants(&self) -> &[String] {
+        &self.tenants
+    }
+
+    /// Puts the credentials of another configuration in the place of these. Those that stay go on with the rate that they have used.
+    ///
+    /// # Errors
+    /// [`ReplaceError`] if there is a tenant that was not there at the start; nothing is replaced then.
+    pub(crate) fn replace(&self, config: &AuthConfig) -> Result<(), ReplaceError> {
+        let old = self.credentials.load();
+        let new = credentials(config, &self.tenants, &self.clock, Some(&old))?;
+        self.credentials.store(Arc::new(new));
+        Ok(())
+    }
+
+    /// Who is asking.
+    ///
+    /// # Cost
+    /// One SHA-256 of the token, one comparison per credential, one atomic exchange if its owner has a rate. No allocation.
+    pub(crate) fn who(&self, headers: &HeaderMap) -> Result<Who, Denied> {
+        let credentials = self.credentials.load();
+        if let Some(everybody) = &credentials.everybody {
+            return Ok(everybody.clone());
+        }
+        let token = bearer(headers).ok_or(Denied::NoToken)?;
+        let owner = credentials.owner(&Digest::of(token)).ok_or(Denied::Unknown)?;
+        if owner.0.rate.as_ref().is_some_and(|rate| !rate.allows()) {
+            return Err(Denied::TooOften);
+        }
+        Ok(owner.clone())
+    }
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Auth({} credentials)", self.credentials.load().owners.len())
+    }
+}
+
+/// The token of a request: the only header `Authorization`, with the scheme `Bearer`.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    const SCHEME: &[u8] = b"bearer ";
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let value = given.next().filter(|_| given.next().is_none())?.as_bytes();
+    let (scheme, token) = value.split_at_checked(SCHEME.len())?;
+    let token = token.trim_ascii();
+    (scheme.eq_ignore_ascii_case(SCHEME) && !token.is_empty()).then_some(token)
+}
+
+/// Makes the credentials of a configuration; those that were there before keep their rates.
+fn credentials(
+    config: &AuthConfig,
+    tenants: &[String],
+    clock: &Clock,
+    old: Option<&Credentials>,
+) -> Result<Credentials, ReplaceError> {
+    let owner = |token: &TokenConfig| {
+        let tenant = match &token.tenant {
+            None => None,
+            Some(name) => {
+                let place = tenants.iter().position(|own| own == name);
+                let place = place.ok_or_else(|| ReplaceError::NewTenant(name.clone()))?;
+                Some((place, name.as_str().into()))
+            }
+        };
+        let before = old.iter().flat_map(|old| &old.owners).find(|who| who.name() == token.name);
+        let rate = token.rate.map(|limit| {
+            let before = before.and_then(|who| who.0.rate.as_ref()).filter(|rate| rate.limit == limit);
+            before.cloned().unwrap_or_else(|| Arc::new(Rate::new(limit, clock.clone())))
+        });
+        let (name, scopes) = (token.name.as_str().into(), token.scopes.clone());
+        Ok(Who(Arc::new(Identity { name, tenant, scopes, rate })))
+    };
+    Ok(Credentials {
+        everybody: (config.mode == AuthMode::None).then(everybody),
+        digests: config.tokens.iter().map(|token| token.sha256).collect(),
+        owners: config.tokens.iter().map(owner).collect::<Result<_, _>>()?,
+    })
+}
+
+/// Who everybody is, where nobody is asked for a token.
+fn everybody() -> Who {
+    let verbs = [Verb::Read, Verb::Write, Verb::Invalidate].map(Scope::all);
+    let scopes = verbs.into_iter().chain([Scope::ADMIN]).collect();
+    Who(Arc::new(Identity { name: "anybody".into(), tenant: None, scopes, rate: None }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! What decides who comes in, while the service runs: credentials and certificates, replaced together.
+//!
+//! 1. All of it or nothing: what could fail is done before the first is replaced.
+//! 2. What is under way goes on with what it began with.
+
+use crate::audit;
+use crate::auth::{Auth, ReplaceError};
+use crate::config::Config;
+use crate::tls::{Tls, TlsError};
+use std::sync::Arc;
+
+/// Why credentials and certificates stay as they are.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SecurityError {
+    /// The credentials cannot be replaced.
+    #[error(transparent)]
+    Auth(#[from] ReplaceError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// There would be TLS where there is none, or none where there is.
+    #[error("`server.tls` was set or removed: that needs a restart, because a listener has it or not")]
+    Switched,
+}
+
+/// The credentials and certificates of a service that runs.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+/// use terrace_server::Server;
+/// use terrace_server::config::{Config, Sources};
+///
+/// let server = Server::bind(&Config::load(&Sources::text("server.listen = '127.0.0.1:0'"))?).await?;
+/// let security = server.security();
+/// let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+/// let with_token = format!("[[auth.token]]\nname = 'web'\nsha256 = '{digest}'\nscopes = ['read:*']");
+/// security.replace(&Config::load(&Sources::text(with_token))?)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct Security {
+    pub(crate) auth: Arc<Auth>,
+    pub(crate) tls: Option<Arc<Tls>>,
+}
+
+impl Security {
+    /// Puts the tokens of a configuration, and the certificates that its files have now, in the place of those that are in force. All
+    /// else in it is not looked at. What came of it is noted in the audit log.
+    ///
+    /// # Errors
+    /// [`SecurityError`]; nothing has changed then.
+    ///
+    /// # Cost
+    /// Reads the files with certificates. Requests do not wait for it: each is judged by the old credentials or the new.
+    pub fn replace(&self, config: &Config) -> Result<(), SecurityError> {
+        let replaced = self.try_replace(config);
+        let outcome = replaced.as_ref().err().map_or_else(|| "done".to_owned(), ToString::to_string);
+        audit::by_the_operator("replace credentials and certificates", &outcome);
+        replaced
+    }
+
+    fn try_replace(&self, config: &Config) -> Result<(), SecurityError> {
+        let certificates = match (&self.tls, &config.server.tls) {
+            (Some(tls), Some(config)) => Some(tls.prepare(config)?),
+            (None, None) => None,
+            _ => return Err(SecurityError::Switched),
+        };
+        self.auth.replace(&config.auth)?;
+        if let Some(certificates) = certificates {
+            certificates.replace();
+        }
+        Ok(())
+    }
+}
