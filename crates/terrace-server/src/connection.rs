@@ -64,7 +64,7 @@ pub(crate) async fn serve(stream: TcpStream, service: Arc<Service>) {
     let handshake = tls.acceptor().accept(stream);
     match runtime::within(service.patience.min(HANDSHAKE_MAX), handshake).await {
         Some(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(HTTP_2) => {
-            http2(stream, service).await
+            http2(stream, service).await;
         }
         Some(Ok(stream)) => http1(stream, &service).await,
         Some(Err(error)) => tracing::debug!(%error, "a handshake failed"),

@@ -73,7 +73,7 @@ mod tests {
         assert_eq!(allowed(10), 3);
         clock.advance(Duration::from_millis(100));
         assert_eq!(allowed(10), 1);
-        clock.advance(Duration::from_secs(60));
+        clock.advance(Duration::from_mins(1));
         assert_eq!(allowed(10), 3);
     }
 }

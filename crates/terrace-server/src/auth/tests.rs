@@ -15,7 +15,7 @@ fn token(name: &str, token: &str, rest: &str) -> String {
 
 fn sha2_hex(token: &str) -> String {
     use sha2::Digest as _;
-    sha2::Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect()
+    sha2::Sha256::digest(token).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 fn headers(values: &[&str]) -> HeaderMap {

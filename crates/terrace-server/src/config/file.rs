@@ -44,6 +44,7 @@ pub(super) struct Server {
     pub(super) tls: Option<Spanned<ServerTls>>,
 }
 
+#[expect(clippy::struct_field_names, reason = "they are called so in the file")]
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct ServerTls {

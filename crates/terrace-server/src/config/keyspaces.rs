@@ -78,8 +78,7 @@ impl Checker<'_> {
         };
         let strategy_at = keyspace.strategy.as_ref().map_or(at.clone(), Spanned::span);
         let strategy = self.strategy(keyspace.strategy, keyspace.source.as_ref(), at)?;
-        let has_tenants = !around.tenants.is_empty();
-        let place = Place { pattern: &pattern, at: &text.span(), strategy, has_tenants };
+        let place = Place { pattern: &pattern, at: &text.span(), strategy, tenants: around.tenants };
         let source = match keyspace.source {
             Some(source) => Some(self.source(source, place, around.origins)?),
             None => None,

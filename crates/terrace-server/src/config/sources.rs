@@ -90,7 +90,7 @@ pub(super) struct Place<'a> {
     pub(super) pattern: &'a Template,
     pub(super) at: &'a Range<usize>,
     pub(super) strategy: Strategy,
-    pub(super) has_tenants: bool,
+    pub(super) tenants: &'a [String],
 }
 
 impl Checker<'_> {
@@ -271,7 +271,7 @@ impl Checker<'_> {
 
 /// A capture that has the name of something else.
 fn ambiguous<'a>(captures: &[&str], extras: &[&str], place: Place<'_>) -> Option<Refusal<'a>> {
-    let is_taken = |name: &str| extras.contains(&name) || (name == TENANT && place.has_tenants);
+    let is_taken = |name: &str| extras.contains(&name) || (name == TENANT && !place.tenants.is_empty());
     let name = captures.iter().find(|name| is_taken(name))?;
     let what = match *name {
         DOCUMENT => "the document",
@@ -291,7 +291,7 @@ fn unknown<'a>(
     place: Place<'_>,
 ) -> Option<Refusal<'a>> {
     // A statement may name the tenant where there is none yet; a request would have nothing to put there.
-    let has_tenant = place.has_tenants || matches!(ask, Ask::Sql(_));
+    let has_tenant = !place.tenants.is_empty() || matches!(ask, Ask::Sql(_));
     let is_known = |name: &str| {
         let is_tenant = name == TENANT && has_tenant;
         is_tenant || name == Captures::WHOLE_KEY || captures.contains(&name) || extras.contains(&name)
@@ -319,7 +319,7 @@ fn unknown<'a>(
 /// What would make the rows of one tenant another's.
 fn one_for_all_tenants<'a>(text: &Spanned<String>, ask: &Ask, place: Place<'_>) -> Option<Refusal<'a>> {
     let is_named = ask.names().iter().any(|name| name == TENANT);
-    (place.has_tenants && !is_named).then(|| {
+    (!place.tenants.is_empty() && !is_named).then(|| {
         let title = "there are tenants, and this does the same for all of them";
         let help = match ask {
             Ask::Sql(_) => "name `:tenant`, as in `where tenant = :tenant`; it is null where no tenant asks",

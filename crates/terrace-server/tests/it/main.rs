@@ -1,6 +1,7 @@
 //! The service, over real sockets.
 
 mod auth;
+mod authority;
 mod bad_input;
 mod config;
 mod connections;
@@ -23,3 +24,4 @@ mod strategies_config;
 mod strategies_postgres;
 mod support;
 mod tenants;
+mod tls;

@@ -44,7 +44,8 @@ pub(crate) fn refused(toml: &str) -> String {
 /// A credential as a configuration has it.
 pub(crate) fn token(name: &str, token: &str, rest: &str) -> String {
     use sha2::Digest as _;
-    let digest: String = sha2::Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect();
+    let bytes = sha2::Sha256::digest(token);
+    let digest = bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
     format!("[[auth.token]]\nname = '{name}'\nsha256 = '{digest}'\n{rest}\n")
 }
 

@@ -1,5 +1,6 @@
 //! Tenants: whatever one of them asks for, nothing of another is in the answer, and nothing of another changes.
 
+use crate::http_api::Api;
 use crate::support::{Answer, Client, refused, start, token};
 use std::collections::{BTreeMap, BTreeSet};
 use terrace_server::config::{Config, Sources};
@@ -236,6 +237,32 @@ async fn what_concerns_all_of_the_service_is_for_no_tenant() {
     }
     let unknown = service.with("token-a", "GET", "/api/cache/hot?keyspace=b--users", "").await;
     assert!(!unknown.problem(422, "body_invalid").contains("b--"), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn an_api_is_asked_for_the_tenant_and_for_nobody_else() {
+    let api = Api::start().await;
+    api.set("/v2/a/users/1", "\"of a\"");
+    let service = start(&format!(
+        "[origin.api]\ntype = 'http'\nbase_url = '{}'\n\
+         [keyspace.users]\npattern = 'user:{{id}}'\nstrategy = 'write-through'\n\
+         source = {{ origin = 'api', load = 'GET /{{tenant}}/users/{{id}}', store = 'PUT /{{tenant}}/users/{{id}}' }}\n{}{}{}",
+        api.url(),
+        token("a", "token-a", &format!("{ALL}\ntenant = 'a'")),
+        token("b", "token-b", &format!("{ALL}\ntenant = 'b'")),
+        token("zero", "token-0", ALL),
+    ))
+    .await;
+    let get = |token| service.with(token, "GET", "/api/cache/user:1", "");
+    assert!(get("token-a").await.body.contains("of a"));
+    assert_eq!(get("token-b").await.status, 404);
+    api.asked();
+    assert_eq!(get("token-0").await.status, 404);
+    let put = |token| service.with(token, "PUT", "/api/cache/user:2", "{\"value\":2}");
+    put("token-0").await.problem(400, "key_refused");
+    assert_eq!(api.asked().len(), 0, "nobody's tenant has no path");
+    assert_eq!(put("token-b").await.status, 200);
+    assert_eq!(api.document("/v2/b/users/2").as_deref(), Some("2"));
 }
 
 #[test]
