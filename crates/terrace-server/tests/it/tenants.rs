@@ -154,7 +154,16 @@ fn leak(answer: &Answer, who: usize, parties: &[Party], target: &str) -> Option<
         1 => &["keyspace\":\"a--", "name\":\"a--", "there are a--", ", a--"],
         // The operator's figures count everybody's; what keys there are is in none of them.
         _ if target.starts_with("/metrics") || target.starts_with("/api/cache/metrics") => &[],
-        _ => &["keyspace\":\"a--", "keyspace\":\"b--", "there are a--", "there are b--", ", a--", ", b--"],
+        _ => &[
+            "keyspace\":\"a--",
+            "keyspace\":\"b--",
+            "name\":\"a--",
+            "name\":\"b--",
+            "there are a--",
+            "there are b--",
+            ", a--",
+            ", b--",
+        ],
     };
     let others = parties.iter().enumerate().filter(|(number, _)| *number != who);
     let marks = others.flat_map(|(_, party)| [party.mark, party.row]);
