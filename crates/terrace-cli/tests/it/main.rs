@@ -3,6 +3,7 @@
 mod behind;
 mod chaos;
 mod check;
+mod clients;
 mod demo;
 mod fleet;
 mod http;
