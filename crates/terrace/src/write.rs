@@ -84,23 +84,26 @@ pub struct Removed {
     pub existed: bool,
     /// How far the removal has come.
     pub effect: Effect,
+    /// The version of the removal; zero if L2, which gives versions, could not be reached.
+    pub version: Version,
     /// What the journal says, where the keyspace is written behind.
     #[cfg(feature = "journal")]
     pub journaled: Option<crate::behind::Acknowledged>,
 }
 
 impl Removed {
-    pub(crate) fn of(existed: bool, effect: Effect) -> Self {
+    pub(crate) fn of(existed: bool, effect: Effect, version: Version) -> Self {
         Self {
             existed,
             effect,
+            version,
             #[cfg(feature = "journal")]
             journaled: None,
         }
     }
 
     pub(crate) fn queued() -> Self {
-        Self::of(false, Effect::Queued)
+        Self::of(false, Effect::Queued, Version::ZERO)
     }
 }
 
@@ -342,7 +345,8 @@ impl View {
         };
         if self.l2().is_none() {
             told_own(true);
-            let here = existed.into_iter().map(|existed| Removed::of(existed, Effect::Applied));
+            let here =
+                existed.into_iter().map(|existed| Removed::of(existed, Effect::Applied, Version::ZERO));
             return Ok(here.collect());
         }
         self.note_keys(keys);
@@ -357,17 +361,21 @@ impl View {
         for (key, existed) in keys.iter().zip(&mut existed) {
             *existed |= !mutants::is(Mutant::SingleDrop) && self.drop_l1(key);
         }
-        let effect = match told {
+        match told {
             Ok(seen) => {
-                for (existed, seen) in existed.iter_mut().zip(seen) {
-                    *existed |= seen.existed;
-                }
-                Effect::Applied
+                let both = existed.into_iter().zip(seen);
+                let removed = both.map(|(existed, seen)| {
+                    Removed::of(existed || seen.existed, Effect::Applied, seen.version)
+                });
+                Ok(removed.collect())
             }
-            Err(error) if error.is_retryable() => Effect::Queued,
-            Err(error) => return Err(error.into()),
-        };
-        Ok(existed.into_iter().map(|existed| Removed::of(existed, effect)).collect())
+            Err(error) if error.is_retryable() => {
+                let here =
+                    existed.into_iter().map(|existed| Removed::of(existed, Effect::Queued, Version::ZERO));
+                Ok(here.collect())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn tell_invalidate(&self, keys: &[Key]) -> Result<Vec<KeyInvalidated>, RemoteError> {

@@ -3,7 +3,7 @@
 //! 1. They stand in the order in which they were accepted, and leave in it: only the first is ever sent, and nothing moves up
 //!    before it is settled.
 //! 2. A write that was given to the sink stays until it is settled or given up, whatever comes behind it. Among those that
-//!    were not, a newer one takes the place of the older ones, once it is committed itself.
+//!    were not, a newer one takes the place of the older ones, once it may be sent itself.
 
 use super::record::Record;
 use std::collections::VecDeque;
@@ -28,6 +28,8 @@ pub(super) struct Entry {
     /// Its caller was told, or is about to be.
     pub(super) is_acknowledged: bool,
     pub(super) stage: Stage,
+    /// Its version is not known yet.
+    pub(super) is_held: bool,
     /// The sink has been given it, and may have applied it.
     pub(super) is_sent: bool,
     pub(super) attempts: u32,
@@ -36,20 +38,24 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(record: Arc<Record>, is_acknowledged: bool) -> Self {
+    pub(super) fn new(record: Arc<Record>, is_acknowledged: bool, is_held: bool) -> Self {
         let covers = record.number;
-        Self { record, is_acknowledged, stage: Stage::Accepted, is_sent: false, attempts: 0, covers }
+        Self { record, is_acknowledged, stage: Stage::Accepted, is_held, is_sent: false, attempts: 0, covers }
     }
 
     /// One that the file has already.
     pub(super) fn replayed(record: Arc<Record>, attempts: u32) -> Self {
-        let entry = Self::new(record, true);
+        let entry = Self::new(record, true, false);
         Self { stage: Stage::InFile, is_sent: attempts > 0, attempts, ..entry }
     }
 
-    /// Whether it may be sent.
     pub(super) fn is_committed(&self) -> bool {
         self.stage != Stage::Accepted
+    }
+
+    /// Whether it may be sent.
+    pub(super) fn is_sendable(&self) -> bool {
+        self.is_committed() && !self.is_held
     }
 
     pub(super) fn is_in_file(&self) -> bool {
@@ -60,7 +66,7 @@ impl Entry {
 /// Where a key stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum State {
-    /// Its first write is not committed yet.
+    /// Its first write is not committed yet, or held.
     Waiting,
     /// It is in the row of those that can be sent.
     Ready,
@@ -111,10 +117,11 @@ impl Chain {
         self.failures > 0
     }
 
-    /// Takes out the writes whose place the newest committed one has taken. It covers from now on what they did.
-    pub(super) fn fold(&mut self) -> Vec<Entry> {
-        let committed = self.entries.iter().take_while(|entry| entry.is_committed()).count();
-        let Some(newest) = committed.checked_sub(1) else { return Vec::new() };
+    /// Takes out the writes whose place the newest one that may be sent has taken. It covers from now on what they did; its number is
+    /// given, too.
+    pub(super) fn fold(&mut self) -> Option<(u64, Vec<Entry>)> {
+        let sendable = self.entries.iter().take_while(|entry| entry.is_sendable()).count();
+        let newest = sendable.checked_sub(1)?;
         let mut folded = Vec::new();
         for at in (0..newest).rev() {
             if !self.entries[at].is_sent {
@@ -122,10 +129,9 @@ impl Chain {
             }
         }
         let newest = newest - folded.len();
-        let oldest = folded.iter().map(|entry| entry.covers).min();
-        if let (Some(entry), Some(oldest)) = (self.entries.get_mut(newest), oldest) {
-            entry.covers = entry.covers.min(oldest);
-        }
-        folded
+        let oldest = folded.iter().map(|entry| entry.covers).min()?;
+        let entry = self.entries.get_mut(newest)?;
+        entry.covers = entry.covers.min(oldest);
+        Some((entry.record.number, folded))
     }
 }

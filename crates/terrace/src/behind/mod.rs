@@ -31,12 +31,13 @@
 //!   to see it.
 //! - A write that was given up is seen no more: the origin's value is the truth again, and the sink is told
 //!   ([`Sink::given_up`]), so that copies can be dropped.
-//! - Other nodes do not see what is pending here. Two nodes that write one key behind are in no order unless versions come from
-//!   one place and the sink compares them.
+//! - Other nodes do not see what is pending here. Two nodes that write one key behind are in an order if the sink compares versions: that
+//!   of L2, where the keyspace has one that answers.
 //!
 //! | module | decides |
 //! |---|---|
 //! | `queue`, `chain` | which write may be sent, what takes whose place, what an outcome means |
+//! | `stamps` | the versions of writes, by which an origin knows which of two is the newer |
 //! | `graves` | which dead letter may be brought back |
 //! | `store`, `tap`, `guarded` | what is in the file, what a failure of it means |
 //! | `writer` | who is acknowledged when |
@@ -56,6 +57,7 @@ mod queue;
 mod record;
 mod shared;
 mod sink;
+mod stamps;
 mod store;
 mod tap;
 #[cfg(test)]
@@ -72,9 +74,10 @@ pub use sink::{Outcomes, Sink};
 use crate::runtime;
 use crate::telemetry::JournalGauges;
 use bytes::Bytes;
+use record::Record;
 use redb::StorageBackend;
 use redb::backends::FileBackend;
-use shared::{Keyspace, Shared};
+use shared::{Keyspace, Shared, Taken, Terms};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -82,6 +85,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Opener, Store};
+use terrace_core::{Moment, Version};
 
 /// Writes of all keyspaces that an origin does not have yet, and the file that keeps them.
 ///
@@ -282,9 +286,34 @@ impl Journal {
 /// What a shutdown takes at least for closing the file.
 const CLOSING_MIN: Duration = Duration::from_millis(250);
 
+/// A write that is acknowledged, and not sent before its version is known.
+pub(crate) struct Held {
+    lane: Lane,
+    record: Option<Arc<Record>>,
+}
+
+impl Held {
+    /// L2 has given the change this version.
+    pub(crate) fn given(mut self, version: Version) {
+        self.release((version != Version::ZERO).then(|| version.get()));
+    }
+
+    fn release(&mut self, given: Option<u64>) {
+        if let Some(record) = self.record.take() {
+            self.lane.owner.0.release(self.lane.index, &record, given);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.release(None);
+    }
+}
+
 impl Lane {
     /// Takes a write, and returns when it is acknowledged as the keyspace's [`Ack`] says. `version` is for the fence of the
-    /// sink; the write's number unless given.
+    /// sink; unless given, it is made from the time of this node, and above all before it.
     ///
     /// # Errors
     /// [`WriteError::Full`] if there is no room, at once or until `wait_max` is over, as [`WhenFull`] says;
@@ -307,15 +336,40 @@ impl Lane {
         version: Option<u64>,
         wait_max: Duration,
     ) -> Result<Acknowledged, WriteError> {
+        let (taken, by) = self.take_in(key, operation, version, false, wait_max).await?;
+        self.acknowledged(taken, by, wait_max).await
+    }
+
+    /// [`Lane::write`] of what L2 is about to give a version: it is not sent before that is said, or the [`Held`] is dropped.
+    pub(crate) async fn write_held(
+        &self,
+        key: Bytes,
+        operation: Operation,
+        wait_max: Duration,
+    ) -> Result<(Acknowledged, Held), WriteError> {
+        let (taken, by) = self.take_in(key, operation, None, true, wait_max).await?;
+        let held = Held { lane: self.clone(), record: Some(Arc::clone(&taken.record)) };
+        Ok((self.acknowledged(taken, by, wait_max).await?, held))
+    }
+
+    /// Gives a write its place, when there is room.
+    async fn take_in(
+        &self,
+        key: Bytes,
+        operation: Operation,
+        version: Option<u64>,
+        is_held: bool,
+        wait_max: Duration,
+    ) -> Result<(Taken, Moment), WriteError> {
         let shared = &self.owner.0;
         let by = shared.options.clock.precise().plus(wait_max);
         shared.see_to_draining(self.index, &self.keyspace);
-        let ack = self.keyspace.options.ack;
-        let taken = loop {
+        let terms = Terms { version, is_held, ack: self.keyspace.options.ack };
+        loop {
             let mut room = pin!(shared.room.notified());
             room.as_mut().enable();
-            let error = match shared.submit(self.index, key.clone(), operation.clone(), version, ack) {
-                Ok(taken) => break taken,
+            let error = match shared.submit(self.index, key.clone(), operation.clone(), terms) {
+                Ok(taken) => return Ok((taken, by)),
                 Err(error) => error,
             };
             let waits = self.keyspace.options.when_full == WhenFull::Wait;
@@ -327,7 +381,16 @@ impl Lane {
             if runtime::within(rest, room).await.is_none() {
                 return Err(self.refused(error));
             }
-        };
+        }
+    }
+
+    async fn acknowledged(
+        &self,
+        taken: Taken,
+        by: Moment,
+        wait_max: Duration,
+    ) -> Result<Acknowledged, WriteError> {
+        let shared = &self.owner.0;
         let id = WriteId { journal: shared.journal, number: taken.number };
         if let Some(reply) = taken.reply {
             let rest = by.since(shared.options.clock.precise());
@@ -337,7 +400,7 @@ impl Lane {
                 None => return Err(WriteError::Unacknowledged { id, after: wait_max }),
             }
         }
-        Ok(Acknowledged { id, ack })
+        Ok(Acknowledged { id, ack: self.keyspace.options.ack })
     }
 
     fn refused(&self, error: WriteError) -> WriteError {

@@ -4,7 +4,7 @@
 //! as notes.
 //!
 //! 1. Per key: see [`super::chain`]. One write of a key is under way at a time, so keys never wait for each other.
-//! 2. A write is sent only once it is committed. What was refused is never sent by this process.
+//! 2. A write is sent only once it is committed, and not held: see [`super::stamps`]. What was refused is never sent by this process.
 //! 3. A key whose write fails is parked, with all that is behind it; the others go on. When the write has failed often enough,
 //!    all of the key's writes become dead letters, in their order.
 //! 4. `unsettled` has the numbers of all writes that were accepted and neither sent, nor coalesced into one that was, nor
@@ -107,7 +107,7 @@ impl Queue {
     }
 
     /// Takes in a new write.
-    pub(super) fn accept(&mut self, record: Arc<Record>, now: Moment, is_acknowledged: bool) {
+    pub(super) fn accept(&mut self, record: Arc<Record>, now: Moment, is_acknowledged: bool, is_held: bool) {
         self.bytes += record.weight();
         self.accepted.insert(record.number, now);
         let chain = self.chains.entry(record.key.clone()).or_default();
@@ -117,14 +117,14 @@ impl Queue {
         if is_acknowledged {
             chain.show(&record);
         }
-        chain.entries.push_back(Entry::new(record, is_acknowledged));
+        chain.entries.push_back(Entry::new(record, is_acknowledged, is_held));
     }
 
     /// Takes in a write that the file has from before; its dead letters were taken in already.
     pub(super) fn replay(&mut self, record: Arc<Record>, attempts: u32, now: Moment, notes: &mut Vec<Note>) {
         let key = record.key.clone();
         self.graves.overtake(&key, record.number, notes);
-        self.accept(Arc::clone(&record), now, true);
+        self.accept(Arc::clone(&record), now, true, false);
         let Some(chain) = self.chains.get_mut(&key) else { return };
         chain.entries.pop_back();
         chain.entries.push_back(Entry::replayed(record, attempts));
@@ -159,24 +159,51 @@ impl Queue {
         let Some(chain) = self.chains.get_mut(&record.key) else { return };
         let Some(at) = chain.position(record.number) else { return };
         chain.entries[at].stage = if is_in_file { Stage::InFile } else { Stage::InMemory };
-        let folded = chain.fold();
-        for entry in &folded {
-            let number = entry.record.number;
-            if entry.is_in_file() {
-                notes.push(Note::Done(number));
+        self.advance(&record.key, now, counters, notes);
+    }
+
+    /// The version of a write is known: it may be sent, once it is committed.
+    pub(super) fn release(
+        &mut self,
+        record: &Arc<Record>,
+        version: u64,
+        now: Moment,
+        counters: &Counters,
+        notes: &mut Vec<Note>,
+    ) {
+        let Some(chain) = self.chains.get_mut(&record.key) else { return };
+        let Some(at) = chain.position(record.number) else { return };
+        let entry = &mut chain.entries[at];
+        entry.is_held = false;
+        if record.version() != version {
+            record.set_version(version);
+            if entry.stage != Stage::InMemory {
+                notes.push(Note::Version(record.number, version));
             }
-            self.accepted.remove(&number);
-            self.unsettled.remove(&entry.covers);
-            self.bytes -= entry.record.weight();
         }
-        if !folded.is_empty() {
+        self.advance(&record.key, now, counters, notes);
+    }
+
+    /// Takes out what the newest write of a key that may be sent takes the place of, and puts the key in the row.
+    fn advance(&mut self, key: &Bytes, now: Moment, counters: &Counters, notes: &mut Vec<Note>) {
+        let Some(chain) = self.chains.get_mut(key) else { return };
+        if let Some((newest, folded)) = chain.fold() {
+            for entry in &folded {
+                let number = entry.record.number;
+                if entry.is_in_file() {
+                    notes.push(Note::Done(number));
+                }
+                self.accepted.remove(&number);
+                self.unsettled.remove(&entry.covers);
+                self.bytes -= entry.record.weight();
+            }
             counters.add(Tally::Coalesced, folded.len() as u64);
-            self.unsettled.remove(&record.number);
-            if let (false, Some(at)) = (chain.is_failing(), chain.position(record.number)) {
+            self.unsettled.remove(&newest);
+            if let (false, Some(at)) = (chain.is_failing(), chain.position(newest)) {
                 self.unsettled.insert(chain.entries[at].covers);
             }
         }
-        self.make_ready(&record.key, now);
+        self.make_ready(key, now);
     }
 
     /// A write could not be committed, and its caller is told so.
@@ -202,8 +229,8 @@ impl Queue {
 
     fn make_ready(&mut self, key: &Bytes, now: Moment) {
         let Some(chain) = self.chains.get_mut(key) else { return };
-        let is_committed = chain.entries.front().is_some_and(Entry::is_committed);
-        if chain.state == State::Waiting && is_committed {
+        let is_sendable = chain.entries.front().is_some_and(Entry::is_sendable);
+        if chain.state == State::Waiting && is_sendable {
             chain.state = State::Ready;
             self.ready.push_back((key.clone(), now));
         }

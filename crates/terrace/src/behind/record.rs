@@ -4,6 +4,7 @@ use crate::origin::WriteId;
 use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What is to be done with a key.
 #[derive(Clone, PartialEq, Eq)]
@@ -45,8 +46,8 @@ pub struct Write {
     pub key: Bytes,
     /// What is to be done.
     pub operation: Operation,
-    /// For the fence of the sink: apply a write only if its version is above the one that the key has. It is the write's number
-    /// unless the caller gave another.
+    /// For the fence of the sink: apply a write only if its version is above the one that the key has. See
+    /// [`Fence::version`](crate::Fence::version).
     pub version: u64,
     /// Which attempt this is, from 1 on. In a list it is how many there were.
     pub attempt: u32,
@@ -99,10 +100,29 @@ pub(super) struct Record {
     pub(super) keyspace: Arc<str>,
     pub(super) key: Bytes,
     pub(super) operation: Operation,
-    pub(super) version: u64,
+    version: AtomicU64,
 }
 
 impl Record {
+    pub(super) fn new(
+        number: u64,
+        keyspace: Arc<str>,
+        key: Bytes,
+        operation: Operation,
+        version: u64,
+    ) -> Self {
+        Self { number, keyspace, key, operation, version: AtomicU64::new(version) }
+    }
+
+    /// The version of the write. It may change for as long as the write is held.
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_version(&self, version: u64) {
+        self.version.store(version, Ordering::Relaxed);
+    }
+
     /// What it counts for the bound in bytes: key, value, and about what keeping it takes.
     pub(super) fn weight(&self) -> usize {
         weight(self.key.len(), &self.operation)
@@ -114,7 +134,7 @@ impl Record {
             keyspace: Arc::clone(&self.keyspace),
             key: self.key.clone(),
             operation: self.operation.clone(),
-            version: self.version,
+            version: self.version(),
             attempt,
         }
     }

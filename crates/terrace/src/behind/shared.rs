@@ -12,6 +12,7 @@ use super::options::{Ack, JournalOptions, LaneOptions};
 use super::queue::{Committed, Queue};
 use super::record::{Operation, Record, weight};
 use super::sink::Sink;
+use super::stamps::Stamps;
 use super::store::{Loaded, Note};
 use crate::runtime::{Runtime, Turns};
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +42,7 @@ pub(super) struct State {
     pub(super) queues: Vec<Queue>,
     by_name: HashMap<Arc<str>, usize>,
     pub(super) next: u64,
+    pub(super) stamps: Stamps,
     pub(super) incoming: VecDeque<Incoming>,
     pub(super) notes: Vec<Note>,
     pub(super) condition: Condition,
@@ -82,6 +85,17 @@ pub(super) struct Taken {
     pub(super) number: u64,
     /// None if it is acknowledged already.
     pub(super) reply: Option<Reply>,
+    pub(super) record: Arc<Record>,
+}
+
+/// What is to be said of a write.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    /// Its version, if the caller knows better than the journal.
+    pub(super) version: Option<u64>,
+    /// Whether it is not to be sent before [`Shared::release`].
+    pub(super) is_held: bool,
+    pub(super) ack: Ack,
 }
 
 impl Shared {
@@ -90,7 +104,11 @@ impl Shared {
         let shared = Self {
             journal: loaded.journal,
             options,
-            state: Mutex::new(State { next: loaded.next, ..State::default() }),
+            state: Mutex::new(State {
+                next: loaded.next,
+                stamps: Stamps::after(loaded.stamp),
+                ..State::default()
+            }),
             lanes: Mutex::default(),
             counters: Mutex::default(),
             work: Condvar::new(),
@@ -153,9 +171,9 @@ impl Shared {
         lane: usize,
         key: Bytes,
         operation: Operation,
-        version: Option<u64>,
-        ack: Ack,
+        terms: Terms,
     ) -> Result<Taken, WriteError> {
+        let Terms { version, is_held, ack } = terms;
         let bytes = weight(key.len(), &operation);
         let now = self.options.clock.precise();
         let mut state = self.state.lock();
@@ -163,10 +181,14 @@ impl Shared {
         let number = state.next;
         state.next += 1;
         let keyspace = Arc::clone(&state.queues[lane].name);
-        let version = version.unwrap_or(number);
-        let record = Arc::new(Record { number, keyspace, key, operation, version });
+        let version = version.unwrap_or_else(|| {
+            let (now, stamps) = (self.micros(), &mut state.stamps);
+            let first = stamps.next(now);
+            if is_held { first } else { stamps.settle(first, None, now) }
+        });
+        let record = Arc::new(Record::new(number, keyspace, key, operation, version));
         let is_acknowledged = ack == Ack::Memory;
-        state.queues[lane].accept(Arc::clone(&record), now, is_acknowledged);
+        state.queues[lane].accept(Arc::clone(&record), now, is_acknowledged, is_held);
         let (sender, receiver) = if is_acknowledged {
             self.counters_of(lane).add(Tally::Acknowledged, 1);
             (None, None)
@@ -174,13 +196,32 @@ impl Shared {
             let (sender, receiver) = oneshot::channel();
             (Some(sender), Some(receiver))
         };
-        state.incoming.push_back(Incoming { lane, record, ack, reply: sender });
+        state.incoming.push_back(Incoming { lane, record: Arc::clone(&record), ack, reply: sender });
         let waiting = state.incoming.len();
         drop(state);
         if waiting == 1 || waiting == self.options.commit_max {
             self.work.notify_one();
         }
-        Ok(Taken { number, reply: receiver })
+        Ok(Taken { number, reply: receiver, record })
+    }
+
+    /// What L2 says of the version of a write that was held, which may be sent from now on.
+    pub(super) fn release(&self, lane: usize, record: &Arc<Record>, given: Option<u64>) {
+        let (now, micros, counters) = (self.options.clock.precise(), self.micros(), self.counters_of(lane));
+        let (mut state, mut notes) = (self.state.lock(), Vec::new());
+        let version = state.stamps.settle(record.version(), given, micros);
+        let before = state.queues[lane].ready();
+        state.queues[lane].release(record, version, now, &counters, &mut notes);
+        self.note(&mut state, notes);
+        let calls: &[usize] = if state.queues[lane].calls_after(before) { &[lane] } else { &[] };
+        drop(state);
+        self.call(calls);
+    }
+
+    /// The time of this node, in microseconds.
+    fn micros(&self) -> u64 {
+        let since = self.options.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
     }
 
     fn check(&self, state: &State, bytes: usize) -> Result<(), WriteError> {

@@ -40,6 +40,8 @@ const FORMAT: &str = "format";
 const FORMAT_NOW: u128 = 1;
 const JOURNAL: &str = "journal";
 const RESERVED: &str = "reserved";
+/// The highest version that was given out. Not in files of the first days, whose versions were numbers of writes.
+const STAMP: &str = "stamp";
 
 /// What redb may keep in memory of the file. It is read once, at the start.
 const CACHE_BYTES: usize = 16 << 20;
@@ -62,6 +64,8 @@ pub(super) enum Note {
     Drop(u64),
     /// A newer write than this dead letter was acknowledged.
     Overtaken(u64),
+    /// The version of a write that is pending.
+    Version(u64, u64),
 }
 
 /// What is to be committed at once.
@@ -71,6 +75,8 @@ pub(super) struct Commit<'a> {
     pub(super) notes: &'a [Note],
     /// The number that the next write will get.
     pub(super) next: u64,
+    /// The highest version that was given out.
+    pub(super) stamp: u64,
     /// Whether somebody is told by this commit that a write is safe.
     pub(super) acknowledges: bool,
 }
@@ -89,6 +95,7 @@ pub(super) enum CommitError {
 pub(super) struct Loaded {
     pub(super) journal: u128,
     pub(super) next: u64,
+    pub(super) stamp: u64,
     /// In the order of their numbers, with the attempts that were made.
     pub(super) pending: Vec<(Arc<Record>, u32)>,
     /// In the order of their numbers: attempts, reason, whether it was overtaken.
@@ -147,7 +154,8 @@ impl Store {
                 return Err(OpenError::Corrupt { path: self.path.clone(), reason: told(&*panic) });
             }
         };
-        let commit = Commit { records: &[], notes: &[], next: loaded.next, acknowledges: true };
+        let commit =
+            Commit { records: &[], notes: &[], next: loaded.next, stamp: loaded.stamp, acknowledges: true };
         match self.commit(&commit) {
             Ok(()) => Ok(loaded),
             Err(CommitError::DiskFull) => {
@@ -184,7 +192,9 @@ impl Store {
         }
         let journal = get(JOURNAL)?;
         let next = u64::try_from(get(RESERVED)?).map_err(|_| format_failure("its numbers are used up"))?;
-        let mut loaded = Loaded { journal, next, ..Loaded::default() };
+        let stamp = meta.get(STAMP).map_err(redb::Error::from)?.map_or(0, |stamp| stamp.value());
+        let stamp = u64::try_from(stamp).map_err(|_| format_failure("its versions are used up"))?;
+        let mut loaded = Loaded { journal, next, stamp, ..Loaded::default() };
         read_rows(&transaction, &mut loaded)?;
         Ok(loaded)
     }
@@ -316,13 +326,7 @@ impl Names {
         let name = self.0.entry(keyspace.to_owned()).or_insert_with(|| keyspace.into());
         let operation =
             value.map_or(Operation::Delete, |value| Operation::Store(Bytes::copy_from_slice(value)));
-        Arc::new(Record {
-            number,
-            keyspace: Arc::clone(name),
-            key: Bytes::copy_from_slice(key),
-            operation,
-            version,
-        })
+        Arc::new(Record::new(number, Arc::clone(name), Bytes::copy_from_slice(key), operation, version))
     }
 }
 
@@ -387,11 +391,14 @@ fn read_rows(transaction: &ReadTransaction, loaded: &mut Loaded) -> Result<(), r
 fn write(database: &Database, commit: &Commit<'_>, reserved: u64) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_two_phase_commit(commit.acknowledges);
-    transaction.open_table(META)?.insert(RESERVED, u128::from(reserved))?;
+    let mut meta = transaction.open_table(META)?;
+    meta.insert(RESERVED, u128::from(reserved))?;
+    meta.insert(STAMP, u128::from(commit.stamp))?;
+    drop(meta);
     let mut tables = Tables::open(&transaction)?;
     for record in commit.records {
         let value = record.operation.value().map(|value| &value[..]);
-        tables.pending.insert(record.number, (&*record.keyspace, &*record.key, value, record.version))?;
+        tables.pending.insert(record.number, (&*record.keyspace, &*record.key, value, record.version()))?;
     }
     for note in commit.notes {
         tables.apply(note)?;
@@ -446,6 +453,15 @@ impl<'a> Tables<'a> {
             Note::Drop(number) => {
                 self.dead.remove(number)?;
                 self.overtaken.remove(number)?;
+            }
+            Note::Version(number, version) => {
+                let row = self.pending.get(number)?.map(|row| {
+                    let (keyspace, key, value, _) = row.value();
+                    (keyspace.to_owned(), key.to_vec(), value.map(<[u8]>::to_vec))
+                });
+                if let Some((keyspace, key, value)) = row {
+                    self.pending.insert(number, (&*keyspace, &*key, value.as_deref(), *version))?;
+                }
             }
             Note::Overtaken(number) => {
                 if self.dead.get(number)?.is_some() {

@@ -25,6 +25,7 @@ pub(super) struct Work {
     pub(super) incoming: Vec<Incoming>,
     pub(super) notes: Vec<Note>,
     pub(super) next: u64,
+    pub(super) stamp: u64,
 }
 
 /// Writers that are told when the operating system has their writes.
@@ -82,6 +83,7 @@ impl Shared {
             incoming: state.incoming.drain(..count).collect(),
             notes: std::mem::take(&mut state.notes),
             next: state.next,
+            stamp: state.stamps.last(),
         }
     }
 
@@ -93,7 +95,8 @@ impl Shared {
         *waiting.lock() = os_waiters(&mut work.incoming);
         let (shared, told) = (Arc::clone(self), Arc::clone(&waiting));
         store.tap().on_handed_over(Box::new(move || shared.handed_over(&told)));
-        let commit = Commit { records: &records, notes: &work.notes, next: work.next, acknowledges };
+        let Work { notes, next, stamp, .. } = &work;
+        let commit = Commit { records: &records, notes, next: *next, stamp: *stamp, acknowledges };
         let made = store.commit(&commit);
         give_replies_back(&mut work.incoming, std::mem::take(&mut *waiting.lock()));
         match made {
@@ -135,7 +138,7 @@ impl Shared {
         self.call(&calls);
     }
 
-    fn call(&self, lanes: &[usize]) {
+    pub(super) fn call(&self, lanes: &[usize]) {
         for &lane in lanes {
             if let Some(keyspace) = self.keyspace(lane) {
                 keyspace.wake.notify_one();

@@ -151,7 +151,9 @@ impl<K, V> OriginWrite<K, V> {
 pub struct Fence {
     /// The write's name, the same in every attempt, before and after a restart.
     pub id: WriteId,
-    /// Rises from write to write of one journal.
+    /// A time in microseconds, which rises from write to write of a key: the version that L2 gave the write, where the keyspace
+    /// has an L2 that answers, so it orders the writes of all nodes. Where L2 does not answer, it is the node's clock; then
+    /// writes of one key by several nodes are in the order of their clocks.
     pub version: u64,
     /// Which attempt this is, from 1 on.
     pub attempt: u32,

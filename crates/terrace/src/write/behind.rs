@@ -1,7 +1,7 @@
 //! Changes that the journal gets first, and the origin later.
 //!
 //! ```text
-//! take the key's place ─▶ journal ─▶ acknowledged ─▶ change the tiers            later: origin ─▶ drop what others loaded meanwhile
+//! take the key's place ─▶ journal ─▶ change the tiers ─▶ acknowledged            later: origin ─▶ drop what others loaded meanwhile
 //! ```
 //!
 //! 1. What the journal did not take changes no tier. Where it may have it all the same, copies are dropped.
@@ -17,11 +17,13 @@
 //! 5. That L2 was told of 4 outlives this process as well: while it cannot be told, the write stays in the journal, though the
 //!    origin has it and is not asked again in this life. So for [`UNTOLD_MAX`] keys at most; of more, L2 is told by this process alone, if
 //!    it lives.
-//! 6. An entry that was stored is not loaded ahead of its end, nor because somebody asks for a refresh: the load could find the
+//! 6. Of two nodes that write a key behind, the origin keeps what L2 keeps: the write has the version that L2 gave it, and is not sent
+//!    before that is known, or L2 has not answered ([`crate::behind`], `stamps`).
+//! 7. An entry that was stored is not loaded ahead of its end, nor because somebody asks for a refresh: the load could find the
 //!    origin without it, and 4 would not see it.
 
 use super::{Effect, Removed, Writing, Written};
-use crate::behind::{Acknowledged, Lane, Operation, Pending, WriteError};
+use crate::behind::{Acknowledged, Held, Lane, Operation, Pending, WriteError};
 use crate::entry::{Found, Resident, Tier, absent};
 use crate::erased::Erased;
 use crate::error::Error;
@@ -66,6 +68,9 @@ impl Behind {
         self.lane.pending(key.as_str().as_bytes())
     }
 }
+
+/// A write that the journal has. It is held where L2 is about to give it a version.
+type Journaled = (Acknowledged, Option<Held>);
 
 /// A write that the origin has taken.
 pub(crate) struct Delivered {
@@ -137,11 +142,12 @@ impl View {
                     known.filter(|(_, taken)| taken.is_ok()).map(|(key, _)| key.clone()).collect();
                 let mut removed = view.drop_for_certain(&taken).await.into_iter();
                 let results = journaled.into_iter().map(|taken| {
-                    let removed = |journaled| Removed {
-                        journaled: Some(journaled),
-                        ..removed.next().unwrap_or(Removed::queued())
-                    };
-                    Ok(taken.map(removed)?)
+                    let (journaled, held) = taken?;
+                    let removed = removed.next().unwrap_or(Removed::queued());
+                    if let Some(held) = held {
+                        held.given(removed.version);
+                    }
+                    Ok(Removed { journaled: Some(journaled), ..removed })
                 });
                 results.collect()
             })
@@ -159,18 +165,24 @@ impl View {
 
     /// Gives changes to the journal, all at once and in their order. Copies of what it may have, though it does not say so, are
     /// dropped.
-    async fn journal(&self, changes: Vec<(Key, Operation)>) -> Vec<Result<Acknowledged, WriteError>> {
+    async fn journal(&self, changes: Vec<(Key, Operation)>) -> Vec<Result<Journaled, WriteError>> {
         let Some(behind) = self.space.behind.get() else {
             return changes.iter().map(|_| Err(WriteError::Closed)).collect();
         };
         let (keys, limit) = (changes.iter().map(|(key, _)| key.clone()), self.space.rules.load_timeout);
-        let keys: Vec<Key> = keys.collect();
-        let writing = changes.into_iter().map(|(key, operation)| {
+        let (keys, has_l2): (Vec<Key>, _) = (keys.collect(), self.l2().is_some());
+        let writing = changes.into_iter().map(async |(key, operation)| {
             let key = Bytes::copy_from_slice(key.as_str().as_bytes());
-            behind.lane.write(key, operation, None, limit)
+            if has_l2 {
+                let written = behind.lane.write_held(key, operation, limit).await;
+                written.map(|(acknowledged, held)| (acknowledged, Some(held)))
+            } else {
+                let written = behind.lane.write(key, operation, None, limit).await;
+                written.map(|acknowledged| (acknowledged, None))
+            }
         });
         let journaled = join_all(writing).await;
-        let is_unknown = |result: &Result<Acknowledged, WriteError>| {
+        let is_unknown = |result: &Result<Journaled, WriteError>| {
             matches!(result, Err(WriteError::Unacknowledged { .. } | WriteError::Poisoned { .. }))
         };
         let unknown = keys.iter().zip(&journaled).filter(|(_, result)| is_unknown(result));
@@ -182,7 +194,7 @@ impl View {
     async fn store_after_journal(
         &self,
         writings: Vec<Writing>,
-        journaled: Vec<Result<Acknowledged, WriteError>>,
+        journaled: Vec<Result<Journaled, WriteError>>,
     ) -> Vec<Result<Written, Error>> {
         let paired = writings.into_iter().zip(&journaled);
         let taken: Vec<Writing> =
@@ -202,9 +214,12 @@ impl View {
         self.drop_for_certain(&gone).await;
         let mut stored = keys.into_iter().zip(written);
         let results = journaled.into_iter().map(|taken| {
-            let taken = taken?;
+            let (taken, held) = taken?;
             let (key, written) = stored.next().ok_or(WriteError::Closed)?;
             self.note_stored(&key, taken.id.number, written.version);
+            if let Some(held) = held {
+                held.given(written.version);
+            }
             Ok(Written { journaled: Some(taken), ..written })
         });
         results.collect()

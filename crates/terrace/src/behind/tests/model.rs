@@ -6,19 +6,23 @@
 use super::disk::{Disk, Faults};
 use crate::behind::error::WriteError;
 use crate::behind::options::{Ack, JournalOptions, LaneOptions};
-use crate::behind::record::{Operation, Outcome, Pending, Write};
-use crate::behind::shared::{Reply, Shared};
+use crate::behind::record::{Operation, Outcome, Pending, Record, Write};
+use crate::behind::shared::{Reply, Shared, Terms};
 use crate::behind::sink::{Outcomes, Sink};
 use crate::behind::store::Store;
 use bytes::Bytes;
 use proptest::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 use terrace_core::{Chance, Clock};
 
 const INTERVAL: Duration = Duration::from_secs(10);
+/// How many seconds the clock of L2 is off at most, and longer than that how long a restart takes: the version that a write was sent
+/// with is not waited for until the file has it.
+const OFF: i64 = 100;
+const RESTART: Duration = Duration::from_secs(OFF.unsigned_abs() * 2);
 
 struct Unused;
 
@@ -35,7 +39,10 @@ enum Step {
         key: u8,
         is_delete: bool,
         ack: Ack,
+        is_held: bool,
     },
+    /// L2 gives the oldest held write a version, by a clock that is so many seconds off; or does not answer.
+    Release(Option<i64>),
     Commit,
     Send,
     /// Settles what is under way; two bits of the number for each write say how.
@@ -56,8 +63,9 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let ack = prop_oneof![3 => Just(Ack::Fsync), 1 => Just(Ack::Os), 1 => Just(Ack::Memory)];
     prop_oneof![
-        8 => (0..4_u8, prop::bool::weighted(0.25), ack)
-            .prop_map(|(key, is_delete, ack)| Step::Write { key, is_delete, ack }),
+        8 => (0..4_u8, prop::bool::weighted(0.25), ack, any::<bool>())
+            .prop_map(|(key, is_delete, ack, is_held)| Step::Write { key, is_delete, ack, is_held }),
+        5 => prop::option::weighted(0.8, -OFF..OFF).prop_map(Step::Release),
         5 => Just(Step::Commit),
         4 => Just(Step::Send),
         4 => any::<u64>().prop_map(Step::Settle),
@@ -91,8 +99,12 @@ struct World {
     open: BTreeMap<Bytes, u64>,
     /// Per key: the newest number that the sink was ever given in this life.
     newest_sent: BTreeMap<Bytes, u64>,
-    /// Per key: what the origin has, behind its fence.
-    origin: BTreeMap<Bytes, (u64, Operation)>,
+    /// Writes that L2 has not given a version.
+    held: VecDeque<Arc<Record>>,
+    /// The last version that L2 gave.
+    l2: u64,
+    /// Per key: what the origin has, behind its fence: version, number, operation.
+    origin: BTreeMap<Bytes, (u64, u64, Operation)>,
     /// Writes that were stored or given up in this life.
     over: BTreeSet<u64>,
     dead: BTreeSet<u64>,
@@ -120,6 +132,8 @@ impl World {
             under_way: Vec::new(),
             open: BTreeMap::new(),
             newest_sent: BTreeMap::new(),
+            held: VecDeque::new(),
+            l2: 0,
             origin: BTreeMap::new(),
             over: BTreeSet::new(),
             dead: BTreeSet::new(),
@@ -128,7 +142,8 @@ impl World {
 
     fn run(&mut self, step: &Step) {
         match step {
-            Step::Write { key, is_delete, ack } => self.write(*key, *is_delete, *ack),
+            Step::Write { key, is_delete, ack, is_held } => self.write(*key, *is_delete, *ack, *is_held),
+            Step::Release(off) => self.release(*off),
             Step::Commit => self.commit(),
             Step::Send => self.send(),
             Step::Settle(bits) => self.settle(*bits),
@@ -147,12 +162,19 @@ impl World {
         self.check_reads();
     }
 
-    fn write(&mut self, key: u8, is_delete: bool, ack: Ack) {
+    fn write(&mut self, key: u8, is_delete: bool, ack: Ack, is_held: bool) {
         let key = Bytes::from(vec![b'k', key]);
         let value = Bytes::from(self.known.len().to_string());
         let operation = if is_delete { Operation::Delete } else { Operation::Store(value) };
-        match self.shared.submit(0, key.clone(), operation.clone(), None, ack) {
+        // As a keyspace does it: one change of a key at a time.
+        if self.held.iter().any(|held| held.key == key) {
+            return;
+        }
+        match self.shared.submit(0, key.clone(), operation.clone(), Terms { version: None, is_held, ack }) {
             Ok(taken) => {
+                if is_held {
+                    self.held.push_back(taken.record);
+                }
                 assert!(!self.known.contains_key(&taken.number), "a number was given out twice");
                 let is_acknowledged = taken.reply.is_none();
                 let known =
@@ -162,6 +184,17 @@ impl World {
             Err(WriteError::DiskFull | WriteError::Full { .. }) => {}
             Err(error) => panic!("{error}"),
         }
+    }
+
+    fn release(&mut self, off: Option<i64>) {
+        let Some(record) = self.held.pop_front() else { return };
+        let given = off.map(|seconds| {
+            let micros = self.clock.wall().duration_since(UNIX_EPOCH).expect("after it").as_micros();
+            let now = u64::try_from(micros).expect("in time").saturating_add_signed(seconds * 1_000_000);
+            self.l2 = now.max(self.l2 + 1);
+            self.l2
+        });
+        self.shared.release(0, &record, given);
     }
 
     fn commit(&mut self) {
@@ -190,6 +223,7 @@ impl World {
         );
         for write in &batch {
             let known = &self.known[&write.id.number];
+            assert!(self.held.iter().all(|held| held.number != write.id.number), "a held write was sent");
             assert!(!known.is_refused, "a refused write was sent");
             assert!(known.is_acknowledged, "a write was sent that nobody was told of");
             assert_eq!((&known.key, &known.operation), (&write.key, &write.operation));
@@ -250,9 +284,10 @@ impl World {
 
     /// The origin applies a write, unless it has a newer one.
     fn apply(&mut self, write: &Write) {
-        let has = self.origin.get(&write.key).map_or(0, |(version, _)| *version);
+        let has = self.origin.get(&write.key).map_or(0, |(version, ..)| *version);
         if has < write.version {
-            self.origin.insert(write.key.clone(), (write.version, write.operation.clone()));
+            let written = (write.version, write.id.number, write.operation.clone());
+            self.origin.insert(write.key.clone(), written);
         }
     }
 
@@ -275,9 +310,11 @@ impl World {
 
     /// The process ends, and another opens what is left on the disk.
     fn restart(&mut self, left: Disk, is_power_loss: bool) {
+        self.clock.advance(RESTART);
         let (shared, store) = start(&left, &self.clock);
         (self.disk, self.shared, self.store) = (left, shared, store);
         self.under_way.clear();
+        self.held.clear();
         self.open.clear();
         self.newest_sent.clear();
         let state = self.shared.state.lock();
@@ -302,7 +339,7 @@ impl World {
                     Ack::Os => !is_power_loss,
                     Ack::Memory => false,
                 };
-            let has = self.origin.get(&known.key).map_or(0, |(version, _)| *version);
+            let has = self.origin.get(&known.key).map_or(0, |(_, number, _)| *number);
             let waits = newest.get(&known.key).copied().unwrap_or(0);
             let is_there = has >= *number || waits >= *number || self.dead.contains(number);
             assert!(is_there || !survives || self.is_overtaken(*number), "write {number} is lost");
@@ -330,6 +367,9 @@ impl World {
     /// Lets everything go well until nothing is left to do.
     fn end(&mut self) {
         self.disk.fail(Faults::default());
+        while !self.held.is_empty() {
+            self.release(Some(0));
+        }
         for _ in 0..2_000 {
             self.commit();
             self.send();
@@ -341,14 +381,14 @@ impl World {
         }
         assert_eq!(self.shared.state.lock().totals().0, 0, "something never leaves");
         for (number, known) in self.known.iter().filter(|(_, known)| known.is_acknowledged) {
-            let has = self.origin.get(&known.key).map_or(0, |(version, _)| *version);
+            let has = self.origin.get(&known.key).map_or(0, |(_, number, _)| *number);
             assert!(
                 has >= *number || self.dead.contains(number) || self.is_overtaken(*number),
                 "write {number} never came to the origin"
             );
         }
-        for (version, operation) in self.origin.values() {
-            assert_eq!(operation, &self.known[version].operation);
+        for (_, number, operation) in self.origin.values() {
+            assert_eq!(operation, &self.known[number].operation);
         }
         let queue = &self.shared.state.lock().queues[0];
         assert!(queue.is_settled(u64::MAX), "a flush would wait for ever");
@@ -377,7 +417,7 @@ proptest! {
 fn writes_of_a_batch_that_failed_as_a_whole_come_in_smaller_ones() {
     let mut world = World::new();
     for key in 0..3 {
-        world.write(key, false, Ack::Fsync);
+        world.write(key, false, Ack::Fsync, false);
     }
     world.commit();
     world.send();

@@ -30,7 +30,7 @@ fn record(number: u64) -> Arc<Record> {
     ]);
     let operation = if number.is_multiple_of(5) { Operation::Delete } else { Operation::Store(value) };
     let key = Bytes::from(format!("key:{}", number % 7));
-    Arc::new(Record { number, keyspace: "space".into(), key, operation, version: number })
+    Arc::new(Record::new(number, "space".into(), key, operation, number))
 }
 
 /// What a file has: pending writes and dead letters, by number.
@@ -86,7 +86,7 @@ fn run(store: &mut Store) -> (Contents, Option<Contents>) {
     let mut sure = Contents::default();
     for (records, notes, acknowledges, after) in script() {
         let next = next_of(&records);
-        let commit = Commit { records: &records, notes: &notes, next, acknowledges };
+        let commit = Commit { records: &records, notes: &notes, next, stamp: 0, acknowledges };
         if store.commit(&commit).is_err() {
             return (sure, Some(after));
         }
@@ -132,7 +132,7 @@ fn a_damaged_byte_is_seen_and_the_file_keeps_its_bytes() {
         let (mut store, _) = open(&disk).expect("sound");
         let (sure, _) = run(&mut store);
         let all: Vec<Arc<Record>> = (1_000..1_040).map(record).collect();
-        let commit = Commit { records: &all, notes: &[], next: 2_000, acknowledges: true };
+        let commit = Commit { records: &all, notes: &[], next: 2_000, stamp: 0, acknowledges: true };
         store.commit(&commit).expect("sound");
         let bytes = if is_clean {
             drop(store);
@@ -176,7 +176,7 @@ fn after_a_failed_sync_nothing_is_written_any_more() {
     let disk = Disk::default();
     let (mut store, _) = open(&disk).expect("sound");
     let records = [record(1)];
-    let commit = Commit { records: &records, notes: &[], next: 2, acknowledges: true };
+    let commit = Commit { records: &records, notes: &[], next: 2, stamp: 0, acknowledges: true };
     disk.fail(Faults { sync: true, ..Faults::default() });
     assert!(matches!(store.commit(&commit), Err(CommitError::Poisoned(_))));
     disk.fail(Faults::default());
@@ -197,7 +197,7 @@ fn a_full_disk_loses_nothing_wherever_it_is_found_full() {
         disk.fail(Faults { room: Some(room), ..Faults::default() });
         for (records, notes, acknowledges, _) in script() {
             let next = next_of(&records);
-            let commit = Commit { records: &records, notes: &notes, next, acknowledges };
+            let commit = Commit { records: &records, notes: &notes, next, stamp: 0, acknowledges };
             match store.commit(&commit) {
                 Ok(()) => {}
                 Err(CommitError::DiskFull) => {
@@ -226,7 +226,8 @@ fn numbers_are_never_given_out_twice() {
         assert!(loaded.next > last, "{} after {last}", loaded.next);
         // Given out, and not in the file: the caller was told from memory, and the process ended.
         last = loaded.next + BLOCK / 2 - 1;
-        let commit = Commit { records: &[], notes: &[], next: loaded.next + 1, acknowledges: false };
+        let commit =
+            Commit { records: &[], notes: &[], next: loaded.next + 1, stamp: 0, acknowledges: false };
         store.commit(&commit).expect("sound");
     }
 }
