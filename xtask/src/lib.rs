@@ -12,6 +12,7 @@ mod chaos;
 mod ci;
 mod install;
 pub mod process;
+mod python;
 mod replay;
 mod sanitize;
 pub mod services;

@@ -12,6 +12,7 @@ use anyhow::Result;
 use rustix::process::Signal;
 
 use crate::install::{self, NEXTEST};
+use crate::python;
 use crate::process::{self, Group, Stop, cargo, success};
 use crate::services::Servers;
 
@@ -27,8 +28,9 @@ const REPORT: &str = "target/nextest/default/junit.xml";
 pub(crate) fn run(filter: &[String], stop: &Stop) -> Result<()> {
     install::servers(stop)?;
     install::cargo_tool(&NEXTEST, stop)?;
+    let python = python::environment(stop)?;
     let servers = Servers::start(stop)?;
-    let tests = run_tests(filter, &servers, stop);
+    let tests = run_tests(filter, &servers, python.as_deref(), stop);
     let doctests = match &tests {
         Err(_) => Ok("not run: tests failed".to_owned()),
         Ok(()) if filter.is_empty() => run_doctests(&servers, stop),
@@ -41,7 +43,7 @@ pub(crate) fn run(filter: &[String], stop: &Stop) -> Result<()> {
     tests.and(doctests.map(drop))
 }
 
-fn run_tests(filter: &[String], servers: &Servers, stop: &Stop) -> Result<()> {
+fn run_tests(filter: &[String], servers: &Servers, python: Option<&Path>, stop: &Stop) -> Result<()> {
     // An old report must not speak for a build that fails.
     let _none_yet = std::fs::remove_file(crate::root().join(REPORT));
     let mut command = cargo();
@@ -51,6 +53,9 @@ fn run_tests(filter: &[String], servers: &Servers, stop: &Stop) -> Result<()> {
     command.args(["nextest", "run"]).args(everything).args(filter).current_dir(crate::root());
     command.env("NEXTEST_PROFILE", "default");
     servers.export(&mut command);
+    if let Some(python) = python {
+        command.env(python::VARIABLE, python);
+    }
     process::run(&mut command, stop)
 }
 
