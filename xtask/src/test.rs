@@ -12,8 +12,8 @@ use anyhow::Result;
 use rustix::process::Signal;
 
 use crate::install::{self, NEXTEST};
-use crate::python;
 use crate::process::{self, Group, Stop, cargo, success};
+use crate::python;
 use crate::services::Servers;
 
 /// What every build of the checks has in common.
