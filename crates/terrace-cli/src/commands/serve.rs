@@ -19,7 +19,8 @@ pub(crate) async fn serve(args: ServeArgs, talk: Talk) -> anyhow::Result<Exit> {
     let config = load(&sources)?;
     let server = bind(&config).await?;
     let signals = Signals::listen()?;
-    output::line(&format!("listening on http://{}, with {}", server.local_addr(), tiers(&config)))?;
+    let scheme = if config.server.tls.is_some() { "https" } else { "http" };
+    output::line(&format!("listening on {scheme}://{}, with {}", server.local_addr(), tiers(&config)))?;
     let ended = server
         .run(async {
             match signals.first().await {

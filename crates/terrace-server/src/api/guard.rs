@@ -19,7 +19,7 @@ use crate::runtime;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::FromRequest;
-use axum::http::{Method, Request};
+use axum::http::{HeaderMap, HeaderValue, Method, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
@@ -93,20 +93,23 @@ impl Guard {
         let (uri, method) = (request.uri().clone(), request.method().clone());
         let need = self.needs.of(uri.path());
         let who = self.auth.who(request.headers());
-        if let Err(problem) = let_in(need, who.as_ref(), &method) {
+        let admitted =
+            let_in(need, who.as_ref(), &method).and_then(|()| from_here(request.headers(), &method));
+        if let Err(problem) = admitted {
             self.refusals.note(who.as_ref().ok(), &method, uri.path(), problem.code.word());
             return finish(problem.into_response(), &uri);
         }
-        let noted = who.as_ref().ok().filter(|_| need.is_noted(&method)).cloned();
-        if let Ok(who) = who {
-            request.extensions_mut().insert(who);
+        let who = who.ok();
+        if let Some(who) = &who {
+            request.extensions_mut().insert(who.clone());
         }
         let mut response = self.admit(request).await.unwrap_or_else(IntoResponse::into_response);
-        if let Some(who) = noted {
+        let problem = response.extensions().get::<Problem>().map(|problem| problem.code);
+        if let Some(who) = who.as_ref().filter(|_| need.is_noted(&method)) {
             let detail = response.extensions_mut().remove::<Detail>();
-            let outcome =
-                response.extensions().get::<Problem>().map_or("done", |problem| problem.code.word());
-            audit::done(&who, &method, uri.path(), detail.as_ref(), outcome);
+            audit::done(who, &method, uri.path(), detail.as_ref(), problem.map_or("done", Code::word));
+        } else if problem == Some(Code::Forbidden) {
+            self.refusals.note(who.as_ref(), &method, uri.path(), Code::Forbidden.word());
         }
         finish(response, &uri)
     }
@@ -171,6 +174,16 @@ fn let_in(need: Need, who: Result<&Who, &Denied>, method: &Method) -> Result<(),
             "this token is used more often than it may; try again in a second",
         )),
     }
+}
+
+/// Refuses a change that a browser asks for on behalf of a page of somebody else: it would bring along whatever lets its user in, were that
+/// only that the service listens on this machine.
+fn from_here(headers: &HeaderMap, method: &Method) -> Result<(), Problem> {
+    let is_elsewhere = |value: &HeaderValue| matches!(value.as_bytes(), b"cross-site" | b"same-site");
+    if method.is_safe() || !headers.get("sec-fetch-site").is_some_and(is_elsewhere) {
+        return Ok(());
+    }
+    Err(Problem::new(Code::Forbidden, "a page of another site cannot change anything here"))
 }
 
 /// A whole body, if it is not longer than allowed. A body that says that it is longer is not read at all.

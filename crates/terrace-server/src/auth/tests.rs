@@ -89,3 +89,58 @@ fn a_new_tenant_is_refused_and_nothing_is_replaced() {
     assert_eq!(name_of(&auth, &["Bearer t"]).as_deref(), Ok("web"));
     assert_eq!(name_of(&auth, &["Bearer n"]), Err(Denied::Unknown));
 }
+
+/// Welch's t of two samples: how sure one can be that their means differ. The slowest twentieth of each is left out, as
+/// interruptions are.
+fn welch(samples: [Vec<f64>; 2]) -> f64 {
+    let [a, b] = samples.map(|mut sample| {
+        sample.sort_by(f64::total_cmp);
+        sample.truncate(sample.len() * 19 / 20);
+        let count = sample.len() as f64;
+        let mean = sample.iter().sum::<f64>() / count;
+        let variance = sample.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        (mean, variance / count)
+    });
+    (a.0 - b.0) / (a.1 + b.1).sqrt()
+}
+
+/// How long it takes to be refused does not tell how much of a digest was right. That is so by construction: all bytes of all
+/// digests are compared. The figure is printed; it is judged where
+/// `TERRACE_TEST_TIMING=10000` says so many rounds, and that the machine is quiet enough.
+#[test]
+fn a_refusal_takes_as_long_however_much_was_right() {
+    const ROUNDS: usize = 500;
+    let given =
+        std::env::var("TERRACE_TEST_TIMING").ok().map(|rounds| rounds.parse().expect("a number of rounds"));
+    let rounds: usize = given.unwrap_or(ROUNDS);
+    let own = Digest::of(b"the token");
+    let all: Vec<Digest> = (0..20_u8).map(|number| Digest::of(&[number])).chain([own]).collect();
+    let everybody = everybody();
+    let owners = vec![everybody; all.len()];
+    let credentials = Credentials { everybody: None, digests: all, owners };
+    let wrong_at = |place: usize| {
+        let hex = sha2_hex("the token");
+        let other = if &hex[place..=place] == "0" { "1" } else { "0" };
+        Digest::from_hex(&(hex[..place].to_owned() + other + &hex[place + 1..])).expect("a digest")
+    };
+    let tried = [wrong_at(0), wrong_at(63)];
+    let clock = Clock::system();
+    let (mut samples, mut order) = ([Vec::new(), Vec::new()], 1_u64);
+    for _ in 0..2 * rounds {
+        order ^= order << 13;
+        order ^= order >> 7;
+        order ^= order << 17;
+        let which = usize::from(order & 1 == 1);
+        let begun = clock.precise();
+        for _ in 0..20 {
+            assert!(credentials.owner(std::hint::black_box(&tried[which])).is_none());
+        }
+        samples[which].push(clock.precise().since(begun).as_secs_f64());
+    }
+    assert!(credentials.owner(&own).is_some(), "the right one is found");
+    let t = welch(samples);
+    println!("wrong in the first digit or in the last: t = {t:.2} of {rounds} each (4.5 would tell)");
+    assert!(given.is_none() || t.abs() < 4.5, "{t}");
+    let other = [Digest::of(b"x"), own];
+    assert!(!bool::from(other[0].same(&other[1])) && bool::from(own.same(&other[1])));
+}

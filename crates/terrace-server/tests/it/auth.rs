@@ -128,6 +128,23 @@ async fn a_body_is_not_read_for_whom_it_is_not_for() {
 }
 
 #[tokio::test]
+async fn a_page_of_another_site_changes_nothing() {
+    let service = start("").await;
+    for (site, status) in [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)] {
+        let body = r#"{"keys":["a"]}"#;
+        let head = format!(
+            "POST /api/cache/invalidate HTTP/1.1\r\nhost: x\r\nconnection: close\r\nsec-fetch-site: {site}\r\n\
+             content-type: text/plain\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        assert_eq!(service.raw(head.as_bytes()).await.status, status, "{site}");
+        let get =
+            format!("GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\nsec-fetch-site: {site}\r\n\r\n");
+        assert_eq!(service.raw(get.as_bytes()).await.status, 200, "{site}");
+    }
+}
+
+#[tokio::test]
 async fn more_than_the_rate_is_refused_with_a_time() {
     let rated = token("web", "t", "scopes = ['read:*']\nrate = { per_second = 1, burst = 2 }");
     let service = start(&(rated + &token("other", "o", "scopes = ['read:*']"))).await;
@@ -232,7 +249,12 @@ async fn what_changes_more_than_one_entry_is_noted_and_who_did_it() {
     );
     assert!(noted[2].contains("outcome=\"forbidden\""), "{noted:?}");
     service.get("/api/cache/user:1").await;
+    service.with(READ_USERS, "GET", "/api/cache/order:1", "").await;
     let refused = lines("refused");
+    assert!(
+        refused.iter().any(|line| line.contains("who=\"reader\"") && line.contains("forbidden")),
+        "{refused:?}"
+    );
     assert!(refused.iter().any(|line| line.contains("outcome=\"unauthorized\"")), "{refused:?}");
     for secret in [READ_USERS, WRITE_ALL, INVALIDATE, ADMIN, "planted"] {
         assert!(!lines("terrace::audit").iter().any(|line| line.contains(secret)), "{secret}");

@@ -1,5 +1,6 @@
 //! The service, over real sockets.
 
+mod attacks;
 mod auth;
 mod authority;
 mod bad_input;

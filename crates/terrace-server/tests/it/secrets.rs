@@ -1,9 +1,11 @@
 //! A secret is in no error, no `Debug`, no printed configuration, and no answer.
 
+use crate::authority::Authority;
 use crate::log::Log;
-use crate::support::start;
+use crate::support::{Client, beside, config, start, token};
 use std::fmt::Write;
 use terrace_server::config::{Config, Secret, Sources};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 const SECRET: &str = "hunter2";
 
@@ -100,4 +102,79 @@ async fn answers_and_logs_do_not_repeat_secrets() {
     let lines = log.text();
     assert!(lines.contains("a load failed") && lines.contains("listening"), "{lines}");
     assert!(!lines.contains(SECRET), "{lines}");
+}
+
+/// Secrets in every place where one can be: in none where anybody reads, whatever goes wrong.
+#[tokio::test]
+async fn planted_secrets_are_found_nowhere() {
+    const PLANTED: [&str; 6] = [
+        "hunter2",
+        "planted-token",
+        "planted-wrong-token",
+        "planted-in-query",
+        "planted-value",
+        "planted-digest",
+    ];
+    let log = Log::of_this_thread();
+    let authority = Authority::new();
+    let toml = format!(
+        "{}origin.a = {{ type = 'postgres', url = 'postgres://u:hunter2@127.0.0.1:1/d' }}\n\
+         l2 = {{ url = 'redis://u:hunter2@127.0.0.1:1', timeouts.connect = '100ms' }}\n\
+         [keyspace.users]\npattern = 'user:{{id}}'\nsource = {{ origin = 'a', load = 'select :id' }}\n{}",
+        authority.toml(""),
+        token(
+            "web",
+            "planted-token",
+            "scopes = ['read:*', 'write:x', 'invalidate:x', 'admin']\nrate = { per_second = 20, burst = 20 }"
+        ),
+    );
+    let shown = format!("{:?}{}", config(&toml), config(&toml).effective_toml());
+    let service = start(&toml).await;
+    let mut texts = vec![shown, format!("{:?}", service.security)];
+    for protocol in ["http/1.1", "http/1.1", "h2"] {
+        let Ok(stream) = authority.connect(service.address, protocol, None).await else {
+            panic!("no handshake")
+        };
+        if protocol == "h2" {
+            texts.push(ask_h2_with("planted-token", stream).await);
+            continue;
+        }
+        let mut client = Client::over(stream);
+        for (token, method, target, body) in [
+            ("planted-token", "GET", "/api/cache/user:1", ""),
+            ("planted-token", "GET", "/api/cache/x?token=planted-in-query", ""),
+            ("planted-token", "PUT", "/api/cache/x", "{\"value\":\"planted-value\"}"),
+            ("planted-token", "PUT", "/api/cache/y", "{\"value\":\"planted-value\"}"),
+            ("planted-token", "PUT", "/api/cache/x", "{\"value\":\"planted-value"),
+            ("planted-wrong-token", "GET", "/api/cache/x?token=planted-in-query", ""),
+            ("planted-token", "POST", "/api/cache/invalidate", "{\"keys\":[\"x\"]}"),
+            ("planted-token", "GET", "/api/cache/why/x", ""),
+            ("planted-token", "GET", "/readyz?verbose", ""),
+            ("planted-token", "GET", "/metrics", ""),
+            ("planted-token", "GET", "/api/cache/metrics?verbose=true", ""),
+        ] {
+            texts.push(format!("{:?}", client.ask(token, method, target, body).await));
+        }
+    }
+    let plaintext = "[[auth.token]]\nname = 'a'\nsha256 = 'planted-digest'\nscopes = ['read:*']";
+    texts.push(Config::load(&Sources::text(plaintext)).expect_err("no digest").to_string());
+    let lines = log.text();
+    assert!(lines.contains("TRACE") && lines.contains("terrace::audit"), "{lines}");
+    texts.push(lines);
+    let hits: Vec<&str> =
+        texts.iter().flat_map(|text| PLANTED.into_iter().filter(|secret| text.contains(secret))).collect();
+    let bytes: usize = texts.iter().map(String::len).sum();
+    println!("planted secrets: {} places, {bytes} bytes, {} hits", PLANTED.len(), hits.len());
+    assert_eq!(hits, Vec::<&str>::new());
+}
+
+/// Asks over HTTP/2, whose library logs frames.
+async fn ask_h2_with(token: &str, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> String {
+    let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+    drop(beside(connection));
+    let request = axum::http::Request::get("https://127.0.0.1/api/cache/user:2?token=planted-in-query")
+        .header("authorization", format!("Bearer {token}"));
+    let mut client = client.ready().await.expect("ready");
+    let (answer, _) = client.send_request(request.body(()).expect("a request"), true).expect("sent");
+    format!("{:?}", answer.await.expect("an answer"))
 }
