@@ -37,6 +37,9 @@ const STREAMS_MAX: u32 = 100;
 const RESETS_PENDING_MAX: usize = 20;
 /// Streams that were reset for what a client did wrong, at most; then the connection is closed.
 const RESETS_OF_ERRORS_MAX: usize = 64;
+/// Bytes of bodies that a client may have on their way before they are asked for, on one connection and on one stream of it.
+const RECEIVE_BYTES_MAX: u32 = 128 << 10;
+const RECEIVE_STREAM_BYTES_MAX: u32 = 64 << 10;
 /// Bytes of answers that are buffered for one stream.
 const SEND_BYTES_MAX: usize = 64 << 10;
 /// How often a client of HTTP/2 has to show that it is there, and how long it may take to.
@@ -121,6 +124,8 @@ where
         .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
         .max_local_error_reset_streams(RESETS_OF_ERRORS_MAX)
         .max_header_list_size(HEAD_BYTES_MAX)
+        .initial_connection_window_size(RECEIVE_BYTES_MAX)
+        .initial_stream_window_size(RECEIVE_STREAM_BYTES_MAX)
         .max_send_buf_size(SEND_BYTES_MAX)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)

@@ -32,11 +32,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use terrace::behind::{Journal, OpenError};
 use terrace::{Cache, Clock, KeyspaceError, ShutdownError};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 
 /// Connections of the listener for what concerns the service.
 const ADMIN_CONNECTIONS_MAX: usize = 1_000;
+/// Connections that wait in the system's queue, unless the system allows fewer. What comes beyond is dropped there, and a client hears nothing
+/// of it for seconds.
+const WAITING_MAX: u32 = 4096;
 /// How long the listener rests when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -145,7 +148,7 @@ struct Door {
 impl Door {
     async fn open(listen: &str, places: usize, service: Service) -> Result<Self, StartError> {
         let failed = |error| StartError::Listen { address: listen.to_owned(), error };
-        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let listener = self::listen(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         Ok(Self { listener, address, places: Arc::new(Semaphore::new(places)), service: Arc::new(service) })
     }
@@ -277,6 +280,28 @@ impl Server {
             | futures_util::future::Either::Right((never, _)) => match never {},
         }
     }
+}
+
+/// Listens on the first address of a name that can be listened on.
+async fn listen(name: &str) -> io::Result<TcpListener> {
+    let mut failed = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+    for address in tokio::net::lookup_host(name).await? {
+        match listen_on(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // On Windows this would let others take the port.
+    if cfg!(unix) {
+        socket.set_reuseaddr(true)?;
+    }
+    socket.bind(address)?;
+    socket.listen(WAITING_MAX)
 }
 
 /// Whether an error of the listener is about a connection that is gone already.

@@ -4,6 +4,7 @@ use crate::authority::Authority;
 use crate::support::{Client, config, refused, start, token};
 use bytes::Bytes;
 use std::time::Duration;
+use terrace_server::Stop;
 use terrace_server::config::{Config, Sources};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -49,11 +50,26 @@ async fn both_versions_of_http_are_spoken_over_tls_and_neither_without() {
     }));
     assert_eq!(many.await, vec![200; 50]);
 
+    let large = format!("{{\"value\":\"{}\"}}", "x".repeat(500_000));
+    let request =
+        axum::http::Request::put("https://127.0.0.1/api/cache/large").header("authorization", "Bearer t");
+    let (answer, mut body) = h2
+        .clone()
+        .ready()
+        .await
+        .expect("ready")
+        .send_request(request.body(()).expect("a request"), false)
+        .expect("sent");
+    body.send_data(large.into(), true).expect("sent");
+    assert_eq!(answer.await.expect("an answer").status(), 200, "more than the window");
+
     let mut plain = TcpStream::connect(service.address).await.expect("it listens");
     plain.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
     let mut bytes = Vec::new();
     tokio::time::timeout(PATIENCE, plain.read_to_end(&mut bytes)).await.expect("it ends").ok();
     assert!(!bytes.starts_with(b"HTTP"), "{bytes:?}");
+    let ended = service.stop(Stop::Now).await;
+    assert!(ended.is_clean(), "connections that do nothing end at once: {ended:?}");
 }
 
 #[tokio::test]
