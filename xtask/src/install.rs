@@ -1,4 +1,5 @@
-//! What the tasks need and the machine may lack: two servers from Debian's packages, two cargo tools from crates.io.
+//! What the tasks need and the machine may lack: two servers from Debian's packages, two cargo tools from crates.io; and what only
+//! some tests need.
 //!
 //! 1. Nothing is installed that is there already.
 //! 2. A package that is installed here never starts a service: not now (a policy file forbids it), not at the next boot.
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::browser;
 use crate::process::{Failed, Stop, cargo, is_executable, is_root, on_path, run_to_the_end, wait_for};
 use crate::services::{postgres::Postgres, redis::Redis};
 
@@ -21,6 +23,8 @@ use crate::services::{postgres::Postgres, redis::Redis};
 const LOCK_WITHIN: Duration = Duration::from_mins(2);
 /// Debian asks this program whether a package may start its service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
+/// Packages that start a service.
+const SERVICES: [&str; 3] = ["redis-server", "postgresql", PROMTOOL];
 /// The answer "no" of [`POLICY`].
 const FORBIDDEN: i32 = 101;
 /// The policy while packages are installed. Whoever finds it later knows what it is, the next run too.
@@ -105,6 +109,35 @@ pub(crate) fn servers(stop: &Stop) -> Result<()> {
     Ok(())
 }
 
+/// What has promtool in Debian.
+pub(crate) const PROMTOOL: &str = "prometheus";
+
+/// Installs, where that can be done, what only some tests need: a browser, Node, promtool. Gives what is still missing.
+///
+/// # Errors
+/// Only after a request to stop.
+pub(crate) fn extras(stop: &Stop) -> Result<Vec<&'static str>> {
+    let missing = || -> Vec<&'static str> {
+        let found = [
+            ("chromium", browser::find().is_some()),
+            ("nodejs", on_path("node").is_some()),
+            ("npm", on_path("npm").is_some()),
+            (PROMTOOL, on_path("promtool").is_some()),
+        ];
+        found.into_iter().filter(|(_, is_there)| !is_there).map(|(package, _)| package).collect()
+    };
+    let names = missing();
+    if names.is_empty() || on_path("apt-get").is_none() || !is_root() {
+        return Ok(names);
+    }
+    let outcome = apt_get(&names, stop);
+    stop.check()?;
+    if let Err(error) = outcome {
+        eprintln!("warning: cannot install {}: {error:#}", names.join(" "));
+    }
+    Ok(missing())
+}
+
 fn missing() -> Vec<&'static str> {
     let found = [("redis-server", Redis::find().is_some()), ("postgresql", Postgres::find().is_some())];
     found.into_iter().filter(|(_, is_there)| !is_there).map(|(package, _)| package).collect()
@@ -122,7 +155,7 @@ fn apt_get(packages: &[&str], stop: &Stop) -> Result<()> {
         .stdout(Stdio::null());
     let outcome = run_to_the_end(&mut install, stop);
     if !outcome.as_ref().is_err_and(anyhow::Error::is::<Failed>) {
-        packages.iter().try_for_each(|package| not_at_boot(package))?;
+        packages.iter().filter(|package| SERVICES.contains(package)).try_for_each(|one| not_at_boot(one))?;
     }
     outcome
 }

@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod browser;
 mod chaos;
 mod ci;
 mod install;
@@ -46,6 +47,8 @@ enum Task {
         #[arg(last = true)]
         filter: Vec<String>,
     },
+    /// The tests of the dashboard, in a real browser in front of a real service
+    Dashboard,
     /// The rules of this project that no common tool knows
     Tidy,
     /// Recorded requests through the service, in front of real servers, every value checked
@@ -90,6 +93,7 @@ fn run(task: &Task, stop: &Stop) -> Result<()> {
     match task {
         Task::Ci => ci::run(stop),
         Task::Test { filter } => test::run(filter, stop),
+        Task::Dashboard => browser::run(stop).map(|what| eprintln!("dashboard {what}")),
         Task::Tidy => tidy::run(&root()),
         Task::Chaos { arguments } => chaos::run(arguments, stop),
         Task::Sanitize(args) => sanitize::run(args, stop),

@@ -1,7 +1,8 @@
 //! `cargo xtask test`: every test, against real servers.
 //!
 //! 1. Tests run with all features together (they only add), the same set as lints and docs, so that nothing is built twice.
-//! 2. The last lines say how many tests ran and how many failed; the exit code is nextest's or the doctests' own.
+//! 2. The last lines say how many tests ran and how many failed; the exit code is nextest's, the doctests' or that of the
+//!    dashboard's own.
 //!
 //! Deliberately absent: retries. A test that fails now and then is a bug.
 
@@ -11,6 +12,7 @@ use std::path::Path;
 use anyhow::Result;
 use rustix::process::Signal;
 
+use crate::browser;
 use crate::install::{self, NEXTEST};
 use crate::process::{self, Group, Stop, cargo, success};
 use crate::python;
@@ -27,6 +29,7 @@ const REPORT: &str = "target/nextest/default/junit.xml";
 /// When anything cannot be installed or started, a test fails, or after a request to stop.
 pub(crate) fn run(filter: &[String], stop: &Stop) -> Result<()> {
     install::servers(stop)?;
+    install::extras(stop)?;
     install::cargo_tool(&NEXTEST, stop)?;
     let python = python::environment(stop)?;
     let servers = Servers::start(stop)?;
@@ -37,10 +40,16 @@ pub(crate) fn run(filter: &[String], stop: &Stop) -> Result<()> {
         Ok(()) => Ok("SKIP: a filter was given".to_owned()),
     };
     drop(servers);
+    let dashboard = match &tests {
+        Err(_) => Ok("not run: tests failed".to_owned()),
+        Ok(()) if filter.is_empty() => browser::run(stop),
+        Ok(()) => Ok("SKIP: a filter was given".to_owned()),
+    };
     stop.check()?;
     eprintln!("tests     {}", read_report(&crate::root().join(REPORT)));
     eprintln!("doctests  {}", doctests.as_deref().unwrap_or("FAILED, see above"));
-    tests.and(doctests.map(drop))
+    eprintln!("dashboard {}", dashboard.as_deref().unwrap_or("FAILED, see above"));
+    tests.and(doctests.map(drop)).and(dashboard.map(drop))
 }
 
 fn run_tests(filter: &[String], servers: &Servers, python: Option<&Path>, stop: &Stop) -> Result<()> {

@@ -18,6 +18,7 @@
 //! | `/metrics` | GET | counters for Prometheus |
 //! | `/livez`, `/readyz`, `/healthz` | GET | health |
 //! | `/problems/{code}` | GET | what an error means |
+//! | `/`, `/assets/…` | GET | the dashboard |
 //!
 //! 1. Every request passes [`guard`]: who asks, body limit, time limit, concurrency limit, panics. There are no other layers.
 //! 2. Every error is made in [`error`].
@@ -29,6 +30,7 @@ pub(crate) mod access;
 mod behind;
 mod breakers;
 mod bus;
+mod dashboard;
 mod entry;
 pub(crate) mod error;
 mod events;

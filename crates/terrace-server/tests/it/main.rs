@@ -6,6 +6,7 @@ mod authority;
 mod bad_input;
 mod config;
 mod connections;
+mod dashboard;
 mod environment;
 mod events;
 mod fuzz;

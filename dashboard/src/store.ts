@@ -1,0 +1,167 @@
+// What is known of the service: asked every two seconds, kept for ten minutes.
+//
+// 1. At most one round of questions is under way. A round that takes longer than the interval delays the next one.
+// 2. A question that fails costs its own picture only, which says why.
+// 3. While nobody looks at the page nothing is asked.
+// 4. Told to come back later (429, 503), it comes back later.
+
+import {
+  get, Problem, words,
+  type Behind, type Breaker, type Bus, type HotKey, type Keyspace, type Latencies, type Ready, type Summary,
+} from "./api";
+import type { Happening } from "./events";
+
+/** Between two looks. */
+export const INTERVAL_MS = 2000;
+/** How far back the pictures go. */
+export const WINDOW_MS = 600_000;
+const LOOKS_MAX = WINDOW_MS / INTERVAL_MS + 1;
+const MARKS_MAX = 2000;
+
+/** An answer, or why there is none. */
+export type Answer<T> = { ok: true; value: T } | { ok: false; why: string; status: number };
+
+export interface Look {
+  /** Milliseconds since the epoch. */
+  at: number;
+  keyspaces: Answer<Keyspace[]>;
+  latencies: Answer<Latencies>;
+  breakers: Answer<Breaker[]>;
+  bus: Answer<Bus>;
+  behind: Answer<Behind>;
+  hot: Answer<HotKey[]>;
+  summary: Answer<Summary>;
+  ready: Answer<Ready>;
+}
+
+/** Something that happened, on the time axis. */
+export interface Mark {
+  at: number;
+  keyspace: string;
+  text: string;
+}
+
+export interface State {
+  looks: readonly Look[];
+  marks: readonly Mark[];
+  /** The keyspace that everything is about, if it is one. */
+  filter: string | null;
+  /** Whether the service answers at all. */
+  reach: "unknown" | "yes" | "no" | "refused";
+}
+
+async function answer<T, U = T>(path: string, pick: (value: T) => U): Promise<Answer<U>> {
+  try {
+    return { ok: true, value: pick(await get<T>(path)) };
+  } catch (error) {
+    return { ok: false, why: words(error), status: error instanceof Problem ? error.status : 0 };
+  }
+}
+
+function same<T>(value: T): T {
+  return value;
+}
+
+export class Store {
+  private looks: Look[] = [];
+  private marks: Mark[] = [];
+  private filter: string | null = null;
+  private reach: State["reach"] = "unknown";
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private isAsking = false;
+  private notBefore = 0;
+
+  constructor(private readonly show: (state: State) => void) {
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden) this.ask();
+    });
+  }
+
+  state(): State {
+    return { looks: this.looks, marks: this.marks, filter: this.filter, reach: this.reach };
+  }
+
+  /** Asks now, and from now on. */
+  ask(): void {
+    clearTimeout(this.timer);
+    if (!this.isAsking) void this.round();
+  }
+
+  /** Another keyspace, or all. The hottest keys are asked for anew. */
+  choose(keyspace: string | null): void {
+    this.filter = this.filter === keyspace ? null : keyspace;
+    this.show(this.state());
+    this.ask();
+  }
+
+  /** Marks what happened. */
+  happened({ type, data }: Happening): void {
+    if (type === "bus" || type === "gap") this.ask();
+    if (type !== "invalidate") return;
+    const at = data.at === undefined ? Date.now() : Date.parse(data.at);
+    const text = data.key ?? data.pattern ?? (data.tag === undefined ? "everything" : `tag ${data.tag}`);
+    this.marks = [...this.marks.slice(1 - MARKS_MAX), { at, keyspace: data.keyspace ?? "", text }];
+  }
+
+  private async round(): Promise<void> {
+    this.isAsking = true;
+    const began = Date.now();
+    if (began >= this.notBefore) await this.look(began);
+    this.isAsking = false;
+    this.show(this.state());
+    clearTimeout(this.timer);
+    if (document.hidden) return;
+    const pause = Math.max(began + INTERVAL_MS, this.notBefore) - Date.now();
+    this.timer = setTimeout(() => this.ask(), Math.max(pause, 100));
+  }
+
+  private async look(at: number): Promise<void> {
+    const only = this.filter === null ? "" : `&keyspace=${encodeURIComponent(this.filter)}`;
+    const [keyspaces, latencies, breakers, bus, behind, hot, summary, ready] = await Promise.all([
+      answer("api/cache/keyspaces", (value: { keyspaces: Keyspace[] }) => value.keyspaces),
+      answer<Latencies>("api/cache/latencies", same),
+      answer("api/cache/breakers", (value: { breakers: Breaker[] }) => value.breakers),
+      answer<Bus>("api/cache/bus", same),
+      answer<Behind>("api/cache/behind", same),
+      answer(`api/cache/hot?limit=15${only}`, (value: { keys: HotKey[] }) => value.keys),
+      answer<Summary>("api/cache/metrics", same),
+      answer<Ready>("readyz?verbose=true", same),
+    ]);
+    const look: Look = { at, keyspaces, latencies, breakers, bus, behind, hot, summary, ready };
+    const answers: Answer<unknown>[] = [keyspaces, latencies, breakers, bus, behind, hot, summary];
+    const isRefused = answers.every((one) => !one.ok && (one.status === 401 || one.status === 403));
+    const isGone = [...answers, ready].every((one) => !one.ok && one.status === 0);
+    this.reach = isRefused ? "refused" : isGone ? "no" : "yes";
+    if (answers.some((one) => !one.ok && (one.status === 429 || one.status === 503))) {
+      this.notBefore = Date.now() + 2 * INTERVAL_MS;
+    }
+    const since = at - WINDOW_MS;
+    // A look right after another one, after a change, takes its place: a pace needs time to be measured in.
+    const isSoon = at - (this.looks.at(-1)?.at ?? 0) < INTERVAL_MS / 2;
+    const kept = isSoon ? this.looks.slice(0, -1) : this.looks;
+    this.looks = [...kept.filter((old) => old.at >= since), look].slice(-LOOKS_MAX);
+    this.marks = this.marks.filter((mark) => mark.at >= since);
+  }
+}
+
+/** The last look at which there was an answer of one kind. */
+export function latest<K extends Exclude<keyof Look, "at">>(state: State, what: K): Look[K] | null {
+  return state.looks.at(-1)?.[what] ?? null;
+}
+
+/** Pairs of looks that follow each other and both have an answer. */
+export function pairs<K extends "keyspaces" | "latencies">(
+  looks: readonly Look[],
+  what: K,
+): { from: number; to: number; before: Extract<Look[K], { ok: true }>["value"]; now: Extract<Look[K], { ok: true }>["value"] }[] {
+  const found = [];
+  let last: Look | null = null;
+  for (const look of looks) {
+    const now = look[what];
+    if (!now.ok) continue;
+    const before = last?.[what];
+    if (last && before?.ok) found.push({ from: last.at, to: look.at, before: before.value, now: now.value });
+    last = look;
+  }
+  return found as ReturnType<typeof pairs<K>>;
+}

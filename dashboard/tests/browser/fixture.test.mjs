@@ -1,0 +1,279 @@
+// The page before fixed answers: the numbers on it are those it was given, and it does what its buttons say.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { serve } from "../fixture/serve.mjs";
+import { World } from "../fixture/world.mjs";
+import { faint, faults } from "./access.mjs";
+import { launch, open } from "./browser.mjs";
+
+let browser;
+before(async () => {
+  browser = await launch();
+});
+const servers = [];
+after(async () => {
+  await browser.close();
+  for (const server of servers) await server.close();
+});
+
+/** A page before a world in which as much time passes as the page looks; `change` may answer otherwise. */
+async function stage({ change = () => undefined, token = null, ...options } = {}) {
+  const world = new World();
+  const posts = [];
+  const server = await serve({
+    token,
+    answer(path, query, body) {
+      if (body !== null) posts.push([path, body]);
+      const own = change(path, query, body, world);
+      if (own !== undefined) return own;
+      if (path === "/api/cache/latencies") world.pass(2000, 1);
+      return world.answer(path, query);
+    },
+  });
+  servers.push(server);
+  const { page, noted, close } = await open(browser, server.url, options);
+  return {
+    page, world, posts, server,
+    async end() {
+      assert.deepEqual([...noted.hosts], [new URL(server.url).host], "it asks this service alone");
+      await close();
+      return noted.errors;
+    },
+  };
+}
+
+const plain = (text) => text.replaceAll("\u00a0", " ");
+const row = (page, keyspace) => page.locator(`tr[data-keyspace="${keyspace}"]`);
+
+test("the numbers are those of the answers, by keyspace and all together", async () => {
+  const still = [
+    { name: "users", pattern: "user:{id}", strategy: "read-through", ttl: 900, origin: "main", l1_entries: 1200, l1_bytes: 614_400, hits_l1: 7000, hits_l2: 1500, hits_stale: 500, misses: 1000, loads: 990, load_failures: 3, sets: 5, deletes: 1, evictions: 2, behind_pending: null },
+    { name: "counters", pattern: "m:{id}", strategy: "write-behind", ttl: null, origin: "main", l1_entries: 10, l1_bytes: 1000, hits_l1: 1, hits_l2: 0, hits_stale: 0, misses: 1, loads: 1, load_failures: 0, sets: 9, deletes: 0, evictions: 0, behind_pending: 17 },
+  ];
+  const it = await stage({ change: (path) => (path === "/api/cache/keyspaces" ? { keyspaces: still } : undefined) });
+  await row(it.page, "users").waitFor();
+  const cells = async (name) => (await row(it.page, name).locator("td").allTextContents()).map(plain);
+  assert.deepEqual((await cells("users")).slice(3), ["10,000", "85.0 %", "990", "3", "1,200", "600 KiB", "512 B", "15 min", "–"]);
+  assert.deepEqual((await cells("counters")).slice(3), ["2", "50.0 %", "1", "0", "10", "1,000 B", "100 B", "none", "17"]);
+  assert.equal(await it.page.locator("#figure-entries").textContent(), "1,210");
+  await row(it.page, "users").getByRole("button").click();
+  await it.page.locator("#filter:not([hidden])").waitFor();
+  assert.equal(await it.page.locator("#figure-entries").textContent(), "1,200");
+  await it.page.getByText("users is not written behind.").waitFor();
+  await it.page.locator("#filter").click();
+  assert.equal(await it.page.locator("#figure-entries").textContent(), "1,210");
+  assert.deepEqual(await it.end(), []);
+});
+
+test("the pace and the shares are those of what happened between two looks", async () => {
+  let looks = 0;
+  const keyspace = { name: "users", pattern: "user:{id}", strategy: "read-through", ttl: 900, origin: "main", l1_entries: 1, l1_bytes: 100, hits_l1: 0, hits_l2: 0, hits_stale: 0, misses: 0, loads: 0, load_failures: 0, sets: 1, deletes: 0, evictions: 0, behind_pending: null };
+  const it = await stage({
+    change(path) {
+      if (path !== "/api/cache/keyspaces") return undefined;
+      looks += 1;
+      return { keyspaces: [{ ...keyspace, hits_l1: 700 * looks, hits_l2: 150 * looks, hits_stale: 50 * looks, misses: 100 * looks }] };
+    },
+  });
+  const legend = it.page.locator("#legend-l1");
+  await it.page.waitForFunction(() => document.getElementById("legend-l1")?.textContent?.includes("%"));
+  assert.equal(plain(await legend.textContent()), "70.0 %");
+  assert.equal(plain(await it.page.locator("#legend-l2").textContent()), "15.0 %");
+  assert.equal(plain(await it.page.locator("#legend-stale").textContent()), "5.0 %");
+  assert.equal(plain(await it.page.locator("#legend-origin").textContent()), "10.0 %");
+  assert.equal(plain(await it.page.locator("#figure-hit-rate").textContent()), "85.0 %");
+  await it.page.locator("#hits").getByRole("button", { name: "Table" }).click();
+  const cells = await it.page.locator("#hits tbody tr").first().locator("td").allTextContents();
+  const [lookups, l1] = [cells[1], cells[2]].map((text) => Number(text.replaceAll(",", "")));
+  assert.ok(lookups > 0 && Math.abs(l1 / lookups - 0.7) < 1e-9, `${cells}`);
+  assert.deepEqual(await it.end(), []);
+});
+
+test("what somebody called a key is text and nothing else", async () => {
+  const name = '<img src=x onerror="document.title=1">';
+  const it = await stage({
+    change(path) {
+      if (path === "/api/cache/hot") return { keys: [{ keyspace: "users", key: name, lookups: 9, error: 0 }] };
+      if (path === "/api/cache") return { value: name, hit: true, source: "l1" };
+      return undefined;
+    },
+  });
+  await it.page.getByRole("button", { name }).click();
+  await it.page.locator("#inspected-value").waitFor();
+  assert.equal(await it.page.locator("#inspected-value").textContent(), JSON.stringify(name));
+  assert.equal(await it.page.locator("img").count(), 0);
+  assert.equal(await it.page.title(), "terrace");
+  assert.deepEqual(await it.end(), []);
+});
+
+test("nothing is invalidated before it was counted and agreed to", async () => {
+  const it = await stage({
+    change(path, _, body) {
+      if (path !== "/api/cache/invalidate") return undefined;
+      return body.dry_run ? { matched: 4182, exact: false, sample: ["user:1", "user:2"], success: true } : { invalidated: 4182, exact: false, success: true };
+    },
+  });
+  await it.page.locator("#sweep").fill("user:*");
+  await it.page.getByRole("button", { name: "Count", exact: true }).click();
+  const said = it.page.locator("#sweep-said");
+  await it.page.getByText("at least 4,182 keys match pattern user:*, such as user:1, user:2.").waitFor();
+  assert.deepEqual(it.posts, [["/api/cache/invalidate", { pattern: "user:*", dry_run: true }]]);
+  await it.page.getByRole("button", { name: "Keep" }).click();
+  assert.equal(await said.textContent(), "");
+  assert.equal(it.posts.length, 1);
+  await it.page.getByRole("button", { name: "Count", exact: true }).click();
+  await it.page.getByRole("button", { name: "Invalidate them" }).click();
+  await it.page.getByText("At least 4,182 invalidated.").waitFor();
+  assert.deepEqual(it.posts[2], ["/api/cache/invalidate", { pattern: "user:*" }]);
+  assert.deepEqual(await it.end(), []);
+});
+
+test("dead letters are brought back, and dropped after a second word", async () => {
+  const it = await stage({ change: (path) => (/(retry|drop|flush)$/.test(path) ? { retried: 1, dropped: 1, stored: 3, parked: 0, dead: 0, success: true } : undefined) });
+  const letter = it.page.locator('tr[data-letter="metrics:1207"]');
+  await letter.waitFor();
+  assert.equal(await it.page.locator('tr[data-lane="counters"] td').nth(6).textContent(), "2");
+  await letter.getByRole("button", { name: "Retry" }).click();
+  await it.page.getByText("1 of metrics:1207 brought back.").waitFor();
+  const overtaken = it.page.locator('tr[data-letter="metrics:88"]');
+  assert.ok(await overtaken.getByRole("button", { name: "Retry" }).isDisabled());
+  const drop = overtaken.getByRole("button", { name: "Drop" });
+  await drop.click();
+  assert.equal(it.posts.length, 1, "the first word drops nothing");
+  await drop.click();
+  await it.page.getByText("1 of metrics:88 forgotten.").waitFor();
+  await it.page.getByRole("button", { name: "Send what waits of counters" }).click();
+  await it.page.getByText("3 stored, 0 parked, 0 given up.").waitFor();
+  assert.deepEqual(it.posts.map(([path]) => path.split("/").slice(-2).join("/")), ["counters/retry", "counters/drop", "counters/flush"]);
+  assert.deepEqual(await it.end(), []);
+});
+
+test("a breaker that opens, a bus that is lost and an invalidation show", async () => {
+  const it = await stage();
+  await it.page.getByText("hears the others").waitFor();
+  await it.page.getByText("events: live").waitFor();
+  it.server.tell("invalidate", { keyspace: "users", key: "user:1", own: false, at: new Date().toISOString() });
+  Object.assign(it.world.breaker, { state: "open", since: new Date().toISOString() });
+  it.world.pass = () => [];
+  await it.page.getByText("does not hear the others").waitFor();
+  await it.page.locator('.breaker[data-state="open"]').waitFor();
+  assert.match(await it.page.locator(".ribbon").getAttribute("aria-label"), /closed, then open$/);
+  await it.page.getByText("degraded: l2").waitFor();
+  assert.equal(await it.page.locator("#legend-marks").textContent(), "1");
+  assert.deepEqual(await it.end(), []);
+});
+
+test("a service that wants a token gets the one that was typed, and no other request has it", async () => {
+  const it = await stage({ token: "s3cret" });
+  await it.page.getByText("wants a token", { exact: true }).waitFor();
+  await it.page.locator("#access").click();
+  await it.page.getByLabel("Token", { exact: true }).fill("s3cret");
+  await it.page.getByRole("button", { name: "Use it" }).click();
+  await row(it.page, "users").waitFor();
+  await it.page.getByText("events: live").waitFor();
+  assert.equal(await it.page.evaluate(() => JSON.stringify(localStorage).includes("s3cret")), false);
+  assert.ok(!it.server.requests.some((line) => line.includes("s3cret")), "it is in no address");
+  const errors = await it.end();
+  assert.ok(errors.every((line) => line.includes("401")), `${errors}`);
+});
+
+test("what is missing costs its own picture, and an idle service says what to type", async () => {
+  const idle = new World().keyspaces.map((keyspace) => ({ ...keyspace, hits_l1: 0, hits_l2: 0, hits_stale: 0, misses: 0, sets: 0, l1_bytes: 0, l1_entries: 0 }));
+  const it = await stage({
+    change(path) {
+      if (path === "/api/cache/latencies") return null;
+      if (path === "/api/cache/keyspaces") return { keyspaces: idle };
+      if (path === "/api/cache/breakers") return { breakers: [] };
+      if (path === "/api/cache/behind") return { journal: null, keyspaces: [] };
+      return undefined;
+    },
+  });
+  await it.page.locator("#latency").getByText("Not to be had").waitFor();
+  assert.match(await it.page.locator("#keyspaces code").textContent(), /^curl -X PUT http:\/\/127\.0\.0\.1:\d+\/api\/cache\/hello /);
+  assert.match(await it.page.locator("#breakers code").textContent(), /REDIS_URL=/);
+  assert.match(await it.page.locator("#behind code").textContent(), /write-behind/);
+  const errors = await it.end();
+  assert.ok(errors.every((line) => line.includes("404")), `${errors}`);
+});
+
+test("a service that goes away is said to be away, and comes back", async () => {
+  const it = await stage();
+  await row(it.page, "users").waitFor();
+  await it.page.context().setOffline(true);
+  await it.page.getByText("does not answer", { exact: true }).waitFor();
+  await it.page.context().setOffline(false);
+  await it.page.locator("#status", { hasText: "ready" }).waitFor();
+  await it.end();
+});
+
+test("everything is reached by keyboard, in order, and shows that it has the focus", async () => {
+  const it = await stage();
+  await row(it.page, "users").waitFor();
+  await it.page.locator("tr[data-key]").first().waitFor();
+  await it.page.locator("tr[data-letter]").first().waitFor();
+  const stops = [];
+  for (let press = 0; press < 200; press += 1) {
+    await it.page.keyboard.press("Tab");
+    const stop = await it.page.evaluate(() => {
+      const at = document.activeElement;
+      if (!at || at === document.body) return null;
+      const last = window.lastStop;
+      const isAfter = !last?.isConnected || Boolean(last.compareDocumentPosition(at) & Node.DOCUMENT_POSITION_FOLLOWING);
+      window.lastStop = at;
+      const style = getComputedStyle(at);
+      return { text: at.getAttribute("aria-label") ?? at.textContent ?? "", id: at.id, isAfter, outline: Number.parseFloat(style.outlineWidth) * (style.outlineStyle === "none" ? 0 : 1) };
+    });
+    if (stop === null) break;
+    stops.push(stop);
+  }
+  assert.ok(stops.length > 40 && stops.length < 200, `${stops.length} stops, and then out of the page`);
+  assert.match(stops[0].text, /^Skip/);
+  for (const stop of stops) {
+    assert.ok(stop.outline >= 2, `no outline: ${stop.text}`);
+    assert.ok(stop.isAfter, `before the one before it: ${stop.text}`);
+  }
+  for (const text of ["users", "user:42", "Table", "Retry metrics:1207", "Flush"].map((text) => (text === "Flush" ? "Send what waits of counters" : text))) {
+    assert.ok(stops.some((stop) => stop.text === text), `not reached: ${text}`);
+  }
+  await row(it.page, "users").getByRole("button").focus();
+  await it.page.keyboard.press("Enter");
+  await it.page.locator("#filter:not([hidden])").waitFor();
+  assert.equal(await it.page.evaluate(() => document.activeElement.textContent), "users", "the focus stays where it is");
+  await it.page.locator("#inspect").focus();
+  await it.page.keyboard.type("user:42");
+  await it.page.keyboard.press("Enter");
+  await it.page.locator("#inspected-value").waitFor();
+  assert.deepEqual(await it.end(), []);
+});
+
+for (const colorScheme of ["light", "dark"]) {
+  test(`names, heads, order and contrast are as they should be, ${colorScheme}`, async () => {
+    const it = await stage({ colorScheme });
+    await row(it.page, "users").waitFor();
+    await it.page.getByRole("button", { name: "user:42", exact: true }).first().click();
+    await it.page.locator("#inspected-value").waitFor();
+    assert.deepEqual(await it.page.evaluate(faults), []);
+    assert.deepEqual(await it.page.evaluate(faint), []);
+    for (const table of await it.page.getByRole("button", { name: "Table", exact: true }).all()) await table.click();
+    await it.page.locator("#access").click();
+    assert.deepEqual(await it.page.evaluate(faults), []);
+    assert.deepEqual(await it.page.evaluate(faint), []);
+    assert.deepEqual(await it.end(), []);
+  });
+}
+
+test("the theme is the system's until one is chosen, and stays chosen", async () => {
+  const it = await stage({ colorScheme: "dark" });
+  const background = () => it.page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
+  const dark = await background();
+  const button = it.page.locator("#theme");
+  await button.click();
+  assert.equal(await button.textContent(), "Theme: light");
+  const light = await background();
+  assert.notEqual(light, dark);
+  await it.page.reload();
+  await it.page.locator("#theme").waitFor();
+  assert.equal(await background(), light);
+  assert.deepEqual(await it.end(), []);
+});

@@ -1,0 +1,157 @@
+// The page before a real service: what it shows is what the API says, and what is done on it happens.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { launch, open } from "./browser.mjs";
+import { redis, redisProgram, service, until } from "./service.mjs";
+
+const KEYSPACES = `
+[keyspace.users]
+pattern = "user:{id}"
+ttl = "15m"
+
+[keyspace.sessions]
+pattern = "session:{*id}"
+ttl = "30m"
+`;
+
+const isSkipped = redisProgram() === undefined && "SKIP: no redis-server or valkey-server is installed";
+let browser;
+let it;
+let server;
+before(async () => {
+  browser = await launch();
+  if (isSkipped) return;
+  it = await redis();
+  server = await service(`l2.url = "${it.url}"\n${KEYSPACES}`);
+});
+after(async () => {
+  await browser.close();
+  await server?.end();
+  await it?.end();
+});
+
+const plain = (text) => text.replaceAll("\u00a0", " ");
+
+/** Asks as programs do: some keys often, some that are not there. */
+async function load() {
+  for (let id = 1; id <= 20; id += 1) await server.put(`user:${id}`, { id, name: `user ${id}` }, { tags: ["org:7"] });
+  for (let id = 1; id <= 5; id += 1) await server.put(`session:${id}`, "x".repeat(100 * id));
+  for (let round = 0; round < 3; round += 1) {
+    for (let id = 1; id <= 25; id += 1) await server.status(`api/cache/user:${id}`);
+  }
+  for (let id = 1; id <= 5; id += 1) await server.status(`api/cache/session:${id}`);
+}
+
+test("the numbers on the page are those of the API", { skip: isSkipped }, async () => {
+  await load();
+  const { page, noted, close } = await open(browser, server.url);
+  const { keyspaces } = await server.get("api/cache/keyspaces");
+  for (const of of keyspaces) {
+    const cells = page.locator(`tr[data-keyspace="${of.name}"] td`);
+    await cells.first().waitFor();
+    const shown = (await cells.allTextContents()).map(plain);
+    const lookups = of.hits_l1 + of.hits_l2 + of.hits_stale + of.misses;
+    assert.equal(shown[3], lookups.toLocaleString("en-US"), of.name);
+    if (lookups > 0) assert.equal(shown[4], `${((100 * (of.hits_l1 + of.hits_l2)) / lookups).toFixed(1)} %`, of.name);
+    assert.deepEqual([shown[5], shown[6], shown[7]], [of.loads, of.load_failures, of.l1_entries].map((value) => value.toLocaleString("en-US")), of.name);
+  }
+  const users = keyspaces.find(({ name }) => name === "users");
+  assert.equal(users.hits_l1 + users.hits_l2 + users.misses, 75, "the load was what it should be");
+  const entries = keyspaces.reduce((sum, of) => sum + of.l1_entries, 0);
+  assert.equal(await page.locator("#figure-entries").textContent(), entries.toLocaleString("en-US"));
+  const { breakers } = await server.get("api/cache/breakers");
+  assert.deepEqual(breakers.map(({ target, state }) => [target, state]), [["l2", "closed"]]);
+  await page.locator('.breaker[data-state="closed"]').waitFor();
+  const { instance } = await server.get("api/cache/bus");
+  assert.match(await page.locator("#bus tbody tr").first().textContent(), new RegExp(`^${instance.id}.*${instance.version}`));
+  const { tiers } = await server.get("api/cache/latencies");
+  assert.ok(tiers.some(({ tier, count }) => tier === "l2" && count > 0));
+  await page.locator("#status", { hasText: "ready" }).waitFor();
+  assert.deepEqual(noted.errors, []);
+  assert.deepEqual([...noted.hosts], [new URL(server.url).host]);
+  await close();
+});
+
+test("the hottest keys are those of the API", { skip: isSkipped }, async () => {
+  const { keys } = await server.get("api/cache/hot?limit=15");
+  const { page, close } = await open(browser, server.url);
+  await page.locator("#keyspaces tbody tr").first().waitFor();
+  const shown = await page.locator("#hot tbody tr").evaluateAll((rows) => rows.map((row) => [row.dataset.key, row.children[2].textContent]));
+  assert.deepEqual(shown, keys.map(({ key, lookups }) => [key, lookups.toLocaleString("en-US")]));
+  await close();
+});
+
+test("a key is found, looked into, and invalidated", { skip: isSkipped }, async () => {
+  const { page, noted, close } = await open(browser, server.url);
+  await page.getByText("events: live").waitFor();
+  await page.locator("#find").fill("user:1?");
+  await page.getByRole("button", { name: "Find", exact: true }).click();
+  await page.locator("#inspector").getByRole("button", { name: "user:17" }).first().click();
+  await page.locator("#inspected-value").waitFor();
+  assert.deepEqual(JSON.parse(await page.locator("#inspected-value").textContent()), { id: 17, name: "user 17" });
+  assert.match(plain(await page.locator(".tier").first().textContent()), /Memory \(L1\).* left/);
+  assert.match(plain(await page.locator(".tier").nth(1).textContent()), /Redis \(L2\)1[45] min/);
+  assert.equal(await page.getByRole("button", { name: "org:7" }).count(), 1);
+  await page.getByRole("button", { name: "Invalidate…" }).click();
+  await page.getByText("1 key matches user:17.").waitFor();
+  assert.equal(await server.status("api/cache/user:17"), 200, "it was only counted");
+  await page.keyboard.press("Enter");
+  await page.getByText("1 invalidated.").waitFor();
+  assert.equal(await server.status("api/cache/user:17"), 404);
+  await page.getByText("No tier has it").waitFor();
+  await page.waitForFunction(() => document.getElementById("legend-marks").textContent === "1");
+  assert.deepEqual(noted.errors, []);
+  await close();
+});
+
+test("by pattern and by tag, what was counted is what goes", { skip: isSkipped }, async () => {
+  const { page, close } = await open(browser, server.url);
+  const said = page.locator("#sweep-said");
+  await page.locator("#sweep").fill("session:*");
+  await page.getByRole("button", { name: "Count", exact: true }).click();
+  await page.getByText("5 keys match pattern session:*").waitFor();
+  await page.getByRole("button", { name: "Invalidate them" }).click();
+  await page.getByText("5 invalidated.").waitFor();
+  assert.equal(await server.status("api/cache/session:1"), 404);
+  await page.locator("#sweep-kind").selectOption("tag");
+  await page.locator("#sweep").fill("org:7");
+  await page.getByRole("button", { name: "Count", exact: true }).click();
+  await page.getByRole("button", { name: /^Invalidate (it|them)$/ }).click();
+  await until("the answer", async () => /invalidated\.$/.test(await said.textContent()));
+  assert.equal(await server.status("api/cache/user:1"), 404);
+  await close();
+});
+
+test("an outage of Redis shows, and its end", { skip: isSkipped }, async () => {
+  const { page, close } = await open(browser, server.url);
+  await page.locator("#status", { hasText: "ready" }).waitFor();
+  await it.kill();
+  await page.locator("#status", { hasText: "degraded: l2" }).waitFor();
+  await until("the breaker", async () => {
+    await server.status(`api/cache/user:${Math.floor(Math.random() * 1e6)}`);
+    return (await page.locator('.breaker[data-state="open"]').count()) === 1;
+  });
+  assert.match(await page.locator(".ribbon").getAttribute("aria-label"), /closed, then .*open/);
+  const errors = Number((await page.locator("#figure-l2-errors").textContent()).replaceAll(",", ""));
+  assert.ok(errors > 0);
+  await it.again();
+  await until("ready", async () => {
+    await server.status("api/cache/user:1");
+    return (await page.locator("#status").textContent()) === "ready";
+  });
+  await close();
+});
+
+test("an idle service on memory alone says what to type, and that works", async () => {
+  const idle = await service("");
+  const { page, noted, close } = await open(browser, idle.url);
+  const command = await page.locator("#keyspaces code").textContent();
+  const { execFileSync } = await import("node:child_process");
+  const output = execFileSync("sh", ["-c", command], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+  assert.match(output, /"value":"world"/);
+  await page.locator("tr[data-keyspace]").first().waitFor();
+  assert.deepEqual(noted.errors, []);
+  await close();
+  await idle.end();
+});
