@@ -12,7 +12,7 @@ interface Line extends Partial<Instance> {
 }
 
 const WORDS: Record<string, string> = {
-  alone: "alone", joined: "hears the others", joined_anew: "hears the others", lost: "does not hear the others", suspected: "may have missed changes",
+  alone: "alone", waiting: "waits for its first change", joined: "hears the others", joined_anew: "hears the others", lost: "does not hear the others", suspected: "may have missed changes",
 };
 
 function age(started: string | undefined): string {
@@ -61,6 +61,7 @@ export function bus(): Picture {
       gaps.classList.toggle("bad", of.gaps > 0);
       spark.draw(lags(state));
       const others = of.instances.filter((other) => other.id !== of.instance.id);
+      panel.about(others.length === 0 ? "instances hear changes, and do not know each other" : `${others.length + 1} instances`);
       rows.show([{ ...of.instance, isThis: true }, ...others.map((other) => ({ ...other, isThis: false }))]);
     },
   };

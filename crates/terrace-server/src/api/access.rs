@@ -246,7 +246,17 @@ mod tests {
     #[test]
     fn what_is_not_for_operators_alone_is_in_this_list() {
         let routes = super::super::routes(Side::Whole, true);
-        assert_eq!(paths(&routes, Need::Nothing), ["/livez", "/readyz", "/healthz", "/problems/{code}"]);
+        let nothing = [
+            "/livez",
+            "/readyz",
+            "/healthz",
+            "/problems/{code}",
+            "/",
+            "/assets/app.js",
+            "/assets/app.css",
+            "/assets/icon.svg",
+        ];
+        assert_eq!(paths(&routes, Need::Nothing), nothing);
         assert_eq!(paths(&routes, Need::Entry), ["/api/cache", "/api/cache/", "/api/cache/{*key}"]);
         assert_eq!(paths(&routes, Need::Keys), ["/api/cache/invalidate", "/api/cache/refresh"]);
         let admin = [

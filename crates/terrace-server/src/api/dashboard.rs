@@ -5,11 +5,10 @@
 //! 3. A browser asks whether a file is still the same each time; it gets the bytes only if it is not. So an upgrade shows at once.
 
 use super::App;
-use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use bytes::Bytes;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
@@ -60,10 +59,10 @@ const ASSETS: [Asset; 4] = [
 /// The validator of each file, in their order.
 static TAGS: LazyLock<[HeaderValue; ASSETS.len()]> = LazyLock::new(|| ASSETS.each_ref().map(Asset::tag));
 
-/// The routes of the page.
-pub(super) fn routes() -> Router<Arc<App>> {
-    ASSETS.iter().enumerate().fold(Router::new(), |router, (index, asset)| {
-        router.route(asset.path, get(async move |headers: HeaderMap| asset.answer(&TAGS[index], &headers)))
+/// The paths of the page, and what answers there.
+pub(super) fn pages() -> impl Iterator<Item = (&'static str, MethodRouter<Arc<App>>)> {
+    ASSETS.iter().enumerate().map(|(index, asset)| {
+        (asset.path, get(async move |headers: HeaderMap| asset.answer(&TAGS[index], &headers)))
     })
 }
 
