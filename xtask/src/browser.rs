@@ -14,7 +14,6 @@ use rustix::process::Signal;
 
 use crate::install;
 use crate::process::{self, Group, Stop, cargo, on_path, success, tied};
-use crate::test::EVERYTHING;
 
 /// Names of a browser that the tests can drive.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
@@ -26,11 +25,15 @@ pub(crate) fn find() -> Option<PathBuf> {
     BROWSERS.iter().find_map(|name| on_path(name))
 }
 
-/// Runs the tests of the dashboard, and says how many there were or why there were none.
+/// The service alone, for those who build nothing else.
+pub(crate) const ALONE: [&str; 3] = ["-p", "terrace-cli", "--all-features"];
+
+/// Runs the tests of the dashboard, and says how many there were or why there were none. `packages` says what to build the
+/// service with, so that one that was built with others is not built again.
 ///
 /// # Errors
 /// When one fails, or what they need cannot be built, or after a request to stop.
-pub(crate) fn run(stop: &Stop) -> Result<String> {
+pub(crate) fn run(packages: &[&str], stop: &Stop) -> Result<String> {
     let missing = install::extras(stop)?;
     let missing: Vec<&str> = missing.into_iter().filter(|package| *package != install::PROMTOOL).collect();
     if !missing.is_empty() {
@@ -45,7 +48,7 @@ pub(crate) fn run(stop: &Stop) -> Result<String> {
     };
     process::run(npm().args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]), stop)?;
     process::run(
-        cargo().arg("build").args(EVERYTHING).args(["--bin", "terrace"]).current_dir(crate::root()),
+        cargo().arg("build").args(packages).args(["--bin", "terrace"]).current_dir(crate::root()),
         stop,
     )?;
     let mut sums = (0, 0);

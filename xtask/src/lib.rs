@@ -93,7 +93,7 @@ fn run(task: &Task, stop: &Stop) -> Result<()> {
     match task {
         Task::Ci => ci::run(stop),
         Task::Test { filter } => test::run(filter, stop),
-        Task::Dashboard => browser::run(stop).map(|what| eprintln!("dashboard {what}")),
+        Task::Dashboard => browser::run(&browser::ALONE, stop).map(|what| eprintln!("dashboard {what}")),
         Task::Tidy => tidy::run(&root()),
         Task::Chaos { arguments } => chaos::run(arguments, stop),
         Task::Sanitize(args) => sanitize::run(args, stop),

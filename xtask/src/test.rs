@@ -42,7 +42,7 @@ pub(crate) fn run(filter: &[String], stop: &Stop) -> Result<()> {
     drop(servers);
     let dashboard = match &tests {
         Err(_) => Ok("not run: tests failed".to_owned()),
-        Ok(()) if filter.is_empty() => browser::run(stop),
+        Ok(()) if filter.is_empty() => browser::run(&EVERYTHING, stop),
         Ok(()) => Ok("SKIP: a filter was given".to_owned()),
     };
     stop.check()?;

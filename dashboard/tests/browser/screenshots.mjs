@@ -13,10 +13,10 @@ const target = process.argv[2] ?? join(dirname(fileURLToPath(import.meta.url)), 
 const LOOKS = 300;
 const LOOK_MS = 2000;
 
-async function shot(browser, colorScheme, name, full) {
+async function shot(browser, colorScheme, name) {
   const world = new World();
   const server = await serve({ answer: (path, query) => world.answer(path, query) });
-  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, colorScheme, deviceScaleFactor: 1 });
+  const context = await browser.newContext({ viewport: { width: 1440, height: 1056 }, colorScheme, deviceScaleFactor: 1 });
   const page = await context.newPage();
   await page.clock.install({ time: world.now });
   await page.goto(server.url);
@@ -34,13 +34,13 @@ async function shot(browser, colorScheme, name, full) {
     scrollTo(0, 0);
   });
   await pass(10);
-  await page.screenshot({ path: join(target, name), fullPage: full });
+  await page.screenshot({ path: join(target, name) });
   await context.close();
   await server.close();
 }
 
 await mkdir(target, { recursive: true });
 const browser = await launch();
-await shot(browser, "light", "dashboard-light.png", true);
-await shot(browser, "dark", "dashboard-dark.png", true);
+await shot(browser, "light", "dashboard-light.png");
+await shot(browser, "dark", "dashboard-dark.png");
 await browser.close();

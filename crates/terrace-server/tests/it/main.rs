@@ -7,6 +7,7 @@ mod bad_input;
 mod config;
 mod connections;
 mod dashboard;
+mod deploy;
 mod environment;
 mod events;
 mod fuzz;

@@ -1,0 +1,199 @@
+//! What is in `deploy/`: every metric that a rule, an alert or a panel names is one that the service has, with the labels and the
+//! values that are asked for.
+
+use crate::support::start;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Labels that Prometheus itself adds, or that are not in a selector's power.
+const NOT_OURS: [&str; 3] = ["job", "instance", "le"];
+
+fn file(path: &str) -> String {
+    let path = folder().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../deploy")
+}
+
+/// The series of a service that has everything: by name, the values of each label.
+type Series = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
+
+async fn exported() -> Series {
+    let files = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| files.path().join(name).display().to_string();
+    let (origin, journal) = (path("ref.db"), path("writes.journal"));
+    rusqlite::Connection::open(&origin)
+        .and_then(|origin| origin.execute_batch("create table docs (id text primary key, doc text);"))
+        .expect("a table");
+    let toml = format!(
+        r#"
+        [l2]
+        url = "redis://127.0.0.1:1"
+        [origin.lite]
+        type = "sqlite"
+        file = "{origin}"
+        [write_behind]
+        path = "{journal}"
+        [keyspace.docs]
+        pattern = "doc:{{id}}"
+        strategy = "write-behind"
+        [keyspace.docs.source]
+        origin = "lite"
+        document = "doc"
+        load = "select doc from docs where id = :id"
+        store = "insert into docs (id, doc) values (:id, :value) on conflict (id) do update set doc = excluded.doc where :version > 0"
+        "#
+    );
+    let service = start(&toml).await;
+    let text = service.get("/metrics").await.body;
+    let mut series = Series::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (series_name, _) = line.rsplit_once(' ').expect("a value");
+        let (name, labels) = series_name.split_once('{').unwrap_or((series_name, ""));
+        let of = series.entry(name.to_owned()).or_default();
+        for label in labels.trim_end_matches('}').split("\",").filter_map(|label| label.split_once("=\"")) {
+            of.entry(label.0.to_owned()).or_default().insert(label.1.trim_end_matches('"').to_owned());
+        }
+    }
+    assert!(series.len() > 50, "{} series: {series:?}", series.len());
+    series
+}
+
+/// The metrics that a text names, each with its selector, and the recorded series.
+fn named(text: &str) -> (Vec<(String, String)>, BTreeSet<String>) {
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == ':';
+    let (mut metrics, mut recorded) = (Vec::new(), BTreeSet::new());
+    for (at, _) in text.match_indices("terrace_") {
+        let begin = text[..at].rfind(|letter| !is_part(letter)).map_or(0, |before| before + 1);
+        let end = text[at..].find(|letter| !is_part(letter)).map_or(text.len(), |length| at + length);
+        let name = &text[begin..end];
+        if name.contains(':') {
+            recorded.insert(name.to_owned());
+        } else if begin == at {
+            let rest = text[end..].strip_prefix('{').and_then(|rest| rest.split_once('}'));
+            metrics
+                .push((name.to_owned(), rest.map_or_else(String::new, |(selector, _)| selector.to_owned())));
+        }
+    }
+    (metrics, recorded)
+}
+
+/// What is wrong with a selector, given the series that there are.
+fn wrong(series: &Series, name: &str, selector: &str) -> Vec<String> {
+    let Some(labels) = series.get(name) else { return vec![format!("there is no {name}")] };
+    let mut found = Vec::new();
+    for condition in selector.split("\",").filter(|condition| !condition.is_empty()) {
+        let at = condition.find(['=', '!']).expect("a comparison");
+        let label = condition[..at].trim();
+        if NOT_OURS.contains(&label) {
+            continue;
+        }
+        let Some(values) = labels.get(label) else {
+            found.push(format!("{name} has no label {label}"));
+            continue;
+        };
+        let wanted = condition[at..].trim_start_matches(['=', '!', '~', '"']).trim_end_matches('"');
+        let unknown = wanted.split('|').filter(|one| !one.contains('$') && !values.contains(*one));
+        found.extend(unknown.map(|one| format!("{name} has no {label}=\"{one}\"")));
+    }
+    found
+}
+
+fn all_wrong(series: &Series, text: &str) -> Vec<String> {
+    named(text).0.iter().flat_map(|(name, selector)| wrong(series, name, selector)).collect()
+}
+
+/// Every text of a JSON document.
+fn texts(value: &serde_json::Value) -> Vec<&str> {
+    match value {
+        serde_json::Value::String(text) => vec![text],
+        serde_json::Value::Array(items) => items.iter().flat_map(texts).collect(),
+        serde_json::Value::Object(members) => members.values().flat_map(texts).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn rules_and_alerts_name_metrics_that_there_are() {
+    let series = exported().await;
+    let rules = file("prometheus/rules.yml");
+    let alerts = file("prometheus/alerts.yml");
+    assert_eq!(all_wrong(&series, &rules), [""; 0]);
+    assert_eq!(all_wrong(&series, &alerts), [""; 0]);
+    let recorded: BTreeSet<String> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- record: ")).map(str::to_owned).collect();
+    let used: BTreeSet<String> = named(&rules).1.union(&named(&alerts).1).cloned().collect();
+    assert_eq!(used.difference(&recorded).collect::<Vec<_>>(), [""; 0]);
+    assert!(named(&alerts).0.len() > 10);
+}
+
+#[tokio::test]
+async fn panels_name_metrics_that_there_are_and_follow_the_variables() {
+    let series = exported().await;
+    let board: serde_json::Value = serde_json::from_str(&file("grafana/terrace.json")).expect("JSON");
+    let variables: Vec<&str> = board["templating"]["list"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|one| one["name"].as_str())
+        .collect();
+    assert_eq!(variables, ["datasource", "instance", "keyspace"]);
+    let panels = board["panels"].as_array().expect("a list");
+    let mut expressions = 0;
+    for target in panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten() {
+        let text = target["expr"].as_str().expect("an expression");
+        assert_eq!(all_wrong(&series, text), [""; 0], "{text}");
+        assert!(text.contains("instance=~\"$instance\""), "{text}");
+        assert_eq!(target["datasource"]["uid"], "${datasource}", "{text}");
+        expressions += 1;
+    }
+    assert!(expressions > 30, "{expressions}");
+    let everything = texts(&board).join("\n");
+    assert_eq!(all_wrong(&series, &everything), [""; 0]);
+}
+
+#[test]
+fn what_is_wrong_is_found() {
+    let labels = BTreeMap::from([("op".to_owned(), BTreeSet::from(["get".to_owned(), "put".to_owned()]))]);
+    let series = Series::from([("terrace_a_total".to_owned(), labels)]);
+    for (text, expected) in [
+        ("rate(terrace_a_total{op=\"get\",job=\"x\"}[5m])", None),
+        ("rate(terrace_a_total{op=~\"get|put\"}[5m])", None),
+        ("terrace_a_total{op=~\"$op\"}", None),
+        ("a:terrace_hits:rate5m", None),
+        ("terrace_b_total", Some("there is no terrace_b_total")),
+        ("terrace_a_total{of=\"get\"}", Some("terrace_a_total has no label of")),
+        ("terrace_a_total{op=~\"get|got\"}", Some("terrace_a_total has no op=\"got\"")),
+        ("terrace_a_total{op!=\"gone\"}", Some("terrace_a_total has no op=\"gone\"")),
+    ] {
+        assert_eq!(all_wrong(&series, text).first().map(String::as_str), expected, "{text}");
+    }
+}
+
+#[test]
+fn the_rules_say_what_their_tests_expect() {
+    let run = |words: &[&str]| {
+        Command::new("promtool").args(words).current_dir(folder().join("prometheus")).output()
+    };
+    let Ok(checked) = run(&["check", "rules", "rules.yml", "alerts.yml"]) else {
+        eprintln!("SKIP: install promtool, which Debian has in the package prometheus");
+        return;
+    };
+    assert!(checked.status.success(), "{checked:?}");
+    let tested = run(&["test", "rules", "tests.yml"]).expect("it ran a moment ago");
+    assert!(tested.status.success(), "{}", String::from_utf8_lossy(&tested.stdout));
+}
+
+/// Every alert is in a test.
+#[test]
+fn every_alert_has_a_test() {
+    let tests = file("prometheus/tests.yml");
+    let alerts = file("prometheus/alerts.yml");
+    let names: Vec<&str> = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(names.len() > 10);
+    let untested = names.iter().filter(|name| !tests.contains(&format!("alertname: {name}")));
+    assert_eq!(untested.collect::<Vec<_>>(), [&""; 0]);
+}
