@@ -133,8 +133,8 @@ fn routes(side: Side, has_metrics: bool) -> Routes {
         .stated("/healthz", Need::Nothing, get(health::ready))
         .stated("/problems/{code}", Need::Nothing, get(explain));
     if side == Side::Whole {
-        routes = dashboard::pages()
-            .fold(routes, |routes, (path, page)| routes.stated(path, Need::Nothing, page));
+        routes =
+            dashboard::pages().fold(routes, |routes, (path, page)| routes.stated(path, Need::Nothing, page));
     }
     if has_metrics {
         routes = routes.route("/metrics", get(metrics::prometheus));

@@ -198,7 +198,7 @@ async fn a_body_of_100_mb_that_does_not_say_so_is_cut_off() {
 async fn routes_and_methods_that_are_not_there() {
     let service = memory().await;
     for path in [
-        "/",
+        "/assets",
         "/api",
         "/api/cach/a",
         "/api/cache2",

@@ -1,6 +1,6 @@
 //! The page at `/`: what is served, and under which rules. What it shows is tested in a browser (`dashboard/tests/`).
 
-use crate::support::start;
+use crate::support::{start, token};
 
 /// Every file that the page names is there, and nothing of another host is named.
 #[tokio::test]
@@ -64,4 +64,18 @@ async fn what_is_not_of_the_page_is_a_problem_and_nothing_is_written() {
     service.put("/", "{}").await.problem(405, "method_not_allowed");
     let head = service.send("HEAD", "/", "").await;
     assert_eq!((head.status, head.body.as_str()), (200, ""));
+}
+
+/// A browser cannot send a token for a page. The page has nothing that would need one.
+#[tokio::test]
+async fn the_page_is_for_anybody_and_where_the_service_is_seen() {
+    let ops = token("ops", "a-token-of-operators-0123", "scopes = ['admin']");
+    let mut service = start(&format!("server.admin_listen = '127.0.0.1:0'\n{ops}")).await;
+    let on_public = service.get("/").await;
+    assert_eq!(on_public.status, 401, "what concerns the service is on its own listener");
+    service.address = service.admin.expect("an admin listener");
+    for path in ["/", "/assets/app.js"] {
+        assert_eq!(service.get(path).await.status, 200, "{path}");
+    }
+    service.get("/api/cache/metrics").await.problem(401, "unauthorized");
 }

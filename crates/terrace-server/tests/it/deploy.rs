@@ -1,10 +1,12 @@
 //! What is in `deploy/`: every metric that a rule, an alert or a panel names is one that the service has, with the labels and the
-//! values that are asked for.
+//! values that are asked for; and the configurations are ones that the service takes.
 
 use crate::support::start;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
+use terrace_server::config::{Config, Sources};
 
 /// Labels that Prometheus itself adds, or that are not in a selector's power.
 const NOT_OURS: [&str; 3] = ["job", "instance", "le"];
@@ -196,4 +198,41 @@ fn every_alert_has_a_test() {
     assert!(names.len() > 10);
     let untested = names.iter().filter(|name| !tests.contains(&format!("alertname: {name}")));
     assert_eq!(untested.collect::<Vec<_>>(), [&""; 0]);
+}
+
+/// What the configurations name and do not have.
+const SECRETS: [(&str, &str); 2] = [("APP_TOKEN_SHA256", "a1"), ("OPERATOR_TOKEN_SHA256", "b2")];
+
+/// How long each way to run it waits for its end.
+fn patience(name: &str) -> Duration {
+    let (path, key) = match name {
+        "systemd" => ("systemd/terrace.service", "TimeoutStopSec="),
+        "compose" => ("compose/compose.yml", "stop_grace_period: "),
+        _ => ("helm/terrace/values.yaml", "terminationGracePeriodSeconds: "),
+    };
+    let text = file(path);
+    let value = text.lines().find_map(|line| line.trim().strip_prefix(key)).expect("a time");
+    Duration::from_secs(value.trim_end_matches('s').parse().expect("seconds"))
+}
+
+/// The configuration of each way to run it is one that the service takes.
+#[test]
+fn the_configurations_are_ones_that_the_service_takes() {
+    let block = |text: &str| -> String {
+        let lines = text.lines().skip_while(|line| line.trim_end() != "config: |").skip(1);
+        let lines = lines.take_while(|line| line.is_empty() || line.starts_with("  "));
+        lines.map(|line| line.strip_prefix("  ").unwrap_or(line).to_owned() + "\n").collect()
+    };
+    for (name, toml) in [
+        ("systemd", file("systemd/terrace.toml")),
+        ("compose", file("compose/terrace.toml")),
+        ("helm", block(&file("helm/terrace/values.yaml"))),
+    ] {
+        assert!(toml.contains("[server]"), "{name}: {toml}");
+        let sources =
+            Sources::text(toml).variables(SECRETS.map(|(name, hex)| (name.to_owned(), hex.repeat(32))));
+        let config = Config::load(&sources).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let stopping = config.server.shutdown.drain.0 + config.server.shutdown.grace.0;
+        assert!(stopping < patience(name), "{name}: it would be killed while it stops");
+    }
 }
