@@ -302,6 +302,33 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
         entries: Vec<(Key, Sealed, Ttl)>,
     ) -> RemoteResult<'a, Vec<Version>>;
 
+    /// Whether [`Remote::set_if`] can be asked for: it needs a server that looks and changes in one step.
+    fn can_compare(&self) -> bool {
+        false
+    }
+
+    /// [`Remote::set`] if, at that very moment, what is there is as the caller expects, and else nothing. Without a value it
+    /// removes. What [`Remote::get`] would not return counts as absent.
+    ///
+    /// # Errors
+    /// Those of [`Remote::set`]; [`RemoteError::Refused`] where it [cannot be asked for](Remote::can_compare).
+    ///
+    /// # Cost
+    /// One round trip; one more for each sweep that began a moment ago.
+    ///
+    /// # Cancel safety
+    /// As [`Remote::set`].
+    fn set_if<'a>(
+        &'a self,
+        _namespace: &'a Namespace,
+        _key: &'a Key,
+        _expected: Expected,
+        _value: Option<(Sealed, Ttl)>,
+    ) -> RemoteResult<'a, Compared> {
+        let reason = "this tier cannot compare and set in one step".to_owned();
+        Box::pin(async move { Err(RemoteError::Refused { reason }) })
+    }
+
     /// Removes entries, voids their leases and publishes, in the order of `keys`.
     ///
     /// # Cost

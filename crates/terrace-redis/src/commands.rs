@@ -5,12 +5,13 @@
 
 use crate::config::Mode;
 use crate::keys::Names;
+use crate::replies::Judged;
 use crate::scripts::{Channels, Script};
 use redis::Cmd;
 use std::time::Duration;
 use terrace_core::envelope::Sealed;
 use terrace_core::key::Partition;
-use terrace_core::remote::{Delayed, Lease, LeaseToken, SettingsRecord, Sweep, SweepRule};
+use terrace_core::remote::{Delayed, Expected, Lease, LeaseToken, SettingsRecord, Sweep, SweepRule};
 use terrace_core::{Key, Namespace, Tag, Ttl, Version};
 
 /// Most bumped tags of one partition that are told apart.
@@ -203,6 +204,37 @@ impl Commands {
             Keep::Always | Keep::Not => command.arg(""),
         };
         add_value(&mut command, value);
+        command
+    }
+
+    /// A set, or a removal, on a condition. Its last argument is yet to come, as that of [`Commands::set`].
+    pub(crate) fn set_if(
+        &self,
+        namespace: &Namespace,
+        key: &Key,
+        expected: Expected,
+        judged: Judged,
+        value: Option<&(Sealed, Ttl)>,
+    ) -> Cmd {
+        let bytes = |version: Option<Version>| version.map(|version| version.get().to_be_bytes());
+        let expected = match expected {
+            Expected::Absent => None,
+            Expected::Version(version) => Some(version),
+        };
+        let mut command = self.change_key(Script::Compare, namespace, key);
+        command.arg(key.as_str());
+        for version in [bytes(expected), bytes(judged.dead)] {
+            command.arg(version.as_ref().map_or(&[][..], |bytes| bytes));
+        }
+        command.arg(judged.until.get());
+        let kept = value.map(|(value, ttl)| (value, keep(*ttl)));
+        match kept {
+            Some((value, Keep::Millis(millis))) => add_value(command.arg(millis), value),
+            Some((value, Keep::Always)) => add_value(command.arg(""), value),
+            Some((_, Keep::Not)) | None => {
+                command.arg("none").arg("").arg("");
+            }
+        }
         command
     }
 

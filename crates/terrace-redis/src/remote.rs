@@ -7,7 +7,7 @@ use crate::call;
 use crate::commands::Commands;
 use crate::config::{ConfigError, Mode, RedisBuilder, Settings};
 use crate::error;
-use crate::replies;
+use crate::replies::{self, Judged};
 use crate::rules;
 use crate::scanning::scan;
 use crate::scripts::Channels;
@@ -22,8 +22,8 @@ use std::time::Duration;
 use terrace_core::bus::Bus;
 use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
-    BoxFuture, Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Names,
-    RemoteHealth, RemoteResult, SharedSettings, Stored, Sweep, SweepRule, Validity,
+    BoxFuture, Compared, Delayed, Due, Expected, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome,
+    LeaseToken, Names, RemoteHealth, RemoteResult, SharedSettings, Stored, Sweep, SweepRule, Validity,
 };
 use terrace_core::{Clock, Key, Namespace, Remote, RemoteError, Tag, Ttl, Version};
 use tokio::sync::watch;
@@ -165,11 +165,14 @@ impl Redis {
     }
 
     /// Calls sets. When that has failed, none of them takes effect any more.
-    async fn set_all(&self, commands: Vec<Cmd>) -> Result<Vec<Version>, RemoteError> {
+    async fn set_each(&self, commands: Vec<Cmd>) -> Result<Vec<Value>, RemoteError> {
         let limit = self.settings().write_timeout;
         let by = Clock::system().precise().plus(limit);
-        let replies = self.0.topology.exchange(commands, Sending::Sets { by }, limit).await?;
-        replies.into_iter().map(replies::changed).collect()
+        self.0.topology.exchange(commands, Sending::Sets { by }, limit).await
+    }
+
+    async fn set_all(&self, commands: Vec<Cmd>) -> Result<Vec<Version>, RemoteError> {
+        self.set_each(commands).await?.into_iter().map(replies::changed).collect()
     }
 }
 
@@ -302,6 +305,32 @@ impl Remote for Redis {
         let set = |(key, value, ttl): &(Key, Sealed, Ttl)| self.commands().set(namespace, key, value, *ttl);
         let commands = entries.iter().map(set).collect();
         Box::pin(self.set_all(commands))
+    }
+
+    fn can_compare(&self) -> bool {
+        true
+    }
+
+    fn set_if<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        expected: Expected,
+        value: Option<(Sealed, Ttl)>,
+    ) -> RemoteResult<'a, Compared> {
+        Box::pin(async move {
+            let mut judged = Judged::default();
+            loop {
+                let command = self.commands().set_if(namespace, key, expected, judged, value.as_ref());
+                let reply = self.set_each(vec![command]).await?.pop();
+                let reply = reply.ok_or_else(|| error::unexpected("a reply", &"none"))?;
+                match replies::compared(reply, key, judged)? {
+                    Ok(compared) => return Ok(compared),
+                    // More is known of the sweeps each time, so this ends when nobody sweeps any more.
+                    Err(more) => judged = more,
+                }
+            }
+        })
     }
 
     fn invalidate<'a>(

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use redis::Value;
 use std::time::Duration;
 use terrace_core::remote::{
-    Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, ServerTime, Stored,
+    Compared, Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken,
+    ServerTime, Stored,
 };
 use terrace_core::{Key, RemoteError, Ttl, Version};
 
@@ -86,6 +87,47 @@ pub(crate) fn lease(reply: Value, key: &Key, token: LeaseToken) -> Parsed<Result
         (_, first, second, _) => return Err(unexpected("the outcome of a lease", &(first, second))),
     };
     Ok(Ok(outcome))
+}
+
+/// What the caller of a change on a condition knows of the sweeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Judged {
+    /// A value that they have killed.
+    pub(crate) dead: Option<Version>,
+    /// Those up to this number were looked at.
+    pub(crate) until: Version,
+}
+
+/// What a change on a condition came to, or what is known of the sweeps now, and it is to be asked for again.
+pub(crate) fn compared(reply: Value, key: &Key, known: Judged) -> Parsed<Result<Compared, Judged>> {
+    let mut fields = array(reply)?.into_iter();
+    let (outcome, what, more) = (fields.next(), fields.next(), fields.next());
+    let outcome = match &outcome {
+        Some(Value::BulkString(outcome)) => outcome.as_slice(),
+        other => return Err(unexpected("the outcome of a comparison", other)),
+    };
+    match (outcome, what, more) {
+        (b"changed", Some(number), None) => Ok(Ok(Compared::Changed(version(&number)?))),
+        (b"differs", Some(Value::BulkString(bytes)), None) => {
+            let there = (!bytes.is_empty()).then(|| version_bytes(&bytes)).transpose()?;
+            Ok(Ok(Compared::Differs { there }))
+        }
+        (b"swept", Some(Value::BulkString(bytes)), Some(fields)) => {
+            let (there, rules) = (version_bytes(&bytes)?, Rules::read(&fields)?);
+            let claimed = [&[0][..], &bytes].concat();
+            let stored = Stored { bytes: claimed.into(), remaining: None };
+            let dead = rules.kill(key.as_str(), &stored).then_some(there);
+            let until = rules.all().iter().map(|(number, _)| *number).max().unwrap_or_default();
+            Ok(Err(Judged { dead: dead.or(known.dead), until }))
+        }
+        (_, what, _) => Err(unexpected("the outcome of a comparison", &what)),
+    }
+}
+
+/// A version as the eight bytes that stand for it in a value.
+fn version_bytes(bytes: &[u8]) -> Parsed<Version> {
+    let bytes = bytes.try_into().map_err(|_| unexpected("eight bytes of a version", &bytes))?;
+    Ok(u64::from_be_bytes(bytes).into())
 }
 
 pub(crate) fn renewed(reply: &Value) -> Parsed<bool> {
@@ -233,8 +275,18 @@ mod tests {
             Just(Value::Nil),
             Just(Value::Okay),
             any::<i64>().prop_map(Value::Int),
-            prop_oneof![Just("hit"), Just("granted"), Just("held"), Just("1:2"), Just(""), Just("-1")]
-                .prop_map(|text| Value::BulkString(text.into())),
+            prop_oneof![
+                Just("hit"),
+                Just("granted"),
+                Just("held"),
+                Just("changed"),
+                Just("differs"),
+                Just("swept"),
+                Just("1:2"),
+                Just(""),
+                Just("-1")
+            ]
+            .prop_map(|text| Value::BulkString(text.into())),
             any::<Vec<u8>>().prop_map(Value::BulkString),
         ];
         leaf.prop_recursive(2, 12, 4, |inner| prop::collection::vec(inner, 0..4).prop_map(Value::Array))
@@ -245,6 +297,7 @@ mod tests {
         fn no_reply_makes_a_panic(reply in replies(), other in replies()) {
             let _ = stored(&other, reply.clone());
             let _ = lease(reply.clone(), &Key::new("k").expect("valid"), LeaseToken(1));
+            let _ = compared(reply.clone(), &Key::new("k").expect("valid"), Judged::default());
             let _ = renewed(&reply);
             let _ = fill(&reply);
             let _ = due(reply.clone());

@@ -11,7 +11,7 @@
 //! 3. Every number that a change gets is logged and published in the same script; those of leases never are.
 //! 4. In a Cluster the same sources publish on sharded channels, which stay with their slots: one word is another one.
 //! 5. What may put an older value in a newer one's place has a deadline by the server's clock, and does nothing after it.
-//!    That is `set` alone: `fill` needs a lease that every change removes, and all else removes or raises a number.
+//!    That is `set`, and `compare` as well: `fill` needs a lease that every change removes, and all else removes or raises a number.
 //! 6. A beat writes, so that only a primary answers it, and publishes in the same script. It too begins by freeing
 //!    memory: a server that has none left still lets its nodes know that they hear it.
 
@@ -28,6 +28,7 @@ pub(crate) enum Script {
     Fill,
     Release,
     Set,
+    Compare,
     Invalidate,
     Sweep,
     Reap,
@@ -71,13 +72,14 @@ fn hashes(channels: Channels) -> Hashes {
 static HASHES: LazyLock<[Hashes; 2]> = LazyLock::new(|| [Channels::Plain, Channels::Sharded].map(hashes));
 
 impl Script {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Agree,
         Self::Lease,
         Self::Renew,
         Self::Fill,
         Self::Release,
         Self::Set,
+        Self::Compare,
         Self::Invalidate,
         Self::Sweep,
         Self::Reap,
@@ -100,6 +102,7 @@ impl Script {
             Self::Fill => source!("lease_text.lua", "fill.lua"),
             Self::Release => source!("lease_text.lua", "release.lua"),
             Self::Set => source!("counter.lua", "set.lua"),
+            Self::Compare => source!("counter.lua", "rules.lua", "compare.lua"),
             Self::Invalidate => source!("counter.lua", "invalidate.lua"),
             Self::Sweep => source!("counter.lua", "rules.lua", "sweep.lua"),
             Self::Reap => source!("rules.lua", "reap.lua"),

@@ -42,6 +42,8 @@ pub struct Entry<V> {
     pub created: SystemTime,
     /// How long ago that was, by this node's clock.
     pub age: Duration,
+    /// For how long it has been past its TTL; zero if it is not.
+    pub past: Duration,
     /// How much longer the entry is fresh. An L1 copy may leave earlier, and is then read from L2 again.
     pub ttl: Ttl,
     /// Its place in the order of changes; zero while the shared tier, which gives versions, is unreachable.
@@ -52,6 +54,8 @@ pub struct Entry<V> {
     pub is_stale: bool,
     /// Why it was returned although it is stale.
     pub stale: Option<StaleReason>,
+    /// Whether it came by what another caller on this node had begun to ask for.
+    pub is_shared: bool,
 }
 
 /// Why a stale value was returned.
@@ -193,12 +197,14 @@ pub(crate) struct Found {
     pub(crate) encoded: Option<usize>,
     /// Why it is returned although it is stale.
     pub(crate) stale: Option<StaleReason>,
+    /// Whether somebody else's flight brought it.
+    pub(crate) is_shared: bool,
 }
 
 impl Found {
     /// A copy in L1.
     pub(crate) fn in_l1(resident: Resident) -> Self {
-        Self { resident, tier: Tier::L1, encoded: None, stale: None }
+        Self { resident, tier: Tier::L1, encoded: None, stale: None, is_shared: false }
     }
 
     /// The same as a stale answer.
@@ -226,11 +232,13 @@ impl Found {
             tier: self.tier,
             created,
             age: clock.wall().duration_since(created).unwrap_or_default(),
+            past: clock.now().since(fresh_until),
             ttl: remaining(fresh_until, clock),
             version,
             tags,
             is_stale: self.stale.is_some(),
             stale: self.stale,
+            is_shared: self.is_shared,
         })
     }
 }

@@ -34,8 +34,14 @@ pub(crate) fn typed_clone<V: Any + Send + Sync>(value: &Erased) -> Arc<V> {
 pub(crate) trait ValueFormat: Send + Sync {
     fn codec(&self) -> CodecId;
     fn codec_name(&self) -> String;
+    /// Which codec writes this value.
+    fn codec_of(&self, value: &Erased) -> CodecId;
     fn encode(&self, value: &Erased) -> Result<Bytes, CodecError>;
-    fn decode(&self, bytes: &Bytes) -> Result<Erased, CodecError>;
+    /// Reads what the keyspace's codec wrote under this name.
+    fn decode_by(&self, by: CodecId, bytes: &Bytes) -> Result<Erased, CodecError>;
+    fn decode(&self, bytes: &Bytes) -> Result<Erased, CodecError> {
+        self.decode_by(self.codec(), bytes)
+    }
     /// Bytes of the value: by the keyspace's weigher if it has one, else the length of the encoding if that is known,
     /// else by the codec if it has to be exact, else the size of the type.
     fn weigh(&self, value: &Erased, encoded: Option<usize>, is_exact: bool) -> u64;
@@ -76,8 +82,12 @@ impl<V: Any + Send + Sync, C: Codec<V>> ValueFormat for Format<V, C> {
         self.codec.encode(borrowed(value))
     }
 
-    fn decode(&self, bytes: &Bytes) -> Result<Erased, CodecError> {
-        Ok(Arc::new(self.codec.decode(bytes)?))
+    fn codec_of(&self, value: &Erased) -> CodecId {
+        self.codec.id_of(borrowed(value))
+    }
+
+    fn decode_by(&self, by: CodecId, bytes: &Bytes) -> Result<Erased, CodecError> {
+        Ok(Arc::new(self.codec.decode_by(by, bytes)?))
     }
 
     fn weigh(&self, value: &Erased, encoded: Option<usize>, is_exact: bool) -> u64 {

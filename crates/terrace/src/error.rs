@@ -104,6 +104,19 @@ pub enum ErrorKind {
         /// The keyspace's `load_timeout`.
         after: Duration,
     },
+    /// Nobody can say what is there at the moment of the change: the keyspace is written to its origin, or L2 cannot look and change in
+    /// one step.
+    #[error(
+        "the keyspace cannot be changed on a condition: its origin is written, or its L2 cannot look and change in one step"
+    )]
+    ConditionUnsupported,
+    /// L2 did not say whether a change on a condition was made. If the error is [unsent](RemoteError::is_unsent), it was not; else it
+    /// may have been, and takes no effect any more from now on.
+    #[error("whether the condition holds, and the change was made, is not known: {0}")]
+    ConditionUnknown(RemoteError),
+    /// Others have changed the key again and again, just before it was to be changed on a condition. Nothing was changed.
+    #[error("the key is being changed by others; nothing was changed")]
+    Contended,
     /// The journal did not take a write.
     #[cfg(feature = "journal")]
     #[error(transparent)]
@@ -159,7 +172,9 @@ impl Error {
             ErrorKind::Remote(error) => error.is_retryable(),
             #[cfg(feature = "journal")]
             ErrorKind::Journal(error) => error.is_retryable(),
-            ErrorKind::Load(_)
+            ErrorKind::ConditionUnknown(error) => error.is_retryable() && error.is_unsent(),
+            ErrorKind::Contended
+            | ErrorKind::Load(_)
             | ErrorKind::LoadPanicked { .. }
             | ErrorKind::LoadTimedOut { .. }
             | ErrorKind::Store(_)

@@ -6,6 +6,7 @@
 //!    step (see [`crate::coherence::tickets`]). What was read or loaded never replaces a newer version.
 //! 3. A hit looks the key up by reference: no allocation.
 
+mod compare;
 mod room;
 
 use crate::coherence::bans::{Bans, Standing};

@@ -271,7 +271,7 @@ impl View {
             self.give_back(key, right).await;
             return Filled::Nowhere;
         };
-        let encoded = payload.len();
+        let encoded = payload.bytes.len();
         let stamps = match self.stamps_since(tags, lease, heads).await {
             Ok(Some(stamps)) => stamps,
             Ok(None) => {

@@ -85,7 +85,7 @@ pub use error::{
 pub use events::{Event, EventKind, Events};
 pub use hot::HotKey;
 pub use invalidate::{InvalidateError, Invalidated, Invalidation, InvalidationPolicy, Invalidator, Preview};
-pub use keyspace::{Fetched, Keyspace, KeyspaceBuilder, Strategy};
+pub use keyspace::{Fetched, Keyspace, KeyspaceBuilder, ReadOptions, Strategy};
 pub use origin::{Fence, Origin, OriginFn, OriginWrite, WriteFailure, WriteId};
 pub use resilience::{Breaker, BreakerHealth, BreakerState, Retry};
 pub use space::SuspectPolicy;

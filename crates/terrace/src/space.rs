@@ -29,6 +29,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
+use terrace_core::codec::CodecId;
 use terrace_core::envelope::{Compression, Envelope, Limits, Sealed, TagStamp};
 use terrace_core::version::LocalVersions;
 use terrace_core::{Chance, Clock, CodecError, Key, KeyName, Namespace, Tag, Ttl, Version};
@@ -63,6 +64,13 @@ pub(crate) enum Made {
     Loaded { micros: u32 },
     /// The origin was found not to have it.
     Absent,
+}
+
+/// A value in bytes, and the codec that wrote it.
+#[derive(Clone, Debug)]
+pub(crate) struct Payload {
+    pub(crate) codec: CodecId,
+    pub(crate) bytes: Bytes,
 }
 
 /// The rules of one namespace.
@@ -244,13 +252,13 @@ impl View {
     }
 
     /// The value's bytes, if they are not more than the namespace allows.
-    pub(crate) fn encode(&self, value: &Erased) -> Result<Bytes, Error> {
+    pub(crate) fn encode(&self, value: &Erased) -> Result<Payload, Error> {
         if value.is::<Absent>() {
-            return Ok(Bytes::new());
+            return Ok(Payload { codec: self.space.format.codec(), bytes: Bytes::new() });
         }
-        let bytes = self.space.format.encode(value)?;
+        let (codec, bytes) = (self.space.format.codec_of(value), self.space.format.encode(value)?);
         self.check_size(bytes.len() as u64)?;
-        Ok(bytes)
+        Ok(Payload { codec, bytes })
     }
 
     pub(crate) fn check_size(&self, bytes: u64) -> Result<(), Error> {
@@ -271,7 +279,7 @@ impl View {
         &self,
         key: &Key,
         made: Made,
-        payload: Bytes,
+        Payload { codec, bytes }: Payload,
         lasting: Lasting,
         tags: Vec<TagStamp>,
     ) -> Result<Sealed, Error> {
@@ -285,9 +293,9 @@ impl View {
                 Made::Put | Made::Absent => Duration::ZERO,
             },
             is_absent: matches!(made, Made::Absent),
-            codec: self.space.format.codec(),
+            codec,
             tags,
-            payload,
+            payload: bytes,
         };
         let sealed = envelope.seal(&self.space.namespace, key, self.space.rules.compression);
         sealed.map_err(|error| CodecError::Encode { codec: "envelope", reason: error.to_string() }.into())

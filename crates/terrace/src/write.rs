@@ -13,6 +13,7 @@
 
 #[cfg(feature = "journal")]
 pub(crate) mod behind;
+mod compare;
 pub(crate) mod order;
 pub(crate) mod through;
 
@@ -21,7 +22,7 @@ use crate::entry::Resident;
 use crate::erased::Erased;
 use crate::error::{Error, ErrorKind};
 use crate::events::EventKind;
-use crate::space::{Made, View};
+use crate::space::{Made, Payload, View};
 use crate::telemetry::Event;
 use crate::terms::{Lasting, Terms};
 use bytes::Bytes;
@@ -59,6 +60,8 @@ pub struct Written {
     pub version: Version,
     /// How long it is fresh.
     pub ttl: Ttl,
+    /// Whether it took the place of a value; `None` where nobody has looked.
+    pub replaced: Option<bool>,
     /// What the journal says, where the keyspace is written behind.
     #[cfg(feature = "journal")]
     pub journaled: Option<crate::behind::Acknowledged>,
@@ -70,6 +73,7 @@ impl Written {
             effect,
             version,
             ttl,
+            replaced: None,
             #[cfg(feature = "journal")]
             journaled: None,
         }
@@ -123,7 +127,7 @@ pub(crate) struct Prepared {
     lasting: Lasting,
     terms: Terms,
     tags: Vec<Tag>,
-    payload: Bytes,
+    payload: Payload,
     weight_bytes: u64,
 }
 
@@ -193,12 +197,12 @@ impl View {
         let Writing { key, value, lasting, terms, tags } = writing;
         let (payload, weight_bytes) = if self.l2().is_some() {
             let payload = self.encode(&value)?;
-            let weight = self.weigh(&value, Some(payload.len()));
+            let weight = self.weigh(&value, Some(payload.bytes.len()));
             (payload, weight)
         } else {
             let weight = self.weigh(&value, None);
             self.check_size(weight)?;
-            (Bytes::new(), weight)
+            (Payload { codec: self.space.format.codec(), bytes: Bytes::new() }, weight)
         };
         Ok(Prepared { key, value, lasting, terms, tags, payload, weight_bytes })
     }

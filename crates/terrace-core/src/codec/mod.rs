@@ -11,7 +11,8 @@
 //! | 4 | `MessagePack`, with field names | what serde can write | `msgpack` |
 //! | 5 | `Postcard` | what serde can write and type alone can read | `postcard` |
 //! | 6 | `Protobuf` | messages of prost | `protobuf` |
-//! | 7 to 127 | later releases of terrace | | |
+//! | 7 | none here: bytes of a media type, as the service keeps them | | |
+//! | 8 to 127 | later releases of terrace | | |
 //! | 128 to 255 | a program's own codecs | | |
 //!
 //! 1. Bytes to decode are a stranger's. The codecs here answer with an error, never with a panic, and reserve memory
@@ -118,6 +119,8 @@ impl CodecId {
     pub const POSTCARD: Self = Self(5);
     /// Protocol Buffers.
     pub const PROTOBUF: Self = Self(6);
+    /// The media type of the value, its length in one byte before it, and then the value.
+    pub const MEDIA: Self = Self(7);
     /// The first number that is free for a program's own codecs.
     pub const CUSTOM_MIN: Self = Self(128);
 
@@ -130,6 +133,7 @@ impl CodecId {
             Self::MESSAGE_PACK => Some("messagepack"),
             Self::POSTCARD => Some("postcard"),
             Self::PROTOBUF => Some("protobuf"),
+            Self::MEDIA => Some("media"),
             _ => None,
         }
     }
@@ -181,6 +185,12 @@ pub trait Codec<V>: fmt::Debug + Send + Sync + 'static {
     /// Which codec this is, in the envelope.
     fn id(&self) -> CodecId;
 
+    /// Which codec writes this value. Only for a codec that keeps values of several forms in one keyspace: what it says here is
+    /// what [`Codec::decode_by`] is given. Default: [`Codec::id`].
+    fn id_of(&self, _value: &V) -> CodecId {
+        self.id()
+    }
+
     /// What tells it from another program's codec of the same number. All nodes of a namespace have to have the same.
     /// Default: the name that belongs to the number, or the number.
     fn name(&self) -> String {
@@ -198,6 +208,17 @@ pub trait Codec<V>: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`CodecError::Decode`] if the bytes are not a value of this type.
     fn decode(&self, bytes: &Bytes) -> Result<V, CodecError>;
+
+    /// Reads a value that the codec `by` wrote, as the envelope says. Default: [`Codec::decode`], of what this codec wrote.
+    ///
+    /// # Errors
+    /// [`CodecError::Mismatch`] if another codec wrote it, else what [`Codec::decode`] says.
+    fn decode_by(&self, by: CodecId, bytes: &Bytes) -> Result<V, CodecError> {
+        if by != self.id() {
+            return Err(CodecError::Mismatch { expected: self.id(), found: by });
+        }
+        self.decode(bytes)
+    }
 
     /// How many bytes the value counts for in L1: the length of its encoding, or the size of its type if it has
     /// none. An estimate of what it takes in memory, good for comparing values of one type.

@@ -407,10 +407,7 @@ impl Envelope {
     /// # Errors
     /// [`CodecError::Mismatch`] if another codec wrote the payload, else what [`Codec::decode`] says.
     pub fn decode<V>(&self, codec: &(impl Codec<V> + ?Sized)) -> Result<V, CodecError> {
-        if codec.id() != self.codec {
-            return Err(CodecError::Mismatch { expected: codec.id(), found: self.codec });
-        }
-        codec.decode(&self.payload)
+        codec.decode_by(self.codec, &self.payload)
     }
 }
 

@@ -118,6 +118,27 @@ pub struct Invalidated {
     pub existed: bool,
 }
 
+/// What has to be there for a change to be made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expected {
+    /// No value.
+    Absent,
+    /// The value of this very version. Zero: bytes that have none.
+    Version(Version),
+}
+
+/// What came of a change on a condition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Compared {
+    /// It was made, under this version.
+    Changed(Version),
+    /// Something else was there, and still is.
+    Differs {
+        /// Its version; `None` if nothing was.
+        there: Option<Version>,
+    },
+}
+
 /// Which entries of a namespace a sweep kills.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum SweepRule {

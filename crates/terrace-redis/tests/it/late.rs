@@ -2,7 +2,7 @@
 
 use crate::support::{LONG, adapter, key, namespace, read, set, until_served};
 use std::time::Duration;
-use terrace_core::remote::{Remote, RemoteError};
+use terrace_core::remote::{Expected, Remote, RemoteError};
 use terrace_core::{Clock, Key, Namespace};
 use terrace_redis::Redis;
 use terrace_testkit::conformance::samples;
@@ -64,6 +64,21 @@ async fn a_value_that_was_given_up_is_not_stored_behind_a_newer_one() {
     set(&pair.other, &pair.namespace, &key, "newer").await;
     pair.let_through().await;
     assert_eq!(read(&pair.other, &pair.namespace, &key).await.as_deref(), Some("newer"));
+}
+
+#[tokio::test]
+async fn what_was_to_be_created_and_was_given_up_is_not_created_behind_a_removal() {
+    let Some(pair) = Pair::new(Duration::from_millis(300)).await else { return };
+    let key = key("key");
+    pair.proxy.roads(Road::Blocked, Road::Open);
+    let value = samples::sealed(&pair.namespace, &key, "older", LONG);
+    let ended = pair.held.set_if(&pair.namespace, &key, Expected::Absent, Some((value, LONG))).await;
+    let error = ended.expect_err("it does not reach the server");
+    assert!(matches!(error, RemoteError::Timeout { .. }), "{error}");
+    set(&pair.other, &pair.namespace, &key, "newer").await;
+    pair.other.invalidate(&pair.namespace, std::slice::from_ref(&key)).await.expect("it is removed");
+    pair.let_through().await;
+    assert_eq!(read(&pair.other, &pair.namespace, &key).await, None);
 }
 
 #[tokio::test]

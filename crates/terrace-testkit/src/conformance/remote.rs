@@ -5,6 +5,7 @@
 //! Deliberately absent: failures, which a real server makes in its own way. Its adapter's tests have them.
 
 mod batches;
+mod comparing;
 mod later;
 mod leases;
 mod settings;
@@ -49,6 +50,11 @@ pub const CASES: &[Case] = cases![
     values::namespaces_do_not_see_each_other,
     values::a_version_is_the_same_until_it_is_replaced_or_dead,
     values::versions_are_asked_for_in_order_and_end_with_their_values,
+    comparing::a_value_is_created_once,
+    comparing::a_value_is_replaced_and_removed_only_at_the_version_that_is_there,
+    comparing::what_is_dead_counts_as_absent,
+    comparing::a_change_on_a_condition_voids_the_lease_and_one_that_is_not_made_does_not,
+    comparing::of_many_who_compare_with_one_version_one_has_its_way,
     settings::the_first_node_decides_and_others_have_to_agree,
     settings::who_is_refused_has_written_nothing,
     leases::one_load_at_a_time,

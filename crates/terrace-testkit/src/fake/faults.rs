@@ -26,6 +26,7 @@ pub enum Operation {
     Fill,
     Set,
     SetMany,
+    SetIf,
     Invalidate,
     Sweep,
     Sweeps,

@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
-    BoxFuture, Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Names,
-    Remote, RemoteError, RemoteHealth, RemoteResult, ServerTime, SharedSettings, Stored, Sweep, SweepRule,
-    Validity,
+    BoxFuture, Compared, Delayed, Due, Expected, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome,
+    LeaseToken, Names, Remote, RemoteError, RemoteHealth, RemoteResult, ServerTime, SharedSettings, Stored,
+    Sweep, SweepRule, Validity,
 };
 use terrace_core::{Bus, Key, Namespace, Tag, Ttl, Version};
 
@@ -179,6 +179,23 @@ impl Remote for FakeRemote {
         entries: Vec<(Key, Sealed, Ttl)>,
     ) -> RemoteResult<'a, Vec<Version>> {
         self.set_many_before(namespace, entries, NEVER)
+    }
+
+    fn can_compare(&self) -> bool {
+        true
+    }
+
+    fn set_if<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        key: &'a Key,
+        expected: Expected,
+        value: Option<(Sealed, Ttl)>,
+    ) -> RemoteResult<'a, Compared> {
+        let (namespace, key) = (namespace.clone(), key.clone());
+        Box::pin(self.call(Operation::SetIf, move |server, node| {
+            server.set_if(&namespace, &key, expected, (value.as_ref(), NEVER), node.caller())
+        }))
     }
 
     fn invalidate<'a>(

@@ -17,6 +17,9 @@ use terrace_core::remote::{
 };
 use terrace_core::{Key, Moment, Namespace, Tag, Ttl, Version, bus::Incarnation};
 
+mod compare;
+mod losses;
+
 /// The time at which a call takes effect.
 #[derive(Clone, Copy)]
 pub(super) struct Now {
@@ -417,14 +420,6 @@ impl Server {
         value.expires = expires;
         space.touched.push(key.clone());
         true
-    }
-
-    pub(super) fn lose_lease(&mut self, namespace: &Namespace, key: &Key) -> bool {
-        self.spaces.get_mut(namespace).is_some_and(|space| space.leases.remove(key).is_some())
-    }
-
-    pub(super) fn lose_leases(&mut self) {
-        self.spaces.values_mut().for_each(|space| space.leases.clear());
     }
 
     pub(super) fn for_each_partition(&mut self, change: impl FnMut(&mut Partition)) {

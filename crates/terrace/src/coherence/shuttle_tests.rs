@@ -149,7 +149,13 @@ fn lead(node: &Node, flights: &Flights) -> Option<u64> {
     match flights.board(&key(), NAME, &node.tickets, Joinable::Unchanged, Clock::manual().now(), None) {
         Boarding::Lead(lead) => {
             let version = node.truth.load(Ordering::SeqCst);
-            let found = Found { resident: resident(version), tier: Tier::Origin, encoded: None, stale: None };
+            let found = Found {
+                resident: resident(version),
+                tier: Tier::Origin,
+                encoded: None,
+                stale: None,
+                is_shared: false,
+            };
             let is_valid = node.tickets.is_valid(lead.ticket());
             lead.end(if is_valid { Outcome::Answer(Some(found)) } else { Outcome::Overtaken(Some(found)) });
             Some(version)

@@ -306,7 +306,7 @@ impl View {
     /// L2 has the very value of a copy: it is kept anew, and fresh, unless its time is over.
     fn keep_proven(&self, ticket: Ticket, key: &Key, copy: Resident) -> Verdict {
         let (version, is_absent) = (copy.version, copy.is_absent());
-        let found = Found { resident: copy, tier: Tier::L2, encoded: None, stale: None };
+        let found = Found { resident: copy, tier: Tier::L2, encoded: None, stale: None, is_shared: false };
         if self.latest() >= found.resident.fresh_until {
             let old = (!is_absent).then(|| Box::new(found));
             let look = Look::Miss { dead: Some(version), old };

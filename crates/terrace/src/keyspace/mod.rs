@@ -5,10 +5,12 @@
 
 mod batch;
 mod builder;
+mod compare;
 mod fetch;
 mod limits;
 mod live;
 mod lookup;
+mod reading;
 #[cfg(feature = "journal")]
 mod sink;
 mod strategy;
@@ -19,6 +21,7 @@ use lookup::Lookup;
 use crate::terms::EntryOptions;
 pub use builder::KeyspaceBuilder;
 pub use fetch::Fetched;
+pub use reading::ReadOptions;
 pub use strategy::Strategy;
 
 use crate::Tier;

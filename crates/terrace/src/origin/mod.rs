@@ -140,6 +140,15 @@ impl<K, V> OriginWrite<K, V> {
     pub(crate) fn now(key: K, value: Option<Arc<V>>) -> Self {
         Self { key, value, fence: None }
     }
+
+    /// The same change with another form of its value: for an origin that is made of another one.
+    #[must_use]
+    pub fn with_value<W>(&self, value: Option<Arc<W>>) -> OriginWrite<K, W>
+    where
+        K: Clone,
+    {
+        OriginWrite { key: self.key.clone(), value, fence: self.fence }
+    }
 }
 
 /// What an origin can know a repeated write by.

@@ -207,7 +207,13 @@ impl View {
                 let lasting = terms.lasting(ttl.unwrap_or(terms.ttl), &self.shared.chance);
                 let resident = self.entry(value, right.version(), lasting, &tags);
                 self.leave_older(key, right.version());
-                Outcome::Overtaken(Some(Found { resident, tier: Tier::Origin, encoded: None, stale: None }))
+                Outcome::Overtaken(Some(Found {
+                    resident,
+                    tier: Tier::Origin,
+                    encoded: None,
+                    stale: None,
+                    is_shared: false,
+                }))
             }
             Ok(None) => {
                 self.leave_older(key, right.version());
@@ -284,7 +290,13 @@ impl View {
         tags: &[Tag],
     ) -> Outcome {
         let Trip { lead, key, .. } = trip;
-        let found = Found { resident: resident.clone(), tier: Tier::Origin, encoded: None, stale: None };
+        let found = Found {
+            resident: resident.clone(),
+            tier: Tier::Origin,
+            encoded: None,
+            stale: None,
+            is_shared: false,
+        };
         if lasting.ttl.is_zero() {
             self.give_back(key, &right).await;
             let outcome = self.outcome(lead, key, Some(found));

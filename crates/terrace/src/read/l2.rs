@@ -79,11 +79,7 @@ impl View {
 
     /// The value in an envelope, if this namespace's codec wrote it and can read it.
     pub(crate) fn decode(&self, envelope: &Envelope) -> Option<Erased> {
-        let decoded = if envelope.codec == self.space.format.codec() {
-            self.space.format.decode(&envelope.payload).ok()
-        } else {
-            None
-        };
+        let decoded = self.space.format.decode_by(envelope.codec, &envelope.payload).ok();
         if decoded.is_none() {
             self.space.counters.count(Event::L2Payload);
             tracing::warn!(namespace = %self.space.namespace, codec = envelope.codec.0, "a value in L2 cannot be decoded");
@@ -113,6 +109,12 @@ impl View {
                 Lasting { ttl: left, grace: envelope.grace },
             )
         };
-        Found { resident, tier: Tier::L2, encoded: Some(envelope.payload.len()), stale: None }
+        Found {
+            resident,
+            tier: Tier::L2,
+            encoded: Some(envelope.payload.len()),
+            stale: None,
+            is_shared: false,
+        }
     }
 }

@@ -9,6 +9,7 @@
 //!    invalidation that returned on this node before.
 //! 3. L2 in trouble is a miss. It is counted; it fails no read.
 
+mod anew;
 mod fly;
 mod l2;
 mod many;
@@ -200,7 +201,7 @@ impl View {
                     Joined::Ended(Ok(Some(found))) if !wanted.takes(&found) => vain_joins += 1,
                     Joined::Ended(result) => {
                         self.space.counters.count(Event::Coalesced);
-                        return result;
+                        return result.map(|found| found.map(|found| Found { is_shared: true, ..found }));
                     }
                     Joined::Overtaken => vain_joins += 1,
                     Joined::Fenced if self.has_patience(came) => {}

@@ -27,14 +27,14 @@ use crate::behind::{Acknowledged, Held, Lane, Operation, Pending, WriteError};
 use crate::entry::{Found, Resident, Tier, absent};
 use crate::erased::Erased;
 use crate::error::Error;
-use crate::space::View;
+use crate::space::{Payload, View};
 use crate::telemetry::Event;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use terrace_core::remote::Validity;
-use terrace_core::{Key, Version};
+use terrace_core::{CodecError, Key, Version};
 
 /// Keys of a namespace whose writes stay in the journal because L2 cannot be told.
 const UNTOLD_MAX: usize = 10_000;
@@ -102,7 +102,7 @@ impl View {
             created_ms: crate::space::millis(self.shared.clock.wall()),
             ..Resident::new(value, Version::ZERO, self.shared.clock.now(), lasting)
         };
-        Some(Found { resident, tier: Tier::Origin, encoded: None, stale: None })
+        Some(Found { resident, tier: Tier::Origin, encoded: None, stale: None, is_shared: false })
     }
 
     /// Stores values in the journal, and then in every tier. Gives what came of each. Goes on if the caller goes away.
@@ -156,11 +156,16 @@ impl View {
 
     /// The bytes of a value that every tier takes.
     fn encode_for_all(&self, value: &Erased) -> Result<Bytes, Error> {
-        let payload = self.encode(value)?;
+        let Payload { codec, bytes } = self.encode(value)?;
+        let expected = self.space.format.codec();
+        if codec != expected {
+            // The journal has no room for which codec it was.
+            return Err(CodecError::Mismatch { expected, found: codec }.into());
+        }
         if self.l2().is_none() {
             self.check_size(self.weigh(value, None))?;
         }
-        Ok(payload)
+        Ok(bytes)
     }
 
     /// Gives changes to the journal, all at once and in their order. Copies of what it may have, though it does not say so, are

@@ -12,6 +12,7 @@ mod behind_history;
 mod behind_kill;
 mod bulkhead;
 mod clocks;
+mod compare;
 mod dead;
 mod down;
 mod events;
@@ -37,6 +38,7 @@ mod narrow;
 mod objects;
 mod overview;
 mod race;
+mod reading;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "redis")]

@@ -1,0 +1,135 @@
+//! Lookups that want something else than what the keyspace does by itself.
+
+use super::Keyspace;
+use crate::Tier;
+use crate::entry::{Entry, Found};
+use crate::error::Error;
+use crate::read::Wanted;
+use crate::telemetry::Op;
+use crate::terms::Terms;
+use std::any::Any;
+use std::borrow::Borrow;
+use std::time::Duration;
+use terrace_core::{CacheKey, Key, Ttl};
+
+/// What one lookup wants. What is not set is as the keyspace has it.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use terrace::ReadOptions;
+/// let options = ReadOptions::new().max_stale(Duration::from_secs(60));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[must_use = "options do nothing until they are given to a call"]
+pub struct ReadOptions {
+    max_stale: Option<Duration>,
+    is_anew: bool,
+    is_unkept: bool,
+}
+
+impl ReadOptions {
+    /// No options: all as the keyspace has it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An entry that is past its TTL for no longer than this, and is still there, is returned at once, as stale, while it is loaded in the
+    /// background. Of no effect without an origin.
+    pub fn max_stale(mut self, time: Duration) -> Self {
+        self.max_stale = Some(time);
+        self
+    }
+
+    /// The origin is asked, whatever the tiers have; without an origin, L2 is. If the origin fails, the answer is what the tiers have, as stale.
+    pub fn anew(mut self) -> Self {
+        self.is_anew = true;
+        self
+    }
+
+    /// What has to be loaded for this lookup is kept nowhere.
+    pub fn unkept(mut self) -> Self {
+        self.is_unkept = true;
+        self
+    }
+
+    fn terms(self, keyspace: &Terms) -> Terms {
+        let mut terms = *keyspace;
+        if let Some(time) = self.max_stale {
+            terms.revalidate = terms.revalidate.max(time);
+        }
+        if self.is_unkept {
+            terms.ttl = Ttl::After(Duration::ZERO);
+            terms.negative_ttl = Duration::ZERO;
+            terms.adaptive = None;
+        }
+        terms
+    }
+}
+
+impl<K, V> Keyspace<K, V>
+where
+    K: CacheKey + Clone + Send + Sync + 'static,
+    V: Any + Send + Sync,
+{
+    /// As [`Keyspace::get_entry`], with options.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    ///
+    /// # Cost
+    /// As [`Keyspace::get`]. [`ReadOptions::anew`]: a look at the tiers, and a load.
+    ///
+    /// # Cancel safety
+    /// Safe. A load that began goes on.
+    pub async fn get_entry_with<Q>(&self, key: &Q, options: ReadOptions) -> Result<Option<Entry<V>>, Error>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
+    {
+        self.view.space.hot.sample(key);
+        let timer = self.view.space.counters.timer();
+        let text = key.with_text(Key::new)?;
+        let terms = options.terms(&self.view.space.rules.terms);
+        let found = match &self.backing {
+            None if options.is_anew => self.view.read_l2_anew(&text).await?,
+            None => self.view.read(&text).await?,
+            Some(backing) => {
+                let load = || {
+                    let key = key.to_owned();
+                    let loading = backing.origin.load(key.clone());
+                    Self::loading(self.tagger.as_ref(), key, Vec::new(), loading)
+                };
+                if options.is_anew {
+                    self.view.read_past_tiers(&text, &terms, load).await?
+                } else {
+                    self.view.read_or_load(&text, Wanted::Answer, &terms, load).await?
+                }
+            }
+        };
+        let farthest = match &found {
+            Some(found) => found.tier,
+            None if self.backing.is_some() => Tier::Origin,
+            None => self.farthest(),
+        };
+        self.view.space.counters.observe(Op::Get, farthest, timer);
+        Ok(found.and_then(|found: Found| found.into_entry(&self.view.shared.clock)))
+    }
+
+    /// The entry of a key, from the tiers alone: the origin is not asked, and statistics do not count it as a lookup.
+    ///
+    /// # Errors
+    /// As [`Keyspace::contains`].
+    ///
+    /// # Cost
+    /// As [`Keyspace::get`] without an origin.
+    pub async fn look<Q>(&self, key: &Q) -> Result<Option<Entry<V>>, Error>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ?Sized,
+    {
+        let key = key.with_text(Key::new)?;
+        let found = self.view.look(&key).await?;
+        Ok(found.and_then(|found| found.into_entry(&self.view.shared.clock)))
+    }
+}
