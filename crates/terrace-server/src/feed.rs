@@ -6,7 +6,7 @@
 //!    finds that its place is gone, and how many events it has missed.
 //! 3. A number belongs to one life of this process. A place of another life is not known here.
 
-use crate::keyspaces::{JsonKeyspace, Keyspaces};
+use crate::keyspaces::{DocumentKeyspace, Keyspaces};
 use crate::runtime::{self, Tasks};
 use futures_util::StreamExt;
 use futures_util::stream::select_all;
@@ -142,8 +142,8 @@ impl Feed {
         if self.is_fed.swap(true, Ordering::AcqRel) {
             return;
         }
-        let keyspaces: Vec<JsonKeyspace> = keyspaces.iter().cloned().collect();
-        let named = |keyspace: &JsonKeyspace| {
+        let keyspaces: Vec<DocumentKeyspace> = keyspaces.iter().cloned().collect();
+        let named = |keyspace: &DocumentKeyspace| {
             let name: Arc<str> = keyspace.name().into();
             keyspace.events().map(move |event| Told { keyspace: Arc::clone(&name), event })
         };
@@ -214,7 +214,7 @@ pub(crate) enum Waited {
 }
 
 /// Lets all keyspaces hear of other nodes' changes, now or when L2 can be reached.
-async fn open_all(keyspaces: Vec<JsonKeyspace>, tasks: Tasks) {
+async fn open_all(keyspaces: Vec<DocumentKeyspace>, tasks: Tasks) {
     let Ok(key) = Key::new("terrace events") else { return };
     loop {
         for keyspace in &keyspaces {

@@ -9,9 +9,9 @@
 use crate::config::{
     CompressionAlgorithm, Config, KeyspaceConfig, Strategy, Suspect, UNMATCHED, tenant_keyspace,
 };
+use crate::document::{Document, Documents, JsonOrigin};
 use crate::origin::{Loader, Origins};
 use crate::template::Template;
-use terrace::codec::{JsonText, RawJson};
 use terrace::{
     Algorithm, Cache, Compression, Glob, Key, Keyspace, KeyspaceBuilder, KeyspaceError, SuspectPolicy, Ttl,
 };
@@ -21,13 +21,13 @@ use terrace::{
 const SHARE_OF_REQUEST: f64 = 0.8;
 
 /// A keyspace of the service.
-pub(crate) type JsonKeyspace = Keyspace<Key, JsonText>;
+pub(crate) type DocumentKeyspace = Keyspace<Key, Document>;
 
 /// All keyspaces, the longest prefix first, `default` last.
 #[derive(Debug)]
 pub(crate) struct Keyspaces {
     named: Vec<Named>,
-    unmatched: JsonKeyspace,
+    unmatched: DocumentKeyspace,
     about_unmatched: About,
 }
 
@@ -55,10 +55,11 @@ impl About {
 #[derive(Debug)]
 struct Named {
     pattern: Template,
-    keyspace: JsonKeyspace,
+    keyspace: DocumentKeyspace,
     about: About,
     /// Whether its entries can be removed: where changes go to an origin, that needs a statement.
     can_delete: bool,
+    has_l1: bool,
 }
 
 impl Keyspaces {
@@ -87,6 +88,7 @@ impl Keyspaces {
                 )?,
                 about: About::of(keyspace),
                 can_delete: has_delete || !keyspace.strategy.writes(),
+                has_l1: keyspace.l1.enabled,
             });
         }
         named.sort_by_key(|named| std::cmp::Reverse(named.pattern.prefix().len()));
@@ -98,11 +100,11 @@ impl Keyspaces {
             ttl: config.defaults.ttl.0,
             origin: None,
         };
-        Ok(Self { named, unmatched: unmatched.codec(RawJson).build()?, about_unmatched })
+        Ok(Self { named, unmatched: unmatched.codec(Documents).build()?, about_unmatched })
     }
 
     /// The keyspace of a key.
-    pub(crate) fn of(&self, key: &Key) -> &JsonKeyspace {
+    pub(crate) fn of(&self, key: &Key) -> &DocumentKeyspace {
         self.named_of(key).map_or(&self.unmatched, |named| &named.keyspace)
     }
 
@@ -115,6 +117,11 @@ impl Keyspaces {
         self.named.iter().find(|named| named.pattern.matches(key.as_str()))
     }
 
+    /// Whether the keyspace of a key keeps copies in L1.
+    pub(crate) fn has_l1(&self, key: &Key) -> bool {
+        self.named_of(key).is_none_or(|named| named.has_l1)
+    }
+
     /// The place of a key's keyspace in [`Keyspaces::iter`].
     pub(crate) fn index_of(&self, key: &Key) -> usize {
         let found = self.named.iter().position(|named| named.pattern.matches(key.as_str()));
@@ -122,7 +129,7 @@ impl Keyspaces {
     }
 
     /// All keyspaces.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &JsonKeyspace> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &DocumentKeyspace> {
         self.named.iter().map(|named| &named.keyspace).chain([&self.unmatched])
     }
 
@@ -141,7 +148,7 @@ impl Keyspaces {
     }
 }
 
-fn rules(config: &Config, cache: &Cache, name: &str) -> KeyspaceBuilder<Key, JsonText> {
+fn rules(config: &Config, cache: &Cache, name: &str) -> KeyspaceBuilder<Key, Document> {
     let compression = &config.defaults.compression;
     let algorithm = match compression.algo {
         CompressionAlgorithm::Zstd => Some(Algorithm::Zstd),
@@ -151,6 +158,7 @@ fn rules(config: &Config, cache: &Cache, name: &str) -> KeyspaceBuilder<Key, Jso
     let threshold_bytes = usize::try_from(compression.min.0).unwrap_or(usize::MAX);
     cache
         .keyspace(name)
+        .weigher(|document: &Document| document.bytes().len() as u64)
         .compression(Compression { algorithm, threshold_bytes })
         .value_bytes_max(config.defaults.max_value.0)
         .suspect(policy(config.defaults.suspect))
@@ -171,7 +179,7 @@ fn open(
     loader: Option<Loader>,
     origins: &Origins,
     (name, keyspace): (&str, &KeyspaceConfig),
-) -> Result<JsonKeyspace, KeyspaceError> {
+) -> Result<DocumentKeyspace, KeyspaceError> {
     let mut builder = rules(config, cache, name).ttl(keyspace.ttl.0).l1_ttl(keyspace.l1.ttl.0);
     builder = builder.suspect(policy(keyspace.suspect)).options(keyspace.freshness.options());
     builder = keyspace.limits.on(builder);
@@ -181,7 +189,7 @@ fn open(
     if let Some(bulkhead) = keyspace.source.as_ref().and_then(|source| origins.bulkhead(&source.origin)) {
         builder = builder.bulkhead(bulkhead);
     }
-    let Some(loader) = loader else { return builder.codec(RawJson).build() };
+    let Some(loader) = loader.map(JsonOrigin) else { return builder.codec(Documents).build() };
     let builder = match (keyspace.strategy, &keyspace.write_behind) {
         (Strategy::WriteThrough, _) => builder.write_through(loader),
         (Strategy::WriteAround, _) => builder.write_around(loader),
@@ -190,7 +198,7 @@ fn open(
             .write_behind(loader, lane.options()),
         _ => builder.read_through(loader),
     };
-    Ok(builder.codec(RawJson).build()?.with_refresh(|text| Key::new(text).ok()))
+    Ok(builder.codec(Documents).build()?.with_refresh(|text| Key::new(text).ok()))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 //! | [`template`] | which keyspace a key belongs to, and what its parts are |
 //! | [`origin`] | what a load asks a database, and what its answer means |
 //! | [`auth`] | who is asking, and what they may |
+//! | `document` | what a value is, and how it is kept |
 //! | `api` | paths, bodies, statuses |
 //! | `audit` | what is noted of what people do to the service |
 //! | `wire`, `connection`, `tls`, `server` | connections, and how they end |
@@ -30,6 +31,7 @@ pub mod auth;
 mod check;
 pub mod config;
 mod connection;
+mod document;
 mod feed;
 mod keyspaces;
 pub mod origin;

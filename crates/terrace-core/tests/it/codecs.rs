@@ -24,8 +24,15 @@ fn user(levels: usize) -> User {
 #[test]
 fn the_numbers_are_for_ever() {
     let named: Vec<_> = (0..=255).filter_map(|number| Some((number, CodecId(number).name()?))).collect();
-    let expected =
-        [(1, "json"), (2, "raw"), (3, "text"), (4, "messagepack"), (5, "postcard"), (6, "protobuf")];
+    let expected = [
+        (1, "json"),
+        (2, "raw"),
+        (3, "text"),
+        (4, "messagepack"),
+        (5, "postcard"),
+        (6, "protobuf"),
+        (7, "media"),
+    ];
     assert_eq!(named, expected);
     assert_eq!(Codec::<u8>::id(&Json), RawJson.id());
 }

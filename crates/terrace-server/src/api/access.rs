@@ -3,7 +3,7 @@
 //! 1. A route that states no need is for operators alone. So is a path that is no route, where a token is asked for: nobody else
 //!    learns what there is.
 //! 2. The need of a path is found by the matcher that the router uses, with the same routes, so the two cannot disagree.
-//! 3. A need is what can be known before the body. What a body names is judged by its handler, with [`App::keyspace`] and its like:
+//! 3. A need is what can be known before the body. What a body names is judged by its handler, with [`App::keyspaces_for`] and its like:
 //!    there is no other way from a key to its keyspace.
 //! 4. A route that has to do with the service is not on a public listener that has an admin listener beside it. Its path stays
 //!    reserved there: it never becomes a key.
@@ -11,7 +11,7 @@
 use super::App;
 use super::error::{Code, Problem};
 use crate::auth::{Verb, Who};
-use crate::keyspaces::{JsonKeyspace, Keyspaces};
+use crate::keyspaces::Keyspaces;
 use axum::Router;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::Method;
@@ -169,10 +169,10 @@ fn forbidden(detail: String) -> Problem {
 }
 
 impl App {
-    /// The keyspace of a key for who asks, if they may do this with the key.
-    pub(super) fn keyspace(&self, who: &Who, verb: Verb, key: &Key) -> Result<&JsonKeyspace, Problem> {
+    /// The keyspaces in which who asks finds the key, if they may do this with it.
+    pub(super) fn keyspaces_for(&self, who: &Who, verb: Verb, key: &Key) -> Result<&Keyspaces, Problem> {
         allow(who, verb, key)?;
-        Ok(self.keyspaces(who).of(key))
+        Ok(self.keyspaces(who))
     }
 
     /// The keyspaces of who asks. What is done with keys of them is judged by [`allow`] and its like.
@@ -257,8 +257,14 @@ mod tests {
             "/assets/icon.svg",
         ];
         assert_eq!(paths(&routes, Need::Nothing), nothing);
-        assert_eq!(paths(&routes, Need::Entry), ["/api/cache", "/api/cache/", "/api/cache/{*key}"]);
-        assert_eq!(paths(&routes, Need::Keys), ["/api/cache/invalidate", "/api/cache/refresh"]);
+        assert_eq!(
+            paths(&routes, Need::Entry),
+            ["/api/cache", "/api/cache/", "/api/cache/{*key}", "/v1/keys", "/v1/keys/", "/v1/keys/{*key}"]
+        );
+        assert_eq!(
+            paths(&routes, Need::Keys),
+            ["/api/cache/batch", "/api/cache/invalidate", "/api/cache/refresh"]
+        );
         let admin = [
             "/api/cache/why",
             "/api/cache/why/{*key}",

@@ -1,56 +1,73 @@
 //! One entry: read, ask for, store, remove.
 
+use super::answer::{self, Answer, Conditions};
+use super::encoded::{self, Encoding};
 use super::error::{Code, NO_DELETE, Problem};
 use super::guard::Whole;
 use super::{App, acknowledged, json, key, render};
-use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use crate::document::Document;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::sync::Arc;
-use terrace::codec::JsonText;
-use terrace::{EntryOptions, Key};
+use terrace::EntryOptions;
 
 use crate::auth::{Verb, Who};
 use crate::config::TtlSetting;
 
 /// `GET`: the entry, through all tiers and, where the keyspace reads through, the origin.
-pub(super) async fn get(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Result<Response, Problem> {
-    let key = key::key_of(&uri, app.limits.key_bytes_max)?;
-    let entry = app.keyspace(&who, Verb::Read, &key)?.get_entry(&key).await?.ok_or_else(|| no_value(&key))?;
-    let verbose = key::flag(&uri, "verbose").then_some(key.as_str());
-    Ok(json(render::entry(&entry, app.clock.wall(), verbose)))
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    who: Who,
+    request: Request,
+) -> Result<Response, Problem> {
+    let key = key::key_of(request.uri(), app.limits.key_bytes_max)?;
+    let keyspaces = app.keyspaces_for(&who, Verb::Read, &key)?;
+    match answer::find(keyspaces, &key, request.headers()).await {
+        Ok(found) => {
+            let verbose = key::flag(request.uri(), "verbose").then_some(key.as_str());
+            found.respond(request.headers(), |entry| json(render::entry(entry, app.clock.wall(), verbose)))
+        }
+        Err(response) => Ok(response),
+    }
 }
 
 /// `HEAD`: whether a tier has a value. The origin is not asked, so a key that `GET` could load is 404 here until it
 /// has been loaded.
-pub(super) async fn head(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Result<Response, Problem> {
-    let key = key::key_of(&uri, app.limits.key_bytes_max)?;
-    if app.keyspace(&who, Verb::Read, &key)?.contains(&key).await? {
-        Ok(StatusCode::OK.into_response())
-    } else {
-        Err(no_value(&key))
+pub(super) async fn head(
+    State(app): State<Arc<App>>,
+    who: Who,
+    request: Request,
+) -> Result<Response, Problem> {
+    let key = key::key_of(request.uri(), app.limits.key_bytes_max)?;
+    let keyspaces = app.keyspaces_for(&who, Verb::Read, &key)?;
+    match Answer::look(keyspaces, &key).await {
+        Ok(found) => found.respond(request.headers(), |_| StatusCode::OK.into_response()),
+        Err(response) => Ok(response),
     }
-}
-
-fn no_value(key: &Key) -> Problem {
-    Problem::new(Code::KeyNotFound, format!("nothing is stored under {key}"))
 }
 
 /// The body of a `PUT`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with the member `value`")]
-struct Put<'a> {
+pub(super) struct Put<'a> {
     #[serde(borrow)]
     value: &'a RawValue,
     ttl: Option<TtlSetting>,
     #[serde(borrow)]
     key: Option<Cow<'a, str>>,
     tags: Option<Vec<String>>,
+    /// Whether it is to be stored only if nothing is there.
+    #[serde(default)]
+    if_absent: bool,
+    /// What the value is the text of, where it is not JSON: see [`encoded::document`].
+    encoding: Option<Encoding>,
+    #[serde(borrow)]
+    content_type: Option<Cow<'a, str>>,
 }
 
 /// `PUT`: stores a value, where the keyspace's strategy says.
@@ -58,42 +75,68 @@ pub(super) async fn put(
     State(app): State<Arc<App>>,
     who: Who,
     uri: Uri,
+    headers: HeaderMap,
     Whole(body): Whole,
 ) -> Result<Response, Problem> {
     let key = key::key_of(&uri, app.limits.key_bytes_max)?;
-    let keyspace = app.keyspace(&who, Verb::Write, &key)?;
+    let keyspaces = app.keyspaces_for(&who, Verb::Write, &key)?;
+    let conditions = Conditions::of(&headers)?;
     let put: Put<'_> = parse(&body)?;
     if let Some(named) = put.key.as_deref().filter(|named| *named != key.as_str()) {
         let detail = format!("the path names {key}, and the body {}", shortened(named));
         return Err(Problem::new(Code::KeyMismatch, detail));
     }
-    let mut options = EntryOptions::default();
-    if let Some(ttl) = put.ttl {
-        options = options.ttl(ttl.0);
+    let conditions = if put.if_absent { conditions.if_absent() } else { conditions };
+    let (document, options) = put.document(&app)?;
+    let stored = answer::store(keyspaces, &key, document, options, conditions).await?;
+    let written = stored.written;
+    let reply = render::written(app.clock.wall(), written.ttl, written.journaled);
+    Ok(stored.complete(acknowledged(reply, written.effect)))
+}
+
+impl Put<'_> {
+    /// What is to be stored, and how.
+    pub(super) fn document(&self, app: &App) -> Result<(Document, EntryOptions), Problem> {
+        let mut options = EntryOptions::default();
+        if let Some(ttl) = self.ttl {
+            options = options.ttl(ttl.0);
+        }
+        for tag in self.tags.iter().flatten() {
+            options = options.tag(tag).map_err(|error| Problem::new(Code::BodyInvalid, error.to_string()))?;
+        }
+        let document = encoded::document(self.value, self.encoding, self.content_type.as_deref())?;
+        app.check_size(document.bytes().len())?;
+        Ok((document, options))
     }
-    for tag in put.tags.iter().flatten() {
-        options = options.tag(tag).map_err(|error| Problem::new(Code::BodyInvalid, error.to_string()))?;
+
+    pub(super) fn is_if_absent(&self) -> bool {
+        self.if_absent
     }
-    let value = JsonText::new(Bytes::copy_from_slice(put.value.get().as_bytes()))
-        .map_err(|error| Problem::new(Code::ValueInvalid, error.to_string()))?;
-    app.check_size(value.as_bytes().len())?;
-    let written = keyspace.put_with(&key, value, options).await?;
-    Ok(acknowledged(render::written(app.clock.wall(), written.ttl, written.journaled), written.effect))
+
+    /// The key that the body names.
+    pub(super) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
 }
 
 /// `DELETE`: removes the entry, where the keyspace's strategy says.
-pub(super) async fn delete(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Result<Response, Problem> {
+pub(super) async fn delete(
+    State(app): State<Arc<App>>,
+    who: Who,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let key = key::key_of(&uri, app.limits.key_bytes_max)?;
-    let keyspace = app.keyspace(&who, Verb::Write, &key)?;
-    if !app.keyspaces(&who).can_delete(&key) {
+    let keyspaces = app.keyspaces_for(&who, Verb::Write, &key)?;
+    if !keyspaces.can_delete(&key) {
         return Err(Problem::new(Code::DeleteUnsupported, NO_DELETE));
     }
-    let removed = keyspace.remove(&key).await?;
+    let removed = answer::remove(keyspaces, &key, &Conditions::of(&headers)?).await?;
     Ok(acknowledged(render::deleted(removed.existed, removed.journaled), removed.effect))
 }
 
 impl App {
-    fn check_size(&self, bytes: usize) -> Result<(), Problem> {
+    pub(super) fn check_size(&self, bytes: usize) -> Result<(), Problem> {
         let bytes_max = self.limits.value_bytes_max;
         if bytes > bytes_max {
             let detail = format!("the value has {bytes} bytes, and at most {bytes_max} are allowed");

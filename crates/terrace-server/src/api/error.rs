@@ -28,6 +28,11 @@ pub(crate) enum Code {
     KeyRefused,
     KeyMismatch,
     KeyNotFound,
+    NotCached,
+    HeaderInvalid,
+    VersionMismatch,
+    ConditionUnsupported,
+    MediaUnsupported,
     BodyMalformed,
     BodyInvalid,
     BodyTooLarge,
@@ -60,7 +65,7 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    pub(crate) const ALL: [Self; 40] = [
+    pub(crate) const ALL: [Self; 45] = [
         Self::MalformedRequest,
         Self::Unauthorized,
         Self::Forbidden,
@@ -72,6 +77,11 @@ impl Code {
         Self::KeyRefused,
         Self::KeyMismatch,
         Self::KeyNotFound,
+        Self::NotCached,
+        Self::HeaderInvalid,
+        Self::VersionMismatch,
+        Self::ConditionUnsupported,
+        Self::MediaUnsupported,
         Self::BodyMalformed,
         Self::BodyInvalid,
         Self::BodyTooLarge,
@@ -117,6 +127,15 @@ impl Code {
             Self::KeyRefused => (400, "key_refused", "The origin cannot have such a key"),
             Self::KeyMismatch => (422, "key_mismatch", "The key in the body is not the key of the path"),
             Self::KeyNotFound => (404, "key_not_found", "There is no value for this key"),
+            Self::NotCached => (504, "not_cached", "No tier has a value, and the origin was not to be asked"),
+            Self::HeaderInvalid => (400, "header_invalid", "A header does not have the expected form"),
+            Self::VersionMismatch => {
+                (412, "version_mismatch", "What is there is not what the request wants to be there")
+            }
+            Self::ConditionUnsupported => {
+                (501, "condition_unsupported", "This keyspace cannot be changed on a condition")
+            }
+            Self::MediaUnsupported => (415, "media_unsupported", "This keyspace takes nothing but JSON"),
             Self::BodyMalformed => (400, "body_malformed", "The body is not JSON"),
             Self::BodyInvalid => (422, "body_invalid", "The body does not have the expected form"),
             Self::BodyTooLarge => (413, "body_too_large", "The body is too large"),
@@ -153,11 +172,9 @@ impl Code {
             Self::DeadLetterOvertaken => {
                 (409, "dead_letter_overtaken", "A newer write of the key was acknowledged since")
             }
-            Self::L2Unavailable => (
-                503,
-                "l2_unavailable",
-                "The value cannot be proven fresh, and the shared cache does not answer",
-            ),
+            Self::L2Unavailable => {
+                (503, "l2_unavailable", "The shared cache does not answer, and there is no answer without it")
+            }
             Self::L2Refused => (502, "l2_refused", "The shared cache refused the change"),
             Self::Internal => (500, "internal", "Something is wrong with the service"),
         }
@@ -322,6 +339,22 @@ impl From<Error> for Problem {
             ErrorKind::StoreTimedOut { .. } => Self::new(Code::WriteUnknown, error.to_string()),
             ErrorKind::StoreUnsupported => Self::new(Code::DeleteUnsupported, NO_DELETE),
             ErrorKind::Journal(error) => Self::from(error),
+            ErrorKind::ConditionUnsupported => Self::new(Code::ConditionUnsupported, error.to_string()),
+            ErrorKind::ConditionUnknown(unknown) if unknown.is_unsent() => {
+                tracing::warn!(error = %unknown, "a change on a condition could not be made");
+                Self::new(
+                    Code::L2Unavailable,
+                    "the shared cache cannot be asked what is there; nothing was changed",
+                )
+            }
+            ErrorKind::ConditionUnknown(unknown) => {
+                tracing::warn!(error = %unknown, "a change on a condition may have been made");
+                Self::new(
+                    Code::WriteUnknown,
+                    "the shared cache did not say whether it made the change; look at what is there",
+                )
+            }
+            ErrorKind::Contended => Self::new(Code::Overloaded, error.to_string()),
             ErrorKind::Unproven => Self::new(Code::L2Unavailable, error.to_string()),
             ErrorKind::LoadTimedOut { .. } => Self::new(Code::OriginTimeout, error.to_string()),
             ErrorKind::Overloaded { .. } => Self::new(Code::OriginOverloaded, error.to_string()),

@@ -123,7 +123,8 @@ impl Guard {
         } else {
             self.receive(request).await?
         };
-        let is_work = request.uri().path().starts_with("/api/");
+        let path = request.uri().path();
+        let is_work = path.starts_with("/api/") || path.starts_with("/v1/");
         let place = is_work.then(|| self.at_work.try_acquire()).transpose();
         let _place = place.map_err(|_| overloaded())?;
         self.run(request).await

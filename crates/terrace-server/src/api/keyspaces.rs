@@ -2,7 +2,7 @@
 
 use super::{App, json};
 use crate::auth::Who;
-use crate::keyspaces::{About, JsonKeyspace};
+use crate::keyspaces::{About, DocumentKeyspace};
 use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
@@ -41,7 +41,7 @@ struct Keyspace<'a> {
 }
 
 impl<'a> Keyspace<'a> {
-    fn of(keyspace: &'a JsonKeyspace, about: &'a About, stats: &Stats) -> Self {
+    fn of(keyspace: &'a DocumentKeyspace, about: &'a About, stats: &Stats) -> Self {
         let none = Figures::default();
         let figures = stats.keyspaces.get(keyspace.name()).unwrap_or(&none);
         Self {

@@ -3,6 +3,8 @@
 //! | path | methods | |
 //! |---|---|---|
 //! | `/api/cache/{key}`, `/api/cache?key={key}` | GET, HEAD, PUT, DELETE | one entry |
+//! | `/v1/keys/{key}`, `/v1/keys?key={key}` | GET, HEAD, PUT, DELETE | the same entry, as bytes |
+//! | `/api/cache/batch` | POST | many entries, read, stored and removed |
 //! | `/api/cache/invalidate` | POST | by keys, pattern, tags |
 //! | `/api/cache/refresh` | POST | keys to be loaded anew, by all instances |
 //! | `/api/cache/why/{key}` | GET | why a key is answered as it is |
@@ -27,13 +29,17 @@
 //!    that is to come with `terrace-effect: later`.
 
 pub(crate) mod access;
+mod answer;
+mod batch;
 mod behind;
 mod breakers;
 mod bus;
 mod dashboard;
+mod encoded;
 mod entry;
 pub(crate) mod error;
 mod events;
+mod fields;
 pub(crate) mod guard;
 mod health;
 mod hot;
@@ -42,6 +48,7 @@ mod key;
 mod keyspaces;
 mod latencies;
 pub(crate) mod metrics;
+mod raw;
 mod refresh;
 mod render;
 mod why;
@@ -109,10 +116,15 @@ pub(crate) fn router(app: Arc<App>, side: Side) -> (Router, Needs) {
 /// The routes of a listener, with what each needs. One that states nothing is for operators alone.
 fn routes(side: Side, has_metrics: bool) -> Routes {
     let entry = get(entry::get).head(entry::head).put(entry::put).delete(entry::delete);
+    let raw = get(raw::get).head(raw::head).put(raw::put).delete(raw::delete);
     let mut routes = Routes::of(side)
         .stated("/api/cache", Need::Entry, entry.clone())
         .stated("/api/cache/", Need::Entry, entry.clone())
         .stated("/api/cache/{*key}", Need::Entry, entry)
+        .stated("/v1/keys", Need::Entry, raw.clone())
+        .stated("/v1/keys/", Need::Entry, raw.clone())
+        .stated("/v1/keys/{*key}", Need::Entry, raw)
+        .stated("/api/cache/batch", Need::Keys, post(batch::batch))
         .stated("/api/cache/invalidate", Need::Keys, post(invalidate::invalidate))
         .stated("/api/cache/refresh", Need::Keys, post(refresh::refresh))
         .route("/api/cache/events", get(events::events))

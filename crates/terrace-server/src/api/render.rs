@@ -4,10 +4,11 @@
 //!    part of it, because it was checked to be one JSON value when it was made.
 //! 2. The members and their order are part of the interface.
 
+use super::encoded;
+use crate::document::Document;
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
 use terrace::behind::Acknowledged;
-use terrace::codec::JsonText;
 use terrace::{Entry, Tier, Ttl};
 
 /// Bytes of everything but the value, about.
@@ -17,26 +18,35 @@ const FRAME_BYTES: usize = 144;
 ///
 /// `hit` says whether a tier had the value, so it is `false` for a value that was loaded for this request. The source of a
 /// value that could not be proven fresh is `stale`.
-pub(crate) fn entry(entry: &Entry<JsonText>, now: SystemTime, verbose_key: Option<&str>) -> Vec<u8> {
-    let value = entry.value.as_bytes();
-    let mut json = Vec::with_capacity(value.len() + FRAME_BYTES);
-    json.extend_from_slice(b"{\"value\":");
-    json.extend_from_slice(value);
-    json.extend_from_slice(if entry.tier == Tier::Origin { b",\"hit\":false" } else { b",\"hit\":true" });
-    json.extend_from_slice(b",\"source\":\"");
-    json.extend_from_slice(if entry.is_stale { "stale" } else { entry.tier.as_str() }.as_bytes());
-    json.extend_from_slice(b"\",\"cached_at\":");
-    push_time(&mut json, Some(entry.created));
-    json.extend_from_slice(b",\"expires_at\":");
-    push_time(&mut json, expiry(now, entry.ttl));
-    if let Some(key) = verbose_key {
-        push_details(&mut json, entry, key);
-    }
+pub(crate) fn entry(entry: &Entry<Document>, now: SystemTime, verbose_key: Option<&str>) -> Vec<u8> {
+    let mut json = Vec::with_capacity(entry.value.bytes().len() + FRAME_BYTES);
+    json.push(b'{');
+    push_entry(&mut json, entry, now, verbose_key);
     json.push(b'}');
     json
 }
 
-fn push_details(json: &mut Vec<u8>, entry: &Entry<JsonText>, key: &str) {
+/// The members of an entry.
+pub(crate) fn push_entry(
+    json: &mut Vec<u8>,
+    entry: &Entry<Document>,
+    now: SystemTime,
+    verbose_key: Option<&str>,
+) {
+    encoded::push(json, &entry.value);
+    json.extend_from_slice(if entry.tier == Tier::Origin { b",\"hit\":false" } else { b",\"hit\":true" });
+    json.extend_from_slice(b",\"source\":\"");
+    json.extend_from_slice(if entry.is_stale { "stale" } else { entry.tier.as_str() }.as_bytes());
+    json.extend_from_slice(b"\",\"cached_at\":");
+    push_time(json, Some(entry.created));
+    json.extend_from_slice(b",\"expires_at\":");
+    push_time(json, expiry(now, entry.ttl));
+    if let Some(key) = verbose_key {
+        push_details(json, entry, key);
+    }
+}
+
+fn push_details(json: &mut Vec<u8>, entry: &Entry<Document>, key: &str) {
     #[derive(Serialize)]
     struct Details<'a> {
         key: &'a str,
@@ -95,7 +105,7 @@ pub(crate) fn invalidated(count: u64, is_exact: bool) -> Vec<u8> {
     format!("{{\"invalidated\":{count},{more}\"success\":true}}").into_bytes()
 }
 
-fn expiry(now: SystemTime, ttl: Ttl) -> Option<SystemTime> {
+pub(crate) fn expiry(now: SystemTime, ttl: Ttl) -> Option<SystemTime> {
     ttl.duration().and_then(|left| now.checked_add(left))
 }
 
@@ -107,7 +117,7 @@ pub(super) fn rfc_3339(time: SystemTime) -> Option<String> {
 }
 
 /// A time in quotes; `null` if there is none that can be written.
-fn push_time(json: &mut Vec<u8>, time: Option<SystemTime>) {
+pub(crate) fn push_time(json: &mut Vec<u8>, time: Option<SystemTime>) {
     match time.and_then(rfc_3339) {
         Some(text) => {
             json.push(b'"');

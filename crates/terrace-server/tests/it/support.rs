@@ -94,8 +94,28 @@ impl Running {
         self.raw(&[head.as_bytes(), body].concat()).await
     }
 
+    /// Sends a request with these lines in its head.
+    pub(crate) async fn send_with(&self, method: &str, target: &str, lines: &[&str], body: &[u8]) -> Answer {
+        Answer::parse(&self.bytes_of(method, target, lines, body).await)
+    }
+
+    /// The very bytes of an answer.
+    pub(crate) async fn bytes_of(&self, method: &str, target: &str, lines: &[&str], body: &[u8]) -> Vec<u8> {
+        let lines: Vec<String> = lines.iter().map(|line| format!("{line}\r\n")).collect();
+        let lines = lines.concat();
+        let length = body.len();
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {length}\r\n{lines}\r\n"
+        );
+        self.exchange(&[head.as_bytes(), body].concat()).await
+    }
+
     /// Sends bytes as they are, and reads until the connection ends.
     pub(crate) async fn raw(&self, bytes: &[u8]) -> Answer {
+        Answer::parse(&self.exchange(bytes).await)
+    }
+
+    async fn exchange(&self, bytes: &[u8]) -> Vec<u8> {
         let exchange = async {
             let mut stream = TcpStream::connect(self.address).await.expect("it listens");
             let (mut reader, mut writer) = stream.split();
@@ -107,8 +127,7 @@ impl Running {
             let ((), _) = tokio::join!(writing, reader.read_to_end(&mut answer));
             answer
         };
-        let bytes = tokio::time::timeout(PATIENCE, exchange).await.expect("an answer in time");
-        Answer::parse(&bytes)
+        tokio::time::timeout(PATIENCE, exchange).await.expect("an answer in time")
     }
 
     /// Stops the service and says how it ended.

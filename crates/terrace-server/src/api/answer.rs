@@ -1,0 +1,305 @@
+//! What both views of an entry do: find it on the terms of the request, and say how fresh it is and where it came from.
+//!
+//! | header | says |
+//! |---|---|
+//! | `ETag` | version and fingerprint: a strong validator, the same from every instance |
+//! | `Age` | how long ago the value was written |
+//! | `Cache-Control` | `private`, and how old the entry may get: what is left is that, less `Age` |
+//! | `Last-Modified` | when it was written |
+//! | `Cache-Status` | which tier had it, and why the others did not (RFC 9211), nearest to the origin first |
+//!
+//! 1. No header holds a key, or anything else that a client sent, but for the media type and the tags of an entry, which were checked when they were
+//!    stored.
+//! 2. A request without `Cache-Control` and without conditions costs what it did: it is one call of the library.
+
+use super::error::{Code, Problem};
+use super::fields::{CacheControl, EntityTags};
+use crate::document::Document;
+use crate::keyspaces::Keyspaces;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use std::time::{Duration, SystemTime};
+use terrace::{
+    Entry, EntryOptions, Key, ReadOptions, Removed, StaleReason, Strategy, Tier, Ttl, Version, Written,
+};
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// What a reader is told who keeps what never ages: a year.
+const NEVER_SECS: u64 = 31_536_000;
+
+/// What a request wants of the entry that is there.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Conditions {
+    matching: Option<EntityTags>,
+    none_matching: Option<EntityTags>,
+}
+
+impl Conditions {
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        Ok(Self {
+            matching: EntityTags::of(headers, &header::IF_MATCH)?,
+            none_matching: EntityTags::of(headers, &header::IF_NONE_MATCH)?,
+        })
+    }
+
+    /// The same, and that nothing is there.
+    pub(super) fn if_absent(self) -> Self {
+        Self { none_matching: Some(EntityTags::Any), ..self }
+    }
+
+    pub(super) fn are_none(&self) -> bool {
+        self.matching.is_none() && self.none_matching.is_none()
+    }
+
+    /// Whether a change is to be made of what is there.
+    fn hold(&self, there: Option<&Entry<Document>>) -> bool {
+        let tag = there.map(|there| etag(there.version, &there.value));
+        let names = |tags: &EntityTags, is_weak_enough| {
+            tag.as_deref().is_some_and(|tag| tags.name(tag, is_weak_enough))
+        };
+        self.matching.as_ref().is_none_or(|tags| names(tags, false))
+            && self.none_matching.as_ref().is_none_or(|tags| !names(tags, true))
+    }
+
+    fn failed(&self) -> Problem {
+        let detail = match (&self.matching, &self.none_matching) {
+            (None, Some(EntityTags::Any)) => "there is an entry already; nothing was changed",
+            (None, _) => "the entry that is there has one of these entity tags; nothing was changed",
+            _ => {
+                "the entry that is there has none of these entity tags, or there is none; nothing was changed"
+            }
+        };
+        Problem::new(Code::VersionMismatch, detail)
+    }
+}
+
+/// The entity tag of a document under a version, with its quotation marks.
+pub(super) fn etag(version: Version, document: &Document) -> String {
+    format!("\"{:x}-{:016x}\"", version.get(), document.fingerprint())
+}
+
+/// What a request found.
+pub(super) struct Answer {
+    pub(super) entry: Entry<Document>,
+    has_l1: bool,
+    asked: CacheControl,
+}
+
+/// Finds the entry of a key on the terms of a `GET`.
+pub(super) async fn find(keyspaces: &Keyspaces, key: &Key, headers: &HeaderMap) -> Result<Answer, Response> {
+    let refused = |problem: Problem| problem.into_response();
+    let keyspace = keyspaces.of(key);
+    let has_l1 = keyspaces.has_l1(key);
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        let found = keyspace.get_entry(key).await.map_err(|error| refused(error.into()))?;
+        let asked = CacheControl::default();
+        return found.map(|entry| Answer { entry, has_l1, asked }).ok_or_else(|| nothing(key, has_l1));
+    }
+    let asked = CacheControl::of(headers).map_err(refused)?;
+    let found = if asked.only_if_cached {
+        keyspace.look(key).await
+    } else {
+        let mut options = ReadOptions::new();
+        if asked.no_cache {
+            options = options.anew();
+        }
+        if asked.no_store {
+            options = options.unkept();
+        }
+        if let Some(time) = asked.max_stale {
+            options = options.max_stale(time);
+        }
+        keyspace.get_entry_with(key, options).await
+    };
+    match found.map_err(|error| refused(error.into()))? {
+        Some(entry) => Ok(Answer { entry, has_l1, asked }),
+        None if asked.only_if_cached => {
+            let problem = Problem::new(Code::NotCached, format!("no tier has a value of {key}"));
+            Err(with_status(problem, "terrace-l1; detail=only-if-cached"))
+        }
+        None => Err(nothing(key, has_l1)),
+    }
+}
+
+/// What a key without a value is answered with.
+pub(super) fn nothing(key: &Key, has_l1: bool) -> Response {
+    let problem = Problem::new(Code::KeyNotFound, format!("nothing is stored under {key}"));
+    with_status(problem, if has_l1 { "terrace-l1; fwd=uri-miss" } else { "terrace-l2; fwd=uri-miss" })
+}
+
+fn with_status(problem: Problem, status: &'static str) -> Response {
+    let mut response = problem.into_response();
+    response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(status));
+    response
+}
+
+impl Answer {
+    /// What the tiers alone have of a key: the answer to a `HEAD`.
+    pub(super) async fn look(keyspaces: &Keyspaces, key: &Key) -> Result<Self, Response> {
+        let has_l1 = keyspaces.has_l1(key);
+        let found = keyspaces.of(key).look(key).await;
+        let found = found.map_err(|error| Problem::from(error).into_response())?;
+        found
+            .map(|entry| Self { entry, has_l1, asked: CacheControl::default() })
+            .ok_or_else(|| nothing(key, has_l1))
+    }
+
+    /// The response: with the body that `body` makes of the entry, unless a condition of the request says otherwise.
+    pub(super) fn respond(
+        self,
+        headers: &HeaderMap,
+        body: impl FnOnce(&Entry<Document>) -> Response,
+    ) -> Result<Response, Problem> {
+        let tag = etag(self.entry.version, &self.entry.value);
+        let mut response =
+            if headers.contains_key(header::IF_MATCH) || headers.contains_key(header::IF_NONE_MATCH) {
+                let conditions = Conditions::of(headers)?;
+                if conditions.matching.as_ref().is_some_and(|tags| !tags.name(&tag, false)) {
+                    return Err(conditions.failed());
+                }
+                let is_known = conditions.none_matching.as_ref().is_some_and(|tags| tags.name(&tag, true));
+                if is_known { StatusCode::NOT_MODIFIED.into_response() } else { body(&self.entry) }
+            } else {
+                body(&self.entry)
+            };
+        self.describe(response.headers_mut(), tag);
+        Ok(response)
+    }
+
+    fn describe(&self, headers: &mut HeaderMap, tag: String) {
+        let entry = &self.entry;
+        insert(headers, header::ETAG, tag);
+        headers.insert(header::AGE, HeaderValue::from(entry.age.as_secs()));
+        insert(headers, header::CACHE_CONTROL, format!("private, max-age={}", age_max(entry)));
+        if let Some(time) = http_date(entry.created) {
+            insert(headers, header::LAST_MODIFIED, time);
+        }
+        insert(headers, CACHE_STATUS, self.status());
+    }
+
+    /// What `Cache-Status` says.
+    fn status(&self) -> String {
+        let entry = &self.entry;
+        let (nearest, ttl) = (if self.has_l1 { "terrace-l1" } else { "terrace-l2" }, ttl(entry));
+        if let Some(reason) = entry.stale {
+            let detail = match reason {
+                StaleReason::LoadFailed => "stale-if-error",
+                StaleReason::Revalidating => "stale-while-revalidate",
+                other => other.as_str(),
+            };
+            return match entry.tier {
+                Tier::L2 if self.has_l1 => {
+                    format!("terrace-l2; hit{ttl}; detail={detail}, terrace-l1; fwd=uri-miss")
+                }
+                Tier::L2 => format!("terrace-l2; hit{ttl}; detail={detail}"),
+                _ => format!("{nearest}; hit{ttl}; detail={detail}"),
+            };
+        }
+        let why = if self.asked.no_cache { "request" } else { "uri-miss" };
+        match entry.tier {
+            Tier::L1 => format!("terrace-l1; hit{ttl}"),
+            Tier::L2 if self.has_l1 => format!("terrace-l2; hit{ttl}, terrace-l1; fwd={why}; stored"),
+            Tier::L2 => format!("terrace-l2; hit{ttl}"),
+            Tier::Origin => {
+                let collapsed = if entry.is_shared { "; collapsed" } else { "" };
+                let stored = if self.asked.no_store { "" } else { "; stored" };
+                format!("{nearest}; fwd={why}; fwd-status=200{collapsed}{stored}")
+            }
+        }
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, text: String) {
+    if let Ok(value) = HeaderValue::try_from(text) {
+        headers.insert(name, value);
+    }
+}
+
+/// How old the entry may get before it is stale: what is left of it, and what is over. A reader that has the entry takes `Age` off that.
+fn age_max(entry: &Entry<Document>) -> u64 {
+    match entry.ttl {
+        Ttl::Never => entry.age.as_secs().saturating_add(NEVER_SECS),
+        Ttl::After(left) if entry.past.is_zero() => entry.age.as_secs().saturating_add(left.as_secs()),
+        Ttl::After(_) => entry.age.saturating_sub(entry.past).as_secs(),
+    }
+}
+
+/// The time that is left as `Cache-Status` has it: negative for what is past its TTL, nothing for what does not age.
+fn ttl(entry: &Entry<Document>) -> String {
+    match entry.ttl {
+        Ttl::Never => String::new(),
+        Ttl::After(left) if entry.past.is_zero() => format!("; ttl={}", left.as_secs()),
+        Ttl::After(_) => format!("; ttl=-{}", entry.past.as_secs()),
+    }
+}
+
+/// The first second of the year 10000, which the form of a date has no room for.
+const YEAR_10000_SECS: u64 = 253_402_300_800;
+
+/// A time as `Last-Modified` has it; `None` if that has no form for it.
+fn http_date(time: SystemTime) -> Option<String> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    (since < Duration::from_secs(YEAR_10000_SECS)).then(|| httpdate::fmt_http_date(time))
+}
+
+/// What came of a `PUT`, and its entity tag, if the tiers have the document by now.
+pub(super) struct Stored {
+    pub(super) written: Written,
+    pub(super) tag: Option<String>,
+}
+
+/// Stores a document on the conditions of a request.
+pub(super) async fn store(
+    keyspaces: &Keyspaces,
+    key: &Key,
+    document: Document,
+    options: EntryOptions,
+    conditions: Conditions,
+) -> Result<Stored, Problem> {
+    let keyspace = keyspaces.of(key);
+    let strategy = keyspace.strategy();
+    let is_written = !matches!(strategy, Strategy::CacheAside | Strategy::ReadThrough);
+    if is_written && document.as_json().is_none() {
+        let detail = format!("the keyspace is `{strategy}`, and its origin takes JSON");
+        return Err(Problem::new(Code::MediaUnsupported, detail));
+    }
+    let copy = document.clone();
+    let written = if conditions.are_none() {
+        keyspace.put_with(key, document, options).await?
+    } else {
+        let wanted = conditions.clone();
+        let written = keyspace.put_if(key, document, options, move |there| wanted.hold(there)).await?;
+        written.ok_or_else(|| conditions.failed())?
+    };
+    let tag = (written.version != Version::ZERO).then(|| etag(written.version, &copy));
+    Ok(Stored { written, tag })
+}
+
+/// Removes an entry on the conditions of a request.
+pub(super) async fn remove(
+    keyspaces: &Keyspaces,
+    key: &Key,
+    conditions: &Conditions,
+) -> Result<Removed, Problem> {
+    let keyspace = keyspaces.of(key);
+    if conditions.are_none() {
+        return Ok(keyspace.remove(key).await?);
+    }
+    let wanted = conditions.clone();
+    let removed = keyspace.remove_if(key, move |there| wanted.hold(there)).await?;
+    removed.ok_or_else(|| conditions.failed())
+}
+
+impl Stored {
+    /// Completes an acknowledgement: 201 where it is known that there was nothing before.
+    pub(super) fn complete(self, mut response: Response) -> Response {
+        if self.written.replaced == Some(false) {
+            *response.status_mut() = StatusCode::CREATED;
+        }
+        if let Some(tag) = self.tag {
+            insert(response.headers_mut(), header::ETAG, tag);
+        }
+        response
+    }
+}

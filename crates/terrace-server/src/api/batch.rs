@@ -1,0 +1,372 @@
+//! Many entries in one request: read, stored and removed.
+//!
+//! ```text
+//! POST /api/cache/batch                        a JSON object in, one JSON object out
+//! POST /api/cache/batch   application/x-ndjson a line for each item in, a line for each out, as it is done
+//! ```
+//!
+//! 1. Every item has an answer of its own, with a status and in the order in which it was asked for. An item that fails fails no other.
+//! 2. Of an object, all reads come first, together, then all writes, then all removals. Writes of one key keep their order. Of lines, those
+//!    that follow each other and are of one kind are made together, at most [`TOGETHER_MAX`] of them.
+//! 3. A batch is no transaction: others may see some of it done and some not.
+//! 4. An object has at most [`ITEMS_MAX`] items, and an answer of at most [`ANSWER_BYTES_MAX`]; a stream has at most [`LINES_MAX`] lines, and
+//!    what is done of it at a time has the time of a request. It stops where its reader does.
+
+use super::answer::{self, Conditions};
+use super::encoded::push_string;
+use super::entry::{Put, parse, shortened};
+use super::error::{Code, NO_DELETE, Problem};
+use super::guard::Whole;
+use super::render::{expiry, push_entry, push_time};
+use super::{App, access, json, key};
+use crate::audit::Detail;
+use crate::auth::{Verb, Who};
+use crate::document::Document;
+use crate::keyspaces::Keyspaces;
+use crate::runtime;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+use std::convert::Infallible;
+use std::sync::Arc;
+use terrace::{Entry, Error, Key};
+
+/// Items of an object.
+const ITEMS_MAX: usize = 1_000;
+/// Lines of a stream.
+const LINES_MAX: usize = 100_000;
+/// Lines that are made together.
+const TOGETHER_MAX: usize = 256;
+/// Writes or removals of a batch that are under way at a time.
+const CHANGES_AT_ONCE: usize = 64;
+/// Longest answer to an object: what would be more is to be asked for by itself.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// The media type of lines of JSON.
+const NDJSON: &str = "application/x-ndjson";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object with `get`, `set` or `delete`")]
+struct Object<'a> {
+    #[serde(default, borrow)]
+    get: Vec<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    set: Vec<Put<'a>>,
+    #[serde(default, borrow)]
+    delete: Vec<Cow<'a, str>>,
+}
+
+/// One line of a stream.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase", expecting = "an object with one of `get`, `set` and `delete`")]
+enum Line<'a> {
+    #[serde(borrow)]
+    Get(Cow<'a, str>),
+    Set(Put<'a>),
+    #[serde(borrow)]
+    Delete(Cow<'a, str>),
+}
+
+/// What is asked for by one item; of one that cannot be, what is wrong with it.
+enum Item {
+    Get(Key),
+    Set(Key, Box<(Document, terrace::EntryOptions, Conditions)>),
+    Delete(Key),
+    Bad(&'static str, Option<String>, Problem),
+}
+
+impl Item {
+    fn get(app: &App, who: &Who, text: &str) -> Self {
+        Self::checked(app, who, "get", text).map_or_else(|bad| bad, Self::Get)
+    }
+
+    fn delete(app: &App, who: &Who, text: &str) -> Self {
+        Self::checked(app, who, "delete", text).map_or_else(|bad| bad, Self::Delete)
+    }
+
+    fn set(app: &App, who: &Who, put: &Put<'_>) -> Self {
+        let Some(text) = put.key() else {
+            let problem = Problem::new(Code::BodyInvalid, "a write names its `key`");
+            return Self::Bad("set", None, problem);
+        };
+        let conditions = Conditions::default();
+        let conditions = if put.is_if_absent() { conditions.if_absent() } else { conditions };
+        match (Self::checked(app, who, "set", text), put.document(app)) {
+            (Ok(key), Ok((document, options))) => Self::Set(key, Box::new((document, options, conditions))),
+            (Err(bad), _) => bad,
+            (_, Err(problem)) => Self::Bad("set", Some(shortened(text).into_owned()), problem),
+        }
+    }
+
+    /// A key with which who asks may do this.
+    fn checked(app: &App, who: &Who, kind: &'static str, text: &str) -> Result<Key, Self> {
+        let verb = if kind == "get" { Verb::Read } else { Verb::Write };
+        let checked = key::checked(text, app.limits.key_bytes_max)
+            .and_then(|key| access::allow(who, verb, &key).map(|()| key));
+        checked.map_err(|problem| Self::Bad(kind, Some(shortened(text).into_owned()), problem))
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Get(_) => "get",
+            Self::Set(..) => "set",
+            Self::Delete(_) => "delete",
+            Self::Bad(kind, ..) => kind,
+        }
+    }
+
+    fn key(&self) -> Option<&str> {
+        match self {
+            Self::Get(key) | Self::Set(key, _) | Self::Delete(key) => Some(key.as_str()),
+            Self::Bad(_, key, _) => key.as_deref(),
+        }
+    }
+}
+
+/// `POST /api/cache/batch`.
+pub(super) async fn batch(
+    State(app): State<Arc<App>>,
+    who: Who,
+    headers: HeaderMap,
+    Whole(body): Whole,
+) -> Result<Response, Problem> {
+    let media = headers.get(header::CONTENT_TYPE).and_then(|media| media.to_str().ok()).unwrap_or_default();
+    if media.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case(NDJSON)) {
+        return stream_of(app, who, body);
+    }
+    let object: Object<'_> = parse(&body)?;
+    let count = object.get.len() + object.set.len() + object.delete.len();
+    if count > ITEMS_MAX {
+        let detail = format!(
+            "a batch has at most {ITEMS_MAX} items, and this one has {count}; send more of them, or {NDJSON}"
+        );
+        return Err(Problem::new(Code::BodyInvalid, detail));
+    }
+    let named = object.set.iter().filter_map(Put::key).chain(object.delete.iter().map(AsRef::as_ref));
+    let detail = Detail::of(named, (object.set.len() + object.delete.len()) as u64);
+    let groups: [(&str, Vec<Item>); 3] = [
+        ("get", object.get.iter().map(|text| Item::get(&app, &who, text)).collect()),
+        ("set", object.set.iter().map(|put| Item::set(&app, &who, put)).collect()),
+        ("delete", object.delete.iter().map(|text| Item::delete(&app, &who, text)).collect()),
+    ];
+    let mut reply = Vec::new();
+    for (name, items) in groups {
+        reply.push(if reply.is_empty() { b'{' } else { b',' });
+        reply.extend_from_slice(format!("\"{name}\":[").as_bytes());
+        for (place, answer) in make(&app, app.keyspaces(&who), items).await.into_iter().enumerate() {
+            if place > 0 {
+                reply.push(b',');
+            }
+            let room = ANSWER_BYTES_MAX.saturating_sub(reply.len());
+            reply.extend_from_slice(&if answer.bytes.len() > room {
+                answer.without_value()
+            } else {
+                answer.bytes
+            });
+        }
+        reply.push(b']');
+    }
+    reply.push(b'}');
+    let mut response = json(reply);
+    response.extensions_mut().insert(detail);
+    Ok(response)
+}
+
+/// The answer to lines, line by line.
+fn stream_of(app: Arc<App>, who: Who, body: Bytes) -> Result<Response, Problem> {
+    let count = body.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count();
+    if count > LINES_MAX {
+        let detail = format!("a stream has at most {LINES_MAX} lines, and this one has {count}");
+        return Err(Problem::new(Code::BodyInvalid, detail));
+    }
+    let lines = stream::unfold((app, who, body), |(app, who, mut rest)| async move {
+        let items = next_together(&app, &who, &mut rest)?;
+        let limit = app.limits.request_timeout;
+        let late = items.iter().map(|item| (item.kind(), item.key().map(str::to_owned))).collect::<Vec<_>>();
+        let made = runtime::within(limit, make(&app, app.keyspaces(&who), items)).await;
+        let answers =
+            made.unwrap_or_else(|| late.iter().map(|(kind, key)| too_late(kind, key.as_deref())).collect());
+        let mut lines = Vec::new();
+        for answer in answers {
+            lines.extend_from_slice(format!("{{\"op\":\"{}\",", answer.kind).as_bytes());
+            lines.extend_from_slice(&answer.bytes[1..]);
+            lines.push(b'\n');
+        }
+        Some((Ok::<_, Infallible>(Bytes::from(lines)), (app, who, rest)))
+    });
+    let mut response = Response::new(Body::from_stream(lines));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
+    response.extensions_mut().insert(Detail::of([], count as u64));
+    Ok(response)
+}
+
+/// Takes lines that are made together off the rest. `None` if there are no more.
+fn next_together(app: &App, who: &Who, rest: &mut Bytes) -> Option<Vec<Item>> {
+    let mut items: Vec<Item> = Vec::new();
+    while !rest.is_empty() && items.len() < TOGETHER_MAX {
+        let end = rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |at| at + 1);
+        let line = rest[..end].trim_ascii();
+        if !line.is_empty() {
+            let item = match parse::<Line<'_>>(line) {
+                Ok(Line::Get(text)) => Item::get(app, who, &text),
+                Ok(Line::Set(put)) => Item::set(app, who, &put),
+                Ok(Line::Delete(text)) => Item::delete(app, who, &text),
+                Err(problem) => Item::Bad("line", None, problem),
+            };
+            if items.first().is_some_and(|first| first.kind() != item.kind()) {
+                break;
+            }
+            items.push(item);
+        }
+        let _taken = rest.split_to(end);
+    }
+    (!items.is_empty()).then_some(items)
+}
+
+/// What came of one item, in bytes.
+struct Made {
+    bytes: Vec<u8>,
+    kind: &'static str,
+    key: String,
+}
+
+impl Made {
+    /// `{"key":…,"status":…` and what `more` adds.
+    fn new(kind: &'static str, key: Option<&str>, status: u16, more: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut bytes = vec![b'{'];
+        if let Some(key) = key {
+            bytes.extend_from_slice(b"\"key\":");
+            push_string(&mut bytes, key);
+            bytes.push(b',');
+        }
+        bytes.extend_from_slice(format!("\"status\":{status}").as_bytes());
+        more(&mut bytes);
+        bytes.push(b'}');
+        Self { bytes, kind, key: key.unwrap_or_default().to_owned() }
+    }
+
+    fn failed(kind: &'static str, key: Option<&str>, problem: &Problem) -> Self {
+        Self::new(kind, key, problem.code.status().as_u16(), |bytes| {
+            bytes.extend_from_slice(format!(",\"code\":\"{}\",\"detail\":", problem.code.word()).as_bytes());
+            push_string(bytes, &problem.detail);
+        })
+    }
+
+    /// The same where there is no room for it.
+    fn without_value(&self) -> Vec<u8> {
+        let detail = format!(
+            "the answer to the batch would have more than {ANSWER_BYTES_MAX} bytes; ask for this by itself"
+        );
+        Self::failed(self.kind, Some(&self.key), &Problem::new(Code::ValueTooLarge, detail)).bytes
+    }
+}
+
+fn too_late(kind: &'static str, key: Option<&str>) -> Made {
+    Made::failed(
+        kind,
+        key,
+        &Problem::new(Code::Timeout, "there was no answer in time; a change may still take effect"),
+    )
+}
+
+/// Makes what items of one kind ask for, and gives what came of each, in their order.
+async fn make(app: &App, keyspaces: &Keyspaces, items: Vec<Item>) -> Vec<Made> {
+    let mut gets: BTreeMap<usize, Vec<Key>> = BTreeMap::new();
+    for item in &items {
+        if let Item::Get(key) = item {
+            gets.entry(keyspaces.index_of(key)).or_default().push(key.clone());
+        }
+    }
+    let read = join_all(gets.into_iter().map(|(index, keys)| read(keyspaces, index, keys))).await;
+    let mut read: BTreeMap<usize, _> =
+        read.into_iter().map(|(index, found)| (index, found.into_iter())).collect();
+    let mut next_read = |key: &Key| read.get_mut(&keyspaces.index_of(key)).and_then(Iterator::next);
+    let changed: Vec<&Key> = items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Set(key, _) | Item::Delete(key) => Some(key),
+            _ => None,
+        })
+        .collect();
+    let distinct: HashSet<&Key> = changed.iter().copied().collect();
+    let at_once = if distinct.len() == changed.len() { CHANGES_AT_ONCE } else { 1 };
+    let prepared: Vec<_> = items
+        .into_iter()
+        .map(|item| {
+            let found = if let Item::Get(key) = &item { next_read(key) } else { None };
+            (item, found)
+        })
+        .collect();
+    stream::iter(prepared)
+        .map(|(item, found)| finish(app, keyspaces, item, found))
+        .buffered(at_once)
+        .collect()
+        .await
+}
+
+/// What a read came to.
+type Read = Result<Option<Entry<Document>>, Error>;
+
+/// Reads keys of one keyspace: together, or one by one if that fails, so that each has its own answer.
+async fn read(keyspaces: &Keyspaces, index: usize, keys: Vec<Key>) -> (usize, Vec<Read>) {
+    let Some(keyspace) = keyspaces.iter().nth(index) else { return (index, Vec::new()) };
+    if let Ok(found) = keyspace.get_entries(&keys).await {
+        return (index, found.into_iter().map(Ok).collect());
+    }
+    let each = stream::iter(keys).map(|key| async move { keyspace.get_entry(&key).await });
+    (index, each.buffered(CHANGES_AT_ONCE).collect().await)
+}
+
+async fn finish(app: &App, keyspaces: &Keyspaces, item: Item, found: Option<Read>) -> Made {
+    match item {
+        Item::Bad(kind, key, problem) => Made::failed(kind, key.as_deref(), &problem),
+        Item::Get(key) => match found {
+            Some(Ok(Some(entry))) => Made::new("get", Some(key.as_str()), 200, |bytes| {
+                bytes.push(b',');
+                push_entry(bytes, &entry, app.clock.wall(), None);
+            }),
+            Some(Err(error)) => Made::failed("get", Some(key.as_str()), &error.into()),
+            _ => {
+                let problem = Problem::new(Code::KeyNotFound, format!("nothing is stored under {key}"));
+                Made::failed("get", Some(key.as_str()), &problem)
+            }
+        },
+        Item::Set(key, set) => {
+            let (document, options, conditions) = *set;
+            match answer::store(keyspaces, &key, document, options, conditions).await {
+                Ok(stored) => {
+                    let status = if stored.written.replaced == Some(false) { 201 } else { 200 };
+                    Made::new("set", Some(key.as_str()), status, |bytes| {
+                        bytes.extend_from_slice(b",\"expires_at\":");
+                        push_time(bytes, expiry(app.clock.wall(), stored.written.ttl));
+                        push_effect(bytes, stored.written.effect);
+                    })
+                }
+                Err(problem) => Made::failed("set", Some(key.as_str()), &problem),
+            }
+        }
+        Item::Delete(key) if !keyspaces.can_delete(&key) => {
+            Made::failed("delete", Some(key.as_str()), &Problem::new(Code::DeleteUnsupported, NO_DELETE))
+        }
+        Item::Delete(key) => match answer::remove(keyspaces, &key, &Conditions::default()).await {
+            Ok(removed) => Made::new("delete", Some(key.as_str()), 200, |bytes| {
+                bytes.extend_from_slice(format!(",\"deleted\":{}", removed.existed).as_bytes());
+                push_effect(bytes, removed.effect);
+            }),
+            Err(problem) => Made::failed("delete", Some(key.as_str()), &problem),
+        },
+    }
+}
+
+/// Says what the header `terrace-effect` says of a change by itself.
+fn push_effect(bytes: &mut Vec<u8>, effect: terrace::Effect) {
+    if effect != terrace::Effect::Applied {
+        bytes.extend_from_slice(b",\"effect\":\"queued\"");
+    }
+}
