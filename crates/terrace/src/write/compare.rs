@@ -87,7 +87,7 @@ impl View {
                 if let Some(version) = made? {
                     view.tell_own(true, [EventKind::Invalidated(key.clone())]);
                     view.note_made([(&key, version)]);
-                    return Ok(Some(Removed::of(existed, Effect::Applied)));
+                    return Ok(Some(Removed::of(existed, Effect::Applied, version)));
                 }
             }
             Err(ErrorKind::Contended.into())
@@ -208,7 +208,7 @@ impl View {
             let name = self.name_of(key.as_str());
             if self.l1().is_none_or(|l1: &L1| l1.drop_same(name, there.version)) {
                 self.tell_own(true, [EventKind::Invalidated(key.clone())]);
-                return Ok(Some(Removed::of(existed, Effect::Applied)));
+                return Ok(Some(Removed::of(existed, Effect::Applied, Version::ZERO)));
             }
         }
         Err(ErrorKind::Contended.into())
