@@ -227,7 +227,7 @@ impl View {
     /// # Errors
     /// [`ErrorKind::Overloaded`] if there is none for too long.
     pub(crate) async fn place(&self) -> Result<Place, Error> {
-        let Bulkheads { own, shared } = &self.space.bulkheads;
+        let Bulkheads { own, shared } = &self.space.rules().bulkheads;
         let taking = async {
             let own = match own {
                 Some(own) => Some(own.take().await?),
@@ -248,7 +248,7 @@ impl View {
             Some(bulkhead) => bulkhead.take_now().map(Some),
             None => Some(None),
         };
-        let Bulkheads { own, shared } = &self.space.bulkheads;
+        let Bulkheads { own, shared } = &self.space.rules().bulkheads;
         Some(Place { _own: now(own)?, _shared: now(shared)?, is_in_batch: false })
     }
 }

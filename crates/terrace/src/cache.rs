@@ -311,10 +311,12 @@ impl Sources for Shared {
 
     fn bulkheads(&self) -> Vec<BulkheadLoad> {
         let spaces = self.spaces.read();
-        let own = spaces.values().filter_map(|space| space.bulkheads.own.as_ref());
-        let own = own.map(|own| BulkheadLoad { is_own: true, ..own.load() });
-        let shared = spaces.values().filter_map(|space| space.bulkheads.shared.as_ref());
-        let mut all: Vec<BulkheadLoad> = own.chain(shared.map(Bulkhead::load)).collect();
+        let of = |space: &Arc<Space>| {
+            let rules = space.rules();
+            let own = rules.bulkheads.own.as_ref().map(|own| BulkheadLoad { is_own: true, ..own.load() });
+            own.into_iter().chain(rules.bulkheads.shared.as_ref().map(Bulkhead::load)).collect::<Vec<_>>()
+        };
+        let mut all: Vec<BulkheadLoad> = spaces.values().flat_map(of).collect();
         all.sort_by(|one, other| (one.is_own, &one.name).cmp(&(other.is_own, &other.name)));
         all.dedup_by(|one, other| one.is_own == other.is_own && one.name == other.name);
         all

@@ -196,7 +196,7 @@ impl View {
 
     /// How long a lease is asked for at a time.
     pub(crate) fn term(&self) -> Duration {
-        TERM.min(self.space.rules.load_timeout)
+        TERM.min(self.space.rules().load_timeout)
     }
 
     /// Keeps a lease while `work` goes on, unless it `is_let_go`.

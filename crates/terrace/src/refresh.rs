@@ -279,7 +279,7 @@ impl View {
                 return true;
             }
         };
-        let terms = &self.space.rules.terms;
+        let terms = &self.space.terms();
         let lasting = terms.lasting(self.ttl_of_loaded(key, ttl, terms), &self.shared.chance);
         let mut resident = self.entry(value, right.version(), lasting, &tags);
         resident.load_micros = ran.micros;
@@ -295,7 +295,7 @@ impl View {
         if let Some(l1) = self.l1() {
             let weight = self.weigh(&resident.value, encoded);
             let version = resident.version;
-            if weight > self.space.rules.value_bytes_max
+            if weight > self.space.rules().value_bytes_max
                 || !l1.keep(self.space.id, key, ticket, self.copy(resident, weight, is_anchored, terms))
             {
                 l1.forget_older(self.name_of(key.as_str()), version);

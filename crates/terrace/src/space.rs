@@ -23,6 +23,7 @@ use crate::staleness::{StalenessBudget, Watch};
 use crate::telemetry::{SpaceCounters, Telemetry};
 use crate::terms::{Lasting, Terms};
 use crate::waiting::Waiting;
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -73,13 +74,11 @@ pub(crate) struct Payload {
     pub(crate) bytes: Bytes,
 }
 
-/// The rules of one namespace.
+/// The rules of one namespace. Others can take their place while it is open, all at once; who has begun by some may end by others.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     /// Those of entries whose call says nothing else.
     pub(crate) terms: Terms,
-    pub(crate) uses_l1: bool,
-    pub(crate) uses_l2: bool,
     pub(crate) compression: Compression,
     pub(crate) value_bytes_max: u64,
     pub(crate) load_timeout: Duration,
@@ -91,6 +90,8 @@ pub(crate) struct Rules {
     pub(crate) loads_wait_max: Option<Duration>,
     /// What it shares with other namespaces.
     pub(crate) bulkhead: Option<Bulkhead>,
+    /// What bounds its loads, of the three above.
+    pub(crate) bulkheads: Bulkheads,
     pub(crate) suspect: SuspectPolicy,
 }
 
@@ -112,7 +113,10 @@ pub(crate) struct Space {
     pub(crate) id: u32,
     pub(crate) namespace: Namespace,
     pub(crate) format: Box<dyn ValueFormat>,
-    pub(crate) rules: Rules,
+    pub(crate) uses_l1: bool,
+    pub(crate) uses_l2: bool,
+    /// Those that hold now: see [`crate::KeyspaceBuilder::replace`].
+    pub(crate) rules: ArcSwap<Rules>,
     pub(crate) flights: Flights,
     pub(crate) pending: Pending,
     pub(crate) recent: Recent,
@@ -139,11 +143,22 @@ pub(crate) struct Space {
     pub(crate) watching: crate::write::through::Watching,
     #[cfg(feature = "journal")]
     pub(crate) behind: std::sync::OnceLock<crate::write::behind::Behind>,
-    pub(crate) bulkheads: Bulkheads,
     pub(crate) hot: HotKeys,
     pub(crate) watch: Watch,
     /// Whether copies may be in L1 that are no plain answers; once set, it stays.
     pub(crate) lingers: AtomicBool,
+}
+
+impl Space {
+    /// The rules that hold now.
+    pub(crate) fn rules(&self) -> arc_swap::Guard<Arc<Rules>> {
+        self.rules.load()
+    }
+
+    /// The terms of entries whose call says nothing else, as they are now.
+    pub(crate) fn terms(&self) -> Terms {
+        self.rules().terms
+    }
 }
 
 impl Drop for Space {
@@ -163,7 +178,7 @@ impl View {
     /// L1, if this namespace uses it.
     #[inline]
     pub(crate) fn l1(&self) -> Option<&L1> {
-        if self.space.rules.uses_l1 { self.shared.l1.as_ref() } else { None }
+        if self.space.uses_l1 { self.shared.l1.as_ref() } else { None }
     }
 
     /// L1, if this namespace uses it and what it holds now counts as fresh, and the clock's reading that says so. To be asked
@@ -176,7 +191,7 @@ impl View {
 
     /// L2, if this namespace uses it.
     pub(crate) fn l2(&self) -> Option<&L2> {
-        if self.space.rules.uses_l2 { self.shared.l2.as_ref() } else { None }
+        if self.space.uses_l2 { self.shared.l2.as_ref() } else { None }
     }
 
     #[inline]
@@ -262,7 +277,7 @@ impl View {
     }
 
     pub(crate) fn check_size(&self, bytes: u64) -> Result<(), Error> {
-        let bytes_max = self.space.rules.value_bytes_max;
+        let bytes_max = self.space.rules().value_bytes_max;
         if bytes > bytes_max {
             return Err(ErrorKind::ValueTooLarge {
                 keyspace: self.space.namespace.to_string(),
@@ -297,12 +312,14 @@ impl View {
             tags,
             payload: bytes,
         };
-        let sealed = envelope.seal(&self.space.namespace, key, self.space.rules.compression);
+        let sealed = envelope.seal(&self.space.namespace, key, self.space.rules().compression);
         sealed.map_err(|error| CodecError::Encode { codec: "envelope", reason: error.to_string() }.into())
     }
 
     pub(crate) fn limits(&self) -> Limits {
-        Limits { payload_bytes_max: usize::try_from(self.space.rules.value_bytes_max).unwrap_or(usize::MAX) }
+        Limits {
+            payload_bytes_max: usize::try_from(self.space.rules().value_bytes_max).unwrap_or(usize::MAX),
+        }
     }
 }
 

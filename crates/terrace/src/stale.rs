@@ -146,7 +146,7 @@ impl View {
 
     /// The flight of a key that is to be loaded in the background; `None` if that is going on, or has just failed.
     pub(crate) fn board_behind(&self, key: &Key, outdated: Option<Version>) -> Option<Lead> {
-        let (now, age_max) = (self.shared.clock.now(), self.space.rules.terms.flight_age_max);
+        let (now, age_max) = (self.shared.clock.now(), self.space.terms().flight_age_max);
         if self.space.cooling.holds(key, now) {
             return None;
         }

@@ -229,7 +229,7 @@ impl View {
             is_share_over,
             is_age_over,
         };
-        let StalenessBudget { share_max, age_max } = self.space.rules.staleness_budget;
+        let StalenessBudget { share_max, age_max } = self.space.rules().staleness_budget;
         Staleness {
             is_share_over: lookups >= LOOKUPS_MIN && share_max.is_some_and(|share| found.share() > share),
             is_age_over: age_max.is_some_and(|age| found.oldest > age),

@@ -487,5 +487,5 @@ fn view_of(shared: &Weak<Shared>, namespace: &Namespace) -> Option<View> {
     let shared = shared.upgrade()?;
     let space = shared.spaces.read().get(namespace).map(Arc::clone)?;
     // Another cache on the same connection may have joined what this one keeps to itself.
-    space.rules.uses_l2.then_some(View { shared, space })
+    space.uses_l2.then_some(View { shared, space })
 }

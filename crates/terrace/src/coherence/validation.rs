@@ -125,7 +125,7 @@ impl View {
 
     /// What L2 says; where it says nothing, what the keyspace wants to be done with a copy that may be old.
     pub(crate) async fn validate(&self, key: &Key) -> Look {
-        let policy = self.space.rules.suspect;
+        let policy = self.space.rules().suspect;
         let found =
             if policy == SuspectPolicy::Stale { self.stale_copy(key) } else { self.suspect_copy(key) };
         let Some(copy) = found else { return self.look_in_l2(key).await };
@@ -156,7 +156,7 @@ impl View {
                     self.answer_each(keys, verdicts).await;
                 }
             };
-            match self.space.rules.suspect {
+            match self.space.rules().suspect {
                 SuspectPolicy::Error => self.within_budget(answered).await,
                 _ => self.within_budget(crate::runtime::within(VALIDATION_MAX, answered)).await.flatten(),
             }
@@ -181,7 +181,7 @@ impl View {
 
     /// What becomes of a copy that may be old when L2 cannot be asked.
     pub(crate) fn unproven(&self, copy: Found) -> Look {
-        if self.space.rules.suspect == SuspectPolicy::Error { Look::Unproven } else { Look::Hit(copy) }
+        if self.space.rules().suspect == SuspectPolicy::Error { Look::Unproven } else { Look::Hit(copy) }
     }
 
     /// [`View::unproven`] of a key's copy, if there is one.
@@ -314,7 +314,7 @@ impl View {
         }
         if let Some(l1) = self.l1() {
             let weight = weight_of_value(&found.resident, key);
-            let copy = self.copy(found.resident.clone(), weight, true, &self.space.rules.terms);
+            let copy = self.copy(found.resident.clone(), weight, true, &self.space.terms());
             if !l1.keep(self.space.id, key, ticket, copy) {
                 self.forget_older(key, version);
             }

@@ -135,7 +135,7 @@ where
             Some(backing) => {
                 let origin = Arc::clone(&backing.origin);
                 let load: LoadMany<K, V> = Arc::new(move |keys| origin.load_many(keys));
-                let terms = &self.view.space.rules.terms;
+                let terms = &self.view.space.terms();
                 let keys = keys.iter().map(ToOwned::to_owned).collect();
                 let found = self.find_or_load_many(&texts, keys, load, &[], terms).await;
                 (found.into_iter().collect(), Tier::Origin)
@@ -254,7 +254,7 @@ where
         F: Future<Output = Vec<Result<Option<V>, E>>> + Send + 'static,
         E: fmt::Display + Send + Sync + 'static,
     {
-        let terms = self.view.space.rules.terms.with(&options);
+        let terms = self.view.space.terms().with(&options);
         if let Err(error) = terms.check() {
             return keys.iter().map(|_| Err(Error::from(error.clone()).into())).collect();
         }

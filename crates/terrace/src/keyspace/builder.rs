@@ -6,6 +6,7 @@ use super::strategy::{Backing, Strategy};
 use super::{Keyspace, Tagger};
 #[cfg(feature = "journal")]
 use crate::behind::LaneOptions;
+use crate::bulkhead::Bulkheads;
 use crate::cache::Cache;
 use crate::coherence::trust::Trust;
 use crate::erased::{Format, Opaque, Weigher};
@@ -14,6 +15,7 @@ use crate::origin::Origin;
 use crate::origin::bound::bind;
 use crate::space::{Rules, Space, SuspectPolicy, View};
 use crate::terms::{EntryOptions, Terms};
+use arc_swap::ArcSwap;
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
@@ -26,14 +28,16 @@ use terrace_core::{Codec, Namespace, Tag, Ttl};
 /// Settings of a keyspace, each with a default that works; made by [`Cache::keyspace`].
 #[must_use = "a keyspace is not open until it is built"]
 pub struct KeyspaceBuilder<K, V, C = Json> {
-    cache: Cache,
-    name: String,
+    pub(super) cache: Cache,
+    pub(super) name: String,
     codec: C,
     weigher: Option<Weigher<V>>,
-    tagger: Option<Arc<Tagger<K, V>>>,
-    backing: Option<Backing<K, V>>,
+    pub(super) tagger: Option<Arc<Tagger<K, V>>>,
+    pub(super) backing: Option<Backing<K, V>>,
     #[cfg(feature = "journal")]
-    behind: Option<(LaneOptions, Parse<K>)>,
+    pub(super) behind: Option<(LaneOptions, Parse<K>)>,
+    pub(super) uses_l1: bool,
+    pub(super) uses_l2: bool,
     pub(super) rules: Rules,
     key: PhantomData<fn(K)>,
 }
@@ -57,8 +61,6 @@ impl<K, V> KeyspaceBuilder<K, V> {
     pub(crate) fn new(cache: Cache, name: &str) -> Self {
         let rules = Rules {
             terms: Terms::new(cache.shared.default_ttl),
-            uses_l1: true,
-            uses_l2: true,
             compression: Compression::default(),
             value_bytes_max: VALUE_BYTES_MAX_DEFAULT,
             load_timeout: LOAD_TIMEOUT_DEFAULT,
@@ -66,6 +68,7 @@ impl<K, V> KeyspaceBuilder<K, V> {
             loads_max: None,
             loads_wait_max: None,
             bulkhead: None,
+            bulkheads: Bulkheads::default(),
             suspect: SuspectPolicy::default(),
         };
         Self {
@@ -77,6 +80,8 @@ impl<K, V> KeyspaceBuilder<K, V> {
             backing: None,
             #[cfg(feature = "journal")]
             behind: None,
+            uses_l1: true,
+            uses_l2: true,
             rules,
             key: PhantomData,
         }
@@ -121,7 +126,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
 
     /// Keeps no copies in L1.
     pub fn no_l1(mut self) -> Self {
-        self.rules.uses_l1 = false;
+        self.uses_l1 = false;
         self
     }
 
@@ -175,6 +180,8 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             backing: self.backing,
             #[cfg(feature = "journal")]
             behind: self.behind,
+            uses_l1: self.uses_l1,
+            uses_l2: self.uses_l2,
             rules: self.rules,
             key: self.key,
         }
@@ -182,7 +189,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
 
     /// Keeps the values of this keyspace in this process' memory, whatever tiers the cache has. They need no codec.
     pub fn memory_only(mut self) -> KeyspaceBuilder<K, V, Opaque> {
-        self.rules.uses_l2 = false;
+        self.uses_l2 = false;
         self.codec(Opaque)
     }
 
@@ -198,13 +205,16 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
         C: Codec<V>,
     {
         let namespace = Namespace::new(&self.name)?;
-        check(&self.cache, &self.rules)?;
-        let bulkheads = super::limits::bulkheads(&self.cache, &self.name, &self.rules)?;
+        check(&self.rules)?;
+        self.check_tiers()?;
+        super::limits::check_shared(&self.cache, &self.rules)?;
+        let bulkheads = super::limits::bulkheads(&self.name, &self.rules)?;
         #[cfg(feature = "journal")]
         self.check_behind()?;
         let format = Box::new(Format::new(self.codec, self.weigher));
-        let (shared, rules) = (self.cache.shared, self.rules);
-        let has_bus = shared.l2.as_ref().is_some_and(|l2| rules.uses_l2 && l2.tells_changes());
+        let (shared, rules) = (self.cache.shared, Rules { bulkheads, ..self.rules });
+        let (uses_l1, uses_l2) = (self.uses_l1, self.uses_l2);
+        let has_bus = shared.l2.as_ref().is_some_and(|l2| uses_l2 && l2.tells_changes());
         let lingers = std::sync::atomic::AtomicBool::new(rules.terms.may_linger());
         let space = shared.open_space(namespace, |id, namespace, counters| Space {
             id,
@@ -218,7 +228,9 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             reaping: tokio::sync::Semaphore::new(1),
             namespace,
             format,
-            rules,
+            uses_l1,
+            uses_l2,
+            rules: ArcSwap::from_pointee(rules),
             flights: crate::flight::Flights::default(),
             pending: crate::coherence::pending::Pending::default(),
             recent: crate::coherence::recent::Recent::default(),
@@ -234,7 +246,6 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             watching: crate::write::through::Watching::default(),
             #[cfg(feature = "journal")]
             behind: std::sync::OnceLock::new(),
-            bulkheads,
             hot: crate::hot::HotKeys::default(),
             watch: crate::staleness::Watch::default(),
             lingers,
@@ -245,6 +256,16 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             attach(&view, options, parse, backing)?;
         }
         Ok(Keyspace { view, tagger: self.tagger, backing: self.backing.map(Arc::new) })
+    }
+
+    /// Whether there is a tier to keep values in.
+    fn check_tiers(&self) -> Result<(), ConfigError> {
+        let has_l1 = self.uses_l1 && self.cache.shared.l1.is_some();
+        let has_l2 = self.uses_l2 && self.cache.shared.l2.is_some();
+        if !has_l1 && !has_l2 {
+            return Err(ConfigError::new("tiers", "none", "leave L1 on, or give the cache an L2"));
+        }
+        Ok(())
     }
 
     /// What write-behind needs, before anything is opened.
@@ -405,7 +426,8 @@ where
     }
 }
 
-fn check(cache: &Cache, rules: &Rules) -> Result<(), ConfigError> {
+/// Whether these rules make sense.
+pub(super) fn check(rules: &Rules) -> Result<(), ConfigError> {
     if rules.load_timeout.is_zero() {
         return Err(ConfigError::new("load_timeout", rules.load_timeout, "give a load some time, e.g. 30 s"));
     }
@@ -413,11 +435,5 @@ fn check(cache: &Cache, rules: &Rules) -> Result<(), ConfigError> {
         return Err(ConfigError::new("value_bytes_max", 0, "a value has at least one byte"));
     }
     rules.terms.check()?;
-    super::limits::check(rules)?;
-    let has_l1 = rules.uses_l1 && cache.shared.l1.is_some();
-    let has_l2 = rules.uses_l2 && cache.shared.l2.is_some();
-    if !has_l1 && !has_l2 {
-        return Err(ConfigError::new("tiers", "none", "leave L1 on, or give the cache an L2"));
-    }
-    Ok(())
+    super::limits::check(rules)
 }

@@ -121,7 +121,7 @@ where
         let timer = self.view.space.counters.timer();
         self.view.space.hot.sample(key);
         let text = key.with_text(Key::new).map_err(Error::from)?;
-        let terms = self.view.space.rules.terms.with(&options);
+        let terms = self.view.space.terms().with(&options);
         terms.check().map_err(Error::from)?;
         let load = || self.fetching(key.to_owned(), options.tags, loader);
         let found = self.view.read_or_load(&text, Wanted::Answer, &terms, load).await?;

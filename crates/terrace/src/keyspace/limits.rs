@@ -70,7 +70,7 @@ pub(super) fn check(rules: &Rules) -> Result<(), ConfigError> {
 }
 
 /// The bulkheads of a keyspace with these rules.
-pub(super) fn bulkheads(cache: &Cache, name: &str, rules: &Rules) -> Result<Bulkheads, ConfigError> {
+pub(super) fn bulkheads(name: &str, rules: &Rules) -> Result<Bulkheads, ConfigError> {
     let own = match (rules.loads_max, rules.loads_wait_max) {
         (Some(loads_max), wait_max) => {
             Some(Bulkhead::new(name, loads_max, wait_max.unwrap_or(Bulkhead::WAIT_MAX_DEFAULT))?)
@@ -81,13 +81,17 @@ pub(super) fn bulkheads(cache: &Cache, name: &str, rules: &Rules) -> Result<Bulk
         }
         (None, None) => None,
     };
-    if let Some(shared) = &rules.bulkhead {
-        let spaces = cache.shared.spaces.read();
-        let others = spaces.values().filter_map(|space| space.bulkheads.shared.as_ref());
-        if others.clone().any(|other| other.name() == shared.name() && !other.is(shared)) {
-            let allowed = "another one has this name: clone that, or give this one a name of its own";
-            return Err(ConfigError::new("bulkhead", shared.name(), allowed));
-        }
-    }
     Ok(Bulkheads { own, shared: rules.bulkhead.clone() })
+}
+
+/// Whether no other keyspace shares another bulkhead of the same name.
+pub(super) fn check_shared(cache: &Cache, rules: &Rules) -> Result<(), ConfigError> {
+    let Some(shared) = &rules.bulkhead else { return Ok(()) };
+    let spaces = cache.shared.spaces.read();
+    let is_other = |other: &Bulkhead| other.name() == shared.name() && !other.is(shared);
+    if spaces.values().any(|space| space.rules().bulkheads.shared.as_ref().is_some_and(is_other)) {
+        let allowed = "another one has this name: clone that, or give this one a name of its own";
+        return Err(ConfigError::new("bulkhead", shared.name(), allowed));
+    }
+    Ok(())
 }

@@ -158,7 +158,7 @@ where
             let key = owned();
             Self::loading(self.tagger.as_ref(), key.clone(), Vec::new(), origin.load(key))
         };
-        let terms = &self.view.space.rules.terms;
+        let terms = &self.view.space.terms();
         self.view.read_or_load(text, Wanted::Answer, terms, load).await
     }
 
@@ -194,7 +194,7 @@ where
     {
         let timer = self.view.space.counters.timer();
         let text = key.with_text(Key::new).map_err(Error::from)?;
-        let terms = self.view.space.rules.terms.with(&options);
+        let terms = self.view.space.terms().with(&options);
         terms.check().map_err(Error::from)?;
         let owned = key.to_owned();
         let load = || {

@@ -11,6 +11,7 @@ mod limits;
 mod live;
 mod lookup;
 mod reading;
+mod replace;
 #[cfg(feature = "journal")]
 mod sink;
 mod strategy;
@@ -85,7 +86,7 @@ impl<K, V> fmt::Debug for Keyspace<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keyspace")
             .field("namespace", &self.view.space.namespace)
-            .field("rules", &self.view.space.rules)
+            .field("rules", &self.view.space.rules())
             .finish_non_exhaustive()
     }
 }
@@ -396,7 +397,7 @@ where
         Q: CacheKey + ToOwned<Owned = K> + ?Sized,
     {
         let text = key.with_text(Key::new)?;
-        let terms = self.view.space.rules.terms.with(&options);
+        let terms = self.view.space.terms().with(&options);
         terms.check()?;
         let mut tags = options.tags;
         if let Some(tagger) = &self.tagger {

@@ -230,7 +230,7 @@ impl View {
     pub(crate) fn promote(&self, ticket: Ticket, key: &Key, found: &Found) {
         if let Some(l1) = self.l1().filter(|_| found.stale.is_none()) {
             let weight = self.weigh(&found.resident.value, found.encoded);
-            let copy = self.copy(found.resident.clone(), weight, true, &self.space.rules.terms);
+            let copy = self.copy(found.resident.clone(), weight, true, &self.space.terms());
             if !l1.keep(self.space.id, key, ticket, copy) {
                 self.forget_older(key, found.resident.version);
             }
@@ -259,7 +259,7 @@ impl View {
 
     /// Runs the loader, come what may of it.
     pub(crate) async fn load(&self, old: Option<&Resident>, loading: Loading) -> Ran {
-        let limit = self.space.rules.load_timeout;
+        let limit = self.space.rules().load_timeout;
         let begun = self.shared.clock.precise();
         let running = async { loading(old).await };
         let allowed = if mutants::is(Mutant::NoLoadTimeout) { Duration::MAX } else { limit };
@@ -346,7 +346,7 @@ impl View {
             return None;
         }
         let weight = self.weigh(&resident.value, encoded);
-        if weight > self.space.rules.value_bytes_max {
+        if weight > self.space.rules().value_bytes_max {
             tracing::warn!(namespace = %self.space.namespace, "a loaded value is larger than the keyspace allows; it is not kept");
             return None;
         }

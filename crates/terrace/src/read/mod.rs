@@ -179,7 +179,7 @@ impl View {
             if self.l1().is_none() && known.is_none() {
                 known = Some(budget.spend(self.look_in_l2(key)).await);
             }
-            if known.is_none() && self.space.rules.suspect == SuspectPolicy::Stale {
+            if known.is_none() && self.space.rules().suspect == SuspectPolicy::Stale {
                 known = self.stale_copy(key).map(Look::Hit);
             }
             let look = known.take();
@@ -242,13 +242,13 @@ impl View {
 
     /// Whether a caller who came then waits on: for no longer than a load may take, whichever flight it is that takes too long.
     fn has_patience(&self, came: Moment) -> bool {
-        self.shared.clock.now().since(came) < self.space.rules.load_timeout
+        self.shared.clock.now().since(came) < self.space.rules().load_timeout
     }
 
     /// What a caller gets who has waited for as long as a load may take, for one flight after the other that took too long.
     fn gives_up(&self, key: &Key, wanted: Wanted) -> Result<Option<Found>, Error> {
         let old = self.old_copy(key).filter(|old| wanted.takes(old));
-        let after = self.space.rules.load_timeout;
+        let after = self.space.rules().load_timeout;
         old.map(|old| Some(old.stale(StaleReason::LoadFailed)))
             .ok_or_else(|| ErrorKind::LoadTimedOut { after }.into())
     }
@@ -330,7 +330,7 @@ impl View {
 
     /// [`View::look_in_l1`], or a copy that the keyspace wants to be returned although it cannot be proven fresh.
     pub(crate) fn look_here(&self, key: &Key) -> Option<Found> {
-        let as_it_is = || match self.space.rules.suspect {
+        let as_it_is = || match self.space.rules().suspect {
             SuspectPolicy::Stale => self.stale_copy(key),
             SuspectPolicy::Validate | SuspectPolicy::Error => None,
         };

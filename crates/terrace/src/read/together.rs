@@ -117,7 +117,7 @@ impl<K: Send + 'static, V: Send + 'static> Together<K, V> {
             return;
         }
         let (keys, answers): (Vec<K>, Vec<_>) = taken.into_iter().unzip();
-        let (load, limit) = (Arc::clone(&self.load), self.view.space.rules.load_timeout);
+        let (load, limit) = (Arc::clone(&self.load), self.view.space.rules().load_timeout);
         let taking = self.takes_place.then(|| self.view.clone());
         runtime.spawn_part(async move {
             let count = keys.len();

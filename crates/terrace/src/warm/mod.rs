@@ -344,14 +344,14 @@ where
 
     /// The terms of what is loaded. It is waited for, however long it takes: nothing would bound how much is loaded in the background.
     fn terms(&self, has_room: bool) -> Terms {
-        let terms = self.view.space.rules.terms.with(&self.options);
+        let terms = self.view.space.terms().with(&self.options);
         let terms = Terms { revalidate: Duration::ZERO, soft_timeout: None, hard_timeout: None, ..terms };
         if has_room { terms } else { Terms { l1_ttl: Ttl::After(Duration::ZERO), ..terms } }
     }
 
     /// How many keys are seen to at the same time, if the settings can be.
     fn checked(&self, default: usize) -> Result<usize, Error> {
-        self.view.space.rules.terms.with(&self.options).check()?;
+        self.view.space.terms().with(&self.options).check()?;
         match self.at_once.unwrap_or(default) {
             0 => Err(ConfigError::new("at_once", 0, "at least one key, e.g. 64").into()),
             count => Ok(count),
@@ -360,7 +360,7 @@ where
 
     /// How many loaders of single keys may be at work: half of what is allowed, where that is bounded, so that reads find a place.
     fn places(&self) -> usize {
-        self.view.space.bulkheads.loads_max().map_or(usize::MAX, |places| places.div_ceil(2))
+        self.view.space.rules().bulkheads.loads_max().map_or(usize::MAX, |places| places.div_ceil(2))
     }
 
     fn check_open(&self) -> Result<(), Error> {

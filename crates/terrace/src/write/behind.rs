@@ -96,7 +96,7 @@ impl View {
             Pending::Deleted => absent(),
             Pending::Stored(bytes) => self.space.format.decode(&bytes).ok()?,
         };
-        let terms = &self.space.rules.terms;
+        let terms = &self.space.terms();
         let lasting = terms.lasting(terms.ttl, &self.shared.chance);
         let resident = Resident {
             created_ms: crate::space::millis(self.shared.clock.wall()),
@@ -174,7 +174,7 @@ impl View {
         let Some(behind) = self.space.behind.get() else {
             return changes.iter().map(|_| Err(WriteError::Closed)).collect();
         };
-        let (keys, limit) = (changes.iter().map(|(key, _)| key.clone()), self.space.rules.load_timeout);
+        let (keys, limit) = (changes.iter().map(|(key, _)| key.clone()), self.space.rules().load_timeout);
         let (keys, has_l2): (Vec<Key>, _) = (keys.collect(), self.l2().is_some());
         let writing = changes.into_iter().map(async |(key, operation)| {
             let key = Bytes::copy_from_slice(key.as_str().as_bytes());

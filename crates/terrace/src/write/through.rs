@@ -153,18 +153,18 @@ impl View {
 
     /// The places of these keys, if they are free in time.
     pub(crate) async fn in_order(&self, keys: impl IntoIterator<Item = &Key>) -> Result<InOrder<'_>, Busy> {
-        within(self.space.rules.load_timeout, self.space.order.of(keys)).await.unwrap_or(Err(Busy))
+        within(self.space.rules().load_timeout, self.space.order.of(keys)).await.unwrap_or(Err(Busy))
     }
 
     /// What comes of so many changes whose keys others are changing for too long: nothing.
     pub(crate) fn busy<T>(&self, count: usize) -> Vec<Result<T, Error>> {
-        let after = self.space.rules.load_timeout;
+        let after = self.space.rules().load_timeout;
         (0..count).map(|_| Err(ErrorKind::StoreBusy { after }.into())).collect()
     }
 
     /// Asks the origin for so many changes, come what may of it.
     async fn ask_origin(&self, call: OriginCall, count: usize) -> Vec<Answer> {
-        let limit = self.space.rules.load_timeout;
+        let limit = self.space.rules().load_timeout;
         let answered = within(limit, AssertUnwindSafe(call).catch_unwind()).await;
         let failed = |kind: ErrorKind| (0..count).map(|_| Answer::Unknown(kind.clone().into())).collect();
         let answers: Vec<Answer> = match answered {
