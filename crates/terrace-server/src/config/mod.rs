@@ -13,6 +13,8 @@
 //! | `${VAR}`, variables, flags | `overlay` |
 //! | defaults, rules between settings | `check` |
 //! | how a refusal looks | `report` |
+//! | who set what is in force | `show` |
+//! | the file's form, for editors | `schema` |
 
 mod auth;
 mod behind;
@@ -27,7 +29,9 @@ mod origins;
 mod overlay;
 mod patience;
 mod report;
+mod schema;
 mod secret;
+mod show;
 mod sources;
 mod tls;
 mod units;
@@ -43,6 +47,7 @@ pub use limits::{Limits, OriginLoads};
 pub use patience::{L2Breaker, L2Retry};
 pub use report::ConfigError;
 pub use secret::{Address, Secret};
+pub use show::{SetBy, Setting};
 pub use sources::SourceConfig;
 pub(crate) use sources::{DOCUMENT, TENANT, VERSION};
 pub use tls::TlsConfig;
@@ -474,8 +479,17 @@ impl Config {
     /// # Cost
     /// Reads the file, and `l2.password_file` if there is one. Opens no connection.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        Self::load_noting(sources, |_, _| ())
+    }
+
+    /// As [`Config::load`]; `note` sees what was written before it is judged.
+    fn load_noting(
+        sources: &Sources,
+        note: impl FnOnce(&Document, &toml::de::DeTable<'_>),
+    ) -> Result<Self, ConfigError> {
         let document = sources.document()?;
         let root = overlay::read(&document, &sources.variables)?;
+        note(&document, root.get_ref());
         let file = file::File::deserialize(toml::de::Deserializer::from(root))
             .map_err(|error| document.refuse_toml(&error))?;
         check::check(&document, file)

@@ -32,6 +32,11 @@ const FRAMING: [&str; 6] =
 
 const BODY_MAX: ByteSize = ByteSize(1 << 30);
 
+/// The types that there are.
+pub(super) fn kind_words() -> Vec<&'static str> {
+    KINDS.iter().map(|(word, _)| *word).collect()
+}
+
 pub(super) fn check(
     checker: &mut Checker<'_>,
     origins: BTreeMap<Spanned<String>, Spanned<file::Origin>>,

@@ -55,6 +55,11 @@ const STRATEGIES: [(&str, Strategy); 5] = [
     ("write-behind", Strategy::WriteBehind),
 ];
 
+/// The strategies that there are.
+pub(super) fn strategy_words() -> Vec<&'static str> {
+    STRATEGIES.iter().map(|(word, _)| *word).collect()
+}
+
 /// What a statement is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {

@@ -22,6 +22,7 @@ mod log;
 mod overview;
 mod postgres;
 mod raw;
+mod schema;
 mod secrets;
 mod shapes;
 mod sqlite;
