@@ -6,7 +6,7 @@
 //!    bounded by the numbers here.
 //! 3. A connection that is told to stop takes no new requests and finishes those that it has.
 
-use crate::api::guard::Guard;
+use crate::api::gate::Gate;
 use crate::runtime::{self, Tasks};
 use crate::tls::{HTTP_2, Tls};
 use crate::wire::Wire;
@@ -51,7 +51,7 @@ const STALLED_MAX: Duration = Duration::from_secs(45);
 /// What connections of one listener are served with.
 #[derive(Debug)]
 pub(crate) struct Service {
-    pub(crate) guard: Guard,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) tasks: Tasks,
     /// How long a client may take to send a head, or leave a connection idle.
@@ -81,7 +81,7 @@ where
 {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let to = Arc::clone(to);
-        Box::pin(async move { Ok::<_, Infallible>(to.guard.answer(request).await) })
+        Box::pin(async move { Ok::<_, Infallible>(to.gate.answer(request).await) })
     });
     let head_bytes_max = usize::try_from(HEAD_BYTES_MAX).unwrap_or(usize::MAX);
     let mut connection = http1::Builder::new()
@@ -114,7 +114,7 @@ where
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (to, open) = (Arc::clone(&to_answer), Open::new(&of_requests));
         Box::pin(async move {
-            let answer = to.guard.answer(request).await;
+            let answer = to.gate.answer(request).await;
             Ok::<Response, Infallible>(answer.map(|body| Body::new(Watched { body, open })))
         })
     });

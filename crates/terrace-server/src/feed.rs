@@ -10,12 +10,11 @@ use crate::keyspaces::{DocumentKeyspace, Keyspaces};
 use crate::runtime::{self, Tasks};
 use futures_util::StreamExt;
 use futures_util::stream::select_all;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use terrace::{Event, Key};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -28,16 +27,22 @@ const READERS_MAX: usize = 64;
 /// How often the keyspaces are seen to hear of other nodes' changes: a keyspace begins to when it first asks L2.
 const OPENING: Duration = Duration::from_secs(15);
 
-/// An event with its keyspace.
+/// Something that readers are told.
 #[derive(Debug)]
-pub(crate) struct Told {
-    pub(crate) keyspace: Arc<str>,
-    pub(crate) event: Event,
+pub(crate) enum Told {
+    /// An event of a keyspace.
+    Event { keyspace: Arc<str>, event: Event },
+    /// What came of another configuration, as JSON.
+    Config(String),
 }
 
 impl Told {
     fn bytes(&self) -> usize {
-        size_of::<Self>() + text_bytes(&self.event)
+        let text = match self {
+            Self::Event { event, .. } => text_bytes(event),
+            Self::Config(text) => text.len(),
+        };
+        size_of::<Self>() + text
     }
 }
 
@@ -57,7 +62,8 @@ pub(crate) struct Feed {
     row: Mutex<Row>,
     /// The number of the last event.
     last: watch::Sender<u64>,
-    is_fed: AtomicBool,
+    /// The keyspaces whose events are kept.
+    fed: Mutex<HashSet<String>>,
     readers: Arc<Semaphore>,
     tasks: Tasks,
 }
@@ -126,7 +132,7 @@ impl Feed {
             life,
             row: Mutex::default(),
             last: watch::Sender::default(),
-            is_fed: AtomicBool::new(false),
+            fed: Mutex::default(),
             readers: Arc::new(Semaphore::new(READERS_MAX)),
             tasks,
         }
@@ -137,15 +143,18 @@ impl Feed {
         Arc::clone(&self.readers).try_acquire_owned().ok()
     }
 
-    /// Begins to keep events, unless that has begun.
+    /// Begins to keep events of these keyspaces, unless that has begun.
     pub(crate) fn begin(self: &Arc<Self>, keyspaces: &Keyspaces) {
-        if self.is_fed.swap(true, Ordering::AcqRel) {
+        let mut fed = self.fed.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = |keyspace: &&DocumentKeyspace| fed.insert(keyspace.name().to_owned());
+        let keyspaces: Vec<DocumentKeyspace> = keyspaces.iter().filter(is_new).cloned().collect();
+        drop(fed);
+        if keyspaces.is_empty() {
             return;
         }
-        let keyspaces: Vec<DocumentKeyspace> = keyspaces.iter().cloned().collect();
         let named = |keyspace: &DocumentKeyspace| {
             let name: Arc<str> = keyspace.name().into();
-            keyspace.events().map(move |event| Told { keyspace: Arc::clone(&name), event })
+            keyspace.events().map(move |event| Told::Event { keyspace: Arc::clone(&name), event })
         };
         let mut events = select_all(keyspaces.iter().map(named));
         let (feed, tasks) = (Arc::clone(self), self.tasks.clone());
@@ -160,6 +169,28 @@ impl Feed {
             futures_util::future::select(pin!(feeding), pin!(tasks.stopped())).await;
         });
         self.tasks.spawn(opening);
+    }
+
+    /// Begins to keep events of keyspaces that have come since, if any are kept.
+    pub(crate) fn grow(self: &Arc<Self>, keyspaces: &Keyspaces) {
+        if !self.fed.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            self.begin(keyspaces);
+        }
+    }
+
+    /// Tells what came of another configuration: which settings changed, or which cannot be changed. Not more: the words about a file
+    /// are for those who may read it.
+    pub(crate) fn tell_config(&self, at: SystemTime, result: Result<&[String], &[String]>) {
+        if self.fed.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            return;
+        }
+        let at = humantime::format_rfc3339_millis(at).to_string();
+        let text = match result {
+            Ok(changed) => serde_json::json!({ "state": "taken", "settings": changed, "at": at }),
+            Err(fixed) => serde_json::json!({ "state": "refused", "settings": fixed, "at": at }),
+        };
+        let last = self.row().push(Told::Config(text.to_string()));
+        self.last.send_replace(last);
     }
 
     fn row(&self) -> MutexGuard<'_, Row> {
@@ -250,7 +281,7 @@ mod tests {
     }
 
     fn push(feed: &Feed, event: &Event) {
-        feed.row().push(Told { keyspace: "texts".into(), event: event.clone() });
+        feed.row().push(Told::Event { keyspace: "texts".into(), event: event.clone() });
     }
 
     #[tokio::test]

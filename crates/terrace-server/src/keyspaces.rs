@@ -12,6 +12,7 @@ use crate::config::{
 use crate::document::{Document, Documents, JsonOrigin};
 use crate::origin::{Loader, Origins};
 use crate::template::Template;
+use std::collections::{BTreeMap, BTreeSet};
 use terrace::{
     Algorithm, Cache, Compression, Glob, Key, Keyspace, KeyspaceBuilder, KeyspaceError, SuspectPolicy, Ttl,
 };
@@ -24,7 +25,7 @@ const SHARE_OF_REQUEST: f64 = 0.8;
 pub(crate) type DocumentKeyspace = Keyspace<Key, Document>;
 
 /// All keyspaces, the longest prefix first, `default` last.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Keyspaces {
     named: Vec<Named>,
     unmatched: DocumentKeyspace,
@@ -32,7 +33,7 @@ pub(crate) struct Keyspaces {
 }
 
 /// What the configuration says of a keyspace, for people.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct About {
     pub(crate) pattern: String,
     pub(crate) strategy: Strategy,
@@ -52,7 +53,7 @@ impl About {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Named {
     pattern: Template,
     keyspace: DocumentKeyspace,
@@ -62,18 +63,64 @@ struct Named {
     has_l1: bool,
 }
 
+/// A keyspace that was opened, whether it is in the configuration still or not.
+#[derive(Debug)]
+pub(crate) struct Open {
+    keyspace: DocumentKeyspace,
+    pub(crate) uses_l1: bool,
+}
+
+/// The keyspaces that were opened in this process, by name: a name can be opened once.
+pub(crate) type Opened = BTreeMap<String, Open>;
+
+/// The name of a keyspace that is a tenant's, or nobody's in particular.
+fn name_of(tenant: Option<&str>, name: &str) -> String {
+    match tenant {
+        Some(tenant) => tenant_keyspace(tenant, name),
+        None => name.to_owned(),
+    }
+}
+
 impl Keyspaces {
-    /// Opens the keyspaces of a configuration, those of a tenant or those of nobody in particular.
-    pub(crate) fn open(
+    /// Opens the keyspaces of a configuration, and gives those that are open its settings: first those of nobody in particular, then those
+    /// of each tenant. What is open and not in the configuration any more keeps nothing of an origin.
+    pub(crate) fn all(
+        config: &Config,
+        cache: &Cache,
+        origins: &Origins,
+        tenants: &[String],
+        opened: &mut Opened,
+    ) -> Result<(Self, Vec<Self>), KeyspaceError> {
+        let whose: Vec<Option<&str>> = [None].into_iter().chain(tenants.iter().map(|t| Some(t.as_str()))).collect();
+        let names = || config.keyspaces.keys().map(String::as_str).chain([UNMATCHED]);
+        let current: BTreeSet<String> =
+            whose.iter().flat_map(|tenant| names().map(|name| name_of(*tenant, name))).collect();
+        let gone: Vec<String> = opened.keys().filter(|name| !current.contains(*name)).cloned().collect();
+        for name in gone {
+            let uses_l1 = opened.get(&name).is_none_or(|open| open.uses_l1);
+            settle(rules(config, cache, &name), &name, uses_l1, opened)?;
+        }
+        // Those that are open come first: a bound that is shared by name is another one for all of them before one more has it.
+        for tenant in &whose {
+            for (name, keyspace) in &config.keyspaces {
+                let full = name_of(*tenant, name);
+                if opened.contains_key(&full) {
+                    open(config, cache, origins.loader(keyspace, *tenant), origins, (&full, keyspace), opened)?;
+                }
+            }
+        }
+        let own = Self::of_tenant(config, cache, origins, None, opened)?;
+        let of_tenant = |tenant: &String| Self::of_tenant(config, cache, origins, Some(tenant), opened);
+        Ok((own, tenants.iter().map(of_tenant).collect::<Result<_, _>>()?))
+    }
+
+    fn of_tenant(
         config: &Config,
         cache: &Cache,
         origins: &Origins,
         tenant: Option<&str>,
+        opened: &mut Opened,
     ) -> Result<Self, KeyspaceError> {
-        let name_of = |name: &str| match tenant {
-            Some(tenant) => tenant_keyspace(tenant, name),
-            None => name.to_owned(),
-        };
         let mut named = Vec::with_capacity(config.keyspaces.len());
         for (name, keyspace) in &config.keyspaces {
             let has_delete = keyspace.source.as_ref().is_some_and(|source| source.delete.is_some());
@@ -84,7 +131,8 @@ impl Keyspaces {
                     cache,
                     origins.loader(keyspace, tenant),
                     origins,
-                    (&name_of(name), keyspace),
+                    (&name_of(tenant, name), keyspace),
+                    opened,
                 )?,
                 about: About::of(keyspace),
                 can_delete: has_delete || !keyspace.strategy.writes(),
@@ -92,7 +140,8 @@ impl Keyspaces {
             });
         }
         named.sort_by_key(|named| std::cmp::Reverse(named.pattern.prefix().len()));
-        let unmatched = rules(config, cache, &name_of(UNMATCHED)).ttl(config.defaults.ttl.0);
+        let name = name_of(tenant, UNMATCHED);
+        let unmatched = rules(config, cache, &name).ttl(config.defaults.ttl.0);
         let unmatched = config.defaults.limits.on(unmatched);
         let about_unmatched = About {
             pattern: "*".to_owned(),
@@ -100,7 +149,7 @@ impl Keyspaces {
             ttl: config.defaults.ttl.0,
             origin: None,
         };
-        Ok(Self { named, unmatched: unmatched.codec(Documents).build()?, about_unmatched })
+        Ok(Self { named, unmatched: settle(unmatched, &name, true, opened)?, about_unmatched })
     }
 
     /// The keyspace of a key.
@@ -173,23 +222,38 @@ fn policy(suspect: Suspect) -> SuspectPolicy {
     }
 }
 
+/// Opens a keyspace, or gives it these settings if it is open.
+fn settle(
+    builder: KeyspaceBuilder<Key, Document>,
+    name: &str,
+    uses_l1: bool,
+    opened: &mut Opened,
+) -> Result<DocumentKeyspace, KeyspaceError> {
+    let builder = if uses_l1 { builder } else { builder.no_l1() }.codec(Documents);
+    let keyspace = match opened.get(name) {
+        Some(open) => builder.replace(&open.keyspace)?,
+        None => builder.build()?,
+    };
+    opened.insert(name.to_owned(), Open { keyspace: keyspace.clone(), uses_l1 });
+    Ok(keyspace)
+}
+
 fn open(
     config: &Config,
     cache: &Cache,
     loader: Option<Loader>,
     origins: &Origins,
     (name, keyspace): (&str, &KeyspaceConfig),
+    opened: &mut Opened,
 ) -> Result<DocumentKeyspace, KeyspaceError> {
     let mut builder = rules(config, cache, name).ttl(keyspace.ttl.0).l1_ttl(keyspace.l1.ttl.0);
     builder = builder.suspect(policy(keyspace.suspect)).options(keyspace.freshness.options());
     builder = keyspace.limits.on(builder);
-    if !keyspace.l1.enabled {
-        builder = builder.no_l1();
-    }
     if let Some(bulkhead) = keyspace.source.as_ref().and_then(|source| origins.bulkhead(&source.origin)) {
         builder = builder.bulkhead(bulkhead);
     }
-    let Some(loader) = loader.map(JsonOrigin) else { return builder.codec(Documents).build() };
+    let uses_l1 = keyspace.l1.enabled;
+    let Some(loader) = loader.map(JsonOrigin) else { return settle(builder, name, uses_l1, opened) };
     let builder = match (keyspace.strategy, &keyspace.write_behind) {
         (Strategy::WriteThrough, _) => builder.write_through(loader),
         (Strategy::WriteAround, _) => builder.write_around(loader),
@@ -198,7 +262,7 @@ fn open(
             .write_behind(loader, lane.options()),
         _ => builder.read_through(loader),
     };
-    Ok(builder.codec(Documents).build()?.with_refresh(|text| Key::new(text).ok()))
+    Ok(settle(builder, name, uses_l1, opened)?.with_refresh(|text| Key::new(text).ok()))
 }
 
 #[cfg(test)]
@@ -209,7 +273,8 @@ mod tests {
     fn keyspaces(toml: &str) -> Keyspaces {
         let config = Config::load(&Sources::text(toml)).expect("a valid configuration");
         let origins = Origins::start(&config).expect("origins start");
-        Keyspaces::open(&config, &Cache::memory().expect("a cache"), &origins, None).expect("keyspaces open")
+        let cache = Cache::memory().expect("a cache");
+        Keyspaces::all(&config, &cache, &origins, &[], &mut Opened::new()).expect("keyspaces open").0
     }
 
     const THREE: &str = r#"

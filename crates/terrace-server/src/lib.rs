@@ -14,6 +14,7 @@
 //! | `api` | paths, bodies, statuses |
 //! | `audit` | what is noted of what people do to the service |
 //! | `wire`, `connection`, `tls`, `server` | connections, and how they end |
+//! | `reload` | what of the configuration changes while the service runs, and how |
 //! | `security` | which credentials and certificates are in force |
 //! | `feed` | which events are kept for those who read them |
 //! | `keyspaces`, `tiers` | what of the library the configuration sets up |
@@ -32,9 +33,11 @@ mod check;
 pub mod config;
 mod connection;
 mod document;
+mod explain;
 mod feed;
 mod keyspaces;
 pub mod origin;
+mod reload;
 mod runtime;
 mod security;
 mod server;
@@ -44,6 +47,8 @@ mod tls;
 mod wire;
 
 pub use check::{Finding, check, forget_settings};
+pub use explain::{Asked, Explained};
+pub use reload::{ReloadError, Reloader};
 pub use security::{Security, SecurityError};
 pub use server::{Ended, Server, StartError, Stop};
 pub use tls::TlsError;

@@ -8,15 +8,16 @@
 //!    overloaded.
 
 use crate::api::access::Side;
-use crate::api::guard::Guard;
+use crate::api::gate::Gate;
 use crate::api::{App, Life, Limits, metrics};
 use crate::audit::Refusals;
 use crate::auth::Auth;
 use crate::config::{AuthMode, Config, ServerConfig};
 use crate::connection::{self, Service};
 use crate::feed::Feed;
-use crate::keyspaces::Keyspaces;
+use crate::keyspaces::{Keyspaces, Opened};
 use crate::origin::{Origins, SetupError};
+use crate::reload::{InForce, Reloader, Reloads};
 use crate::runtime::{self, Tasks};
 use crate::security::Security;
 use crate::tiers;
@@ -28,12 +29,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use terrace::behind::{Journal, OpenError};
 use terrace::{Cache, Clock, KeyspaceError, ShutdownError};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 /// Connections of the listener for what concerns the service.
 const ADMIN_CONNECTIONS_MAX: usize = 1_000;
@@ -133,6 +134,7 @@ pub struct Server {
     metrics_interval: Option<Duration>,
     app: Arc<App>,
     security: Security,
+    reloader: Reloader,
     tasks: Tasks,
 }
 
@@ -190,10 +192,11 @@ impl Server {
     /// Safe: what was set up is dropped.
     pub async fn bind(config: &Config) -> Result<Self, StartError> {
         let tls = config.server.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new);
-        let app = app(config)?;
+        let in_force = app(config)?;
+        let app = Arc::clone(&in_force.app);
         let tasks = app.tasks.clone();
         let service = |side| Service {
-            guard: Guard::new(Arc::clone(&app), side),
+            gate: Arc::new(Gate::new(Arc::clone(&app), side)),
             tls: tls.clone(),
             tasks: tasks.clone(),
             patience: config.server.header_timeout.0,
@@ -211,11 +214,16 @@ impl Server {
         for door in admin.iter().chain([&door]) {
             warn_of_what_is_open(config, door.address);
         }
+        let security = Security { auth: Arc::clone(&app.auth), tls };
+        let gates = admin.iter().chain([&door]).map(|door| Arc::clone(&door.service.gate)).collect();
+        let reloader =
+            Reloader { gates, security: security.clone(), in_force: Arc::new(Mutex::new(in_force)) };
         Ok(Self {
             door,
             admin,
             metrics_interval: config.metrics.enabled.then_some(config.metrics.interval.0),
-            security: Security { auth: Arc::clone(&app.auth), tls },
+            security,
+            reloader,
             app,
             tasks,
             config: config.server.clone(),
@@ -235,6 +243,11 @@ impl Server {
     /// What decides who comes in, to be replaced while the service runs.
     pub fn security(&self) -> Security {
         self.security.clone()
+    }
+
+    /// The hand that gives it another configuration while it runs.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// The cache behind the service.
@@ -313,18 +326,17 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// Sets up tiers, origins and keyspaces.
-fn app(config: &Config) -> Result<Arc<App>, StartError> {
+fn app(config: &Config) -> Result<InForce, StartError> {
     let clock = Clock::system();
     let life = Life { id: random(), began: clock.wall() };
     let auth = Arc::new(Auth::new(&config.auth, clock.clone()));
     let cache = tiers::cache(config, tiers::journal(config)?)?;
     let origins = Origins::start(config)?;
-    let spaces = Keyspaces::open(config, &cache, &origins, None)?;
-    let of_tenant = |tenant: &String| Keyspaces::open(config, &cache, &origins, Some(tenant));
-    let spaces_of_tenants = auth.tenants().iter().map(of_tenant).collect::<Result<_, _>>()?;
+    let mut opened = Opened::new();
+    let (spaces, spaces_of_tenants) = Keyspaces::all(config, &cache, &origins, auth.tenants(), &mut opened)?;
     report_journal(&cache);
     let tasks = Tasks::default();
-    Ok(Arc::new(App {
+    let app = Arc::new(App {
         cache,
         spaces,
         spaces_of_tenants,
@@ -333,11 +345,13 @@ fn app(config: &Config) -> Result<Arc<App>, StartError> {
         clock,
         limits: limits(config),
         is_metrics_enabled: config.metrics.enabled,
-        is_draining: AtomicBool::new(false),
+        is_draining: Arc::default(),
         feed: Arc::new(Feed::new(life.id, tasks.clone())),
+        reloads: Arc::new(Reloads::default()),
         tasks,
         life,
-    }))
+    });
+    Ok(InForce { config: config.clone(), origins, opened, app })
 }
 
 async fn log_counters(app: Arc<App>, tasks: Tasks, interval: Duration) {
@@ -363,7 +377,8 @@ fn report_journal(cache: &Cache) {
     }
 }
 
-fn limits(config: &Config) -> Limits {
+/// What a configuration lets a request ask for.
+pub(crate) fn limits(config: &Config) -> Limits {
     Limits {
         key_bytes_max: clamp(config.defaults.max_key.0),
         value_bytes_max: clamp(config.defaults.max_value.0),

@@ -117,6 +117,25 @@ impl Template {
         &self.prefix
     }
 
+    /// A glob that matches every key of this template, and perhaps others.
+    pub(crate) fn glob(&self) -> String {
+        let mut glob = String::with_capacity(self.text.len());
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => {
+                    for letter in text.chars() {
+                        if matches!(letter, '*' | '?' | '[' | ']' | '\\' | '^') {
+                            glob.push('\\');
+                        }
+                        glob.push(letter);
+                    }
+                }
+                Part::Capture(_) | Part::Rest(_) => glob.push('*'),
+            }
+        }
+        glob
+    }
+
     /// The names of the captures, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(Part::name)

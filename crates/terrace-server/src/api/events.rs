@@ -20,7 +20,7 @@ use std::convert::Infallible;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
-use terrace::{EventKind, Glob};
+use terrace::{Event, EventKind, Glob};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// How often a line goes out, if nothing else does.
@@ -28,7 +28,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Events that are written in one go.
 const AT_ONCE_MAX: usize = 128;
 /// The types of events.
-const TYPES: [&str; 4] = ["set", "invalidate", "refresh", "bus"];
+const TYPES: [&str; 5] = ["set", "invalidate", "refresh", "bus", CONFIG];
 
 /// Which events a reader wants.
 struct Filter {
@@ -54,13 +54,14 @@ impl Filter {
     fn wants(&self, told: &Told) -> bool {
         let is_type_wanted =
             |name| self.types.as_ref().is_none_or(|types| types.iter().any(|one| one == name));
-        let is_key_wanted = match &told.event.kind {
+        let Told::Event { event, .. } = told else { return is_type_wanted(CONFIG) };
+        let is_key_wanted = match &event.kind {
             EventKind::Set(key) | EventKind::Invalidated(key) | EventKind::Refresh(key) => {
                 self.pattern.as_ref().is_none_or(|pattern| pattern.matches(key.as_str()))
             }
             _ => true,
         };
-        is_key_wanted && (name_of(&told.event.kind) == GAP || is_type_wanted(name_of(&told.event.kind)))
+        is_key_wanted && (name_of(&event.kind) == GAP || is_type_wanted(name_of(&event.kind)))
     }
 }
 
@@ -70,6 +71,8 @@ fn shortened(text: &str) -> &str {
 
 /// The type of an event that stands for others that are gone.
 const GAP: &str = "gap";
+/// The type of what came of another configuration.
+const CONFIG: &str = "config";
 
 fn name_of(kind: &EventKind) -> &'static str {
     match kind {
@@ -106,8 +109,7 @@ struct Data<'a> {
     at: String,
 }
 
-fn data(told: &Told) -> String {
-    let Told { keyspace, event } = told;
+fn data(keyspace: &str, event: &Event) -> String {
     let mut data = Data {
         keyspace,
         version: Some(event.number.get()).filter(|number| *number != 0),
@@ -176,7 +178,12 @@ impl Reader {
             Missed::Unknown => push(text, Some(next.place), GAP, "{\"missed\":null}"),
         }
         for (place, told) in next.events.iter().filter(|(_, told)| self.filter.wants(told)) {
-            push(text, Some(*place), name_of(&told.event.kind), &data(told));
+            match &**told {
+                Told::Event { keyspace, event } => {
+                    push(text, Some(*place), name_of(&event.kind), &data(keyspace, event));
+                }
+                Told::Config(data) => push(text, Some(*place), CONFIG, data),
+            }
         }
     }
 }

@@ -85,6 +85,15 @@ impl Guard {
         }
     }
 
+    /// This guard, counting together with the one before, unless it lets another number of requests in: then it counts anew.
+    pub(crate) fn beside(self, before: &Self) -> Self {
+        if self.limits.requests_max != before.limits.requests_max {
+            return self;
+        }
+        let (at_work, uploads) = (Arc::clone(&before.at_work), Arc::clone(&before.uploads));
+        Self { at_work, uploads, ..self }
+    }
+
     /// Answers a request.
     pub(crate) async fn answer<B>(&self, mut request: Request<B>) -> Response
     where

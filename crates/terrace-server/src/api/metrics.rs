@@ -108,9 +108,16 @@ pub(super) async fn summary(State(app): State<Arc<App>>, uri: Uri) -> Response {
 
 /// `GET /metrics`.
 pub(super) async fn prometheus(State(app): State<Arc<App>>) -> Response {
-    let mut response = app.cache.metrics().into_response();
+    let mut response = with(app.cache.metrics(), &app.reloads.metrics()).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE));
     response
+}
+
+/// Metrics with more of them before the line that ends them.
+fn with(mut metrics: String, more: &str) -> String {
+    let end = metrics.rfind("# EOF").unwrap_or(metrics.len());
+    metrics.insert_str(end, more);
+    metrics
 }
 
 /// One line of the log with the counters.

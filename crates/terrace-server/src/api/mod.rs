@@ -40,6 +40,7 @@ mod entry;
 pub(crate) mod error;
 mod events;
 mod fields;
+pub(crate) mod gate;
 pub(crate) mod guard;
 mod health;
 mod hot;
@@ -57,6 +58,7 @@ use crate::audit::Refusals;
 use crate::auth::Auth;
 use crate::feed::Feed;
 use crate::keyspaces::Keyspaces;
+use crate::reload::Reloads;
 use crate::runtime::Tasks;
 use access::{Need, Needs, Routes, Side};
 use axum::Router;
@@ -71,7 +73,7 @@ use std::time::{Duration, SystemTime};
 use terrace::{Cache, Clock, Effect};
 
 /// What handlers work with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct App {
     pub(crate) cache: Cache,
     /// The keyspaces of those who have no tenant; see [`App::keyspaces`].
@@ -84,8 +86,9 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) is_metrics_enabled: bool,
     /// Set when the service is about to stop.
-    pub(crate) is_draining: AtomicBool,
+    pub(crate) is_draining: Arc<AtomicBool>,
     pub(crate) feed: Arc<Feed>,
+    pub(crate) reloads: Arc<Reloads>,
     pub(crate) tasks: Tasks,
     pub(crate) life: Life,
 }

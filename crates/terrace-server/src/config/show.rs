@@ -125,7 +125,7 @@ fn place_of<'a>(key: &str, places: &'a BTreeMap<String, SetBy>) -> Option<&'a Se
 
 /// Notes where each value of a table stands.
 fn note(document: &Document, prefix: &str, table: &DeTable<'_>, places: &mut BTreeMap<String, SetBy>) {
-    for (name, value) in table.iter() {
+    for (name, value) in table {
         let key = joined(prefix, name.get_ref());
         match value.get_ref() {
             DeValue::Table(table) => note(document, &key, table, places),
@@ -140,8 +140,8 @@ fn set_by(document: &Document, at: &Range<usize>, name: &Spanned<std::borrow::Co
     if let Some(extra) = document.extra(at) {
         return SetBy::Beside(extra.name.clone());
     }
-    let before = &document.text.as_bytes()[..name.span().start.min(document.text.len())];
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let before = document.text.get(..name.span().start).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
     SetBy::Line { path: document.path.clone(), line }
 }
 

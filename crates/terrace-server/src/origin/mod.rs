@@ -180,8 +180,16 @@ impl Database {
     }
 }
 
+/// Whether a keyspace writes to this origin.
+fn is_written(config: &Config, name: &str) -> bool {
+    config.keyspaces.values().any(|keyspace| {
+        let source = keyspace.source.as_ref().filter(|_| keyspace.strategy.writes());
+        source.is_some_and(|source| source.origin == name)
+    })
+}
+
 /// The origins of a configuration, by name.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Origins {
     systems: BTreeMap<String, System>,
     bulkheads: BTreeMap<String, Bulkhead>,
@@ -189,26 +197,36 @@ pub(crate) struct Origins {
 
 impl Origins {
     pub(crate) fn start(config: &Config) -> Result<Self, SetupError> {
-        let start = |(name, origin): (&String, &OriginConfig)| {
-            let is_writer = |keyspace: &KeyspaceConfig| {
-                let source = keyspace.source.as_ref().filter(|_| keyspace.strategy.writes());
-                source.is_some_and(|source| source.origin == *name)
-            };
-            let is_written = config.keyspaces.values().any(is_writer);
-            Ok((name.clone(), System::start(name, origin, is_written)?))
-        };
-        let systems = config.origins.iter().map(start).collect::<Result<_, _>>()?;
-        let mut bulkheads = BTreeMap::new();
+        Self::default().set_up(None, config)
+    }
+
+    /// The origins of another configuration. Those that are as they were go on as they are, with their connections.
+    pub(crate) fn next(&self, before: &Config, config: &Config) -> Result<Self, SetupError> {
+        self.set_up(Some(before), config)
+    }
+
+    fn set_up(&self, before: Option<&Config>, config: &Config) -> Result<Self, SetupError> {
+        let mut next = Self::default();
         for (name, origin) in &config.origins {
-            if let Some(bulkhead) = origin.loads().bulkhead(name) {
-                let failed = |error: terrace::ConfigError| SetupError {
-                    origin: name.clone(),
-                    reason: error.to_string(),
-                };
-                bulkheads.insert(name.clone(), bulkhead.map_err(failed)?);
+            let was = before.and_then(|before| Some((before.origins.get(name)?, is_written(before, name))));
+            let is_same = was == Some((origin, is_written(config, name)));
+            let system = match self.systems.get(name).filter(|_| is_same) {
+                Some(system) => system.clone(),
+                None => System::start(name, origin, is_written(config, name))?,
+            };
+            next.systems.insert(name.clone(), system);
+            let has_same_bound = was.is_some_and(|(was, _)| was.loads() == origin.loads());
+            let bulkhead = match self.bulkheads.get(name).filter(|_| has_same_bound) {
+                Some(bulkhead) => Some(Ok(bulkhead.clone())),
+                None => origin.loads().bulkhead(name),
+            };
+            let failed =
+                |error: terrace::ConfigError| SetupError { origin: name.clone(), reason: error.to_string() };
+            if let Some(bulkhead) = bulkhead {
+                next.bulkheads.insert(name.clone(), bulkhead.map_err(failed)?);
             }
         }
-        Ok(Self { systems, bulkheads })
+        Ok(next)
     }
 
     /// What bounds the loads of an origin, of all keyspaces together.

@@ -22,6 +22,7 @@ mod log;
 mod overview;
 mod postgres;
 mod raw;
+mod reload;
 mod schema;
 mod secrets;
 mod shapes;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 use terrace_server::config::{Config, Sources};
-use terrace_server::{Ended, Security, Server, Stop};
+use terrace_server::{Ended, ReloadError, Reloader, Security, Server, Stop};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -18,6 +18,7 @@ pub(crate) struct Running {
     /// The listener for what concerns the service, if there is one.
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) security: Security,
+    pub(crate) reloader: Reloader,
     stop: oneshot::Sender<Stop>,
     task: JoinHandle<Ended>,
 }
@@ -55,8 +56,9 @@ pub(crate) async fn start(toml: &str) -> Running {
     let server = Server::bind(&config(toml)).await.expect("it starts");
     let (stop, stopped) = oneshot::channel();
     let (address, admin, security) = (server.local_addr(), server.admin_addr(), server.security());
+    let reloader = server.reloader();
     let task = tokio::spawn(server.run(async { stopped.await.unwrap_or(Stop::Now) }));
-    Running { address, admin, security, stop, task }
+    Running { address, admin, security, reloader, stop, task }
 }
 
 /// Runs a client beside the test.
@@ -66,6 +68,12 @@ pub(crate) fn beside<T: Send + 'static>(task: impl Future<Output = T> + Send + '
 }
 
 impl Running {
+    /// Gives it another configuration.
+    pub(crate) async fn reload(&self, toml: &str) -> Result<Vec<String>, ReloadError> {
+        let sources = Sources::text(toml).flag("--listen", "server.listen", "127.0.0.1:0");
+        self.reloader.reload(&sources).await
+    }
+
     pub(crate) async fn get(&self, target: &str) -> Answer {
         self.send("GET", target, "").await
     }
@@ -126,6 +134,20 @@ impl Running {
             };
             let ((), _) = tokio::join!(writing, reader.read_to_end(&mut answer));
             answer
+        };
+        tokio::time::timeout(PATIENCE, exchange).await.expect("an answer in time")
+    }
+
+    /// Sends bytes as they are, and reads until a text has come.
+    pub(crate) async fn raw_until(&self, bytes: &[u8], text: &str) -> String {
+        let exchange = async {
+            let mut stream = TcpStream::connect(self.address).await.expect("it listens");
+            stream.write_all(bytes).await.expect("it reads");
+            let mut answer = Vec::new();
+            while !String::from_utf8_lossy(&answer).contains(text) {
+                assert_ne!(stream.read_buf(&mut answer).await.expect("it answers"), 0, "it goes on");
+            }
+            String::from_utf8_lossy(&answer).into_owned()
         };
         tokio::time::timeout(PATIENCE, exchange).await.expect("an answer in time")
     }

@@ -90,7 +90,7 @@ where
         self.view.space.hot.sample(key);
         let timer = self.view.space.counters.timer();
         let text = key.with_text(Key::new)?;
-        let terms = options.terms(&self.view.space.rules.terms);
+        let terms = options.terms(&self.view.space.rules().terms);
         let found = match &self.backing {
             None if options.is_anew => self.view.read_l2_anew(&text).await?,
             None => self.view.read(&text).await?,

@@ -1,0 +1,229 @@
+//! What would be done with a key, from the configuration alone?
+
+use crate::config::{Config, KeyspaceConfig, UNMATCHED};
+use crate::origin::Ask;
+use crate::template::Template;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use terrace::{Key, KeyError};
+
+/// What a configuration says of a key.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Explained {
+    /// The key.
+    pub key: String,
+    /// The keyspace that it belongs to.
+    pub keyspace: String,
+    /// The keyspace's pattern; `None` for `default`.
+    pub pattern: Option<String>,
+    /// Why it belongs there, in words.
+    pub why: String,
+    /// The parts of the key, by name.
+    pub captures: BTreeMap<String, String>,
+    /// What is done at the origin.
+    pub strategy: &'static str,
+    /// How long an entry is fresh.
+    pub ttl: String,
+    /// How long a copy stays in memory at most; `None` if there is none.
+    pub l1_ttl: Option<String>,
+    /// The origin that it is loaded from.
+    pub origin: Option<String>,
+    /// What the origin is asked.
+    pub asks: Vec<Asked>,
+}
+
+/// What an origin is asked for a key.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Asked {
+    /// What for: `load`, `store` or `delete`.
+    pub what: &'static str,
+    /// The statement, or the request with its parts filled in.
+    pub ask: String,
+    /// The parameters of a statement, in their order. What the key does not say, the document for example, is `None`.
+    pub parameters: Vec<(String, Option<String>)>,
+}
+
+impl Explained {
+    /// What this configuration says of this key.
+    ///
+    /// # Errors
+    /// [`KeyError`] if it cannot be a key.
+    ///
+    /// # Cost
+    /// Nothing is asked.
+    ///
+    /// # Examples
+    /// ```
+    /// use terrace_server::Explained;
+    /// use terrace_server::config::{Config, Sources};
+    /// let config = Config::load(&Sources::text("[keyspace.users]\npattern = 'user:{id}'\nttl = '15m'\n"))?;
+    /// let explained = Explained::of(&config, "user:42")?;
+    /// assert_eq!((explained.keyspace.as_str(), explained.ttl.as_str()), ("users", "15m"));
+    /// assert_eq!(explained.captures["id"], "42");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn of(config: &Config, key: &str) -> Result<Self, KeyError> {
+        let key = Key::new(key)?;
+        let mut matching: Vec<(&str, &KeyspaceConfig)> = Vec::new();
+        for (name, keyspace) in &config.keyspaces {
+            if keyspace.pattern.matches(key.as_str()) {
+                matching.push((name, keyspace));
+            }
+        }
+        matching.sort_by_key(|(_, keyspace)| std::cmp::Reverse(keyspace.pattern.prefix().len()));
+        let l1_max = &config.l1;
+        let shortest = |own: String| if l1_max.enabled { Some(own) } else { None };
+        let Some((name, keyspace)) = matching.first() else {
+            return Ok(Self {
+                key: key.as_str().to_owned(),
+                keyspace: UNMATCHED.to_owned(),
+                pattern: None,
+                why: unmatched(config, key.as_str()),
+                captures: BTreeMap::new(),
+                strategy: "cache-aside",
+                ttl: config.defaults.ttl.to_string(),
+                l1_ttl: shortest(l1_max.ttl.to_string()),
+                origin: None,
+                asks: Vec::new(),
+            });
+        };
+        let captures = keyspace.pattern.captures(key.as_str());
+        let value = |name: &str| captures.as_ref().and_then(|captures| captures.get(name)).map(str::to_owned);
+        let names = keyspace.pattern.names();
+        let l1_ttl = keyspace.l1.ttl.0.min(l1_max.ttl.0);
+        let l1_ttl = keyspace.l1.enabled.then(|| crate::config::TtlSetting(l1_ttl).to_string());
+        let source = keyspace.source.as_ref();
+        let asks = source.map_or_else(Vec::new, |source| {
+            let asks = [
+                ("load", Some(&source.load)),
+                ("store", source.store.as_ref()),
+                ("delete", source.delete.as_ref()),
+            ];
+            asks.into_iter().filter_map(|(what, ask)| Some(asked(what, ask?, &value))).collect()
+        });
+        Ok(Self {
+            key: key.as_str().to_owned(),
+            keyspace: (*name).to_owned(),
+            pattern: Some(keyspace.pattern.as_str().to_owned()),
+            why: why(&keyspace.pattern, &matching[1..]),
+            captures: names.filter_map(|name| Some((name.to_owned(), value(name)?))).collect(),
+            strategy: keyspace.strategy.as_str(),
+            ttl: keyspace.ttl.to_string(),
+            l1_ttl: l1_ttl.and_then(shortest),
+            origin: source.map(|source| source.origin.clone()),
+            asks,
+        })
+    }
+}
+
+fn why(pattern: &Template, others: &[(&str, &KeyspaceConfig)]) -> String {
+    if others.is_empty() {
+        return format!("`{}` is the only pattern that matches it", pattern.as_str());
+    }
+    let others: Vec<String> =
+        others.iter().map(|(name, other)| format!("`{}` of {name}", other.pattern.as_str())).collect();
+    let (own, prefix) = (pattern.as_str(), pattern.prefix());
+    format!(
+        "of the patterns that match it, `{own}` has the longest plain beginning, `{prefix}`; also {}",
+        others.join(", ")
+    )
+}
+
+/// Why no pattern matches: with the one that comes nearest.
+fn unmatched(config: &Config, key: &str) -> String {
+    let beginning = |keyspace: &&KeyspaceConfig| key.starts_with(keyspace.pattern.prefix());
+    let nearest =
+        config.keyspaces.values().filter(beginning).max_by_key(|keyspace| keyspace.pattern.prefix().len());
+    match nearest {
+        None => "no pattern matches it".to_owned(),
+        Some(near) => {
+            format!(
+                "no pattern matches it; `{}` begins like it, and a capture ends at the next `:`",
+                near.pattern.as_str()
+            )
+        }
+    }
+}
+
+fn asked(what: &'static str, ask: &Ask, value: &dyn Fn(&str) -> Option<String>) -> Asked {
+    if let Ask::Http(endpoint) = ask {
+        let values: Vec<String> =
+            endpoint.names().iter().map(|name| value(name).unwrap_or_default()).collect();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let method = endpoint.as_str().split(' ').next().unwrap_or_default();
+        let request = match endpoint.path(&values) {
+            Some(path) => format!("{method} {path}"),
+            None => format!("{} (nothing is asked: the key would lead elsewhere)", endpoint.as_str()),
+        };
+        return Asked { what, ask: request, parameters: Vec::new() };
+    }
+    let parameters = ask.names().iter().map(|name| (name.clone(), value(name))).collect();
+    Asked { what, ask: ask.as_str().to_owned(), parameters }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    const FILE: &str = "
+        [origin.lite]
+        type = 'sqlite'
+        file = 'x.db'
+        [origin.api]
+        type = 'http'
+        base_url = 'http://127.0.0.1:1'
+        [keyspace.users]
+        pattern = 'user:{id}'
+        strategy = 'write-through'
+        [keyspace.users.source]
+        origin = 'lite'
+        load = 'select * from users where id = :id'
+        store = 'insert into users values (:id, :value)'
+        [keyspace.me]
+        pattern = 'user:me'
+        ttl = '10s'
+        l1 = { ttl = '5s' }
+        [keyspace.orders]
+        pattern = 'order:{shop}:{id}'
+        source = { origin = 'api', load = 'GET /{shop}/orders?id={id}' }
+    ";
+
+    fn explained(key: &str) -> Explained {
+        let config = Config::load(&Sources::text(FILE)).unwrap_or_else(|error| panic!("{error}"));
+        Explained::of(&config, key).expect("a key")
+    }
+
+    #[test]
+    fn a_key_is_told_its_keyspace_its_parts_and_what_is_asked() {
+        let user = explained("user:42");
+        assert_eq!(
+            (user.keyspace.as_str(), user.strategy, user.origin.as_deref()),
+            ("users", "write-through", Some("lite"))
+        );
+        assert_eq!(user.asks[0].ask, "select * from users where id = :id");
+        assert_eq!(user.asks[0].parameters, [("id".to_owned(), Some("42".to_owned()))]);
+        assert_eq!(user.asks[1].parameters[1], ("value".to_owned(), None));
+        assert_eq!(user.why, "`user:{id}` is the only pattern that matches it");
+        let order = explained("order:berlin/mitte:7");
+        assert_eq!(order.asks[0].ask, "GET /berlin%2Fmitte/orders?id=7");
+    }
+
+    #[test]
+    fn the_choice_is_explained() {
+        let me = explained("user:me");
+        assert_eq!((me.keyspace.as_str(), me.ttl.as_str(), me.l1_ttl.as_deref()), ("me", "10s", Some("5s")));
+        assert!(
+            me.why.contains("longest plain beginning") && me.why.contains("`user:{id}` of users"),
+            "{}",
+            me.why
+        );
+        let basket = explained("user:42:basket");
+        assert_eq!(basket.keyspace, "default");
+        assert!(basket.why.contains("`user:{id}` begins like it"), "{}", basket.why);
+        assert_eq!(explained("motd").why, "no pattern matches it");
+        assert!(Explained::of(&Config::load(&Sources::none()).expect("the defaults"), "").is_err());
+    }
+}

@@ -1,0 +1,390 @@
+//! Another configuration for a service that runs.
+//!
+//! 1. It is taken whole or not at all. What is wrong with it, or cannot be changed while the service runs, is said, and the old one stays.
+//! 2. What can be changed is named in [`CHANGEABLE`]; everything else is refused by its name, so no setting looks as if it were in force
+//!    that is not.
+//! 3. A request goes by the configuration that held when it came: none is disturbed.
+//! 4. Entries stay. But keys that belong to another keyspace than before begin without any, on every change: their old entries may be of
+//!    an earlier time, when they belonged there. They are dropped before the change, and again when no request is left that began before it.
+//! 5. A keyspace that is taken out goes on to hear of changes, so that it can come back.
+//!
+//! What a new part of the service has to do on a reload is done in [`Reloader::take`]; tokens and certificates are an example.
+
+use crate::api::App;
+use crate::api::gate::Gate;
+use crate::config::{Config, ConfigError, Sources, Strategy};
+use crate::keyspaces::{Keyspaces, Opened};
+use crate::origin::{Origins, SetupError};
+use crate::runtime;
+use crate::security::{Security, SecurityError};
+use crate::server::limits;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use terrace::{Glob, KeyspaceError};
+use tokio::sync::Mutex;
+
+/// What can be changed while the service runs: these settings, and what is below them.
+const CHANGEABLE: [&str; 8] = [
+    "server.request_timeout",
+    "server.max_body",
+    "server.max_requests",
+    "server.tls",
+    "auth",
+    "defaults",
+    "origin",
+    "keyspace",
+];
+
+/// How long a change may go on that was begun by a request: as long as a load of the library.
+const CHANGE_MAX: Duration = Duration::from_secs(30);
+
+/// Why another configuration was not taken. The old one stays in force.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// It cannot be: all that is wrong with it, each with its place.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// It changes what cannot be changed while the service runs.
+    #[error("{} cannot be changed while the service runs: start it anew, or leave {} as it was", list(.0), if .0.len() == 1 { "it" } else { "them" })]
+    Fixed(
+        /// The settings.
+        Vec<String>,
+    ),
+    /// An origin cannot be set up.
+    #[error(transparent)]
+    Origin(#[from] SetupError),
+    /// A keyspace cannot be opened.
+    #[error(transparent)]
+    Keyspace(#[from] KeyspaceError),
+    /// Credentials or certificates cannot take the place of those in force.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
+    /// Entries of keys that belong to another keyspace now could not be dropped.
+    #[error("what is kept of keys that change their keyspace cannot be dropped: {0}")]
+    Sweep(
+        /// Why.
+        String,
+    ),
+}
+
+fn list(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// How reloads went, for metrics.
+#[derive(Debug)]
+pub(crate) struct Reloads {
+    is_last_good: AtomicBool,
+    taken: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Default for Reloads {
+    fn default() -> Self {
+        Self { is_last_good: AtomicBool::new(true), taken: AtomicU64::new(0), refused: AtomicU64::new(0) }
+    }
+}
+
+impl Reloads {
+    /// As metrics for Prometheus.
+    pub(crate) fn metrics(&self) -> String {
+        let is_last_good = u8::from(self.is_last_good.load(Ordering::Relaxed));
+        let (taken, refused) = (self.taken.load(Ordering::Relaxed), self.refused.load(Ordering::Relaxed));
+        format!(
+            "# HELP terrace_config_reload_success Whether the last configuration that was to be taken was taken.\n\
+             # TYPE terrace_config_reload_success gauge\n\
+             terrace_config_reload_success {is_last_good}\n\
+             # HELP terrace_config_reloads Configurations that were taken or refused while the service ran.\n\
+             # TYPE terrace_config_reloads counter\n\
+             terrace_config_reloads_total{{result=\"taken\"}} {taken}\n\
+             terrace_config_reloads_total{{result=\"refused\"}} {refused}\n"
+        )
+    }
+
+    fn note(&self, is_good: bool) {
+        self.is_last_good.store(is_good, Ordering::Relaxed);
+        if is_good { &self.taken } else { &self.refused }.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What the service goes by.
+#[derive(Debug)]
+pub(crate) struct InForce {
+    pub(crate) config: Config,
+    pub(crate) origins: Origins,
+    pub(crate) opened: Opened,
+    pub(crate) app: Arc<App>,
+}
+
+/// The hand that gives a service that runs another configuration.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+/// use terrace_server::config::{Config, Sources};
+/// use terrace_server::{ReloadError, Server};
+///
+/// let listen = "server.listen = '127.0.0.1:0'\n";
+/// let server = Server::bind(&Config::load(&Sources::text(listen))?).await?;
+/// let reloader = server.reloader();
+/// let changed = reloader.reload(&Sources::text(format!("{listen}defaults.ttl = '5m'"))).await?;
+/// assert_eq!(changed, ["defaults.ttl"]);
+/// let refused = reloader.reload(&Sources::text(format!("{listen}l1.max_entries = 5"))).await;
+/// assert!(matches!(refused, Err(ReloadError::Fixed(settings)) if settings == ["l1.max_entries"]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct Reloader {
+    pub(crate) gates: Vec<Arc<Gate>>,
+    pub(crate) security: Security,
+    pub(crate) in_force: Arc<Mutex<InForce>>,
+}
+
+impl Reloader {
+    /// Reads a configuration and goes by it from now on. Says which settings changed.
+    ///
+    /// How it went is in the log, in the metric `terrace_config_reload_success`, and an event `config` for those who read events.
+    ///
+    /// # Errors
+    /// [`ReloadError`]: the old configuration stays in force, whole.
+    ///
+    /// # Cost
+    /// Reads the file. Where patterns changed, a sweep of each keyspace that may get keys; with L2, a round trip for each.
+    ///
+    /// # Races
+    /// Two reloads go one after the other.
+    ///
+    /// # Cancel safety
+    /// Not safe while patterns change: entries may have been dropped, and the old configuration stays in force.
+    pub async fn reload(&self, sources: &Sources) -> Result<Vec<String>, ReloadError> {
+        let mut in_force = self.in_force.lock().await;
+        let result = match Config::load(sources) {
+            Ok(config) => self.take(&mut in_force, config).await,
+            Err(error) => Err(error.into()),
+        };
+        let app = &in_force.app;
+        app.reloads.note(result.is_ok());
+        let at = app.clock.wall();
+        match &result {
+            Ok(changed) => {
+                tracing::info!(changed = changed.join(", "), "another configuration is in force");
+                app.feed.tell_config(at, Ok(changed));
+            }
+            Err(error) => {
+                tracing::error!("the configuration was refused, and the old one stays in force\n{error}");
+                let settings =
+                    if let ReloadError::Fixed(settings) = error { settings.as_slice() } else { &[] };
+                app.feed.tell_config(at, Err(settings));
+            }
+        }
+        result
+    }
+
+    async fn take(&self, in_force: &mut InForce, config: Config) -> Result<Vec<String>, ReloadError> {
+        let changed = changed(&in_force.config, &config);
+        let fixed = fixed(in_force, &config, &changed);
+        if !fixed.is_empty() {
+            return Err(ReloadError::Fixed(fixed));
+        }
+        if changed.is_empty() {
+            // Files that it names may have changed.
+            self.security.replace(&config)?;
+            return Ok(changed);
+        }
+        let origins = in_force.origins.next(&in_force.config, &config)?;
+        let moved = moved(&in_force.config, &config);
+        let (spaces, spaces_of_tenants) = match self.settle(in_force, &config, &origins, &moved).await {
+            Ok(keyspaces) => keyspaces,
+            Err(error) => {
+                // What was opened with the old settings can be opened with them again.
+                let InForce { config, origins, opened, app } = in_force;
+                Keyspaces::all(config, &app.cache, origins, app.auth.tenants(), opened)?;
+                return Err(error);
+            }
+        };
+        let app = App { spaces, spaces_of_tenants, limits: limits(&config), ..App::clone(&in_force.app) };
+        let app = Arc::new(app);
+        app.feed.grow(&app.spaces);
+        for gate in &self.gates {
+            gate.turn_to(Arc::clone(&app));
+        }
+        let patience = in_force.config.server.request_timeout.0;
+        if !moved.is_empty() {
+            app.tasks.spawn(sweep_again(Arc::clone(&app), moved, patience));
+        }
+        *in_force = InForce { config, origins, opened: std::mem::take(&mut in_force.opened), app };
+        Ok(changed)
+    }
+
+    /// All of a reload that can fail, the last of which changes who may come in.
+    async fn settle(
+        &self,
+        in_force: &mut InForce,
+        config: &Config,
+        origins: &Origins,
+        moved: &[Glob],
+    ) -> Result<(Keyspaces, Vec<Keyspaces>), ReloadError> {
+        let InForce { opened, app, .. } = in_force;
+        let keyspaces = Keyspaces::all(config, &app.cache, origins, app.auth.tenants(), opened)?;
+        for of_one in [&keyspaces.0].into_iter().chain(&keyspaces.1) {
+            sweep(of_one, moved).await?;
+        }
+        self.security.replace(config)?;
+        Ok(keyspaces)
+    }
+}
+
+/// The settings that are not the same in both, sorted. One that is hidden is named by the address or password that it is likely to be.
+fn changed(before: &Config, after: &Config) -> Vec<String> {
+    let (old, new) = (before.leaves(), after.leaves());
+    let mut changed: BTreeSet<String> = BTreeSet::new();
+    for key in old.keys().chain(new.keys()).filter(|key| old.get(*key) != new.get(*key)) {
+        changed.insert(key.clone());
+    }
+    let is_named = |changed: &BTreeSet<String>, part: &str| changed.iter().any(|key| key.starts_with(part));
+    if before.l2 != after.l2 && !is_named(&changed, "l2.") {
+        changed.insert("l2.password".to_owned());
+    }
+    for (name, origin) in &after.origins {
+        let is_other = before.origins.get(name).is_some_and(|before| before != origin);
+        if is_other && !is_named(&changed, &format!("origin.{name}.")) {
+            changed.insert(format!("origin.{name}.url"));
+        }
+    }
+    if before.auth != after.auth && !is_named(&changed, "auth.") {
+        changed.insert("auth.token".to_owned());
+    }
+    if before != after && changed.is_empty() {
+        changed.insert("a secret".to_owned());
+    }
+    let is_whole = |name: &str, kind: &str| match kind {
+        "keyspace" => before.keyspaces.contains_key(name) == after.keyspaces.contains_key(name),
+        _ => before.origins.contains_key(name) == after.origins.contains_key(name),
+    };
+    let shortened = |key: String| {
+        let parts = key.split_once('.').and_then(|(kind, rest)| Some((kind, rest.split_once('.')?.0)));
+        match parts {
+            Some((kind @ ("keyspace" | "origin"), name)) if !is_whole(name, kind) => format!("{kind}.{name}"),
+            _ => key,
+        }
+    };
+    let changed: BTreeSet<String> = changed.into_iter().map(shortened).collect();
+    changed.into_iter().collect()
+}
+
+/// Those of the changes that cannot be made while the service runs.
+fn fixed(in_force: &InForce, config: &Config, changed: &[String]) -> Vec<String> {
+    let below = |key: &str, part: &str| {
+        key.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let may_change = |key: &str| CHANGEABLE.iter().any(|part| below(key, part));
+    let mut fixed: BTreeSet<String> = changed.iter().filter(|key| !may_change(key)).cloned().collect();
+    let is_behind = |config: &Config, name: &str| {
+        config.keyspaces.get(name).is_some_and(|keyspace| keyspace.strategy == Strategy::WriteBehind)
+    };
+    for name in in_force.opened.keys() {
+        let (was, is) = (is_behind(&in_force.config, name), is_behind(config, name));
+        let keyspace = config.keyspaces.get(name);
+        if was != is && keyspace.is_some() {
+            fixed.insert(format!("keyspace.{name}.strategy"));
+        } else if was && keyspace.is_none() {
+            fixed.insert(format!("keyspace.{name}"));
+        }
+        let uses_l1 = keyspace.map(|keyspace| keyspace.l1.enabled);
+        if uses_l1.is_some_and(|uses_l1| Some(uses_l1) != in_force.opened.get(name).map(|open| open.uses_l1))
+        {
+            fixed.insert(format!("keyspace.{name}.l1.enabled"));
+        }
+        if was && is {
+            let of_lane = ["pattern", "source", "write_behind"].map(|part| format!("keyspace.{name}.{part}"));
+            let source = in_force.config.keyspaces.get(name).and_then(|keyspace| keyspace.source.as_ref());
+            let of_origin = source.map(|source| format!("origin.{}", source.origin));
+            let parts: Vec<String> = of_lane.into_iter().chain(of_origin).collect();
+            let of_it = changed.iter().filter(|key| parts.iter().any(|part| below(key, part)));
+            fixed.extend(of_it.cloned());
+        }
+    }
+    fixed.into_iter().collect()
+}
+
+/// The patterns whose keys may belong to another keyspace than before.
+fn moved(before: &Config, after: &Config) -> Vec<Glob> {
+    let names: BTreeSet<&String> = before.keyspaces.keys().chain(after.keyspaces.keys()).collect();
+    let mut moved = Vec::new();
+    for name in names {
+        let patterns =
+            [before, after].map(|config| config.keyspaces.get(name).map(|keyspace| &keyspace.pattern));
+        if patterns[0] != patterns[1] {
+            let globs = patterns.into_iter().flatten();
+            // Without the part that a pattern excludes: more than it matches is dropped, and nothing less.
+            moved.extend(globs.filter_map(|pattern| Glob::new(&pattern.glob()).ok()));
+        }
+    }
+    moved
+}
+
+/// Drops what keyspaces have of keys that may not have been theirs.
+async fn sweep(keyspaces: &Keyspaces, moved: &[Glob]) -> Result<(), ReloadError> {
+    for glob in moved {
+        for (index, keyspace) in keyspaces.iter().enumerate() {
+            if keyspaces.could_match(index, glob) {
+                let failed = |error: &dyn std::fmt::Display| ReloadError::Sweep(error.to_string());
+                let swept = keyspace.invalidate().pattern(glob.as_str()).map_err(|error| failed(&error))?;
+                swept.send().await.map_err(|error| failed(&error))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Does so again, when the requests have ended that came before, and when what they began has.
+async fn sweep_again(app: Arc<App>, moved: Vec<Glob>, patience: Duration) {
+    for wait in [patience, CHANGE_MAX] {
+        if runtime::within(wait, app.tasks.stopped()).await.is_some() {
+            return;
+        }
+        for keyspaces in [&app.spaces].into_iter().chain(&app.spaces_of_tenants) {
+            if let Err(error) = sweep(keyspaces, &moved).await {
+                tracing::error!(%error, "keys that changed their keyspace may have old entries until their TTL");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(toml: &str) -> Config {
+        Config::load(&Sources::text(toml)).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn what_changed_is_named_also_what_is_hidden() {
+        let before = config(
+            "[l2]\nurl = 'redis://a:one@h'\n[origin.o]\ntype = 'postgres'\nurl = 'postgres://u:one@h/d'\n\
+             [keyspace.a]\npattern = 'a:{id}'\n[keyspace.b]\npattern = 'b:{id}'\n",
+        );
+        let after = config(
+            "[l2]\nurl = 'redis://a:two@h'\n[origin.o]\ntype = 'postgres'\nurl = 'postgres://u:two@h/d'\n\
+             [keyspace.a]\npattern = 'a:{id}'\nttl = '1m'\n[keyspace.c]\npattern = 'c:{id}'\n",
+        );
+        let names = ["keyspace.a.ttl", "keyspace.b", "keyspace.c", "l2.password", "origin.o.url"];
+        assert_eq!(changed(&before, &after), names);
+        assert!(changed(&before, &before).is_empty());
+    }
+
+    #[test]
+    fn keys_move_where_a_pattern_comes_goes_or_changes() {
+        let before = config("keyspace.a.pattern = 'a:{id}'\nkeyspace.b.pattern = 'b[1]:{*id}'");
+        let after = config("keyspace.a.pattern = 'a:{id}:x'\nkeyspace.c.pattern = 'c'");
+        let moved = moved(&before, &after);
+        let globs: Vec<&str> = moved.iter().map(Glob::as_str).collect();
+        assert_eq!(globs, ["a:*", "a:*:x", r"b\[1\]:*", "c"]);
+        assert!(super::moved(&before, &before).is_empty());
+    }
+}

@@ -1,0 +1,230 @@
+//! Another configuration for a service that runs: what changes, what is refused, and that nobody notices.
+
+use crate::support::{Running, beside, start};
+use rusqlite::Connection;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use terrace_server::{ReloadError, Stop};
+
+/// A database with two tables of the same rows.
+fn database(folder: &Path) -> Connection {
+    let database = Connection::open(folder.join("ref.db")).expect("a database");
+    let tables = "create table one (id integer primary key, name text); insert into one values (1, 'one'), (2, 'two');
+                  create table two (id integer primary key, name text); insert into two values (1, 'uno'), (2, 'due');";
+    database.execute_batch(tables).expect("two tables");
+    database
+}
+
+/// A configuration with a keyspace of rows and one of entries.
+fn toml(folder: &Path, table: &str, rest: &str) -> String {
+    let file = folder.join("ref.db");
+    format!(
+        "[origin.lite]\ntype = 'sqlite'\nfile = '{}'\npool = 1\n[keyspace.rows]\npattern = 'row:{{id}}'\n\
+         source = {{ origin = 'lite', load = 'select name from {table} where id = :id' }}\n\
+         [keyspace.entries]\npattern = 'entry:{{id}}'\n{rest}\n",
+        file.display()
+    )
+}
+
+async fn value(service: &Running, key: &str) -> Option<serde_json::Value> {
+    let answer = service.get(&format!("/api/cache/{key}")).await;
+    let body: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
+    (answer.status == 200).then(|| body["value"].clone())
+}
+
+async fn gauge(service: &Running) -> String {
+    let metrics = service.get("/metrics").await.body;
+    assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+    let line = metrics.lines().find(|line| line.starts_with("terrace_config_reload_success "));
+    line.expect("the metric is there").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_reloads_disturb_no_request() {
+    const RELOADS: usize = 50;
+    let folder = tempfile::tempdir().expect("a folder");
+    let _database = database(folder.path());
+    let service = Arc::new(start(&toml(folder.path(), "one", "ttl = '1h'")).await);
+    let (is_over, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut clients = Vec::new();
+    for client in 0..4 {
+        let (service, is_over, served) = (Arc::clone(&service), Arc::clone(&is_over), Arc::clone(&served));
+        clients.push(beside(async move {
+            for turn in 0_u64.. {
+                if is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+                let key = format!("entry:{client}-{turn}");
+                let put = service.put(&format!("/api/cache/{key}"), &format!("{{\"value\":{turn}}}")).await;
+                assert_eq!(put.status, 200, "{put:?}");
+                assert_eq!(value(&service, &key).await, Some(turn.into()), "an acknowledged write is there");
+                let row = format!("row:{}", 1 + turn % 2);
+                let name = value(&service, &row).await.expect("the row is there")["name"].clone();
+                assert!(["one", "uno", "two", "due"].contains(&name.as_str().expect("a text")), "{name}");
+                let invalidated =
+                    service.post("/api/cache/invalidate", &format!("{{\"keys\":[\"{row}\"]}}")).await;
+                assert_eq!(invalidated.status, 200, "{invalidated:?}");
+                served.fetch_add(4, Ordering::Relaxed);
+            }
+        }));
+    }
+    for turn in 0..RELOADS {
+        let before = served.load(Ordering::Relaxed);
+        let (table, pool) = if turn % 2 == 0 { ("two", 2) } else { ("one", 1) };
+        let more =
+            format!("ttl = '{}m'\n[keyspace.n{}]\npattern = 'n{}:{{id}}'", turn + 1, turn % 3, turn % 2);
+        let toml = toml(folder.path(), table, &more).replace("pool = 1", &format!("pool = {pool}"));
+        let changed = service.reload(&toml).await.unwrap_or_else(|error| panic!("{error}"));
+        for setting in ["origin.lite.pool", "keyspace.rows.source.load", "keyspace.entries.ttl"] {
+            assert!(changed.iter().any(|changed| changed == setting), "{setting} in {changed:?}");
+        }
+        while served.load(Ordering::Relaxed) < before + 8 {
+            tokio::task::yield_now().await;
+        }
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.expect("no request was disturbed");
+    }
+    assert!(served.load(Ordering::Relaxed) >= RELOADS * 8);
+    assert_eq!(gauge(&service).await, "terrace_config_reload_success 1");
+    let service = Arc::into_inner(service).expect("the clients have ended");
+    assert!(service.stop(Stop::Now).await.is_clean());
+}
+
+#[tokio::test]
+async fn what_cannot_change_is_refused_by_name_and_nothing_changes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let _database = database(folder.path());
+    let plain = toml(folder.path(), "one", "");
+    let service = start(&plain).await;
+    for (setting, name) in [
+        ("l1.max_entries = 5", "l1.max_entries"),
+        ("server.max_connections = 5", "server.max_connections"),
+        ("server.shutdown.grace = 1", "server.shutdown.grace"),
+        ("write_behind.path = 'j'", "write_behind.path"),
+        ("metrics.enabled = false", "metrics.enabled"),
+        ("l2.url = 'redis://127.0.0.1:1'", "l2.url"),
+        ("bus.mode = 'plain'", "bus.mode"),
+    ] {
+        let other = format!("{setting}\n{}", toml(folder.path(), "two", "ttl = 7"));
+        let error = service.reload(&other).await.expect_err(setting);
+        assert!(error.to_string().contains(&format!("`{name}`")), "{error}");
+        let ReloadError::Fixed(names) = error else { panic!("{error:?}") };
+        assert!(names.contains(&name.to_owned()), "{names:?}");
+        assert_eq!(gauge(&service).await, "terrace_config_reload_success 0");
+    }
+    assert_eq!(value(&service, "row:1").await, Some(serde_json::json!({ "name": "one" })), "the old source");
+    let changed = service.reload(&format!("server.max_body = 20\n{plain}")).await.expect("that can change");
+    assert_eq!(changed, ["server.max_body"]);
+    let refused = service.put("/api/cache/entry:1", "{\"value\":\"as long as it may not be\"}").await;
+    assert_eq!(refused.status, 413);
+    assert_eq!(gauge(&service).await, "terrace_config_reload_success 1");
+    assert!(
+        service.reload(&format!("server.max_body = 20\n{plain}")).await.expect("it is the same").is_empty()
+    );
+}
+
+#[tokio::test]
+async fn a_bad_file_keeps_the_old_one_and_readers_of_events_hear_of_it() {
+    let service = Arc::new(start("[keyspace.a]\npattern = 'a:{id}'\nttl = '1h'\n").await);
+    let reading = {
+        let service = Arc::clone(&service);
+        beside(async move {
+            let request =
+                "GET /api/cache/events?types=config HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n";
+            service.raw_until(request.as_bytes(), "\"taken\"").await
+        })
+    };
+    // The reader has come when a change of the configuration reaches it.
+    let mut turns = 0;
+    while !reading.is_finished() {
+        let error = service.reload("[keyspace.a]\npatern = 'a:{id}'\n").await.expect_err("a wrong name");
+        let text = error.to_string();
+        for part in ["patern", "^^^^^^", "did you mean `pattern`?", ":2:1"] {
+            assert!(text.contains(part), "{part} is missing in {text}");
+        }
+        turns += 1;
+        let ttl = format!("[keyspace.a]\npattern = 'a:{{id}}'\nttl = '{turns}m'\n");
+        assert_eq!(service.reload(&ttl).await.expect("it is right"), ["keyspace.a.ttl"]);
+    }
+    let events = reading.await.expect("it ends");
+    assert!(events.contains("event: config\ndata: {\"at\":\""), "{events}");
+    assert!(events.contains("\"settings\":[\"keyspace.a.ttl\"],\"state\":\"taken\""), "{events}");
+    assert!(!events.contains("patern"), "the file is not for everybody: {events}");
+    service.put("/api/cache/a:1", "{\"value\":1}").await;
+    let entry = service.get("/api/cache/a:1?verbose=true").await.body;
+    let entry: serde_json::Value = serde_json::from_str(&entry).expect("JSON");
+    let ttl = entry["ttl"].as_f64().expect("a number");
+    assert!(ttl <= f64::from(turns) * 60.0, "the new TTL: {ttl}");
+}
+
+#[tokio::test]
+async fn keys_that_change_their_keyspace_begin_without_old_entries() {
+    let (with, without) = ("[keyspace.a]\npattern = 'a:{id}'\n", "");
+    let service = start(with).await;
+    let put = async |number: u32| {
+        let answer = service.put("/api/cache/a:1", &format!("{{\"value\":{number}}}")).await;
+        assert_eq!(answer.status, 200);
+    };
+    put(1).await;
+    service.reload(without).await.expect("a keyspace may go");
+    assert_eq!(value(&service, "a:1").await, None, "it is in another keyspace");
+    put(2).await;
+    service.reload(with).await.expect("a keyspace may come back");
+    assert_eq!(value(&service, "a:1").await, None, "not 1, which is older than 2");
+    put(3).await;
+    service.reload("[keyspace.a]\npattern = 'a:{id}:x'\n").await.expect("a pattern may change");
+    assert_eq!(value(&service, "a:1").await, None, "not 2, which is older than 3");
+    service.put("/api/cache/b:1", "{\"value\":4}").await;
+    service.reload("[keyspace.a]\npattern = 'a:{id}'\n").await.expect("a pattern may change back");
+    assert_eq!(value(&service, "b:1").await, Some(4.into()), "what does not move stays");
+}
+
+#[tokio::test]
+async fn strategies_and_sources_change_but_not_what_is_written_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = database(folder.path());
+    let service = start(&toml(folder.path(), "one", "")).await;
+    let name = |id: u32| {
+        let row = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+        database.query_row("select name from one where id = ?", [id], row).expect("the row")
+    };
+    service.put("/api/cache/row:1", "{\"value\":\"new\"}").await;
+    assert_eq!(name(1), "one", "a read-through keyspace writes to no origin");
+    let store = "store = 'update one set name = :value where id = :id', load = ";
+    let through = toml(folder.path(), "one", "")
+        .replace("load = ", store)
+        .replace("pattern = 'row:{id}'", "pattern = 'row:{id}'\nstrategy = 'write-through'");
+    service.reload(&through).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(service.put("/api/cache/row:1", "{\"value\":\"new\"}").await.status, 200);
+    assert_eq!(name(1), "\"new\"", "the value is JSON");
+
+    let journal = format!("write_behind.path = '{}'\n", folder.path().join("journal").display());
+    let behind = format!("{journal}{}", through.replace("write-through", "write-behind"));
+    let error = service.reload(&behind).await.expect_err("the journal is opened at the start");
+    assert!(error.to_string().contains("write_behind.path"), "{error}");
+    drop(service);
+    let service = start(&behind).await;
+    for (other, name) in [
+        (behind.replace("write-behind", "write-through"), "keyspace.rows.strategy"),
+        (behind.replace("set name", "set  name"), "keyspace.rows.source.store"),
+        (behind.replace("pool = 1", "pool = 2"), "origin.lite.pool"),
+        (behind.replace("row:{id}", "rows:{id}"), "keyspace.rows.pattern"),
+        (
+            behind.replace("strategy = ", "l1.enabled = true\nwrite_behind.interval = 5\nstrategy = "),
+            "keyspace.rows.write_behind.interval",
+        ),
+    ] {
+        let ReloadError::Fixed(names) = service.reload(&other).await.expect_err(name) else {
+            panic!("{name}")
+        };
+        assert!(names.contains(&name.to_owned()), "{name} in {names:?}");
+    }
+    let other = behind.replace("strategy = ", "ttl = '5m'\nstrategy = ");
+    assert_eq!(service.reload(&other).await.expect("a TTL may change"), ["keyspace.rows.ttl"]);
+    assert_eq!(service.put("/api/cache/row:2", "{\"value\":\"later\"}").await.status, 200);
+    assert_eq!(service.post("/api/cache/behind/rows/flush", "").await.status, 200);
+    assert_eq!(name(2), "\"later\"", "what is written behind goes on to its origin");
+}
