@@ -56,8 +56,6 @@ pub(crate) struct Service {
     pub(crate) tasks: Tasks,
     /// How long a client may take to send a head, or leave a connection idle.
     pub(crate) patience: Duration,
-    /// How long a request may take.
-    pub(crate) request_timeout: Duration,
 }
 
 /// Serves one connection until it ends.
@@ -130,7 +128,7 @@ where
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(TokioIo::new(Wire::opaque(stream, to.patience)), service);
-    let mut quiet = Quiet::new(to.patience, STALLED_MAX.max(to.request_timeout.saturating_mul(2)));
+    let mut quiet = Quiet::new(to.patience, STALLED_MAX.max(to.gate.request_timeout().saturating_mul(2)));
     let mut stopped = pin!(to.tasks.stopped());
     let mut is_told = false;
     let ended = poll_fn(|context| {

@@ -91,7 +91,8 @@ impl Keyspaces {
         tenants: &[String],
         opened: &mut Opened,
     ) -> Result<(Self, Vec<Self>), KeyspaceError> {
-        let whose: Vec<Option<&str>> = [None].into_iter().chain(tenants.iter().map(|t| Some(t.as_str()))).collect();
+        let whose: Vec<Option<&str>> =
+            [None].into_iter().chain(tenants.iter().map(|t| Some(t.as_str()))).collect();
         let names = || config.keyspaces.keys().map(String::as_str).chain([UNMATCHED]);
         let current: BTreeSet<String> =
             whose.iter().flat_map(|tenant| names().map(|name| name_of(*tenant, name))).collect();
@@ -105,7 +106,14 @@ impl Keyspaces {
             for (name, keyspace) in &config.keyspaces {
                 let full = name_of(*tenant, name);
                 if opened.contains_key(&full) {
-                    open(config, cache, origins.loader(keyspace, *tenant), origins, (&full, keyspace), opened)?;
+                    open(
+                        config,
+                        cache,
+                        origins.loader(keyspace, *tenant),
+                        origins,
+                        (&full, keyspace),
+                        opened,
+                    )?;
                 }
             }
         }

@@ -200,7 +200,6 @@ impl Server {
             tls: tls.clone(),
             tasks: tasks.clone(),
             patience: config.server.header_timeout.0,
-            request_timeout: config.server.request_timeout.0,
         };
         let (side, admin) = match &config.server.admin_listen {
             None => (Side::Whole, None),

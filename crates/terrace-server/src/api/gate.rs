@@ -12,6 +12,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The way in.
 pub(crate) struct Gate {
@@ -29,6 +30,11 @@ impl Gate {
     pub(crate) fn turn_to(&self, app: Arc<App>) {
         let before = self.guard.load_full();
         self.guard.store(Arc::new(Guard::new(app, self.side).beside(&before)));
+    }
+
+    /// How long a request may take that comes now.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.guard.load().request_timeout()
     }
 
     /// Answers a request.

@@ -27,6 +27,7 @@ use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tower::Service;
 
@@ -83,6 +84,11 @@ impl Guard {
             at_work: Arc::new(Semaphore::new(limits.requests_max)),
             uploads: Arc::new(Semaphore::new((limits.requests_max / UPLOAD_SHARE).max(1))),
         }
+    }
+
+    /// How long a request may take.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.limits.request_timeout
     }
 
     /// This guard, counting together with the one before, unless it lets another number of requests in: then it counts anew.
@@ -231,7 +237,6 @@ mod tests {
     use crate::config::{Config, Sources};
     use axum::http::StatusCode;
     use axum::routing::get;
-    use std::time::Duration;
     use terrace::Clock;
 
     async fn panics() -> StatusCode {

@@ -1,6 +1,6 @@
 //! Another configuration for a service that runs: what changes, what is refused, and that nobody notices.
 
-use crate::support::{Running, beside, start};
+use crate::support::{Client, Running, beside, start, token};
 use rusqlite::Connection;
 use std::path::Path;
 use std::sync::Arc;
@@ -227,4 +227,51 @@ async fn strategies_and_sources_change_but_not_what_is_written_behind() {
     assert_eq!(service.put("/api/cache/row:2", "{\"value\":\"later\"}").await.status, 200);
     assert_eq!(service.post("/api/cache/behind/rows/flush", "").await.status, 200);
     assert_eq!(name(2), "\"later\"", "what is written behind goes on to its origin");
+}
+
+#[tokio::test]
+async fn tokens_come_and_go_with_the_rest_or_not_at_all() {
+    let toml = |secret: &str, ttl: &str, more: &str| {
+        let all = "scopes = ['read:*', 'write:*', 'admin']";
+        format!("{}{more}[keyspace.a]\npattern = 'a:{{id}}'\nttl = '{ttl}'\n", token("web", secret, all))
+    };
+    let service = start(&toml("one", "1h", "")).await;
+    let ask = async |secret: &str| {
+        let mut client = Client::of(&service).await;
+        client.ask(secret, "PUT", "/api/cache/a:1", "{\"value\":1}").await.status
+    };
+    assert_eq!((ask("one").await, ask("two").await), (200, 401));
+    let changed = service.reload(&toml("two", "1h", "")).await.expect("tokens may change");
+    assert!(!changed.is_empty() && changed.iter().all(|changed| changed.starts_with("auth.")), "{changed:?}");
+    assert_eq!((ask("one").await, ask("two").await), (401, 200));
+
+    let tenant = token("acme", "three", "tenant = 'acme'\nscopes = ['read:*']");
+    let error = service.reload(&toml("four", "1m", &tenant)).await.expect_err("a new tenant");
+    assert!(matches!(error, ReloadError::Security(_)), "{error}");
+    assert_eq!((ask("two").await, ask("three").await, ask("four").await), (200, 401, 401));
+    let mut client = Client::of(&service).await;
+    let entry = client.ask("two", "GET", "/api/cache/a:1?verbose=true", "").await.body;
+    let entry: serde_json::Value = serde_json::from_str(&entry).expect("JSON");
+    assert!(entry["ttl"].as_f64() > Some(60.0), "the keyspace is as it was: {entry}");
+}
+
+#[tokio::test]
+async fn tenants_keyspaces_change_with_those_of_everybody() {
+    let toml = |ttl: &str, more: &str| {
+        let tenant = token("acme", "secret", "tenant = 'acme'\nscopes = ['read:*', 'write:*']");
+        format!("{tenant}[keyspace.a]\npattern = 'a:{{id}}'\nttl = '{ttl}'\n{more}")
+    };
+    let service = start(&toml("1h", "")).await;
+    service
+        .reload(&toml("1m", "[keyspace.b]\npattern = 'b:{id}'\n"))
+        .await
+        .unwrap_or_else(|error| panic!("{error}"));
+    let mut client = Client::of(&service).await;
+    for key in ["a:1", "b:1"] {
+        let path = format!("/api/cache/{key}");
+        assert_eq!(client.ask("secret", "PUT", &path, "{\"value\":1}").await.status, 200);
+        let entry = client.ask("secret", "GET", &format!("{path}?verbose=true"), "").await.body;
+        let entry: serde_json::Value = serde_json::from_str(&entry).expect("JSON");
+        assert_eq!(entry["ttl"].as_f64() <= Some(60.0), key == "a:1", "{entry}");
+    }
 }

@@ -58,6 +58,8 @@ mod redis_trouble;
 #[cfg(feature = "redis")]
 mod redis_values;
 mod refresh;
+#[cfg(feature = "journal")]
+mod replace;
 #[path = "../../examples/loads/resident.rs"]
 mod resident;
 mod shutdown;
