@@ -3,6 +3,20 @@
 //! One word, one meaning: `--url` is always a running service, `--origin` the system of record behind the cache,
 //! `--redis` the shared tier. Secrets come by environment or file.
 
+mod service;
+mod setup;
+
+#[cfg(feature = "top")]
+pub(crate) use service::TopArgs;
+pub(crate) use service::{
+    BenchArgs, DropArgs, FlushArgs, KeysArgs, LetterArgs, MgetArgs, PlainArgs, QueueArgs, QueueLsArgs,
+    QueueVerb, TouchArgs, WarmArgs,
+};
+pub(crate) use setup::{
+    Begin, CompletionsArgs, ConfigArgs, ConfigVerb, DoctorArgs, ExplainArgs, InitArgs, InspectArgs,
+    JournalArgs, JournalVerb, ManArgs, ShowArgs,
+};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,6 +49,21 @@ pub(crate) struct TalkArgs {
     /// Say nothing on stderr but errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
+
+    /// Colour in what is said on stderr; `auto` is on a terminal, unless `NO_COLOR` is set
+    #[arg(long, global = true, value_enum, default_value_t = ColorArg::Auto, value_name = "WHEN")]
+    pub(crate) color: ColorArg,
+}
+
+/// When there is colour.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ColorArg {
+    /// On a terminal
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
 }
 
 #[derive(Subcommand, Debug)]
@@ -43,8 +72,22 @@ pub(crate) enum Verb {
     Serve(ServeArgs),
     /// Show a cache at work: a SQLite origin, a service and a load, all in this process
     Demo(DemoArgs),
+    /// Write a configuration to begin with
+    Init(InitArgs),
+    /// Print what is in force of a configuration, or the form of its file
+    Config(ConfigArgs),
+    /// Say what a configuration does with a key: keyspace, parts, TTL, what the origin is asked
+    Explain(ExplainArgs),
     /// Print the value of a key
     Get(GetArgs),
+    /// Print the values of several keys, one JSON object per line
+    Mget(MgetArgs),
+    /// Print for how many seconds a key is fresh, without loading it
+    Ttl(GetArgs),
+    /// Give what is kept of a key another TTL
+    Touch(TouchArgs),
+    /// Print the keys that the tiers hold
+    Keys(KeysArgs),
     /// Say why a key is answered as it is: tiers, tags, trust, and what changed it last
     Why(GetArgs),
     /// Store a value
@@ -59,12 +102,33 @@ pub(crate) enum Verb {
     Hot(HotArgs),
     /// Print what happens to the entries of all instances, as it happens
     Watch(WatchArgs),
+    /// Show a service at a glance, again and again, until q
+    #[cfg(feature = "top")]
+    Top(TopArgs),
+    /// Print the keyspaces of a service, and how they do
+    Keyspaces(PlainArgs),
+    /// Print which systems a service leaves alone because they fail
+    Breakers(PlainArgs),
+    /// See, send, retry and drop what is written behind
+    Queue(QueueArgs),
+    /// Load or store many keys
+    Warm(WarmArgs),
+    /// Measure a service: requests per second, and latencies by tier
+    Bench(BenchArgs),
     /// Validate a configuration and reach for everything it names
     Check(CheckArgs),
+    /// Look for what is wrong with everything that a configuration names, and say what to do
+    Doctor(DoctorArgs),
+    /// Look into a journal of writes
+    Journal(JournalArgs),
     /// Let Redis forget the settings that all instances share of a keyspace, after they were changed on purpose
     ForgetSettings(ForgetSettingsArgs),
     /// Run recorded requests against a cache, check every value, and report hit ratios and latencies
     Replay(ReplayArgs),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man(ManArgs),
 }
 
 #[derive(Args, Debug)]
@@ -106,7 +170,7 @@ pub(crate) struct DemoArgs {
 }
 
 /// Which service to talk to.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct ServiceArgs {
     /// Where the service is
     #[arg(long, value_name = "URL", env = "TERRACE_URL", default_value = "http://127.0.0.1:4000")]
@@ -160,7 +224,7 @@ pub(crate) struct DelArgs {
     pub(crate) keys: Vec<String>,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["keys", "pattern", "tags"]))]
 pub(crate) struct InvalidateArgs {
     #[command(flatten)]

@@ -9,6 +9,7 @@
 use crate::failure::{Exit, Failure, reasons};
 use anyhow::Context as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderValue, IF_MATCH};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -26,8 +27,25 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const FOR_EVER: Duration = Duration::from_hours(24 * 365);
 
 /// Paths below `/api/cache/` that are no keys, and those that URLs give a meaning of their own.
-const RESERVED: [&str; 10] =
-    ["", ".", "..", "metrics", "invalidate", "refresh", "events", "why", "hot", "behind"];
+const RESERVED: [&str; 17] = [
+    "",
+    ".",
+    "..",
+    "metrics",
+    "invalidate",
+    "refresh",
+    "events",
+    "why",
+    "hot",
+    "behind",
+    "keys",
+    "keyspaces",
+    "breakers",
+    "latencies",
+    "bus",
+    "batch",
+    "openapi.json",
+];
 
 /// The path of a request that names a key.
 pub(crate) fn path_of_key(key: &str) -> String {
@@ -45,6 +63,53 @@ pub(crate) fn path_of_why(key: &str) -> String {
 pub(crate) fn path_of_hot(keyspace: Option<&str>, limit: u16) -> String {
     let keyspace = keyspace.map(|name| format!("&keyspace={}", utf8_percent_encode(name, IN_SEGMENT)));
     format!("/api/cache/hot?limit={limit}{}", keyspace.unwrap_or_default())
+}
+
+/// Text as a part of a path, or as a value of a query.
+pub(crate) fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, IN_SEGMENT).to_string()
+}
+
+/// Where the keys are told that the tiers hold.
+pub(crate) fn path_of_keys(
+    pattern: &str,
+    keyspace: Option<&str>,
+    cursor: Option<&str>,
+    limit: u64,
+) -> String {
+    let mut path = format!("/api/cache/keys?pattern={}&limit={limit}", encoded(pattern));
+    for (name, text) in [("keyspace", keyspace), ("cursor", cursor)] {
+        if let Some(text) = text {
+            path.extend(["&", name, "=", &encoded(text)]);
+        }
+    }
+    path
+}
+
+/// Where it is told what is written behind.
+pub(crate) fn path_of_queue(keyspace: Option<&str>, limit: u16) -> String {
+    let keyspace = keyspace.map(|name| format!("&keyspace={}", encoded(name)));
+    format!("/api/cache/behind?limit={limit}{}", keyspace.unwrap_or_default())
+}
+
+/// The variable with the token, and the one with the file that has it.
+const TOKEN: [&str; 2] = ["TERRACE_TOKEN", "TERRACE_TOKEN_FILE"];
+
+/// What tells the service who is asking, if anything does.
+fn credentials() -> anyhow::Result<HeaderMap> {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let token = match (set(TOKEN[0]), set(TOKEN[1])) {
+        (Some(token), _) => token,
+        (None, Some(file)) => std::fs::read_to_string(&file)
+            .map_err(|error| Failure::usage(format!("the token in {file} cannot be read")).why(error))?,
+        (None, None) => return Ok(HeaderMap::new()),
+    };
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim())).map_err(|_| {
+        Failure::usage("the token has characters that no token has")
+            .next("look at TERRACE_TOKEN or TERRACE_TOKEN_FILE")
+    })?;
+    value.set_sensitive(true);
+    Ok(HeaderMap::from_iter([(AUTHORIZATION, value)]))
 }
 
 /// A running service.
@@ -86,6 +151,7 @@ impl Client {
             .timeout(PATIENCE)
             .connect_timeout(CONNECT_PATIENCE)
             .redirect(reqwest::redirect::Policy::none())
+            .default_headers(credentials()?)
             .user_agent(concat!("terrace/", env!("CARGO_PKG_VERSION")))
             .build()
             .context("cannot set up the HTTP client")?;
@@ -137,6 +203,46 @@ impl Client {
         }
     }
 
+    /// Reads an entry, with the tag that tells it from what comes after it; `None` if there is none.
+    pub(crate) async fn read_tagged(&self, path: &str) -> anyhow::Result<Option<(String, String)>> {
+        let request = self.http.get(format!("{}{path}", self.base));
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let (status, tag) = (response.status(), response.headers().get(ETAG).cloned());
+        let text = response.text().await.map_err(|error| self.unreachable(&error))?;
+        if !status.is_success() {
+            let problem = problem(&text);
+            return if problem.code == KEY_NOT_FOUND {
+                Ok(None)
+            } else {
+                Err(self.refused(status, problem).into())
+            };
+        }
+        let tag = tag.and_then(|tag| tag.to_str().ok().map(str::to_owned)).ok_or_else(|| {
+            Failure::new(Exit::Failure, format!("{} does not say which value of a key it has", self.base))
+                .next("this needs a newer service")
+        })?;
+        Ok(Some((tag, text)))
+    }
+
+    /// Stores an entry if what is there still has this tag; `None` if it has another one.
+    pub(crate) async fn put_if_same(
+        &self,
+        path: &str,
+        tag: &str,
+        body: String,
+    ) -> anyhow::Result<Option<String>> {
+        let request = self.http.put(format!("{}{path}", self.base)).header(IF_MATCH, tag);
+        let request = request.header("content-type", "application/json").body(body);
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        let text = response.text().await.map_err(|error| self.unreachable(&error))?;
+        match status {
+            StatusCode::PRECONDITION_FAILED => Ok(None),
+            status if status.is_success() => Ok(Some(text)),
+            status => Err(self.refused(status, problem(&text)).into()),
+        }
+    }
+
     /// Opens a stream of events that goes on until it breaks, behind the event that was seen last.
     pub(crate) async fn stream(&self, path: &str, last: Option<&str>) -> anyhow::Result<reqwest::Response> {
         let mut request = self.http.get(format!("{}{path}", self.base)).timeout(FOR_EVER);
@@ -167,6 +273,10 @@ impl Client {
             _ => Exit::Failure,
         };
         let failure = Failure::new(exit, format!("{} answered {status}", self.base));
+        let failure = match exit {
+            Exit::Denied => failure.next("say who you are with TERRACE_TOKEN or TERRACE_TOKEN_FILE"),
+            _ => failure,
+        };
         match problem.detail.or(problem.title) {
             Some(words) => failure.why(words),
             None => failure.next(IS_IT_TERRACE),

@@ -58,6 +58,11 @@ impl Failure {
         Self { is_framed: true, ..Self::new(Exit::Failure, message) }
     }
 
+    /// How the command ends because of it.
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+
     /// The reason, as far as it is known.
     pub(crate) fn why(mut self, why: impl fmt::Display) -> Self {
         self.why = Some(why.to_string());

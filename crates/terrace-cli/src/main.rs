@@ -13,6 +13,7 @@ mod failure;
 mod output;
 mod replay;
 mod runtime;
+mod supervisor;
 mod tally;
 mod trace;
 mod words;
@@ -44,7 +45,14 @@ async fn run(verb: Verb, talk: &TalkArgs) -> anyhow::Result<Exit> {
     match verb {
         Verb::Serve(args) => commands::serve::serve(args, talk).await,
         Verb::Demo(args) => commands::demo::demo(args, talk).await,
+        Verb::Init(args) => commands::init::init(&args, talk),
+        Verb::Config(args) => commands::config::config(args),
+        Verb::Explain(args) => commands::explain::explain(args),
         Verb::Get(args) => commands::data::get(args, talk).await,
+        Verb::Mget(args) => commands::many::mget(args).await,
+        Verb::Ttl(args) => commands::many::ttl(args, talk).await,
+        Verb::Touch(args) => commands::many::touch(args, talk).await,
+        Verb::Keys(args) => commands::many::keys(args).await,
         Verb::Why(args) => commands::why::why(args).await,
         Verb::Set(args) => commands::data::set(args, talk).await,
         Verb::Del(args) => commands::data::del(args, talk).await,
@@ -52,9 +60,20 @@ async fn run(verb: Verb, talk: &TalkArgs) -> anyhow::Result<Exit> {
         Verb::Stats(args) => commands::stats::stats(args).await,
         Verb::Hot(args) => commands::hot::hot(args).await,
         Verb::Watch(args) => commands::watch::watch(args, talk).await,
+        #[cfg(feature = "top")]
+        Verb::Top(args) => commands::top::top(args).await,
+        Verb::Keyspaces(args) => commands::overview::keyspaces(args).await,
+        Verb::Breakers(args) => commands::overview::breakers(args).await,
+        Verb::Queue(args) => commands::queue::queue(args, talk).await,
+        Verb::Warm(args) => commands::warm::warm(args, talk).await,
+        Verb::Bench(args) => commands::bench::bench(args, talk).await,
+        Verb::Doctor(args) => commands::doctor::doctor(args, talk).await,
+        Verb::Journal(args) => commands::journal::journal(args),
         Verb::Check(args) => commands::check::check(args, talk).await,
         Verb::ForgetSettings(args) => commands::forget_settings::forget_settings(args, talk).await,
         Verb::Replay(args) => commands::replay::replay(args, talk).await,
+        Verb::Completions(args) => commands::manual::completions(&args),
+        Verb::Man(args) => commands::manual::man(args),
     }
 }
 

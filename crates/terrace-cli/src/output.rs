@@ -3,7 +3,7 @@
 //! 1. What a script reads is on stdout, complete and flushed, or the exit code is not zero.
 //! 2. Talk obeys `--quiet` and `-v`. Colour is used on a terminal only, and never if `NO_COLOR` is set.
 
-use crate::args::TalkArgs;
+use crate::args::{ColorArg, TalkArgs};
 use std::io::{IsTerminal as _, Write as _};
 use tracing_subscriber::EnvFilter;
 
@@ -85,6 +85,17 @@ pub(crate) fn ask(question: &str) -> anyhow::Result<bool> {
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
+/// Whether talk is coloured.
+fn has_colour(when: ColorArg) -> bool {
+    match when {
+        ColorArg::Always => true,
+        ColorArg::Never => false,
+        ColorArg::Auto => {
+            is_talk_watched() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        }
+    }
+}
+
 /// Sends the program's log to stderr: readable on a terminal, JSON elsewhere. `RUST_LOG` has the last word.
 pub(crate) fn start_log(args: &TalkArgs, default: &str) {
     let level = match args.verbose {
@@ -94,9 +105,9 @@ pub(crate) fn start_log(args: &TalkArgs, default: &str) {
         _ => "debug,hyper=info,h2=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let has_colour = is_talk_watched() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let has_colour = has_colour(args.color);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = if is_talk_watched() {
+    let started = if is_talk_watched() || args.color == ColorArg::Always {
         log.with_ansi(has_colour).with_target(false).try_init()
     } else {
         log.json().flatten_event(true).try_init()

@@ -2,12 +2,12 @@
 //!
 //! 1. Nothing else here spawns, sleeps or reads a clock.
 //! 2. The first SIGINT or SIGTERM asks to stop ([`Stop`]); the second ends the process at once, with the exit code
-//!    that a shell gives for it.
+//!    that a shell gives for it. SIGHUP is heard by whoever listens to [`Hangups`].
 
 use crate::failure::Exit;
 use std::future::Future;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -42,6 +42,12 @@ pub(crate) async fn sleep(while_: Duration) {
 #[expect(clippy::disallowed_methods, reason = "this module is the owner of time")]
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// What the wall clock says, since 1970.
+#[expect(clippy::disallowed_methods, reason = "this module is the owner of time")]
+pub(crate) fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Whether and when to stop: after a signal, a deadline, or a word from the program itself.
@@ -167,6 +173,40 @@ impl Signals {
     async fn next(&mut self) -> Signal {
         self.interrupt.recv().await;
         Signal::Interrupt
+    }
+}
+
+/// The ear for SIGHUP.
+#[derive(Debug)]
+pub(crate) struct Hangups {
+    #[cfg(unix)]
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Hangups {
+    /// Begins to listen: from now on SIGHUP does not end the process.
+    #[cfg(unix)]
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { hangup: signal(SignalKind::hangup())? })
+    }
+
+    /// Listens to nothing: there is no such signal here.
+    #[cfg(windows)]
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        Ok(Self {})
+    }
+
+    /// Waits for the next one; `false` if none will ever come.
+    #[cfg(unix)]
+    pub(crate) async fn next(&mut self) -> bool {
+        self.hangup.recv().await.is_some()
+    }
+
+    /// None will ever come.
+    #[cfg(windows)]
+    pub(crate) async fn next(&mut self) -> bool {
+        false
     }
 }
 

@@ -18,7 +18,7 @@ const PATH: &str = "/api/cache/invalidate";
 pub(crate) async fn invalidate(args: InvalidateArgs, talk: Talk) -> anyhow::Result<Exit> {
     let client = Client::new(&args.service.url)?;
     if let Some(pattern) = args.pattern.as_ref().filter(|_| !args.dry_run)
-        && !is_agreed(&args, pattern, client.base())?
+        && !is_agreed(&args, pattern, &client).await?
     {
         talk.say("nothing was invalidated");
         return Ok(Exit::Failure);
@@ -49,7 +49,8 @@ fn preview(reply: &Value) -> String {
 }
 
 /// Whether a pattern may go ahead.
-fn is_agreed(args: &InvalidateArgs, pattern: &str, service: &str) -> anyhow::Result<bool> {
+async fn is_agreed(args: &InvalidateArgs, pattern: &str, client: &Client) -> anyhow::Result<bool> {
+    let service = client.base();
     if matches_everything(pattern) && !args.all {
         return Err(Failure::usage(format!("{pattern:?} matches every key of {service}"))
             .next("add --all if that is what you mean")
@@ -65,7 +66,10 @@ fn is_agreed(args: &InvalidateArgs, pattern: &str, service: &str) -> anyhow::Res
         .next("add --yes")
         .into());
     }
-    output::ask(&format!("Invalidate every key of {service} that matches {pattern:?}?"))
+    let looked =
+        InvalidateArgs { dry_run: true, after: None, keys: Vec::new(), tags: Vec::new(), ..args.clone() };
+    let preview = preview(&client.json(&client.send(Method::POST, PATH, body(&looked)).await?)?);
+    output::ask(&format!("Invalidate every key of {service} that matches {pattern:?}? {preview}."))
 }
 
 fn matches_everything(pattern: &str) -> bool {
@@ -123,12 +127,15 @@ mod tests {
         assert_eq!(preview(&serde_json::json!({ "matched": 0, "exact": true })), "0 would be invalidated");
     }
 
-    #[test]
-    fn everything_needs_to_be_said_twice() {
+    #[tokio::test]
+    async fn everything_needs_to_be_said_twice() {
+        let client = Client::new("http://127.0.0.1:1").expect("a URL");
         for pattern in ["*", "**", "?*"] {
-            assert!(is_agreed(&args(&["--pattern", pattern, "--yes"]), pattern, "x").is_err());
-            assert!(is_agreed(&args(&["--pattern", pattern, "--yes", "--all"]), pattern, "x").unwrap());
+            assert!(is_agreed(&args(&["--pattern", pattern, "--yes"]), pattern, &client).await.is_err());
+            assert!(
+                is_agreed(&args(&["--pattern", pattern, "--yes", "--all"]), pattern, &client).await.unwrap()
+            );
         }
-        assert!(is_agreed(&args(&["--pattern", "u*", "--yes"]), "u*", "x").unwrap());
+        assert!(is_agreed(&args(&["--pattern", "u*", "--yes"]), "u*", &client).await.unwrap());
     }
 }

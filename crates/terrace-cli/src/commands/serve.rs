@@ -1,14 +1,15 @@
 //! `serve`: the service, until a signal ends it.
 //!
 //! SIGTERM, as supervisors send it, lets load balancers notice first; Ctrl-C does not wait for them. A second signal of
-//! either kind ends the process at once.
+//! either kind ends the process at once. SIGHUP lets it read its configuration anew.
 
 use crate::args::ServeArgs;
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Talk};
-use crate::runtime::{Signal, Signals};
+use crate::runtime::{self, Hangups, Signal, Signals};
+use crate::supervisor;
 use terrace_server::config::{Config, Sources};
-use terrace_server::{Server, StartError, Stop};
+use terrace_server::{Reloader, Server, StartError, Stop};
 
 /// Runs the service.
 pub(crate) async fn serve(args: ServeArgs, talk: Talk) -> anyhow::Result<Exit> {
@@ -19,11 +20,15 @@ pub(crate) async fn serve(args: ServeArgs, talk: Talk) -> anyhow::Result<Exit> {
     let config = load(&sources)?;
     let server = bind(&config).await?;
     let signals = Signals::listen()?;
+    reload_on_hangup(server.reloader(), sources)?;
     let scheme = if config.server.tls.is_some() { "https" } else { "http" };
     output::line(&format!("listening on {scheme}://{}, with {}", server.local_addr(), tiers(&config)))?;
+    supervisor::tell("READY=1");
     let ended = server
         .run(async {
-            match signals.first().await {
+            let signal = signals.first().await;
+            supervisor::tell("STOPPING=1");
+            match signal {
                 Signal::Terminate => Stop::Drain,
                 Signal::Interrupt => Stop::Now,
             }
@@ -37,6 +42,19 @@ pub(crate) async fn serve(args: ServeArgs, talk: Talk) -> anyhow::Result<Exit> {
         talk.say(format!("warning: {error}"));
     }
     Ok(exit)
+}
+
+/// Lets the service read its configuration anew whenever SIGHUP asks for it. What comes of it is in the log.
+fn reload_on_hangup(reloader: Reloader, sources: Sources) -> anyhow::Result<()> {
+    let mut hangups = Hangups::listen()?;
+    runtime::spawn(async move {
+        while hangups.next().await {
+            if let Err(error) = reloader.reload(&sources).await {
+                tracing::debug!(%error, "the service goes on as before");
+            }
+        }
+    });
+    Ok(())
 }
 
 /// Reads a configuration, or says what is wrong with it.

@@ -7,6 +7,7 @@ mod clients;
 mod demo;
 mod fleet;
 mod http;
+mod operate;
 mod process;
 mod replay;
 mod replay_redis;

@@ -152,7 +152,7 @@ impl Lines {
 pub(crate) struct Service {
     pub(crate) running: Running,
     pub(crate) url: String,
-    _folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Service {
@@ -164,7 +164,7 @@ impl Service {
         let mut running = Running::start(&mut command);
         let line = running.stdout.find("listening on http://");
         let url = line.split([' ', ',']).find(|word| word.starts_with("http://")).expect("a URL").to_owned();
-        Self { running, url, _folder: folder }
+        Self { running, url, folder }
     }
 
     /// Runs a verb against it.

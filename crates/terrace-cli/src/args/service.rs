@@ -1,0 +1,172 @@
+//! Verbs that ask a running service about many keys, or about itself.
+
+use super::ServiceArgs;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+use terrace_server::config::{Period, TtlSetting};
+
+/// A verb that says nothing but which service.
+#[derive(Args, Debug)]
+pub(crate) struct PlainArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeysArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+
+    /// Which keys, as in Redis: `user:*`
+    #[arg(default_value = "*", value_name = "PATTERN")]
+    pub(crate) pattern: String,
+
+    /// Only keys of this keyspace
+    #[arg(long, value_name = "NAME")]
+    pub(crate) keyspace: Option<String>,
+
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MgetArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+
+    /// The keys
+    #[arg(required = true, value_name = "KEY")]
+    pub(crate) keys: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TouchArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+
+    /// How long the value is fresh from now on: `5m`, `1h 30m`, seconds, or `never` for no end
+    #[arg(long)]
+    pub(crate) ttl: TtlSetting,
+
+    /// The key
+    pub(crate) key: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct QueueArgs {
+    #[command(subcommand)]
+    pub(crate) what: QueueVerb,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum QueueVerb {
+    /// Print what waits for origins, and what was given up
+    Ls(QueueLsArgs),
+    /// Send what waits of a keyspace, and say what came of it
+    Flush(FlushArgs),
+    /// Bring a key's dead letters back
+    Retry(LetterArgs),
+    /// Forget a key's dead letters: the origin never gets them
+    Drop(DropArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct QueueLsArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+
+    /// Only of this keyspace
+    #[arg(long, value_name = "NAME")]
+    pub(crate) keyspace: Option<String>,
+
+    /// Dead letters of each keyspace at most
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub(crate) limit: u16,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct FlushArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+
+    /// The keyspace
+    pub(crate) keyspace: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LetterArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+
+    /// The keyspace
+    pub(crate) keyspace: String,
+
+    /// The key
+    pub(crate) key: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DropArgs {
+    #[command(flatten)]
+    pub(crate) letter: LetterArgs,
+
+    /// Do not ask; needed where nobody can answer
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WarmArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+
+    /// Requests at the same time
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) concurrency: u16,
+
+    /// One key per line, which is read, so that its origin is asked; or one JSON object per line with `key`, `value` and perhaps `ttl`
+    /// and `tags`, which is stored. `-` reads stdin
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+
+    /// Requests at the same time
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) concurrency: u16,
+
+    /// Read for so long
+    #[arg(long, default_value = "5s")]
+    pub(crate) duration: Period,
+
+    /// How many keys are read, chosen evenly
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) keys: u32,
+
+    /// What the keys begin with; a number follows. They are stored first, and removed in the end, unless `--read-only` is given
+    #[arg(long, default_value = "bench:")]
+    pub(crate) prefix: String,
+
+    /// The size of the values that are stored, in bytes
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) value_bytes: u32,
+
+    /// Store and remove nothing: read what is there, or what the origin has
+    #[arg(long)]
+    pub(crate) read_only: bool,
+}
+
+#[cfg(feature = "top")]
+#[derive(Args, Debug)]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+
+    /// How often it is redrawn
+    #[arg(long, default_value = "1s", value_parser = super::interval)]
+    pub(crate) interval: std::time::Duration,
+}

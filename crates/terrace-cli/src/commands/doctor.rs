@@ -1,0 +1,342 @@
+//! `doctor`: what is wrong with what a configuration names, and what to do about it.
+//!
+//! 1. It changes nothing. It asks what `check` asks, and Redis for its version, user, settings and time.
+//! 2. Each finding says what was looked at, how it is, and, unless it is well, the next step.
+
+use crate::args::DoctorArgs;
+use crate::failure::{Exit, Failure};
+use crate::output::{self, Talk};
+use crate::runtime;
+use crate::words;
+use serde_json::json;
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::time::Duration;
+use terrace_server::config::{Config, L2Config};
+
+/// How long a server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// From which difference on clocks are told to differ.
+const SKEW_MAX: Duration = Duration::from_millis(500);
+/// From which time on a server is told to be far away: a read waits for 250 ms for it at most, all its calls together.
+const FAR: Duration = Duration::from_millis(20);
+
+/// How something is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Well,
+    /// It works, and is not as it could be.
+    Note,
+    Ill,
+}
+
+impl State {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Well => "ok",
+            Self::Note => "note",
+            Self::Ill => "not ok",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Finding {
+    what: String,
+    state: State,
+    says: String,
+    next: Option<&'static str>,
+}
+
+impl Finding {
+    fn new(what: impl Into<String>, state: State, says: impl Into<String>, next: &'static str) -> Self {
+        Self { what: what.into(), state, says: says.into(), next: (!next.is_empty()).then_some(next) }
+    }
+}
+
+/// Looks for what is wrong.
+pub(crate) async fn doctor(args: DoctorArgs, talk: Talk) -> anyhow::Result<Exit> {
+    let config = super::serve::load(&super::check::sources(args.file.config))?;
+    let mut findings = vec![listener(&config)];
+    let checked = terrace_server::check(&config)
+        .await
+        .map_err(|error| Failure::new(Exit::Failure, "the configuration cannot be used").why(error))?;
+    for finding in checked {
+        findings.push(match finding.result {
+            Ok(()) => Finding::new(&finding.what, State::Well, "it answers", ""),
+            Err(reason) => Finding::new(&finding.what, State::Ill, reason, next_of(&finding.what)),
+        });
+        let warnings = finding.warnings.into_iter();
+        findings.extend(warnings.map(|warning| Finding::new(&finding.what, State::Note, warning, "")));
+    }
+    match &config.l2 {
+        None => findings.push(Finding::new(
+            "l2",
+            State::Note,
+            "there is none: everything is in memory",
+            "set `l2.url` to share what is kept",
+        )),
+        Some(l2) => findings.extend(redis(l2).await),
+    }
+    for finding in &findings {
+        print(finding, args.json, talk)?;
+    }
+    let ill = findings.iter().filter(|finding| finding.state == State::Ill).count();
+    if !args.json {
+        talk.say(if ill == 0 {
+            "nothing is wrong".to_owned()
+        } else {
+            format!("{ill} of {} are not well", findings.len())
+        });
+    }
+    Ok(if ill == 0 { Exit::Success } else { Exit::Unavailable })
+}
+
+fn print(finding: &Finding, is_json: bool, talk: Talk) -> anyhow::Result<()> {
+    let Finding { what, state, says, next } = finding;
+    if is_json {
+        let line = json!({ "what": what, "state": state.as_str(), "says": says, "next": next });
+        return output::line(&line.to_string());
+    }
+    if *state == State::Well && talk == Talk::Quiet {
+        return Ok(());
+    }
+    output::line(&words::printable(&format!("{:<7} {what}: {says}", state.as_str())))?;
+    match next {
+        Some(next) => output::line(&format!("        next: {next}")),
+        None => Ok(()),
+    }
+}
+
+fn next_of(what: &str) -> &'static str {
+    if what == "l2" {
+        "see that the server runs, and that `l2.url` and the password are right; terrace serves from memory meanwhile"
+    } else if what.starts_with("write_behind") {
+        "make the folder, on a disk that outlives the process"
+    } else {
+        "see that the origin runs and has what the statement names; terrace serves what it has meanwhile"
+    }
+}
+
+fn listener(config: &Config) -> Finding {
+    match TcpListener::bind(&config.server.listen) {
+        Ok(_) => Finding::new("server.listen", State::Well, format!("{} is free", config.server.listen), ""),
+        Err(error) => Finding::new(
+            "server.listen",
+            State::Note,
+            format!("{} cannot be listened on now: {error}", config.server.listen),
+            "if that is terrace itself, all is well; else choose another address",
+        ),
+    }
+}
+
+/// What Redis says of itself.
+async fn redis(l2: &L2Config) -> Vec<Finding> {
+    let url = l2.url.reveal();
+    if !url.starts_with("redis://") && !url.starts_with("rediss://") {
+        let says = "there are several servers, whose settings are not looked at";
+        return vec![Finding::new(
+            "redis",
+            State::Note,
+            says,
+            "let doctor look at each, with `l2.url` set to it alone",
+        )];
+    }
+    match tokio::time::timeout(PATIENCE, Asked::ask(l2)).await {
+        Ok(Ok(asked)) => asked.findings(),
+        // `check` has said that it does not answer, and what to do.
+        Ok(Err(error)) => {
+            vec![Finding::new("redis", State::Note, format!("its settings cannot be asked for: {error}"), "")]
+        }
+        Err(_) => vec![Finding::new("redis", State::Note, "its settings were not told in time", "")],
+    }
+}
+
+/// What a Redis server told.
+#[derive(Debug, Default)]
+struct Asked {
+    user: Option<String>,
+    info: HashMap<String, String>,
+    settings: HashMap<String, String>,
+    round_trip: Duration,
+    skew: Option<Duration>,
+}
+
+impl Asked {
+    async fn ask(l2: &L2Config) -> redis::RedisResult<Self> {
+        let client = redis::Client::open(l2.url.reveal())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        if let Some(password) = &l2.password {
+            let mut auth = redis::cmd("AUTH");
+            if let Some(username) = &l2.username {
+                auth.arg(username);
+            }
+            auth.arg(password.reveal()).exec_async(&mut connection).await?;
+        }
+        let mut asked = Self { round_trip: Duration::MAX, ..Self::default() };
+        for _ in 0..5 {
+            let begun = runtime::now();
+            redis::cmd("PING").exec_async(&mut connection).await?;
+            asked.round_trip = asked.round_trip.min(begun.elapsed());
+        }
+        asked.user = redis::cmd("ACL").arg("WHOAMI").query_async(&mut connection).await.ok();
+        let info: String = redis::cmd("INFO").query_async(&mut connection).await.unwrap_or_default();
+        let pairs = info.lines().filter_map(|line| line.split_once(':'));
+        asked.info = pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
+        for name in ["maxmemory-policy", "maxmemory", "min-replicas-to-write", "notify-keyspace-events"] {
+            let mut ask = redis::cmd("CONFIG");
+            let answer: HashMap<String, String> =
+                ask.arg("GET").arg(name).query_async(&mut connection).await.unwrap_or_default();
+            asked.settings.extend(answer);
+        }
+        let time: Option<(u64, u64)> = redis::cmd("TIME").query_async(&mut connection).await.ok();
+        let here = runtime::since_epoch();
+        let there =
+            time.map(|(seconds, micros)| Duration::from_secs(seconds) + Duration::from_micros(micros));
+        asked.skew = there.map(|there| there.abs_diff(here));
+        Ok(asked)
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let mut findings = vec![self.version(), self.distance()];
+        findings.extend(
+            self.user.as_ref().map(|user| {
+                Finding::new("redis.user", State::Well, format!("terrace is `{user}` there"), "")
+            }),
+        );
+        findings.extend(self.memory());
+        findings.extend(self.replicas());
+        findings.extend(self.skew.map(clock));
+        findings
+    }
+
+    fn version(&self) -> Finding {
+        let valkey = self.info.get("valkey_version").map(|version| format!("Valkey {version}"));
+        let text = self.info.get("redis_version").cloned().unwrap_or_default();
+        let major = text.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        let says = valkey.clone().unwrap_or(format!("Redis {text}"));
+        match major {
+            Some(6..) => Finding::new("redis.version", State::Well, says, ""),
+            Some(_) if valkey.is_some() => Finding::new("redis.version", State::Well, says, ""),
+            Some(_) => Finding::new(
+                "redis.version",
+                State::Ill,
+                says,
+                "Redis 6.0 is the oldest that works, with `bus.mode = \"plain\"`",
+            ),
+            None => Finding::new(
+                "redis.version",
+                State::Note,
+                "it does not tell its version",
+                "allow its user `+info`",
+            ),
+        }
+    }
+
+    fn distance(&self) -> Finding {
+        let says = format!("{} to there and back, the quickest of 5", words::time(self.round_trip));
+        if self.round_trip <= FAR {
+            return Finding::new("redis.latency", State::Well, says, "");
+        }
+        Finding::new(
+            "redis.latency",
+            State::Note,
+            says,
+            "raise `l2.wait_max` if loads find Redis too slow, or move closer to it",
+        )
+    }
+
+    fn memory(&self) -> Option<Finding> {
+        let policy = self.settings.get("maxmemory-policy")?;
+        let max: u64 = self.settings.get("maxmemory").and_then(|max| max.parse().ok()).unwrap_or_default();
+        let says = format!(
+            "maxmemory {}, maxmemory-policy {policy}",
+            if max == 0 { "without a bound".to_owned() } else { words::bytes(max) }
+        );
+        let next = match (policy.as_str(), max) {
+            ("noeviction", 1..) => {
+                "when it is full, Redis refuses writes: set `maxmemory-policy allkeys-lru`, or `volatile-lru` if others keep data there"
+            }
+            (_, 0) => "it grows until the system has no memory: set `maxmemory`",
+            _ => return Some(Finding::new("redis.memory", State::Well, says, "")),
+        };
+        Some(Finding::new("redis.memory", State::Note, says, next))
+    }
+
+    fn replicas(&self) -> Option<Finding> {
+        let replicas: u32 = self.info.get("connected_slaves")?.parse().ok()?;
+        let role = self.info.get("role").map(String::as_str).unwrap_or_default();
+        if role != "master" {
+            return Some(Finding::new(
+                "redis.role",
+                State::Ill,
+                format!("it is a {role}"),
+                "terrace writes: name the primary, or sentinels that know it",
+            ));
+        }
+        let least: u32 =
+            self.settings.get("min-replicas-to-write").and_then(|text| text.parse().ok()).unwrap_or_default();
+        let says = format!("{replicas} replicas, min-replicas-to-write {least}");
+        if replicas > 0 && least == 0 {
+            let next = "a primary that was cut off takes writes that are lost: set `min-replicas-to-write 1`, see guarantees";
+            return Some(Finding::new("redis.replicas", State::Note, says, next));
+        }
+        Some(Finding::new("redis.replicas", State::Well, says, ""))
+    }
+}
+
+fn clock(skew: Duration) -> Finding {
+    let says = format!("its clock and this one differ by {}", words::time(skew));
+    if skew <= SKEW_MAX {
+        return Finding::new("redis.clock", State::Well, says, "");
+    }
+    let next =
+        "the times that people see differ; nothing is decided by them. Let both follow the same time server";
+    Finding::new("redis.clock", State::Note, says, next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(info: &[(&str, &str)], settings: &[(&str, &str)]) -> Asked {
+        let map = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        Asked { info: map(info), settings: map(settings), ..Asked::default() }
+    }
+
+    #[test]
+    fn what_is_not_well_has_a_next_step() {
+        let ill = asked(
+            &[("redis_version", "5.0.14"), ("role", "slave"), ("connected_slaves", "0")],
+            &[("maxmemory", "1048576"), ("maxmemory-policy", "noeviction")],
+        );
+        let findings = ill.findings();
+        for (what, state, part) in [
+            ("redis.version", State::Ill, "6.0 is the oldest"),
+            ("redis.role", State::Ill, "name the primary"),
+            ("redis.memory", State::Note, "refuses writes"),
+        ] {
+            let finding = findings.iter().find(|finding| finding.what == what).expect(what);
+            assert_eq!(finding.state, state, "{finding:?}");
+            assert!(finding.next.is_some_and(|next| next.contains(part)), "{finding:?}");
+        }
+        assert_eq!(clock(Duration::from_secs(3)).state, State::Note);
+    }
+
+    #[test]
+    fn what_is_well_has_none() {
+        let well = asked(
+            &[("redis_version", "7.0.15"), ("role", "master"), ("connected_slaves", "1")],
+            &[("maxmemory", "1048576"), ("maxmemory-policy", "allkeys-lru"), ("min-replicas-to-write", "1")],
+        );
+        let findings = well.findings();
+        assert!(
+            findings.iter().all(|finding| finding.state == State::Well && finding.next.is_none()),
+            "{findings:?}"
+        );
+        let valkey = asked(&[("redis_version", "7.2.4"), ("valkey_version", "8.0.1")], &[]);
+        assert_eq!(valkey.version().says, "Valkey 8.0.1");
+    }
+}

@@ -1,0 +1,50 @@
+//! `journal inspect`: what a journal's file holds, while no service has it open.
+//!
+//! Reading a journal repairs what a crash left half written, as the next start of its service would.
+
+use crate::args::{InspectArgs, JournalArgs, JournalVerb};
+use crate::failure::{Exit, Failure};
+use crate::output;
+use crate::words;
+use serde_json::json;
+use terrace::behind::{Journal, JournalOptions};
+
+/// Looks into a journal.
+pub(crate) fn journal(args: JournalArgs) -> anyhow::Result<Exit> {
+    let JournalVerb::Inspect(args) = args.what;
+    inspect(&args)
+}
+
+fn inspect(args: &InspectArgs) -> anyhow::Result<Exit> {
+    let file = args.file.display();
+    if !args.file.is_file() {
+        return Err(Failure::new(Exit::NotFound, format!("there is no journal at {file}"))
+            .next("`write_behind.path` of the configuration says where it is")
+            .into());
+    }
+    let journal = Journal::open(&args.file, JournalOptions::default()).map_err(|error| {
+        Failure::new(Exit::Unavailable, format!("the journal at {file} cannot be read"))
+            .why(error)
+            .next("if a service has it open, ask that: `terrace queue ls`")
+    })?;
+    let figures = journal.figures();
+    let mut rows = Vec::new();
+    for (keyspace, lane) in &figures.lanes {
+        if args.json {
+            let lane = json!({ "keyspace": keyspace, "pending": lane.pending, "pending_bytes": lane.pending_bytes, "dead": lane.dead_letters });
+            output::line(&lane.to_string())?;
+        }
+        let (count, bytes) = (words::count(lane.pending), words::bytes(lane.pending_bytes));
+        rows.push(vec![words::printable(keyspace), count, bytes, words::count(lane.dead_letters)]);
+    }
+    if !args.json {
+        if rows.is_empty() {
+            output::line("nothing waits, and nothing was given up")?;
+        } else {
+            output::line(
+                &words::table(&["keyspace", "waiting", "bytes", "dead letters"], 1, rows).to_string(),
+            )?;
+        }
+    }
+    Ok(Exit::Success)
+}
