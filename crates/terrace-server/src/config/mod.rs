@@ -482,19 +482,6 @@ impl Config {
         Self::load_noting(sources, |_, _| ())
     }
 
-    /// As [`Config::load`]; `note` sees what was written before it is judged.
-    fn load_noting(
-        sources: &Sources,
-        note: impl FnOnce(&Document, &toml::de::DeTable<'_>),
-    ) -> Result<Self, ConfigError> {
-        let document = sources.document()?;
-        let root = overlay::read(&document, &sources.variables)?;
-        note(&document, root.get_ref());
-        let file = file::File::deserialize(toml::de::Deserializer::from(root))
-            .map_err(|error| document.refuse_toml(&error))?;
-        check::check(&document, file)
-    }
-
     /// The configuration with every default filled in, as TOML. Secrets are hidden; but for them it loads again as the
     /// same configuration.
     #[expect(clippy::missing_panics_doc, reason = "every setting has a TOML form, so it does not panic")]

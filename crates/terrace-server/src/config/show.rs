@@ -5,8 +5,8 @@
 //! 3. Secrets are hidden, because what is shown is the serialised [`Config`], which hides them.
 
 use super::report::{ConfigError, Document};
-use super::{Config, Sources};
-use serde::Serialize;
+use super::{Config, Sources, check, file, overlay};
+use serde::{Deserialize as _, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -95,6 +95,19 @@ impl Config {
         Ok(settings
             .map(|(key, value)| Setting { from: found(&key), value: value.to_string(), key })
             .collect())
+    }
+
+    /// As [`Config::load`]; `note` sees what was written before it is judged.
+    pub(super) fn load_noting(
+        sources: &Sources,
+        note: impl FnOnce(&Document, &DeTable<'_>),
+    ) -> Result<Self, ConfigError> {
+        let document = sources.document()?;
+        let root = overlay::read(&document, &sources.variables)?;
+        note(&document, root.get_ref());
+        let file = file::File::deserialize(toml::de::Deserializer::from(root))
+            .map_err(|error| document.refuse_toml(&error))?;
+        check::check(&document, file)
     }
 
     /// Every setting that has a value, by its name.
