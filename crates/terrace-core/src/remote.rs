@@ -363,6 +363,30 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
     /// One pass over the names of all keys of the whole server. Each item is one round trip.
     fn names<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> Names<'a>;
 
+    /// Some of the entries that the rule names, without those that are known to be dead: from a place on that an earlier call came to, on
+    /// whatever node, or from the beginning. About `count` names are looked at, so there may be none of the rule among them, and may be
+    /// some more. `None` if the place means nothing any more, because servers have changed: then only a new beginning helps.
+    ///
+    /// A key that had a value all the time, from the first call to the last, is told of at least once.
+    ///
+    /// The provided method refuses.
+    ///
+    /// # Errors
+    /// [`RemoteError::Refused`] if this tier cannot list what it has.
+    ///
+    /// # Cost
+    /// Two round trips, without the values, and a little more at the end.
+    fn list<'a>(
+        &'a self,
+        _namespace: &'a Namespace,
+        _rule: &'a SweepRule,
+        _from: Option<ListPlace>,
+        _count: u32,
+    ) -> RemoteResult<'a, Option<Listed>> {
+        let reason = "this tier does not list its keys".to_owned();
+        Box::pin(std::future::ready(Err(RemoteError::Refused { reason })))
+    }
+
     /// Removes those of the entries that the sweep has killed. Returns how many it were.
     ///
     /// # Cost

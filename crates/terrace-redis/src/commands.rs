@@ -19,7 +19,7 @@ pub(crate) const TAGS_PER_PARTITION_MAX: u32 = 4096;
 /// How long the server remembers a beat, in milliseconds.
 const BEAT_KEPT_MILLIS: u32 = 60_000;
 /// How many names the server looks at in one step of a sweep.
-const SCAN_COUNT: u32 = 500;
+pub(crate) const SCAN_COUNT: u32 = 500;
 
 /// Most delayed invalidations that are noted for one namespace.
 pub(crate) const DELAYED_MAX: u32 = 100_000;
@@ -264,11 +264,11 @@ impl Commands {
         self.names.partitions().map(rules).collect()
     }
 
-    /// Looks at more names.
-    pub(crate) fn scan(&self, namespace: &Namespace, rule: &SweepRule, cursor: u64) -> Cmd {
+    /// Looks at about `count` more names.
+    pub(crate) fn scan(&self, namespace: &Namespace, rule: &SweepRule, cursor: u64, count: u32) -> Cmd {
         let mut command = redis::cmd("SCAN");
         let pattern = self.names.scan_pattern(namespace, rule);
-        command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
+        command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(count);
         command
     }
 

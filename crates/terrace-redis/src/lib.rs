@@ -18,6 +18,7 @@
 //! | `commands`, `replies` | which commands a call sends, and what the replies say |
 //! | `remote` | how calls are put together |
 //! | `reading` | what is read, and whether it is alive |
+//! | `scanning`, `listing` | how names are looked through: in one go, and page by page |
 //! | `bus` | how a node hears of changes that others make |
 //! | `plain` | all of that for servers without scripts and streams, and what is not promised then |
 //!
@@ -53,6 +54,7 @@ mod error;
 mod incarnation;
 mod keys;
 mod link;
+mod listing;
 mod plain;
 mod reading;
 mod remote;

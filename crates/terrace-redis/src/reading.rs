@@ -7,12 +7,13 @@
 
 use crate::commands::Reading;
 use crate::error;
+use crate::listing;
 use crate::remote::Redis;
 use crate::replies;
 use crate::rules::Rules;
 use redis::Value;
-use terrace_core::remote::{Stored, Validity};
-use terrace_core::{Key, Namespace, RemoteError, Version};
+use terrace_core::remote::{ListPlace, Listed, Stored, SweepRule, Validity};
+use terrace_core::{Key, Namespace, RemoteError, Ttl, Version};
 
 impl Redis {
     /// The values of some keys.
@@ -42,6 +43,33 @@ impl Redis {
         };
         Ok(found.into_iter().zip(asked).map(judge).collect())
     }
+
+    /// [`Remote::list`]: a page of names, and so much of each value as tells whether it is alive.
+    pub(crate) async fn list_page(
+        &self,
+        namespace: &Namespace,
+        rule: &SweepRule,
+        from: Option<ListPlace>,
+        count: u32,
+    ) -> Result<Option<Listed>, RemoteError> {
+        let (topology, commands) = (self.topology(), self.commands());
+        let Some(page) = listing::page(topology, commands, namespace, rule, from, count).await? else {
+            return Ok(None);
+        };
+        let mut reading = commands.versions(namespace, &page.keys);
+        let replies = self.read(std::mem::take(&mut reading.commands)).await?;
+        let found = alive(&page.keys, &reading, replies)?;
+        Ok(Some(Listed { entries: listed(page.keys, found), next: page.next }))
+    }
+}
+
+/// The keys that have a value, with the time that is left to it.
+pub(crate) fn listed(keys: Vec<Key>, found: Vec<Option<Stored>>) -> Vec<(Key, Option<Ttl>)> {
+    let is_there = |(key, found): (Key, Option<Stored>)| {
+        // A part of nothing is no bytes.
+        found.filter(|stored| !stored.bytes.is_empty()).map(|stored| (key, stored.remaining))
+    };
+    keys.into_iter().zip(found).filter_map(is_there).collect()
 }
 
 /// The values of some keys that are not dead.

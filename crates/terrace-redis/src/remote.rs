@@ -23,7 +23,8 @@ use terrace_core::bus::Bus;
 use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
     BoxFuture, Compared, Delayed, Due, Expected, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome,
-    LeaseToken, Names, RemoteHealth, RemoteResult, SharedSettings, Stored, Sweep, SweepRule, Validity,
+    LeaseToken, ListPlace, Listed, Names, RemoteHealth, RemoteResult, SharedSettings, Stored, Sweep,
+    SweepRule, Validity,
 };
 use terrace_core::{Clock, Key, Namespace, Remote, RemoteError, Tag, Ttl, Version};
 use tokio::sync::watch;
@@ -367,6 +368,16 @@ impl Remote for Redis {
 
     fn names<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> Names<'a> {
         scan(&self.0.topology, self.commands(), namespace, rule)
+    }
+
+    fn list<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        rule: &'a SweepRule,
+        from: Option<ListPlace>,
+        count: u32,
+    ) -> RemoteResult<'a, Option<Listed>> {
+        Box::pin(self.list_page(namespace, rule, from, count))
     }
 
     fn reap<'a>(

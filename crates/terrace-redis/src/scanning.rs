@@ -7,7 +7,7 @@
 //! 2. If slots have moved meanwhile, or another server serves, it ends with an error: names may have been passed over.
 
 use crate::call;
-use crate::commands::Commands;
+use crate::commands::{Commands, SCAN_COUNT};
 use crate::error;
 use crate::link::Link;
 use crate::replies;
@@ -49,7 +49,7 @@ pub(crate) fn scan<'a>(
             Some(link) => (link, limit),
             None => call::connection(&shard.supervisor, limit).await?,
         };
-        let step = one(commands.scan(namespace, rule, scan.cursor));
+        let step = one(commands.scan(namespace, rule, scan.cursor, SCAN_COUNT));
         let reply = call::on(&link, limit, link.ask(&step)).await?.pop();
         let (next, names) = replies::scanned(reply.ok_or_else(|| error::unexpected("a reply", &"none"))?)?;
         let key = |name: &Vec<u8>| commands.names.named_by(namespace, rule, name);

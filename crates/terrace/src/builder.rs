@@ -263,6 +263,7 @@ impl CacheBuilder {
             cleaning: Turns::default(),
             #[cfg(feature = "journal")]
             journal,
+            life: std::sync::OnceLock::new(),
             bus_lag_nanos: AtomicU64::default(),
             clock,
             chance,

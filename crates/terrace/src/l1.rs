@@ -7,6 +7,7 @@
 //! 3. A hit looks the key up by reference: no allocation.
 
 mod compare;
+mod parts;
 mod room;
 
 use crate::coherence::bans::{Bans, Standing};

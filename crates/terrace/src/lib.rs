@@ -24,6 +24,7 @@
 //! | `lease` | who may fill L2, fleet-wide |
 //! | `strategies` | how one keyspace is used in several ways |
 //! | `warm` | what is loaded ahead of its first read |
+//! | `listing` | which keys the tiers hold |
 //! | `refresh` | what is loaded anew because somebody asked for it |
 //! | `events` | what those are told who want to know what happens |
 //! | `tags` | whether an entry with tags is still alive |
@@ -54,6 +55,7 @@ mod invalidate;
 mod keyspace;
 mod l1;
 mod lease;
+mod listing;
 mod origin;
 mod read;
 mod refresh;
@@ -86,6 +88,7 @@ pub use events::{Event, EventKind, Events};
 pub use hot::HotKey;
 pub use invalidate::{InvalidateError, Invalidated, Invalidation, InvalidationPolicy, Invalidator, Preview};
 pub use keyspace::{Fetched, Keyspace, KeyspaceBuilder, ReadOptions, Strategy};
+pub use listing::{HeldKey, KeyPage, KeyPlace, KeyPlaceError};
 pub use origin::{Fence, Origin, OriginFn, OriginWrite, WriteFailure, WriteId};
 pub use resilience::{Breaker, BreakerHealth, BreakerState, Retry};
 pub use space::SuspectPolicy;

@@ -52,6 +52,9 @@ pub(crate) struct Shared {
     pub(crate) cleaning: Turns,
     #[cfg(feature = "journal")]
     pub(crate) journal: Option<crate::behind::Journal>,
+    /// A number that no other cache has: what is in the parts of its L1 is in those of no other. Drawn when it is first asked for,
+    /// so that histories of one seed do not depend on it.
+    pub(crate) life: std::sync::OnceLock<u64>,
     /// How long this node's last message to itself took to come back.
     pub(crate) bus_lag_nanos: AtomicU64,
 }

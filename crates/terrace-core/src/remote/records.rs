@@ -232,6 +232,19 @@ impl fmt::Display for Delayed {
     }
 }
 
+/// Where looking through entries has come to. Only the adapter that made it knows what it means.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ListPlace(pub [u64; 4]);
+
+/// Some of the entries that L2 has.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listed {
+    /// Their keys, with how much longer L2 keeps each, if that is known.
+    pub entries: Vec<(Key, Option<Ttl>)>,
+    /// Where it goes on; `None` at the end.
+    pub next: Option<ListPlace>,
+}
+
 /// Keys, some at a time, until there are no more or it fails.
 pub type Names<'a> = Pin<Box<dyn Stream<Item = Result<Vec<Key>, RemoteError>> + Send + 'a>>;
 

@@ -6,10 +6,12 @@
 
 use super::exclusive::{Guarded, Judged};
 use super::steps::{Step, exactly};
-use super::{PlainRedis, state};
+use super::{Inner, PlainRedis, state};
 use crate::commands::named;
 use crate::config::Mode;
 use crate::error::unexpected;
+use crate::listing;
+use crate::reading::listed;
 use crate::remote::ask_health;
 use crate::replies;
 use crate::scanning::scan;
@@ -18,13 +20,21 @@ use std::time::Duration;
 use terrace_core::bus::{Bus, Change};
 use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
-    BoxFuture, Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Names,
-    RemoteHealth, RemoteResult, SettingsRecord, SharedSettings, Stored, Sweep, SweepRule, Validity,
+    BoxFuture, Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken,
+    ListPlace, Listed, Names, RemoteHealth, RemoteResult, SettingsRecord, SharedSettings, Stored, Sweep,
+    SweepRule, Validity,
 };
 use terrace_core::{Key, Namespace, Remote, RemoteError, Tag, Ttl, Version};
 
 /// How often settings are read again that somebody else has just completed.
 const AGREEMENTS_MAX: u32 = 4;
+
+/// Asks for so much of a value as tells its version.
+fn version(name: &str) -> Cmd {
+    let mut command = named("GETRANGE", name);
+    command.arg(0).arg(Sealed::VERSION_AT.end - 1);
+    command
+}
 
 impl PlainRedis {
     fn writing(&self) -> Duration {
@@ -107,17 +117,28 @@ impl PlainRedis {
         asked: &[(Key, Version)],
     ) -> Result<Vec<Validity>, RemoteError> {
         let keys: Vec<&Key> = asked.iter().map(|(key, _)| key).collect();
-        let version = |name: &str| {
-            let mut command = named("GETRANGE", name);
-            command.arg(0).arg(Sealed::VERSION_AT.end - 1);
-            command
-        };
         let found = self.read_alive(namespace, &keys, version).await?;
         let judge = |(found, (_, known)): (Option<Stored>, &(Key, Version))| {
             // A part of nothing is no bytes.
             Validity::of(found.filter(|stored| !stored.bytes.is_empty()).as_ref(), *known)
         };
         Ok(found.into_iter().zip(asked).map(judge).collect())
+    }
+
+    async fn list_page(
+        &self,
+        namespace: &Namespace,
+        rule: &SweepRule,
+        from: Option<ListPlace>,
+        count: u32,
+    ) -> Result<Option<Listed>, RemoteError> {
+        let Inner { topology, commands, .. } = &*self.0;
+        let Some(page) = listing::page(topology, commands, namespace, rule, from, count).await? else {
+            return Ok(None);
+        };
+        let keys: Vec<&Key> = page.keys.iter().collect();
+        let found = self.read_alive(namespace, &keys, version).await?;
+        Ok(Some(Listed { entries: listed(page.keys, found), next: page.next }))
     }
 
     async fn set_all(
@@ -313,6 +334,16 @@ impl Remote for PlainRedis {
 
     fn names<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> Names<'a> {
         scan(&self.0.topology, &self.0.commands, namespace, rule)
+    }
+
+    fn list<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        rule: &'a SweepRule,
+        from: Option<ListPlace>,
+        count: u32,
+    ) -> RemoteResult<'a, Option<Listed>> {
+        Box::pin(self.list_page(namespace, rule, from, count))
     }
 
     fn reap<'a>(

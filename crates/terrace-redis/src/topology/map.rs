@@ -57,6 +57,16 @@ impl Map {
         Ok(Self { shards, owners, generation })
     }
 
+    /// A number that maps of the same owners share, on all nodes that call them by the same names: FNV-1a over both.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let addresses =
+            self.shards.iter().flat_map(|shard| shard.supervisor.address().to_string().into_bytes());
+        let owners = self.owners.iter().flat_map(|owner| owner.map_or(u16::MAX, |owner| owner).to_be_bytes());
+        addresses
+            .chain(owners)
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    }
+
     /// The index of the shard that has a name.
     pub(crate) fn of_name(&self, name: &str) -> Option<usize> {
         self.of_slot(slots::of_name(name.as_bytes()))

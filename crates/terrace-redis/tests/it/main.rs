@@ -15,6 +15,7 @@ mod globs;
 mod incarnations;
 mod late;
 mod limits;
+mod listing;
 mod messages;
 mod plain;
 mod security;

@@ -8,6 +8,7 @@ mod batches;
 mod comparing;
 mod later;
 mod leases;
+mod lists;
 mod settings;
 mod sweeps;
 mod tags;
@@ -79,6 +80,9 @@ pub const CASES: &[Case] = cases![
     sweeps::what_was_swept_is_dead_before_it_is_removed,
     sweeps::a_sweep_is_ended_by_its_own_name_alone,
     sweeps::only_so_many_sweeps_are_active,
+    lists::keys_that_stay_are_listed_whoever_comes_and_goes,
+    lists::a_listing_has_what_the_rule_names_and_is_alive,
+    lists::a_place_of_nobody_is_lost,
     later::what_is_delayed_is_due_once_and_again_for_others,
     tags::a_generation_changes_when_its_tag_is_bumped_and_only_then,
     tags::a_bump_is_seen_to_be_before_or_after_a_lease,

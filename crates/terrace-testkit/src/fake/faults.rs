@@ -31,6 +31,7 @@ pub enum Operation {
     Sweep,
     Sweeps,
     Names,
+    List,
     Reap,
     Retire,
     Delay,

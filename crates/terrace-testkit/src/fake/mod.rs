@@ -15,6 +15,7 @@
 mod bus;
 mod failover;
 mod faults;
+mod listing;
 mod partition;
 mod remote;
 mod server;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
     BoxFuture, Compared, Delayed, Due, Expected, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome,
-    LeaseToken, Names, Remote, RemoteError, RemoteHealth, RemoteResult, ServerTime, SharedSettings, Stored,
-    Sweep, SweepRule, Validity,
+    LeaseToken, ListPlace, Listed, Names, Remote, RemoteError, RemoteHealth, RemoteResult, ServerTime,
+    SharedSettings, Stored, Sweep, SweepRule, Validity,
 };
 use terrace_core::{Bus, Key, Namespace, Tag, Ttl, Version};
 
@@ -230,6 +230,19 @@ impl Remote for FakeRemote {
             Ok(keys.into_iter().filter(|key| to.names(key.as_str())).collect())
         });
         Box::pin(futures_util::stream::once(named))
+    }
+
+    fn list<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        rule: &'a SweepRule,
+        from: Option<ListPlace>,
+        count: u32,
+    ) -> RemoteResult<'a, Option<Listed>> {
+        let (namespace, rule) = (namespace.clone(), rule.clone());
+        Box::pin(self.call(Operation::List, move |server, node| {
+            Ok(server.list(&namespace, &rule, from, count, node.shared.incarnation().0, node.caller()))
+        }))
     }
 
     fn reap<'a>(

@@ -1,13 +1,14 @@
-//! What a keyspace tells and asks beyond its own callers: events, and loading anew.
+//! What a keyspace tells and asks beyond its own callers: events, loading anew, and which keys there are.
 
 use super::Keyspace;
 use crate::error::Error;
 use crate::events::Events;
 use crate::hot::HotKey;
+use crate::listing::{KeyPage, KeyPlace};
 use std::any::Any;
 use std::borrow::Borrow;
 use std::sync::Arc;
-use terrace_core::{CacheKey, Key, Version};
+use terrace_core::{CacheKey, Glob, Key, Version};
 
 impl<K, V> Keyspace<K, V>
 where
@@ -39,6 +40,49 @@ where
     /// ```
     pub fn hot_keys(&self, limit: usize) -> Vec<HotKey> {
         self.view.space.hot.top(self.name(), limit)
+    }
+
+    /// Some of the keys that the tiers hold and that the pattern names, from a place on; first those of this node's L1, then those of L2. For
+    /// people who look around: it is no way to read entries.
+    ///
+    /// About `count` keys, at least one is meant. Where L2 has many keys of others, a page may have none; where it puts them
+    /// close together, some more. A key that a tier holds from the first page to the last is on one of them at least, and told of
+    /// once for each tier. `None` if the place means nothing any more, because servers have changed: then only a new beginning helps.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Remote`](crate::ErrorKind::Remote) if L2 cannot be asked, or cannot list its keys.
+    ///
+    /// # Cost
+    /// In L1 a look at some copies, 65,536 of all keyspaces and the rest of the part that the last one is in; changes of keys of a part
+    /// wait for a moment. In L2 two round trips, and a third one at the end.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use terrace::{Glob, KeyPlace};
+    /// let users = terrace::Cache::memory()?.keyspace::<u64, String>("users").build()?;
+    /// users.put_many([(1, "ann".into()), (2, "ben".into()), (30, "cy".into())]).await?;
+    /// let (mut keys, mut at) = (Vec::new(), Some(KeyPlace::FIRST));
+    /// while let Some(place) = at {
+    ///     let page = users.list(&Glob::new("?")?, &place, 100).await?.expect("no server has changed");
+    ///     keys.extend(page.keys.into_iter().map(|held| held.key));
+    ///     at = page.next;
+    /// }
+    /// keys.sort();
+    /// assert_eq!(keys, ["1", "2"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn list(
+        &self,
+        pattern: &Glob,
+        from: &KeyPlace,
+        count: usize,
+    ) -> Result<Option<KeyPage>, Error> {
+        self.view.list(pattern, from, count).await
     }
 
     /// What happens to this keyspace's entries from now on: changes of this node, and of all others where L2 tells of them.

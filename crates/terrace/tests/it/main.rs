@@ -31,6 +31,7 @@ mod l1_l2;
 mod l1_limits;
 mod l2;
 mod later;
+mod listing;
 mod loads;
 mod matrix;
 #[cfg(feature = "journal")]

@@ -5,8 +5,9 @@ use std::time::Duration;
 use terrace::Ttl;
 use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
-    BoxFuture, Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Names,
-    Remote, RemoteHealth, RemoteResult, SharedSettings, Stored, Sweep, SweepRule, Validity,
+    BoxFuture, Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken,
+    ListPlace, Listed, Names, Remote, RemoteHealth, RemoteResult, SharedSettings, Stored, Sweep, SweepRule,
+    Validity,
 };
 use terrace_core::{Bus, Key, Namespace, Tag, Version};
 use terrace_testkit::fake::FakeRemote;
@@ -140,6 +141,16 @@ impl<A: Around> Remote for Wrapped<A> {
 
     fn names<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> Names<'a> {
         self.remote.names(namespace, rule)
+    }
+
+    fn list<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        rule: &'a SweepRule,
+        from: Option<ListPlace>,
+        count: u32,
+    ) -> RemoteResult<'a, Option<Listed>> {
+        self.around.one(self.remote.list(namespace, rule, from, count))
     }
 
     fn reap<'a>(
