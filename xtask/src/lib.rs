@@ -16,6 +16,7 @@ pub mod process;
 mod python;
 mod replay;
 mod sanitize;
+mod schemathesis;
 pub mod services;
 mod sim;
 mod test;
@@ -61,6 +62,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Requests made up from the service's `OpenAPI` document, every answer held against it (needs Python)
+    Schemathesis {
+        /// Requests for each kind of them, at most
+        #[arg(long, default_value_t = 20)]
+        examples: u32,
+    },
     /// Proofs of the memory engine: model checkers, sanitizers, memcheck, fuzzing, a soak
     Sanitize(sanitize::Args),
     /// terrace against its peers, in one run; see `bench/README.md`
@@ -96,6 +103,7 @@ fn run(task: &Task, stop: &Stop) -> Result<()> {
         Task::Dashboard => browser::run(&browser::ALONE, stop).map(|what| eprintln!("dashboard {what}")),
         Task::Tidy => tidy::run(&root()),
         Task::Chaos { arguments } => chaos::run(arguments, stop),
+        Task::Schemathesis { examples } => schemathesis::run(*examples, stop),
         Task::Sanitize(args) => sanitize::run(args, stop),
         Task::Sim(args) => sim::run(args, stop),
         Task::Replay(args) => replay::run(args, stop),

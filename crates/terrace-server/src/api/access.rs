@@ -117,6 +117,12 @@ impl Routes {
         self
     }
 
+    /// The paths of the routes.
+    #[cfg(test)]
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.stated.iter().map(|(path, _)| path.as_str())
+    }
+
     /// The router, and what its paths need.
     pub(super) fn done(self, app: Arc<App>) -> (Router, Needs) {
         let router = self.router.fallback(super::no_route).method_not_allowed_fallback(super::no_method);
@@ -247,6 +253,8 @@ mod tests {
     fn what_is_not_for_operators_alone_is_in_this_list() {
         let routes = super::super::routes(Side::Whole, true);
         let nothing = [
+            "/api/cache/openapi.json",
+            "/openapi.json",
             "/livez",
             "/readyz",
             "/healthz",
@@ -273,6 +281,7 @@ mod tests {
             "/api/cache/behind/{keyspace}/flush",
             "/api/cache/behind/{keyspace}/retry",
             "/api/cache/behind/{keyspace}/drop",
+            "/api/cache/keys",
             "/api/cache/keyspaces",
         ];
         assert_eq!(paths(&routes, Need::Admin), admin);

@@ -9,8 +9,9 @@ use super::guard::Whole;
 use super::{App, json, key};
 use crate::audit::Detail;
 use crate::auth::Who;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequestParts, Path, State};
 use axum::http::Uri;
+use axum::http::request::Parts;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -138,11 +139,24 @@ pub(super) async fn behind(State(app): State<Arc<App>>, who: Who, uri: Uri) -> R
     Ok(json(serde_json::to_vec(&Behind { journal, keyspaces }).expect("text and numbers have a JSON form")))
 }
 
+/// The keyspace that a path names. What is no text names none.
+pub(super) struct Named(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let name = Path::<String>::from_request_parts(parts, state).await;
+        name.map(|Path(name)| Self(name))
+            .map_err(|_| Problem::new(Code::NotWrittenBehind, "the path names no keyspace: it is not UTF-8"))
+    }
+}
+
 /// `POST /api/cache/behind/{keyspace}/flush`: sends what waits, and says what came of it.
 pub(super) async fn flush(
     State(app): State<Arc<App>>,
     who: Who,
-    Path(keyspace): Path<String>,
+    Named(keyspace): Named,
 ) -> Result<Response, Problem> {
     let flushed = app.lane(&who, &keyspace)?.flush().await;
     let (stored, parked, dead) = (flushed.stored, flushed.parked, flushed.dead);
@@ -160,7 +174,7 @@ struct Body {
 pub(super) async fn retry(
     State(app): State<Arc<App>>,
     who: Who,
-    Path(keyspace): Path<String>,
+    Named(keyspace): Named,
     Whole(body): Whole,
 ) -> Result<Response, Problem> {
     let lane = app.lane(&who, &keyspace)?;
@@ -179,7 +193,7 @@ pub(super) async fn retry(
 pub(super) async fn forget(
     State(app): State<Arc<App>>,
     who: Who,
-    Path(keyspace): Path<String>,
+    Named(keyspace): Named,
     Whole(body): Whole,
 ) -> Result<Response, Problem> {
     let lane = app.lane(&who, &keyspace)?;

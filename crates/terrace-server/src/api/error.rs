@@ -61,11 +61,13 @@ pub(crate) enum Code {
     DeadLetterOvertaken,
     L2Refused,
     L2Unavailable,
+    CursorLost,
+    ListingUnavailable,
     Internal,
 }
 
 impl Code {
-    pub(crate) const ALL: [Self; 45] = [
+    pub(crate) const ALL: [Self; 47] = [
         Self::MalformedRequest,
         Self::Unauthorized,
         Self::Forbidden,
@@ -110,6 +112,8 @@ impl Code {
         Self::DeadLetterOvertaken,
         Self::L2Refused,
         Self::L2Unavailable,
+        Self::CursorLost,
+        Self::ListingUnavailable,
         Self::Internal,
     ];
 
@@ -176,6 +180,10 @@ impl Code {
                 (503, "l2_unavailable", "The shared cache does not answer, and there is no answer without it")
             }
             Self::L2Refused => (502, "l2_refused", "The shared cache refused the change"),
+            Self::CursorLost => (410, "cursor_lost", "The listing cannot go on from there"),
+            Self::ListingUnavailable => {
+                (503, "listing_unavailable", "The shared cache cannot say which keys it holds")
+            }
             Self::Internal => (500, "internal", "Something is wrong with the service"),
         }
     }
@@ -200,7 +208,8 @@ impl Code {
             | Self::ShuttingDown
             | Self::OriginOverloaded
             | Self::JournalFull
-            | Self::L2Unavailable => Some(1),
+            | Self::L2Unavailable
+            | Self::ListingUnavailable => Some(1),
             _ => None,
         }
     }
@@ -260,7 +269,7 @@ impl Problem {
 }
 
 /// Content type of every error.
-const PROBLEM_JSON: &str = "application/problem+json";
+pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Longest path that is repeated in an error, in bytes.
 const INSTANCE_BYTES_MAX: usize = 512;

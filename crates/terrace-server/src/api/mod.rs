@@ -12,6 +12,7 @@
 //! | `/api/cache/hot` | GET | the keys that are looked up most |
 //! | `/api/cache/behind` | GET | what is written behind, and what was given up |
 //! | `/api/cache/behind/{keyspace}/flush`, `retry`, `drop` | POST | what is done about it |
+//! | `/api/cache/keys` | GET | which keys the tiers hold |
 //! | `/api/cache/keyspaces` | GET | what each keyspace is, and what it did |
 //! | `/api/cache/breakers` | GET | what is left alone because it fails |
 //! | `/api/cache/latencies` | GET | how long lookups took, as a distribution |
@@ -20,6 +21,7 @@
 //! | `/metrics` | GET | counters for Prometheus |
 //! | `/livez`, `/readyz`, `/healthz` | GET | health |
 //! | `/problems/{code}` | GET | what an error means |
+//! | `/openapi.json`, `/api/cache/openapi.json` | GET | all of this, for programs |
 //! | `/`, `/assets/…` | GET | the dashboard |
 //!
 //! 1. Every request passes [`guard`]: who asks, body limit, time limit, concurrency limit, panics. There are no other layers.
@@ -46,9 +48,11 @@ mod health;
 mod hot;
 mod invalidate;
 mod key;
+mod keys;
 mod keyspaces;
 mod latencies;
 pub(crate) mod metrics;
+mod openapi;
 mod raw;
 mod refresh;
 mod render;
@@ -138,11 +142,14 @@ fn routes(side: Side, has_metrics: bool) -> Routes {
         .stated("/api/cache/behind/{keyspace}/flush", Need::Admin, post(behind::flush))
         .stated("/api/cache/behind/{keyspace}/retry", Need::Admin, post(behind::retry))
         .stated("/api/cache/behind/{keyspace}/drop", Need::Admin, post(behind::forget))
+        .stated("/api/cache/keys", Need::Admin, get(keys::keys))
         .stated("/api/cache/keyspaces", Need::Admin, get(keyspaces::keyspaces))
         .route("/api/cache/breakers", get(breakers::breakers))
         .route("/api/cache/latencies", get(latencies::latencies))
         .route("/api/cache/bus", get(bus::bus))
         .route("/api/cache/metrics", get(metrics::summary))
+        .stated("/api/cache/openapi.json", Need::Nothing, get(openapi::openapi))
+        .stated("/openapi.json", Need::Nothing, get(openapi::openapi))
         .stated("/livez", Need::Nothing, get(health::live))
         .stated("/readyz", Need::Nothing, get(health::ready))
         .stated("/healthz", Need::Nothing, get(health::ready))
