@@ -129,6 +129,8 @@ mod tests {
 
     #[tokio::test]
     async fn everything_needs_to_be_said_twice() {
+        // Another test of this process may have been first.
+        rustls::crypto::ring::default_provider().install_default().ok();
         let client = Client::new("http://127.0.0.1:1").expect("a URL");
         for pattern in ["*", "**", "?*"] {
             assert!(is_agreed(&args(&["--pattern", pattern, "--yes"]), pattern, &client).await.is_err());
