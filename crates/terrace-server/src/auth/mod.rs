@@ -6,12 +6,12 @@
 //!
 //! 1. A credential is found by the digest of its token, which is compared with all of them, in a time that does not depend on which
 //!    it is, or on where two differ.
-//! 2. What is not allowed is refused. There is no request without a [`Who`]: with `mode = "none"` it is somebody who may do everything.
+//! 2. What is not allowed is refused. There is no request without a `Who`: with `mode = "none"` it is somebody who may do everything.
 //! 3. Whose keyspaces a key is looked for in follows from the credential, never from the request: a tenant has keyspaces of its own, and
 //!    nobody else has a name for them.
 //! 4. Credentials are replaced as a whole, between two requests. Who is asking keeps what it came with.
 //!
-//! Deliberately absent: what each path needs, which is [`crate::api::access`].
+//! Deliberately absent: what each path needs, which is `api::access`.
 
 mod digest;
 mod rate;
