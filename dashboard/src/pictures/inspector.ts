@@ -12,6 +12,8 @@ import { sweeping, type Aim } from "../sweep";
 
 const VALUE_SHOWN_MAX = 16_384;
 const FOUND_MAX = 50;
+/** Pages of one search, at most: a pattern that matches little of much is looked for in parts. */
+const PAGES_MAX = 50;
 
 function path(below: string, key: string): string {
   return `api/cache${below}?key=${encodeURIComponent(key)}`;
@@ -108,9 +110,7 @@ class Finder {
     const pattern = this.field.value.trim() || "*";
     write(this.said, "Looking…");
     try {
-      const { keys, cursor } = await get<{ keys: FoundKey[]; cursor: string | null }>(
-        `api/cache/keys?pattern=${encodeURIComponent(pattern)}&limit=${FOUND_MAX}`,
-      );
+      const { keys, cursor } = await pages(pattern);
       this.list.root.hidden = keys.length === 0;
       this.rows.show(keys);
       write(this.said, `${count(keys.length)} found${cursor === null ? "" : ", and there are more: be more precise"}.`);
@@ -118,6 +118,22 @@ class Finder {
       write(this.said, `That failed: ${words(error)}.`);
     }
   }
+}
+
+/** The first keys of a pattern. A page may have fewer than it could have, or none, and others behind it. */
+async function pages(pattern: string): Promise<{ keys: FoundKey[]; cursor: string | null }> {
+  const keys: FoundKey[] = [];
+  let cursor: string | null = null;
+  for (let page = 0; page < PAGES_MAX && keys.length < FOUND_MAX; page += 1) {
+    const from = cursor === null ? "" : `&cursor=${encodeURIComponent(cursor)}`;
+    const more: { keys: FoundKey[]; cursor: string | null } = await get(
+      `api/cache/keys?pattern=${encodeURIComponent(pattern)}&limit=${FOUND_MAX - keys.length}${from}`,
+    );
+    keys.push(...more.keys);
+    cursor = more.cursor;
+    if (cursor === null) break;
+  }
+  return { keys, cursor };
 }
 
 export function inspector(onChange: () => void): Picture & { inspect(key: string): void } {

@@ -82,6 +82,18 @@ test("the hottest keys are those of the API", { skip: isSkipped }, async () => {
   await close();
 });
 
+test("keys are found by their pattern", { skip: isSkipped }, async () => {
+  await load();
+  const { page, noted, close } = await open(browser, server.url);
+  await page.locator("#find").fill("session:*");
+  await page.locator("#find").press("Enter");
+  const rows = page.locator(".finder tbody tr");
+  await until("all five", async () => new Set((await rows.allTextContents()).map((text) => text.match(/session:\d/)?.[0])).size === 5);
+  assert.match(await page.locator(".finder").textContent(), /\d+ found\./, "there are no more");
+  assert.deepEqual(noted.errors, []);
+  await close();
+});
+
 test("a key is looked into, and invalidated", { skip: isSkipped }, async () => {
   const { page, noted, close } = await open(browser, server.url);
   await page.getByText("events: live").waitFor();

@@ -12,7 +12,7 @@ use terrace_testkit::fake::FakeRemote;
 type Texts = Keyspace<String, String>;
 
 fn builder(cache: &Cache) -> KeyspaceBuilder<String, String> {
-    cache.keyspace("texts").ttl(HOUR)
+    cache.keyspace("texts").ttl(HOUR).weigher(|text: &String| text.len() as u64)
 }
 
 fn cache() -> (Cache, Clock) {
