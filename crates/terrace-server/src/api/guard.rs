@@ -4,13 +4,14 @@
 //!    any length costs at most [`Limits::body_bytes_max`].
 //! 2. A handler runs within a time limit of its own. A change that was begun goes on when its request is given up.
 //! 3. At most so many requests are at work at a time. More are turned away at once, with the time to come back. Probes
-//!    are never turned away.
+//!    are never turned away. So it is with answers that wait for clients to take them ([`super::backlog`]).
 //! 4. Who asks is known before anything else is done, and who may not is refused before the body is read.
 //! 5. A panic is a 500 of its request, and of no other.
 //!
 //! One function instead of a stack of layers: an L1 hit costs little enough for layers to show.
 
 use super::access::{self, Need, Needs, Side};
+use super::backlog::Backlog;
 use super::error::{Code, Problem, finish};
 use super::{App, Limits};
 use crate::audit::{self, Detail, Refusals};
@@ -19,7 +20,8 @@ use crate::runtime;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::FromRequest;
-use axum::http::{HeaderMap, HeaderValue, Method, Request};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
@@ -53,6 +55,7 @@ pub(crate) struct Guard {
     limits: Limits,
     at_work: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
+    backlog: Backlog,
 }
 
 /// Of the requests that may be at work, the share that may be sending a body, as a divisor: it bounds the memory that
@@ -83,6 +86,7 @@ impl Guard {
             limits,
             at_work: Arc::new(Semaphore::new(limits.requests_max)),
             uploads: Arc::new(Semaphore::new((limits.requests_max / UPLOAD_SHARE).max(1))),
+            backlog: Backlog::new(limits.requests_max),
         }
     }
 
@@ -97,7 +101,7 @@ impl Guard {
             return self;
         }
         let (at_work, uploads) = (Arc::clone(&before.at_work), Arc::clone(&before.uploads));
-        Self { at_work, uploads, ..self }
+        Self { at_work, uploads, backlog: before.backlog.clone(), ..self }
     }
 
     /// Answers a request.
@@ -108,8 +112,10 @@ impl Guard {
         let (uri, method) = (request.uri().clone(), request.method().clone());
         let need = self.needs.of(uri.path());
         let who = self.auth.who(request.headers());
-        let admitted =
-            let_in(need, who.as_ref(), &method).and_then(|()| from_here(request.headers(), &method));
+        let host = host_of(&request);
+        let admitted = let_in(need, who.as_ref(), &method)
+            .and_then(|()| from_here(request.headers(), &method, host))
+            .and_then(|()| self.for_us(need, host));
         if let Err(problem) = admitted {
             self.refusals.note(who.as_ref().ok(), &method, uri.path(), problem.code.word());
             return finish(problem.into_response(), &uri);
@@ -118,15 +124,35 @@ impl Guard {
         if let Some(who) = &who {
             request.extensions_mut().insert(who.clone());
         }
+        let noted = who.as_ref().filter(|_| need.is_noted(&method));
+        let noted = noted.map(|who| Noted { who, method: &method, path: uri.path(), is_over: false });
         let mut response = self.admit(request).await.unwrap_or_else(IntoResponse::into_response);
         let problem = response.extensions().get::<Problem>().map(|problem| problem.code);
-        if let Some(who) = who.as_ref().filter(|_| need.is_noted(&method)) {
+        if let Some(noted) = noted {
             let detail = response.extensions_mut().remove::<Detail>();
-            audit::done(who, &method, uri.path(), detail.as_ref(), problem.map_or("done", Code::word));
+            noted.came_to(detail.as_ref(), problem.map_or("done", Code::word));
         } else if problem == Some(Code::Forbidden) {
             self.refusals.note(who.as_ref(), &method, uri.path(), Code::Forbidden.word());
         }
-        finish(response, &uri)
+        self.counted(finish(response, &uri), &uri)
+    }
+
+    /// The answer, if there is room for it to wait in.
+    fn counted(&self, response: Response, uri: &Uri) -> Response {
+        let (parts, body) = response.into_parts();
+        match self.backlog.count(body) {
+            Some(body) => Response::from_parts(parts, body),
+            None => finish(overloaded().into_response(), uri),
+        }
+    }
+
+    /// Refuses what is asked of a host that this is not.
+    fn for_us(&self, need: Need, host: Option<&str>) -> Result<(), Problem> {
+        if need == Need::Nothing || host.is_none_or(|host| self.auth.is_ours(host)) {
+            return Ok(());
+        }
+        let detail = "this service is not known by that name: name it in `auth.hosts`, or ask for tokens";
+        Err(Problem::new(Code::Forbidden, detail))
     }
 
     async fn admit<B>(&self, request: Request<B>) -> Result<Response, Problem>
@@ -192,11 +218,47 @@ fn let_in(need: Need, who: Result<&Who, &Denied>, method: &Method) -> Result<(),
     }
 }
 
+/// What a request that is noted has come to: one whose client goes away, too, since what it began goes on.
+struct Noted<'a> {
+    who: &'a Who,
+    method: &'a Method,
+    path: &'a str,
+    is_over: bool,
+}
+
+impl Noted<'_> {
+    fn came_to(mut self, detail: Option<&Detail>, outcome: &str) {
+        self.is_over = true;
+        audit::done(self.who, self.method, self.path, detail, outcome);
+    }
+}
+
+impl Drop for Noted<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            audit::done(self.who, self.method, self.path, None, "the client went away");
+        }
+    }
+}
+
+/// The host that a request is for.
+fn host_of<B>(request: &Request<B>) -> Option<&str> {
+    // One that is no text is nobody's name.
+    let named = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or(".."));
+    request.uri().authority().map(Authority::as_str).or(named)
+}
+
 /// Refuses a change that a browser asks for on behalf of a page of somebody else: it would bring along whatever lets its user in, were that
 /// only that the service listens on this machine.
-fn from_here(headers: &HeaderMap, method: &Method) -> Result<(), Problem> {
+fn from_here(headers: &HeaderMap, method: &Method, host: Option<&str>) -> Result<(), Problem> {
     let is_elsewhere = |value: &HeaderValue| matches!(value.as_bytes(), b"cross-site" | b"same-site");
-    if method.is_safe() || !headers.get("sec-fetch-site").is_some_and(is_elsewhere) {
+    let is_of_another_page = |origin: &HeaderValue| {
+        let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+        origin.is_none_or(|(_, page)| host.is_none_or(|host| !page.eq_ignore_ascii_case(host)))
+    };
+    let is_foreign = headers.get("sec-fetch-site").is_some_and(is_elsewhere)
+        || headers.get(header::ORIGIN).is_some_and(is_of_another_page);
+    if method.is_safe() || !is_foreign {
         return Ok(());
     }
     Err(Problem::new(Code::Forbidden, "a page of another site cannot change anything here"))

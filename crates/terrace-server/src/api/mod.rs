@@ -32,6 +32,7 @@
 
 pub(crate) mod access;
 mod answer;
+mod backlog;
 mod batch;
 mod behind;
 mod breakers;

@@ -26,6 +26,7 @@ use crate::config::{AuthConfig, AuthMode, TokenConfig};
 use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, header};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use subtle::ConditionallySelectable;
 use terrace::{Clock, Glob};
@@ -109,12 +110,17 @@ pub enum ReplaceError {
     /// A tenant that was not there at the start.
     #[error("the tenant `{0}` is new: its keyspaces are opened when the service starts, so restart it")]
     NewTenant(String),
+    /// There would be no tokens any more, and everybody would be let in.
+    #[error("there are no tokens in it, so everybody would be let in: that needs a restart")]
+    Opened,
 }
 
 /// All credentials there are at a time.
 struct Credentials {
     /// Who everybody is, where nobody is asked for a token.
     everybody: Option<Who>,
+    /// Names that a service has, where nobody is asked for a token.
+    hosts: Vec<String>,
     digests: Vec<Digest>,
     owners: Vec<Who>,
 }
@@ -161,9 +167,25 @@ impl Auth {
     /// [`ReplaceError`] if there is a tenant that was not there at the start; nothing is replaced then.
     pub(crate) fn replace(&self, config: &AuthConfig) -> Result<(), ReplaceError> {
         let old = self.credentials.load();
+        if old.everybody.is_none() && config.mode == AuthMode::None {
+            return Err(ReplaceError::Opened);
+        }
         let new = credentials(config, &self.tenants, &self.clock, Some(&old))?;
         self.credentials.store(Arc::new(new));
         Ok(())
+    }
+
+    /// Whether a request may be for a host of this name. Where nobody is asked for a token, a page of any site could have its own name
+    /// lead to this machine, and its browser would take this service for the page's own. No such page has an address for a name, a name
+    /// without a dot, or one of this machine's.
+    pub(crate) fn is_ours(&self, host: &str) -> bool {
+        let credentials = self.credentials.load();
+        let name = name_of(host);
+        credentials.everybody.is_none()
+            || !name.contains('.')
+            || name.parse::<IpAddr>().is_ok()
+            || name.to_ascii_lowercase().ends_with(".localhost")
+            || credentials.hosts.iter().any(|own| own.eq_ignore_ascii_case(name))
     }
 
     /// Who is asking.
@@ -187,6 +209,15 @@ impl Auth {
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Auth({} credentials)", self.credentials.load().owners.len())
+    }
+}
+
+/// The name or address of a host, without its port.
+fn name_of(host: &str) -> &str {
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    match bracketed {
+        Some((address, _)) => address,
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name).trim_end_matches('.'),
     }
 }
 
@@ -226,6 +257,7 @@ fn credentials(
     };
     Ok(Credentials {
         everybody: (config.mode == AuthMode::None).then(everybody),
+        hosts: config.hosts.clone(),
         digests: config.tokens.iter().map(|token| token.sha256).collect(),
         owners: config.tokens.iter().map(owner).collect::<Result<_, _>>()?,
     })

@@ -26,6 +26,16 @@ fn name_of(auth: &Auth, values: &[&str]) -> Result<String, Denied> {
     auth.who(&headers(values)).map(|who| who.name().to_owned())
 }
 
+#[test]
+fn tokens_are_not_switched_off_while_the_service_runs() {
+    let auth = Auth::new(&config(&token("web", "t", READ)), Clock::manual());
+    assert_eq!(auth.replace(&config("")), Err(ReplaceError::Opened));
+    assert_eq!(name_of(&auth, &[]), Err(Denied::NoToken));
+    let open = Auth::new(&config(""), Clock::manual());
+    assert_eq!(open.replace(&config(&token("web", "t", READ))), Ok(()));
+    assert_eq!(name_of(&open, &[]), Err(Denied::NoToken));
+}
+
 const READ: &str = "scopes = ['read:*']";
 
 #[test]
@@ -117,7 +127,7 @@ fn a_refusal_takes_as_long_however_much_was_right() {
     let all: Vec<Digest> = (0..20_u8).map(|number| Digest::of(&[number])).chain([own]).collect();
     let everybody = everybody();
     let owners = vec![everybody; all.len()];
-    let credentials = Credentials { everybody: None, digests: all, owners };
+    let credentials = Credentials { everybody: None, hosts: Vec::new(), digests: all, owners };
     let wrong_at = |place: usize| {
         let hex = sha2_hex("the token");
         let other = if &hex[place..=place] == "0" { "1" } else { "0" };

@@ -44,6 +44,10 @@ pub struct AuthConfig {
     pub mode: AuthMode,
     /// Whether it is meant that other machines reach a listener where nobody is asked for a token. Default false.
     pub allow_open: bool,
+    /// Names with a dot by which browsers and programs reach the service, where nobody is asked for a token: requests for others are refused.
+    /// Default none. Addresses and names without a dot are let in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
     /// The credentials.
     #[serde(rename = "token", skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<TokenConfig>,
@@ -130,7 +134,12 @@ impl Checker<'_> {
                 None => tokens.push(token),
             }
         }
-        AuthConfig { mode, allow_open: auth.allow_open.is_some_and(|flag| flag.get_ref().0), tokens }
+        if let Some(host) = auth.hosts.first().filter(|_| mode == AuthMode::Token) {
+            let refusal = Refusal::new(host.span(), "names are not looked at where a token is asked for");
+            self.refuse(&refusal.help("remove `hosts`, or the tokens"));
+        }
+        let hosts = auth.hosts.into_iter().map(Spanned::into_inner).collect();
+        AuthConfig { mode, allow_open: auth.allow_open.is_some_and(|flag| flag.get_ref().0), hosts, tokens }
     }
 
     fn token(&mut self, token: Spanned<file::Token>) -> Option<TokenConfig> {

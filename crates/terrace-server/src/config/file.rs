@@ -58,6 +58,7 @@ pub(super) struct ServerTls {
 pub(super) struct Auth {
     pub(super) mode: Option<Spanned<String>>,
     pub(super) allow_open: Option<Spanned<Flag>>,
+    pub(super) hosts: Vec<Spanned<String>>,
     pub(super) token: Vec<Spanned<Token>>,
 }
 

@@ -5,8 +5,8 @@
 //! 2. A load is one request, within one time limit that includes its wait for a place among those under way. Its answer is read up
 //!    to a limit.
 //! 3. `404`, `410` and `204` say that there is no value; `400`, `414` and `422` that there can be none under this key.
-//! 4. A write that got an answer of success was made. What an answer of refusal means is in [`refusal`]; a failure of the server
-//!    (500, 502, 504), and no answer, say nothing.
+//! 4. A write that got an answer of success was made. What another answer means is in [`refusal`]: one that may come from something in
+//!    front of the API that has lost sight of the request, as any failure of a server may, says nothing, and so does no answer.
 //! 5. What is written behind carries its id as `Idempotency-Key`, which is the same each time it is sent, and its version as
 //!    `Terrace-Version`, which grows with every write of a key.
 
@@ -161,7 +161,7 @@ impl Http {
             WriteFailure::Unavailable(self.unavailable(format!("no place within {:?}", self.timeout)))
         })?;
         match runtime::within(self.timeout, request.send()).await {
-            Some(Ok(response)) => self.written(response.status(), document.is_none()),
+            Some(Ok(response)) => self.written(response.status(), document.is_none(), fence.is_some()),
             Some(Err(error)) if error.is_connect() || error.is_builder() => {
                 Err(WriteFailure::Unavailable(self.unavailable(words(&error.without_url()))))
             }
@@ -173,13 +173,13 @@ impl Http {
         }
     }
 
-    fn written(&self, status: StatusCode, is_removal: bool) -> Written {
+    fn written(&self, status: StatusCode, is_removal: bool, comes_again: bool) -> Written {
         let is_gone = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
         if status.is_success() || (is_removal && is_gone) {
             return Ok(());
         }
         let reason = format!("it answered {status}");
-        Err(match refusal(status) {
+        Err(match refusal(status, comes_again) {
             Refusal::OfTheWrite => {
                 WriteFailure::Refused(OriginError::Refused { origin: Arc::clone(&self.name), reason })
             }
@@ -245,7 +245,7 @@ impl Http {
     }
 }
 
-/// What an answer to a write that is not success says.
+/// What an answer to a write says that is not success.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Refusal {
     /// The origin will never take it.
@@ -258,11 +258,16 @@ enum Refusal {
     OfAnything,
 }
 
-fn refusal(status: StatusCode) -> Refusal {
+/// What it says of a write, which may come again, with the same id: then it is not lost if it was not made, and not made twice if it was.
+fn refusal(status: StatusCode, comes_again: bool) -> Refusal {
     match status.as_u16() {
+        // Of what comes again, the first attempt may still be at work.
+        409 if comes_again => Refusal::Unclear,
         400 | 404 | 409 | 410 | 412 | 413 | 414 | 415 | 422 => Refusal::OfTheWrite,
-        408 | 425 | 429 | 503 => Refusal::ForNow,
-        500 | 502 | 504 => Refusal::Unclear,
+        425 | 429 => Refusal::ForNow,
+        408 | 503 if comes_again => Refusal::ForNow,
+        501 | 505 => Refusal::OfAnything,
+        408 | 300..=399 | 500..=599 => Refusal::Unclear,
         _ => Refusal::OfAnything,
     }
 }
@@ -288,18 +293,21 @@ mod tests {
 
     #[test]
     fn only_what_says_that_nothing_was_done_counts_as_not_done() {
-        for (status, means) in [
-            (409, Refusal::OfTheWrite),
-            (422, Refusal::OfTheWrite),
-            (429, Refusal::ForNow),
-            (503, Refusal::ForNow),
-            (500, Refusal::Unclear),
-            (504, Refusal::Unclear),
-            (301, Refusal::OfAnything),
-            (401, Refusal::OfAnything),
-            (501, Refusal::OfAnything),
+        use Refusal::{ForNow, OfAnything, OfTheWrite, Unclear};
+        for (status, once, again) in [
+            (409, OfTheWrite, Unclear),
+            (422, OfTheWrite, OfTheWrite),
+            (429, ForNow, ForNow),
+            (408, Unclear, ForNow),
+            (503, Unclear, ForNow),
+            (500, Unclear, Unclear),
+            (524, Unclear, Unclear),
+            (303, Unclear, Unclear),
+            (401, OfAnything, OfAnything),
+            (501, OfAnything, OfAnything),
         ] {
-            assert_eq!(refusal(StatusCode::from_u16(status).expect("a status")), means, "{status}");
+            let code = StatusCode::from_u16(status).expect("a status");
+            assert_eq!((refusal(code, false), refusal(code, true)), (once, again), "{status}");
         }
     }
 }

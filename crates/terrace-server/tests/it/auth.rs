@@ -145,6 +145,44 @@ async fn a_page_of_another_site_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_page_whose_name_was_led_here_gets_nothing_where_nobody_is_asked_for_a_token() {
+    let (open, named) = (start("").await, start("auth.hosts = ['cache.internal']").await);
+    let asked = start(&token("web", "t", "scopes = ['read:*']")).await;
+    let get = |host: &str| {
+        format!("GET /api/cache/a HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").into_bytes()
+    };
+    for (host, alone, with_name) in [
+        ("localhost:4000", 404, 404),
+        ("127.0.0.1:4000", 404, 404),
+        ("[::1]:4000", 404, 404),
+        ("terrace:4000", 404, 404),
+        ("evil.example:4000", 403, 403),
+        ("127.0.0.1.evil.example", 403, 403),
+        ("Cache.Internal:80", 403, 404),
+    ] {
+        assert_eq!(open.raw(&get(host)).await.status, alone, "{host}");
+        assert_eq!(named.raw(&get(host)).await.status, with_name, "{host}");
+        assert_eq!(asked.raw(&get(host)).await.status, 401, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_form_of_another_page_changes_nothing_without_the_headers_of_a_browser_that_says_whose_it_is() {
+    let service = start("").await;
+    for (origin, status) in
+        [("http://x", 200), ("http://evil.example", 403), ("null", 403), ("http://y", 403)]
+    {
+        let body = r#"{"keys":["a"]}"#;
+        let head = format!(
+            "POST /api/cache/invalidate HTTP/1.1\r\nhost: x\r\nconnection: close\r\norigin: {origin}\r\n\
+             content-type: text/plain\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        assert_eq!(service.raw(head.as_bytes()).await.status, status, "{origin}");
+    }
+}
+
+#[tokio::test]
 async fn more_than_the_rate_is_refused_with_a_time() {
     let rated = token("web", "t", "scopes = ['read:*']\nrate = { per_second = 1, burst = 2 }");
     let service = start(&(rated + &token("other", "o", "scopes = ['read:*']"))).await;

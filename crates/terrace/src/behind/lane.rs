@@ -50,6 +50,10 @@ impl Flushed {
     }
 }
 
+/// Of the writes that may wait, the share that one caller may hold, as a divisor, and how many at most.
+const HELD_SHARE: usize = 8;
+const HELD_MAX: usize = 256;
+
 /// A write that is acknowledged, and not sent before its version is known.
 pub(crate) struct Held {
     lane: Lane,
@@ -165,6 +169,11 @@ impl Lane {
             }
         }
         Ok(Acknowledged { id, ack: self.keyspace.options.ack })
+    }
+
+    /// How many writes one caller may hold at a time: what is held cannot be sent, so it must leave room.
+    pub(crate) fn held_max(&self) -> usize {
+        (self.owner.0.options.pending_max / HELD_SHARE).clamp(1, HELD_MAX)
     }
 
     fn refused(&self, error: WriteError) -> WriteError {

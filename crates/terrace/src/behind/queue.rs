@@ -171,16 +171,14 @@ impl Queue {
         counters: &Counters,
         notes: &mut Vec<Note>,
     ) {
-        let Some(chain) = self.chains.get_mut(&record.key) else { return };
-        let Some(at) = chain.position(record.number) else { return };
-        let entry = &mut chain.entries[at];
-        entry.is_held = false;
+        // It may have been given up meanwhile, and be brought back.
         if record.version() != version {
             record.set_version(version);
-            if entry.stage != Stage::InMemory {
-                notes.push(Note::Version(record.number, version));
-            }
+            notes.push(Note::Version(record.number, version));
         }
+        let Some(chain) = self.chains.get_mut(&record.key) else { return };
+        let Some(at) = chain.position(record.number) else { return };
+        chain.entries[at].is_held = false;
         self.advance(&record.key, now, counters, notes);
     }
 

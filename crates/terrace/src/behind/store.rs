@@ -64,7 +64,7 @@ pub(super) enum Note {
     Drop(u64),
     /// A newer write than this dead letter was acknowledged.
     Overtaken(u64),
-    /// The version of a write that is pending.
+    /// The version of a write that is pending, or was given up.
     Version(u64, u64),
 }
 
@@ -461,6 +461,15 @@ impl<'a> Tables<'a> {
                 });
                 if let Some((keyspace, key, value)) = row {
                     self.pending.insert(number, (&*keyspace, &*key, value.as_deref(), *version))?;
+                    return Ok(());
+                }
+                let row = self.dead.get(number)?.map(|row| {
+                    let (keyspace, key, value, _, count, reason) = row.value();
+                    (keyspace.to_owned(), key.to_vec(), value.map(<[u8]>::to_vec), count, reason.to_owned())
+                });
+                if let Some((keyspace, key, value, count, reason)) = row {
+                    self.dead
+                        .insert(number, (&*keyspace, &*key, value.as_deref(), *version, count, &*reason))?;
                 }
             }
             Note::Overtaken(number) => {

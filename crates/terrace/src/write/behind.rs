@@ -119,10 +119,17 @@ impl View {
             .run(leave, async move {
                 let places = view.in_order(writings.iter().map(|writing| &writing.key)).await;
                 let Ok(_places) = places else { return view.busy(writings.len()) };
-                let operations =
-                    writings.iter().zip(payloads).map(|(w, p)| (w.key.clone(), Operation::Store(p)));
-                let journaled = view.journal(operations.collect()).await;
-                view.store_after_journal(writings, journaled).await
+                let (mut writings, mut payloads) = (writings.into_iter(), payloads.into_iter());
+                let mut results = Vec::with_capacity(writings.len());
+                while writings.len() > 0 {
+                    let part: Vec<Writing> = writings.by_ref().take(view.held_max()).collect();
+                    let stores = part.iter().zip(payloads.by_ref());
+                    let stores =
+                        stores.map(|(writing, payload)| (writing.key.clone(), Operation::Store(payload)));
+                    let journaled = view.journal(stores.collect()).await;
+                    results.extend(view.store_after_journal(part, journaled).await);
+                }
+                results
             })
             .await
     }
@@ -135,23 +142,39 @@ impl View {
             .runtime
             .run(leave, async move {
                 let Ok(_places) = view.in_order(&keys).await else { return view.busy(keys.len()) };
-                let operations = keys.iter().map(|key| (key.clone(), Operation::Delete)).collect();
-                let journaled = view.journal(operations).await;
-                let known = keys.iter().zip(&journaled);
-                let taken: Vec<Key> =
-                    known.filter(|(_, taken)| taken.is_ok()).map(|(key, _)| key.clone()).collect();
-                let mut removed = view.drop_for_certain(&taken).await.into_iter();
-                let results = journaled.into_iter().map(|taken| {
-                    let (journaled, held) = taken?;
-                    let removed = removed.next().unwrap_or(Removed::queued());
-                    if let Some(held) = held {
-                        held.given(removed.version);
-                    }
-                    Ok(Removed { journaled: Some(journaled), ..removed })
-                });
-                results.collect()
+                let mut results = Vec::with_capacity(keys.len());
+                for part in keys.chunks(view.held_max()) {
+                    let deletes = part.iter().map(|key| (key.clone(), Operation::Delete)).collect();
+                    let journaled = view.journal(deletes).await;
+                    results.extend(view.drop_after_journal(part, journaled).await);
+                }
+                results
             })
             .await
+    }
+
+    async fn drop_after_journal(
+        &self,
+        keys: &[Key],
+        journaled: Vec<Result<Journaled, WriteError>>,
+    ) -> Vec<Result<Removed, Error>> {
+        let known = keys.iter().zip(&journaled);
+        let taken: Vec<Key> = known.filter(|(_, taken)| taken.is_ok()).map(|(key, _)| key.clone()).collect();
+        let mut removed = self.drop_for_certain(&taken).await.into_iter();
+        let results = journaled.into_iter().map(|taken| {
+            let (journaled, held) = taken?;
+            let removed = removed.next().unwrap_or(Removed::queued());
+            if let Some(held) = held {
+                held.given(removed.version);
+            }
+            Ok(Removed { journaled: Some(journaled), ..removed })
+        });
+        results.collect()
+    }
+
+    /// How many writes are given to the journal at a time: they are held together, until L2 has given all of them a version.
+    fn held_max(&self) -> usize {
+        self.space.behind.get().map_or(1, |behind| behind.lane.held_max())
     }
 
     /// The bytes of a value that every tier takes.

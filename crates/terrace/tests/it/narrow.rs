@@ -28,8 +28,16 @@ fn writer(
     remote: Option<&FakeRemote>,
     set: impl FnOnce(Builder) -> Builder,
 ) -> (tempfile::TempDir, Cache, Texts) {
+    writer_with(JournalOptions::default(), remote, set)
+}
+
+fn writer_with(
+    options: JournalOptions,
+    remote: Option<&FakeRemote>,
+    set: impl FnOnce(Builder) -> Builder,
+) -> (tempfile::TempDir, Cache, Texts) {
     let folder = tempfile::tempdir().expect("a folder");
-    let journal = Journal::open(folder.path().join("journal"), JournalOptions::default()).expect("a journal");
+    let journal = Journal::open(folder.path().join("journal"), options).expect("a journal");
     let builder = Cache::builder().journal(journal).staleness_max(LEASE);
     let builder = match remote {
         Some(remote) => builder.l2(remote.clone()),
@@ -38,6 +46,23 @@ fn writer(
     let cache = builder.build().expect("valid settings");
     let texts = set(cache.keyspace("rows")).build().expect("a new keyspace");
     (folder, cache, texts)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_is_larger_than_the_journal_makes_room_for_itself() {
+    let (remote, table) = (fleet(5), Table::default());
+    let (_folder, _cache, texts) =
+        writer_with(JournalOptions::default().pending_max(16), Some(&remote), |builder| {
+            builder.write_behind(table.clone(), LaneOptions::default())
+        });
+    let many = || (0..200).map(|n| (format!("k{n}"), n.to_string()));
+    let (one, other) = (texts.clone(), texts.clone());
+    let batches = [one, other].map(|texts| spawn(async move { texts.put_many(many()).await }));
+    for batch in batches {
+        assert_eq!(ended(batch).await.expect("there is room in the end").len(), 200);
+    }
+    assert_eq!(texts.behind().unwrap().flush().await.left(), 0);
+    assert!(many().all(|(key, value)| table.row(&key) == Some(value)));
 }
 
 async fn get(texts: &Texts, key: &str) -> Option<String> {
