@@ -23,6 +23,10 @@ use anyhow::Result;
 use std::process::ExitCode;
 use terrace_bench_harness::{machine, rounds};
 
+/// What the service allocates with.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// One part of the report: measures so many rounds and prints its tables.
 type Part = fn(usize) -> Result<()>;
 

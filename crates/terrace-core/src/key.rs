@@ -278,6 +278,18 @@ pub trait CacheKey {
     fn with_name<R>(&self, use_name: impl FnOnce(KeyName<'_>) -> R) -> R {
         self.with_text(|text| use_name(KeyName::of(text)))
     }
+
+    /// This key as a [`Key`]. Worth an implementation for a type that has one; the result must be the same.
+    ///
+    /// # Errors
+    /// [`KeyError`] if its text is no key.
+    ///
+    /// # Cost
+    /// One allocation; none for a [`Key`].
+    #[inline]
+    fn to_key(&self) -> Result<Key, KeyError> {
+        self.with_text(Key::new)
+    }
 }
 
 impl CacheKey for str {
@@ -299,6 +311,11 @@ impl CacheKey for Key {
     fn with_text<R>(&self, use_text: impl FnOnce(&str) -> R) -> R {
         use_text(self.as_str())
     }
+
+    #[inline]
+    fn to_key(&self) -> Result<Key, KeyError> {
+        Ok(self.clone())
+    }
 }
 
 impl<T: CacheKey + ?Sized> CacheKey for &T {
@@ -311,6 +328,11 @@ impl<T: CacheKey + ?Sized> CacheKey for &T {
     fn with_name<R>(&self, use_name: impl FnOnce(KeyName<'_>) -> R) -> R {
         (**self).with_name(use_name)
     }
+
+    #[inline]
+    fn to_key(&self) -> Result<Key, KeyError> {
+        (**self).to_key()
+    }
 }
 
 impl<T: CacheKey + ?Sized> CacheKey for Arc<T> {
@@ -322,6 +344,11 @@ impl<T: CacheKey + ?Sized> CacheKey for Arc<T> {
     #[inline]
     fn with_name<R>(&self, use_name: impl FnOnce(KeyName<'_>) -> R) -> R {
         (**self).with_name(use_name)
+    }
+
+    #[inline]
+    fn to_key(&self) -> Result<Key, KeyError> {
+        (**self).to_key()
     }
 }
 

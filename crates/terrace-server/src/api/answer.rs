@@ -18,6 +18,9 @@ use crate::document::Document;
 use crate::keyspaces::Keyspaces;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::BytesMut;
+use httpdate::HttpDate;
+use std::fmt::{self, Write};
 use std::time::{Duration, SystemTime};
 use terrace::{
     Entry, EntryOptions, Key, ReadOptions, Removed, StaleReason, Strategy, Tier, Ttl, Version, Written,
@@ -54,7 +57,7 @@ impl Conditions {
 
     /// Whether a change is to be made of what is there.
     fn hold(&self, there: Option<&Entry<Document>>) -> bool {
-        let tag = there.map(|there| etag(there.version, &there.value));
+        let tag = there.map(|there| EntityTag::of(there).to_string());
         let names = |tags: &EntityTags, is_weak_enough| {
             tag.as_deref().is_some_and(|tag| tags.name(tag, is_weak_enough))
         };
@@ -75,8 +78,22 @@ impl Conditions {
 }
 
 /// The entity tag of a document under a version, with its quotation marks.
-pub(super) fn etag(version: Version, document: &Document) -> String {
-    format!("\"{:x}-{:016x}\"", version.get(), document.fingerprint())
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EntityTag {
+    version: Version,
+    fingerprint: u64,
+}
+
+impl EntityTag {
+    fn of(entry: &Entry<Document>) -> Self {
+        Self { version: entry.version, fingerprint: entry.value.fingerprint() }
+    }
+}
+
+impl fmt::Display for EntityTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{:x}-{:016x}\"", self.version.get(), self.fingerprint)
+    }
 }
 
 /// What a request found.
@@ -151,10 +168,9 @@ impl Answer {
         headers: &HeaderMap,
         body: impl FnOnce(&Entry<Document>) -> Response,
     ) -> Result<Response, Problem> {
-        let tag = etag(self.entry.version, &self.entry.value);
         let mut response =
             if headers.contains_key(header::IF_MATCH) || headers.contains_key(header::IF_NONE_MATCH) {
-                let conditions = Conditions::of(headers)?;
+                let (conditions, tag) = (Conditions::of(headers)?, EntityTag::of(&self.entry).to_string());
                 if conditions.matching.as_ref().is_some_and(|tags| !tags.name(&tag, false)) {
                     return Err(conditions.failed());
                 }
@@ -163,25 +179,30 @@ impl Answer {
             } else {
                 body(&self.entry)
             };
-        self.describe(response.headers_mut(), tag);
+        self.describe(response.headers_mut());
         Ok(response)
     }
 
-    fn describe(&self, headers: &mut HeaderMap, tag: String) {
+    fn describe(&self, headers: &mut HeaderMap) {
         let entry = &self.entry;
-        insert(headers, header::ETAG, tag);
-        headers.insert(header::AGE, HeaderValue::from(entry.age.as_secs()));
-        insert(headers, header::CACHE_CONTROL, format!("private, max-age={}", age_max(entry)));
-        if let Some(time) = http_date(entry.created) {
-            insert(headers, header::LAST_MODIFIED, time);
+        let mut texts = Texts::for_headers(headers);
+        texts.insert(header::ETAG, format_args!("{}", EntityTag::of(entry)));
+        texts.insert(header::AGE, format_args!("{}", entry.age.as_secs()));
+        texts.insert(header::CACHE_CONTROL, format_args!("private, max-age={}", age_max(entry)));
+        if let Some(date) = http_date(entry.created) {
+            texts.insert(header::LAST_MODIFIED, format_args!("{date}"));
         }
-        insert(headers, CACHE_STATUS, self.status());
+        texts.insert(CACHE_STATUS, format_args!("{}", Status(self)));
     }
+}
 
-    /// What `Cache-Status` says.
-    fn status(&self) -> String {
-        let entry = &self.entry;
-        let (nearest, ttl) = (if self.has_l1 { "terrace-l1" } else { "terrace-l2" }, ttl(entry));
+/// What `Cache-Status` says of an answer.
+struct Status<'a>(&'a Answer);
+
+impl fmt::Display for Status<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Answer { entry, has_l1, asked } = self.0;
+        let (nearest, ttl) = (if *has_l1 { "terrace-l1" } else { "terrace-l2" }, Left(entry));
         if let Some(reason) = entry.stale {
             let detail = match reason {
                 StaleReason::LoadFailed => "stale-if-error",
@@ -189,30 +210,49 @@ impl Answer {
                 other => other.as_str(),
             };
             return match entry.tier {
-                Tier::L2 if self.has_l1 => {
-                    format!("terrace-l2; hit{ttl}; detail={detail}, terrace-l1; fwd=uri-miss")
+                Tier::L2 if *has_l1 => {
+                    write!(f, "terrace-l2; hit{ttl}; detail={detail}, terrace-l1; fwd=uri-miss")
                 }
-                Tier::L2 => format!("terrace-l2; hit{ttl}; detail={detail}"),
-                _ => format!("{nearest}; hit{ttl}; detail={detail}"),
+                Tier::L2 => write!(f, "terrace-l2; hit{ttl}; detail={detail}"),
+                _ => write!(f, "{nearest}; hit{ttl}; detail={detail}"),
             };
         }
-        let why = if self.asked.no_cache { "request" } else { "uri-miss" };
+        let why = if asked.no_cache { "request" } else { "uri-miss" };
         match entry.tier {
-            Tier::L1 => format!("terrace-l1; hit{ttl}"),
-            Tier::L2 if self.has_l1 => format!("terrace-l2; hit{ttl}, terrace-l1; fwd={why}; stored"),
-            Tier::L2 => format!("terrace-l2; hit{ttl}"),
+            Tier::L1 => write!(f, "terrace-l1; hit{ttl}"),
+            Tier::L2 if *has_l1 => write!(f, "terrace-l2; hit{ttl}, terrace-l1; fwd={why}; stored"),
+            Tier::L2 => write!(f, "terrace-l2; hit{ttl}"),
             Tier::Origin => {
                 let collapsed = if entry.is_shared { "; collapsed" } else { "" };
-                let stored = if self.asked.no_store { "" } else { "; stored" };
-                format!("{nearest}; fwd={why}; fwd-status=200{collapsed}{stored}")
+                let stored = if asked.no_store { "" } else { "; stored" };
+                write!(f, "{nearest}; fwd={why}; fwd-status=200{collapsed}{stored}")
             }
         }
     }
 }
 
-fn insert(headers: &mut HeaderMap, name: HeaderName, text: String) {
-    if let Ok(value) = HeaderValue::try_from(text) {
-        headers.insert(name, value);
+/// Headers in the making, their texts one after the other in one piece of memory: a hit in L1 is so cheap that an allocation each would show.
+struct Texts<'a> {
+    headers: &'a mut HeaderMap,
+    text: BytesMut,
+}
+
+impl<'a> Texts<'a> {
+    /// How many there are, about, and how many bytes they have.
+    const HEADERS: usize = 5;
+    const BYTES: usize = 192;
+
+    fn for_headers(headers: &'a mut HeaderMap) -> Self {
+        headers.reserve(Self::HEADERS);
+        Self { headers, text: BytesMut::with_capacity(Self::BYTES) }
+    }
+
+    fn insert(&mut self, name: HeaderName, text: fmt::Arguments<'_>) {
+        let is_written = self.text.write_fmt(text).is_ok();
+        let value = HeaderValue::from_maybe_shared(self.text.split().freeze());
+        if let (true, Ok(value)) = (is_written, value) {
+            self.headers.insert(name, value);
+        }
     }
 }
 
@@ -226,11 +266,16 @@ fn age_max(entry: &Entry<Document>) -> u64 {
 }
 
 /// The time that is left as `Cache-Status` has it: negative for what is past its TTL, nothing for what does not age.
-fn ttl(entry: &Entry<Document>) -> String {
-    match entry.ttl {
-        Ttl::Never => String::new(),
-        Ttl::After(left) if entry.past.is_zero() => format!("; ttl={}", left.as_secs()),
-        Ttl::After(_) => format!("; ttl=-{}", entry.past.as_secs()),
+struct Left<'a>(&'a Entry<Document>);
+
+impl fmt::Display for Left<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entry = self.0;
+        match entry.ttl {
+            Ttl::Never => Ok(()),
+            Ttl::After(left) if entry.past.is_zero() => write!(f, "; ttl={}", left.as_secs()),
+            Ttl::After(_) => write!(f, "; ttl=-{}", entry.past.as_secs()),
+        }
     }
 }
 
@@ -238,15 +283,15 @@ fn ttl(entry: &Entry<Document>) -> String {
 const YEAR_10000_SECS: u64 = 253_402_300_800;
 
 /// A time as `Last-Modified` has it; `None` if that has no form for it.
-fn http_date(time: SystemTime) -> Option<String> {
+fn http_date(time: SystemTime) -> Option<HttpDate> {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    (since < Duration::from_secs(YEAR_10000_SECS)).then(|| httpdate::fmt_http_date(time))
+    (since < Duration::from_secs(YEAR_10000_SECS)).then(|| HttpDate::from(time))
 }
 
 /// What came of a `PUT`, and its entity tag, if the tiers have the document by now.
 pub(super) struct Stored {
     pub(super) written: Written,
-    pub(super) tag: Option<String>,
+    pub(super) tag: Option<EntityTag>,
 }
 
 /// Stores a document on the conditions of a request.
@@ -264,7 +309,7 @@ pub(super) async fn store(
         let detail = format!("the keyspace is `{strategy}`, and its origin takes JSON");
         return Err(Problem::new(Code::MediaUnsupported, detail));
     }
-    let copy = document.clone();
+    let fingerprint = document.fingerprint();
     let written = if conditions.are_none() {
         keyspace.put_with(key, document, options).await?
     } else {
@@ -272,7 +317,8 @@ pub(super) async fn store(
         let written = keyspace.put_if(key, document, options, move |there| wanted.hold(there)).await?;
         written.ok_or_else(|| conditions.failed())?
     };
-    let tag = (written.version != Version::ZERO).then(|| etag(written.version, &copy));
+    let version = written.version;
+    let tag = (version != Version::ZERO).then_some(EntityTag { version, fingerprint });
     Ok(Stored { written, tag })
 }
 
@@ -298,7 +344,7 @@ impl Stored {
             *response.status_mut() = StatusCode::CREATED;
         }
         if let Some(tag) = self.tag {
-            insert(response.headers_mut(), header::ETAG, tag);
+            Texts::for_headers(response.headers_mut()).insert(header::ETAG, format_args!("{tag}"));
         }
         response
     }

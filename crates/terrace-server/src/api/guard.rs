@@ -8,18 +8,19 @@
 //! 4. Who asks is known before anything else is done, and who may not is refused before the body is read.
 //! 5. A panic is a 500 of its request, and of no other.
 //!
-//! One function instead of a stack of layers: an L1 hit costs little enough for layers to show.
+//! One function instead of a stack of layers: an L1 hit costs little enough for layers to show. For the same reason a read of one entry goes
+//! to its handler by itself, and everything else by the router ([`Guard::handle`]).
 
 use super::access::{self, Need, Needs, Side};
 use super::backlog::Backlog;
 use super::error::{Code, Problem, finish};
-use super::{App, Limits};
+use super::{App, Limits, entry, raw};
 use crate::audit::{self, Detail, Refusals};
 use crate::auth::{Auth, Denied, Who};
 use crate::runtime;
 use axum::Router;
 use axum::body::{Body, HttpBody};
-use axum::extract::FromRequest;
+use axum::extract::{FromRequest, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -50,6 +51,8 @@ impl<S: Sync> FromRequest<S> for Whole {
 pub(crate) struct Guard {
     auth: Arc<Auth>,
     refusals: Arc<Refusals>,
+    /// Whose entries are read without the router.
+    entries: Option<Arc<App>>,
     router: Router,
     needs: Needs,
     limits: Limits,
@@ -69,7 +72,8 @@ impl Guard {
     /// The door to what a listener is for.
     pub(crate) fn new(app: Arc<App>, side: Side) -> Self {
         let (auth, refusals, limits) = (Arc::clone(&app.auth), Arc::clone(&app.refusals), app.limits);
-        Self::over(super::router(app, side), auth, refusals, limits)
+        let entries = Some(Arc::clone(&app));
+        Self { entries, ..Self::over(super::router(app, side), auth, refusals, limits) }
     }
 
     fn over(
@@ -81,6 +85,7 @@ impl Guard {
         Self {
             auth,
             refusals,
+            entries: None,
             router,
             needs,
             limits,
@@ -105,7 +110,7 @@ impl Guard {
     }
 
     /// Answers a request.
-    pub(crate) async fn answer<B>(&self, mut request: Request<B>) -> Response
+    pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
     {
@@ -121,12 +126,10 @@ impl Guard {
             return finish(problem.into_response(), &uri);
         }
         let who = who.ok();
-        if let Some(who) = &who {
-            request.extensions_mut().insert(who.clone());
-        }
         let noted = who.as_ref().filter(|_| need.is_noted(&method));
         let noted = noted.map(|who| Noted { who, method: &method, path: uri.path(), is_over: false });
-        let mut response = self.admit(request).await.unwrap_or_else(IntoResponse::into_response);
+        let mut response =
+            self.admit(need, who.as_ref(), request).await.unwrap_or_else(IntoResponse::into_response);
         let problem = response.extensions().get::<Problem>().map(|problem| problem.code);
         if let Some(noted) = noted {
             let detail = response.extensions_mut().remove::<Detail>();
@@ -155,33 +158,55 @@ impl Guard {
         Err(Problem::new(Code::Forbidden, detail))
     }
 
-    async fn admit<B>(&self, request: Request<B>) -> Result<Response, Problem>
+    async fn admit<B>(&self, need: Need, who: Option<&Who>, request: Request<B>) -> Result<Response, Problem>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
     {
         let request = if request.body().is_end_stream() {
             request.map(|_nothing| Body::empty())
         } else {
-            self.receive(request).await?
+            // Apart, so that a request without a body does not carry what it takes to read one.
+            Box::pin(self.receive(request)).await?
         };
         let path = request.uri().path();
         let is_work = path.starts_with("/api/") || path.starts_with("/v1/");
         let place = is_work.then(|| self.at_work.try_acquire()).transpose();
         let _place = place.map_err(|_| overloaded())?;
-        self.run(request).await
+        self.run(need, who, request).await
     }
 
-    async fn run(&self, request: Request<Body>) -> Result<Response, Problem> {
+    async fn run(&self, need: Need, who: Option<&Who>, request: Request<Body>) -> Result<Response, Problem> {
         let limit = self.limits.request_timeout;
-        let answer = AssertUnwindSafe(self.router.clone().call(request)).catch_unwind();
+        let answer = AssertUnwindSafe(self.handle(need, who, request)).catch_unwind();
         match runtime::within(limit, answer).await {
-            Some(Ok(Ok(response))) => Ok(response),
-            Some(Ok(Err(never))) => match never {},
+            Some(Ok(response)) => Ok(response),
             Some(Err(_panic)) => Err(Problem::internal("a handler panicked", &"see the message above")),
             None => {
                 let detail = format!("there was no answer within {limit:?}; a change may still take effect");
                 Err(Problem::new(Code::Timeout, detail))
             }
+        }
+    }
+
+    /// Lets a handler answer. What the router adds to a request, for handlers that want it, costs as much as a hit in L1.
+    async fn handle(&self, need: Need, who: Option<&Who>, mut request: Request<Body>) -> Response {
+        if let (Need::Entry, &Method::GET, Some(app), Some(who)) =
+            (need, request.method(), &self.entries, who)
+        {
+            let (app, who) = (State(Arc::clone(app)), who.clone());
+            let read = if request.uri().path().starts_with(raw::PREFIX) {
+                raw::get(app, who, request).await
+            } else {
+                entry::get(app, who, request).await
+            };
+            return read.into_response();
+        }
+        if let Some(who) = who {
+            request.extensions_mut().insert(who.clone());
+        }
+        match self.router.clone().call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
         }
     }
 

@@ -18,8 +18,9 @@ use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 use terrace::{Entry, EntryOptions, Key};
 
-/// Where the raw view lives.
-const PREFIX: &str = "/v1/keys/";
+/// Where the raw view lives: below it, and at its name alone with a parameter.
+pub(super) const PREFIX: &str = "/v1/keys";
+const ENTRIES: &str = "/v1/keys/";
 
 /// The media type of a body that has none.
 const BYTES: &str = "application/octet-stream";
@@ -31,7 +32,7 @@ const HARMLESS: [(HeaderName, HeaderValue); 2] = [
 ];
 
 fn key_of(app: &App, uri: &Uri) -> Result<Key, Problem> {
-    key::key_below(PREFIX, uri, app.limits.key_bytes_max)
+    key::key_below(ENTRIES, uri, app.limits.key_bytes_max)
 }
 
 /// `GET`: the value, through all tiers and, where the keyspace reads through, the origin.

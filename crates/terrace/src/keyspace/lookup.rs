@@ -133,7 +133,7 @@ where
         Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
     {
         let timer = self.view.space.counters.timer();
-        let text = key.with_text(Key::new)?;
+        let text = key.to_key()?;
         let found = match &self.backing {
             None => self.view.read(&text).await?,
             Some(backing) => self.find_through(&backing.origin, &text, || key.to_owned()).await?,
@@ -193,7 +193,7 @@ where
         E: fmt::Display + Send + Sync + 'static,
     {
         let timer = self.view.space.counters.timer();
-        let text = key.with_text(Key::new).map_err(Error::from)?;
+        let text = key.to_key().map_err(Error::from)?;
         let terms = self.view.space.terms().with(&options);
         terms.check().map_err(Error::from)?;
         let owned = key.to_owned();
