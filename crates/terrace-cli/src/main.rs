@@ -39,15 +39,17 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     use_one_tls_provider();
-    let default_log = if matches!(cli.verb, Verb::Serve(_)) { "info" } else { "error" };
-    output::start_log(&cli.talk, default_log);
+    // `serve` begins its log itself, once it knows what else listens to what it does.
+    if !matches!(cli.verb, Verb::Serve(_)) {
+        output::start_log(&cli.talk, "error", None);
+    }
     runtime::run(run(cli.verb, &cli.talk))
 }
 
-async fn run(verb: Verb, talk: &TalkArgs) -> anyhow::Result<Exit> {
-    let talk = Talk::new(talk);
+async fn run(verb: Verb, talk_args: &TalkArgs) -> anyhow::Result<Exit> {
+    let talk = Talk::new(talk_args);
     match verb {
-        Verb::Serve(args) => commands::serve::serve(args, talk).await,
+        Verb::Serve(args) => commands::serve::serve(args, talk_args).await,
         Verb::Demo(args) => commands::demo::demo(args, talk).await,
         Verb::Init(args) => commands::init::init(&args, talk),
         Verb::Config(args) => commands::config::config(args),

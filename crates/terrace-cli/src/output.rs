@@ -5,7 +5,10 @@
 
 use crate::args::{ColorArg, TalkArgs};
 use std::io::{IsTerminal as _, Write as _};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::layer::{Layered, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 /// How much to say on stderr.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -96,8 +99,15 @@ fn has_colour(when: ColorArg) -> bool {
     }
 }
 
-/// Sends the program's log to stderr: readable on a terminal, JSON elsewhere. `RUST_LOG` has the last word.
-pub(crate) fn start_log(args: &TalkArgs, default: &str) {
+/// Something else that listens to what the program does.
+pub(crate) type Listener = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// What happens in the program, as the log hears of it.
+type Heard = Layered<Option<Listener>, Registry>;
+
+/// Sends the program's log to stderr: readable on a terminal, JSON elsewhere. `RUST_LOG` has the last word. Spans are for whoever else
+/// listens.
+pub(crate) fn start_log(args: &TalkArgs, default: &str, other: Option<Listener>) {
     let level = match args.verbose {
         _ if args.quiet => "error",
         0 => default,
@@ -105,14 +115,15 @@ pub(crate) fn start_log(args: &TalkArgs, default: &str) {
         _ => "debug,hyper=info,h2=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = filter.and(filter_fn(|what| what.is_event()));
     let has_colour = has_colour(args.color);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = if is_talk_watched() || args.color == ColorArg::Always {
-        log.with_ansi(has_colour).with_target(false).try_init()
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let log: Box<dyn Layer<Heard> + Send + Sync> = if is_talk_watched() || args.color == ColorArg::Always {
+        Box::new(log.with_ansi(has_colour).with_target(false).with_filter(filter))
     } else {
-        log.json().flatten_event(true).try_init()
+        Box::new(log.json().flatten_event(true).with_filter(filter))
     };
-    if let Err(error) = started {
+    if let Err(error) = tracing_subscriber::registry().with(other).with(log).try_init() {
         eprintln!("warning: there will be no log: {error}");
     }
 }

@@ -18,6 +18,7 @@
 //! | `security` | which credentials and certificates are in force |
 //! | `feed` | which events are kept for those who read them |
 //! | `keyspaces`, `tiers` | what of the library the configuration sets up |
+//! | `traces` | which requests are traced, and how that is told |
 //! | `runtime` | tasks, threads, waiting |
 //!
 //! [`Server`] runs it; [`check()`] tries what a configuration names without serving.
@@ -44,6 +45,7 @@ mod server;
 pub mod template;
 mod tiers;
 mod tls;
+mod traces;
 mod wire;
 
 pub use check::{Finding, check, forget_settings};
@@ -52,3 +54,5 @@ pub use reload::{ReloadError, Reloader};
 pub use security::{Security, SecurityError};
 pub use server::{Ended, Server, StartError, Stop};
 pub use tls::TlsError;
+#[cfg(feature = "otlp")]
+pub use traces::{Traces, TracesError};

@@ -3,7 +3,8 @@
 //! 1. Connections are limited in number, for each listener; more wait in the system's queue.
 //! 2. Stopping: `/readyz` says 503, and for the drain period nothing else changes; then no new connections, and requests
 //!    under way have the grace period; then the cache brings what is written
-//!    behind to the origins, and tells L2 what it still has to say. What an origin does not take stays in the journal.
+//!    behind to the origins, and tells L2 what it still has to say. What an origin does not take stays in the journal. The last traces are
+//!    sent after that, which takes 2 s at most.
 //! 3. The listener for what concerns the service has places and limits of its own, so that it answers while the other is
 //!    overloaded.
 
@@ -22,6 +23,7 @@ use crate::runtime::{self, Tasks};
 use crate::security::Security;
 use crate::tiers;
 use crate::tls::{Tls, TlsError};
+use crate::traces::Traces;
 use std::convert::Infallible;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
@@ -191,8 +193,24 @@ impl Server {
     /// # Cancel safety
     /// Safe: what was set up is dropped.
     pub async fn bind(config: &Config) -> Result<Self, StartError> {
+        Self::bind_with(config, None).await
+    }
+
+    /// As [`Server::bind`], with traces of its requests, which are sent to the end when the service ends.
+    ///
+    /// # Errors
+    /// As [`Server::bind`].
+    ///
+    /// # Cancel safety
+    /// As [`Server::bind`].
+    #[cfg(feature = "otlp")]
+    pub async fn bind_traced(config: &Config, traces: Option<Traces>) -> Result<Self, StartError> {
+        Self::bind_with(config, traces).await
+    }
+
+    async fn bind_with(config: &Config, traces: Option<Traces>) -> Result<Self, StartError> {
         let tls = config.server.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new);
-        let in_force = app(config)?;
+        let in_force = app(config, traces)?;
         let app = Arc::clone(&in_force.app);
         let tasks = app.tasks.clone();
         let service = |side| Service {
@@ -281,7 +299,11 @@ impl Server {
         let since = app.clock.now();
         let connections_cut = tasks.end(grace).await;
         let left = grace.saturating_sub(app.clock.now().since(since)).max(Duration::from_secs(1));
-        Ended { connections_cut, cache: app.cache.shutdown(left).await }
+        let cache = app.cache.shutdown(left).await;
+        if let Some(traces) = &app.traces {
+            traces.end().await;
+        }
+        Ended { connections_cut, cache }
     }
 
     /// Accepts connections for ever.
@@ -325,7 +347,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// Sets up tiers, origins and keyspaces.
-fn app(config: &Config) -> Result<InForce, StartError> {
+fn app(config: &Config, traces: Option<Traces>) -> Result<InForce, StartError> {
     let clock = Clock::system();
     let life = Life { id: random(), began: clock.wall() };
     let auth = Arc::new(Auth::new(&config.auth, clock.clone()));
@@ -347,6 +369,7 @@ fn app(config: &Config) -> Result<InForce, StartError> {
         is_draining: Arc::default(),
         feed: Arc::new(Feed::new(life.id, tasks.clone())),
         reloads: Arc::new(Reloads::default()),
+        traces,
         tasks,
         life,
     });

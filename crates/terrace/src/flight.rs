@@ -25,11 +25,12 @@ use crate::l1::KeyRef;
 use crate::sync::Mutex;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use terrace_core::remote::Lease;
 use terrace_core::{Key, Moment};
 use tokio::sync::Notify;
+use tracing::Span;
 
 /// A flight is not looked at more often than this: the clock may lag by some milliseconds.
 const PATIENCE_MIN: Duration = Duration::from_millis(5);
@@ -80,6 +81,8 @@ pub(crate) struct Flight {
     phase: Mutex<Phase>,
     stage: Mutex<Stage>,
     changed: Notify,
+    /// What traces it, if it is traced.
+    span: OnceLock<Span>,
 }
 
 /// Which flights a caller may join.
@@ -151,6 +154,7 @@ impl Flights {
             phase: Mutex::new(Phase::Open),
             stage: Mutex::new(Stage::Before),
             changed: Notify::new(),
+            span: OnceLock::new(),
         };
         let flight = Arc::new(flight);
         slot.insert_entry(Arc::clone(&flight));
@@ -177,6 +181,18 @@ impl Flight {
     /// The ticket under which it began.
     pub(crate) fn ticket(&self) -> Ticket {
         self.ticket
+    }
+
+    /// Notes what traces it, if anything does.
+    pub(crate) fn trace(&self, span: &Span) {
+        if !span.is_none() {
+            self.span.get_or_init(|| span.clone());
+        }
+    }
+
+    /// What traces it, for those who wait for it.
+    pub(crate) fn span(&self) -> Option<&Span> {
+        self.span.get()
     }
 
     /// Waits for the end, as one who has joined.

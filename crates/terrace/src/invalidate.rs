@@ -240,7 +240,8 @@ impl View {
             return Ok(Invalidated::here(here, self.is_counted()));
         };
         self.note_tags(tags);
-        let told = l2.call(&self.space, |remote| remote.bump_tags(&self.space.namespace, tags)).await;
+        let told =
+            l2.call(&self.space, "bump tags", |remote| remote.bump_tags(&self.space.namespace, tags)).await;
         if told.is_ok() {
             self.note_bumped(tags);
         } else {
@@ -272,7 +273,7 @@ impl View {
             return Ok(Invalidated::here(here, true));
         };
         self.note_sweep(rule);
-        let told = l2.call(&self.space, |remote| remote.sweep(&self.space.namespace, rule)).await;
+        let told = l2.call(&self.space, "sweep", |remote| remote.sweep(&self.space.namespace, rule)).await;
         if told.is_ok() {
             self.note_sweep(rule);
         } else {

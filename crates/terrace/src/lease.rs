@@ -178,7 +178,7 @@ impl View {
         let asking = async move {
             let Some(l2) = view.l2() else { return Ok(LeaseOutcome::Held { remaining: term }) };
             let namespace = &view.space.namespace;
-            l2.call(&view.space, |remote| remote.lease(namespace, &own, token, term, dead)).await
+            l2.call(&view.space, "lease", |remote| remote.lease(namespace, &own, token, term, dead)).await
         };
         match self.see_through(asking).await {
             Ok(asked) => asked,
@@ -216,7 +216,9 @@ impl View {
                     return std::future::pending().await;
                 }
                 let renewed = l2
-                    .call(&self.space, |remote| remote.renew(&self.space.namespace, key, lease, term))
+                    .call(&self.space, "renew", |remote| {
+                        remote.renew(&self.space.namespace, key, lease, term)
+                    })
                     .await;
                 if matches!(renewed, Ok(false)) {
                     return std::future::pending().await;
@@ -236,7 +238,11 @@ impl View {
         let (view, key, lease) = (self.clone(), key.clone(), lease.clone());
         let giving_back = async move {
             let (Some(l2), namespace) = (view.l2(), &view.space.namespace) else { return };
-            if l2.call(&view.space, |remote| remote.release(namespace, &key, &lease)).await.is_err() {
+            if l2
+                .call(&view.space, "release", |remote| remote.release(namespace, &key, &lease))
+                .await
+                .is_err()
+            {
                 tracing::debug!(%namespace, "a lease could not be given back");
             }
         };
@@ -298,8 +304,9 @@ impl View {
         let filling = async move {
             let l2 = view.l2()?;
             let namespace = &view.space.namespace;
-            let filled =
-                l2.call(&view.space, |remote| remote.fill(namespace, &own, &held, sealed.clone(), ttl)).await;
+            let filled = l2
+                .call(&view.space, "fill", |remote| remote.fill(namespace, &own, &held, sealed.clone(), ttl))
+                .await;
             if filled.is_err() {
                 view.give_back_soon(&own, &held);
             }

@@ -93,6 +93,7 @@ pub use origin::{Fence, Origin, OriginFn, OriginWrite, WriteFailure, WriteId};
 pub use resilience::{Breaker, BreakerHealth, BreakerState, Retry};
 pub use space::SuspectPolicy;
 pub use staleness::{Staleness, StalenessBudget};
+pub use telemetry::spans::TARGET as TRACE_TARGET;
 pub use telemetry::{Figures, Latencies, Latency, LookupTimes, METRICS_CONTENT_TYPE, Stats, TierTimes};
 pub use terms::{EntryOptions, RefreshAhead};
 pub use terrace_core::bus::{Change, NodeId};

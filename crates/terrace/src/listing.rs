@@ -206,7 +206,7 @@ impl View {
         let rule = if pattern.is_all() { SweepRule::All } else { SweepRule::Matching(pattern.clone()) };
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let namespace = &self.space.namespace;
-        let listed = l2.ask(&self.space, |remote| remote.list(namespace, &rule, from, count)).await?;
+        let listed = l2.ask(&self.space, "list", |remote| remote.list(namespace, &rule, from, count)).await?;
         let Some(Listed { entries, next }) = listed else { return Ok(None) };
         // L2 has not been told yet that the others are gone.
         let believed = entries.into_iter().filter(|(key, _)| !self.space.pending.distrusts(key));

@@ -114,7 +114,7 @@ impl View {
             self.space.events.tell(&self.shared.clock, || crate::events::EventKind::Refresh(key.clone()));
             return Ok(Version::ZERO);
         };
-        let asked = l2.call(&self.space, |remote| match remote.bus() {
+        let asked = l2.call(&self.space, "refresh", |remote| match remote.bus() {
             Some(bus) => bus.refresh(&self.space.namespace, key),
             // Where nobody counts, no value is known to have been loaded after now.
             None => Box::pin(std::future::ready(Ok(u64::MAX.into()))),
@@ -205,7 +205,9 @@ impl View {
             }
             let sent = self.shared.clock.now();
             let found = if loading.is_some() {
-                match l2.call(&self.space, |remote| remote.lease(namespace, key, token, duration, dead)).await
+                match l2
+                    .call(&self.space, "lease", |remote| remote.lease(namespace, key, token, duration, dead))
+                    .await
                 {
                     Ok(LeaseOutcome::Granted(lease)) => {
                         let right = Right::Leased(lease, self.space.generations.heads());
@@ -217,7 +219,7 @@ impl View {
                     Err(_) => return true,
                 }
             } else {
-                match l2.ask(&self.space, |remote| remote.get(namespace, key)).await {
+                match l2.ask(&self.space, "get", |remote| remote.get(namespace, key)).await {
                     Ok(found) => found,
                     Err(_) => return false,
                 }

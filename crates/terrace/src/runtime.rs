@@ -6,6 +6,7 @@
 //!    runtime took down with it is started again by the next caller.
 
 use crate::error::{Error, ErrorKind};
+use crate::telemetry::spans;
 use std::any::Any;
 use std::future::Future;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::Instrument;
 
 /// The tasks of one cache.
 #[derive(Debug, Default)]
@@ -75,7 +77,7 @@ impl Runtime {
         leave: Leave,
         task: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Error> {
-        let running = self.tasks.spawn(task);
+        let running = self.tasks.spawn(task.instrument(spans::change()));
         drop(leave);
         running.await.map_err(|error| match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

@@ -141,7 +141,7 @@ impl View {
         let (Some(lead), Ok(leave)) = (self.board_behind(key, outdated), self.begin()) else { return };
         let trip = Trip::new(lead, key, terms, Wanted::Answer, self.budget());
         let trip = Trip { outdated, is_behind: true, is_in_batch, ..trip };
-        self.shared.runtime.spawn_load(leave, self.clone().fly(trip, None, begin_loading(load)));
+        self.take_off(leave, trip, None, begin_loading(load));
     }
 
     /// The flight of a key that is to be loaded in the background; `None` if that is going on, or has just failed.

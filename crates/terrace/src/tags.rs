@@ -86,7 +86,9 @@ impl View {
     async fn ask_generations(&self, tags: &[Tag]) -> Result<Vec<Generation>, RemoteError> {
         let Some(l2) = self.l2().filter(|_| !tags.is_empty()) else { return Ok(Vec::new()) };
         let (namespace, born) = (&self.space.namespace, self.shared.tickets.born());
-        let told = l2.ask_each(&self.space, tags.len(), |remote| remote.generations(namespace, tags)).await?;
+        let told = l2
+            .ask_each(&self.space, "generations", tags.len(), |remote| remote.generations(namespace, tags))
+            .await?;
         if l2.tells_changes() {
             let is_current = || !self.space.bans.is_any_since(born);
             let versions = tags.iter().cloned().zip(told.iter().map(|told| told.version));

@@ -153,7 +153,7 @@ impl View {
 
     async fn held_in_l2(&self, key: &Key) -> Result<Option<Held>, RemoteError> {
         let Some(l2) = self.l2() else { return Ok(None) };
-        let stored = l2.ask(&self.space, |remote| remote.get(&self.space.namespace, key)).await?;
+        let stored = l2.ask(&self.space, "get", |remote| remote.get(&self.space.namespace, key)).await?;
         let Some(stored) = stored else { return Ok(None) };
         let Ok(envelope) = Envelope::open(&stored.bytes, &self.space.namespace, key, self.limits()) else {
             return Ok(Some(Held {

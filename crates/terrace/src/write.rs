@@ -326,12 +326,16 @@ impl View {
         match entries.pop() {
             None => Ok(Vec::new()),
             Some((key, sealed, ttl)) if entries.is_empty() => Ok(vec![
-                l2.call(&self.space, |remote| remote.set(namespace, &key, sealed.clone(), ttl)).await?,
+                l2.call(&self.space, "set", |remote| remote.set(namespace, &key, sealed.clone(), ttl))
+                    .await?,
             ]),
             Some(last) => {
                 entries.push(last);
                 let count = entries.len();
-                l2.call_each(&self.space, count, |remote| remote.set_many(namespace, entries.clone())).await
+                l2.call_each(&self.space, "set many", count, |remote| {
+                    remote.set_many(namespace, entries.clone())
+                })
+                .await
             }
         }
     }
@@ -386,7 +390,10 @@ impl View {
         match self.l2() {
             Some(l2) if !keys.is_empty() => {
                 let namespace = &self.space.namespace;
-                l2.call_each(&self.space, keys.len(), |remote| remote.invalidate(namespace, keys)).await
+                l2.call_each(&self.space, "invalidate", keys.len(), |remote| {
+                    remote.invalidate(namespace, keys)
+                })
+                .await
             }
             _ => Ok(Vec::new()),
         }

@@ -121,6 +121,7 @@ fn introduction(args: &DemoArgs, url: &str) -> String {
     let json = "-H 'content-type: application/json'";
     format!(
         "A cache at {url}\n  \
+           look    {url}/ in a browser: the dashboard\n  \
            tiers   {tiers}\n  \
            origin  a SQLite file of {} users, made {} slower than it is\n  \
            load    {} requests per second, a few users often and most hardly ever\n\n\

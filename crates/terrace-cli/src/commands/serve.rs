@@ -3,22 +3,30 @@
 //! SIGTERM, as supervisors send it, lets load balancers notice first; Ctrl-C does not wait for them. A second signal of
 //! either kind ends the process at once. SIGHUP lets it read its configuration anew.
 
-use crate::args::ServeArgs;
+use crate::args::{ServeArgs, TalkArgs};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Talk};
 use crate::runtime::{self, Hangups, Signal, Signals};
 use crate::supervisor;
+#[cfg(feature = "otlp")]
+use terrace_server::Traces;
 use terrace_server::config::{Config, Sources};
 use terrace_server::{Reloader, Server, StartError, Stop};
+#[cfg(feature = "otlp")]
+use tracing_subscriber::Layer as _;
+
+/// What is logged unless somebody says something else.
+const LOG: &str = "info";
 
 /// Runs the service.
-pub(crate) async fn serve(args: ServeArgs, talk: Talk) -> anyhow::Result<Exit> {
+pub(crate) async fn serve(args: ServeArgs, talk: &TalkArgs) -> anyhow::Result<Exit> {
     let mut sources = super::check::sources(args.config);
     if let Some(listen) = args.listen {
         sources = sources.flag("--listen", "server.listen", listen.to_string());
     }
     let config = load(&sources)?;
-    let server = bind(&config).await?;
+    let server = traced(&config, talk).await?;
+    let talk = Talk::new(talk);
     let signals = Signals::listen()?;
     reload_on_hangup(server.reloader(), sources)?;
     let scheme = if config.server.tls.is_some() { "https" } else { "http" };
@@ -62,9 +70,30 @@ pub(crate) fn load(sources: &Sources) -> anyhow::Result<Config> {
     Config::load(sources).map_err(|error| Failure::framed(error.to_string()).into())
 }
 
+/// Begins the log, and sets the service up, with traces if the configuration wants them.
+#[cfg(feature = "otlp")]
+async fn traced(config: &Config, talk: &TalkArgs) -> anyhow::Result<Server> {
+    let failed = |error| Failure::new(Exit::Failure, "the service cannot start").why(error);
+    let traces = Traces::start(&config.telemetry).map_err(failed)?;
+    let layer = traces.as_ref().map(|traces| traces.layer().boxed());
+    output::start_log(talk, LOG, layer);
+    Server::bind_traced(config, traces).await.map_err(explained)
+}
+
+/// Begins the log, and sets the service up.
+#[cfg(not(feature = "otlp"))]
+async fn traced(config: &Config, talk: &TalkArgs) -> anyhow::Result<Server> {
+    output::start_log(talk, LOG, None);
+    bind(config).await
+}
+
 /// Sets the service up, or says what is in the way.
 pub(crate) async fn bind(config: &Config) -> anyhow::Result<Server> {
-    Server::bind(config).await.map_err(|error| match error {
+    Server::bind(config).await.map_err(explained)
+}
+
+fn explained(error: StartError) -> anyhow::Error {
+    match error {
         StartError::Listen { address, error } => {
             Failure::new(Exit::Failure, format!("cannot listen on {address}"))
                 .why(error)
@@ -72,7 +101,7 @@ pub(crate) async fn bind(config: &Config) -> anyhow::Result<Server> {
                 .into()
         }
         error => Failure::new(Exit::Failure, "the service cannot start").why(error).into(),
-    })
+    }
 }
 
 /// What the service runs on, in words.

@@ -18,7 +18,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 pub(crate) fn terrace() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_terrace"));
     for (name, _) in std::env::vars_os() {
-        let is_ours = ["TERRACE_", "CACHE_", "REDIS_", "METRICS_", "RUST_LOG", "NO_COLOR"]
+        let is_ours = ["TERRACE_", "CACHE_", "REDIS_", "METRICS_", "OTEL_", "RUST_LOG", "NO_COLOR"]
             .iter()
             .any(|prefix| name.to_string_lossy().starts_with(prefix));
         if is_ours {

@@ -81,7 +81,7 @@ pub(crate) enum Side {
 pub(super) struct Routes {
     side: Side,
     router: Router<Arc<App>>,
-    needs: matchit::Router<Need>,
+    needs: matchit::Router<(Need, Arc<str>)>,
     #[cfg(test)]
     stated: Vec<(String, Need)>,
 }
@@ -110,7 +110,9 @@ impl Routes {
         let is_elsewhere = self.side == Side::Public && need.is_of_the_service();
         let (need, methods) =
             if is_elsewhere { (Need::Nothing, any(super::no_route)) } else { (need, methods) };
-        self.needs.insert(path, need).unwrap_or_else(|error| panic!("the path {path}: {error}"));
+        self.needs
+            .insert(path, (need, path.into()))
+            .unwrap_or_else(|error| panic!("the path {path}: {error}"));
         #[cfg(test)]
         self.stated.push((path.to_owned(), need));
         self.router = self.router.route(path, methods);
@@ -132,19 +134,24 @@ impl Routes {
 
 /// What paths need.
 #[derive(Clone)]
-pub(crate) struct Needs(Arc<matchit::Router<Need>>);
+pub(crate) struct Needs(Arc<matchit::Router<(Need, Arc<str>)>>);
 
 impl Needs {
     /// What a path needs.
     pub(super) fn of(&self, path: &str) -> Need {
-        self.0.at(path).map_or(Need::Operator, |found| *found.value)
+        self.0.at(path).map_or(Need::Operator, |found| found.value.0)
+    }
+
+    /// The route that a path is of.
+    pub(super) fn route_of(&self, path: &str) -> Option<&str> {
+        self.0.at(path).ok().map(|found| &*found.value.1)
     }
 
     /// The same for every path.
     #[cfg(test)]
     pub(super) fn nothing() -> Self {
         let mut needs = matchit::Router::new();
-        needs.insert("/{*path}", Need::Nothing).expect("one path");
+        needs.insert("/{*path}", (Need::Nothing, "/{*path}".into())).expect("one path");
         Self(Arc::new(needs))
     }
 }

@@ -16,6 +16,7 @@ use super::error::{Code, Problem};
 use super::fields::{CacheControl, EntityTags};
 use crate::document::Document;
 use crate::keyspaces::Keyspaces;
+use crate::traces;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::BytesMut;
@@ -25,6 +26,7 @@ use std::time::{Duration, SystemTime};
 use terrace::{
     Entry, EntryOptions, Key, ReadOptions, Removed, StaleReason, Strategy, Tier, Ttl, Version, Written,
 };
+use tracing::Instrument;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -105,6 +107,13 @@ pub(super) struct Answer {
 
 /// Finds the entry of a key on the terms of a `GET`.
 pub(super) async fn find(keyspaces: &Keyspaces, key: &Key, headers: &HeaderMap) -> Result<Answer, Response> {
+    let span = traces::lookup(|| keyspaces.of(key).name());
+    let found = find_in_tiers(keyspaces, key, headers).instrument(span.clone()).await;
+    traces::end_lookup(&span, found.as_ref().ok().map(|answer| &answer.entry));
+    found
+}
+
+async fn find_in_tiers(keyspaces: &Keyspaces, key: &Key, headers: &HeaderMap) -> Result<Answer, Response> {
     let refused = |problem: Problem| problem.into_response();
     let keyspace = keyspaces.of(key);
     let has_l1 = keyspaces.has_l1(key);

@@ -18,6 +18,7 @@ use super::{App, Limits, entry, raw};
 use crate::audit::{self, Detail, Refusals};
 use crate::auth::{Auth, Denied, Who};
 use crate::runtime;
+use crate::traces::{self, Traces};
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, State};
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tower::Service;
+use tracing::{Instrument, Span};
 
 /// A whole body, as the guard has received it.
 pub(super) struct Whole(pub(super) Bytes);
@@ -55,6 +57,7 @@ pub(crate) struct Guard {
     entries: Option<Arc<App>>,
     router: Router,
     needs: Needs,
+    traces: Option<Traces>,
     limits: Limits,
     at_work: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
@@ -72,8 +75,8 @@ impl Guard {
     /// The door to what a listener is for.
     pub(crate) fn new(app: Arc<App>, side: Side) -> Self {
         let (auth, refusals, limits) = (Arc::clone(&app.auth), Arc::clone(&app.refusals), app.limits);
-        let entries = Some(Arc::clone(&app));
-        Self { entries, ..Self::over(super::router(app, side), auth, refusals, limits) }
+        let (entries, traces) = (Some(Arc::clone(&app)), app.traces.clone());
+        Self { entries, traces, ..Self::over(super::router(app, side), auth, refusals, limits) }
     }
 
     fn over(
@@ -88,6 +91,7 @@ impl Guard {
             entries: None,
             router,
             needs,
+            traces: None,
             limits,
             at_work: Arc::new(Semaphore::new(limits.requests_max)),
             uploads: Arc::new(Semaphore::new((limits.requests_max / UPLOAD_SHARE).max(1))),
@@ -109,8 +113,27 @@ impl Guard {
         Self { at_work, uploads, backlog: before.backlog.clone(), ..self }
     }
 
-    /// Answers a request.
+    /// Answers a request, and traces it if it is its turn.
     pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+    {
+        let span = self.traces.as_ref().map_or_else(Span::none, |traces| self.trace(traces, &request));
+        let (response, problem) = self.answered(request).instrument(span.clone()).await;
+        traces::end_request(&span, response.status(), problem.map(Code::word));
+        response
+    }
+
+    fn trace<B>(&self, traces: &Traces, request: &Request<B>) -> Span {
+        let path = request.uri().path();
+        if is_work(path) {
+            traces.request(request, || self.needs.route_of(path).map(str::to_owned))
+        } else {
+            Span::none()
+        }
+    }
+
+    async fn answered<B>(&self, request: Request<B>) -> (Response, Option<Code>)
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
     {
@@ -122,8 +145,9 @@ impl Guard {
             .and_then(|()| from_here(request.headers(), &method, host))
             .and_then(|()| self.for_us(need, host));
         if let Err(problem) = admitted {
-            self.refusals.note(who.as_ref().ok(), &method, uri.path(), problem.code.word());
-            return finish(problem.into_response(), &uri);
+            let code = problem.code;
+            self.refusals.note(who.as_ref().ok(), &method, uri.path(), code.word());
+            return (finish(problem.into_response(), &uri), Some(code));
         }
         let who = who.ok();
         let noted = who.as_ref().filter(|_| need.is_noted(&method));
@@ -137,7 +161,7 @@ impl Guard {
         } else if problem == Some(Code::Forbidden) {
             self.refusals.note(who.as_ref(), &method, uri.path(), Code::Forbidden.word());
         }
-        self.counted(finish(response, &uri), &uri)
+        (self.counted(finish(response, &uri), &uri), problem)
     }
 
     /// The answer, if there is room for it to wait in.
@@ -168,8 +192,7 @@ impl Guard {
             // Apart, so that a request without a body does not carry what it takes to read one.
             Box::pin(self.receive(request)).await?
         };
-        let path = request.uri().path();
-        let is_work = path.starts_with("/api/") || path.starts_with("/v1/");
+        let is_work = is_work(request.uri().path());
         let place = is_work.then(|| self.at_work.try_acquire()).transpose();
         let _place = place.map_err(|_| overloaded())?;
         self.run(need, who, request).await
@@ -225,6 +248,11 @@ impl Guard {
         let late = || Problem::new(Code::BodyTimeout, format!("the body did not arrive within {limit:?}"));
         Ok(Request::from_parts(parts, Body::from(read.ok_or_else(late)??)))
     }
+}
+
+/// Whether a path is one of those that are worked for, and not a probe or a page.
+fn is_work(path: &str) -> bool {
+    path.starts_with("/api/") || path.starts_with("/v1/")
 }
 
 /// Refuses who may not go on to the handler.

@@ -65,6 +65,7 @@ use crate::feed::Feed;
 use crate::keyspaces::Keyspaces;
 use crate::reload::Reloads;
 use crate::runtime::Tasks;
+use crate::traces::Traces;
 use access::{Need, Needs, Routes, Side};
 use axum::Router;
 use axum::body::Body;
@@ -94,6 +95,8 @@ pub(crate) struct App {
     pub(crate) is_draining: Arc<AtomicBool>,
     pub(crate) feed: Arc<Feed>,
     pub(crate) reloads: Arc<Reloads>,
+    /// What traces requests, if anything does.
+    pub(crate) traces: Option<Traces>,
     pub(crate) tasks: Tasks,
     pub(crate) life: Life,
 }

@@ -114,6 +114,7 @@ pub(super) fn check(document: &Document, file: file::File) -> Result<Config, Con
             enabled: file.metrics.enabled.is_none_or(|flag| flag.0),
             interval: checker.positive(file.metrics.interval, Period::seconds(10)),
         },
+        telemetry: checker.telemetry(file.telemetry),
         write_behind,
         l1,
         l2,

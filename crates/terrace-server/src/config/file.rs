@@ -27,6 +27,7 @@ pub(super) struct File {
     pub(super) origin: BTreeMap<Spanned<String>, Spanned<Origin>>,
     pub(super) keyspace: BTreeMap<Spanned<String>, Spanned<Keyspace>>,
     pub(super) metrics: Metrics,
+    pub(super) telemetry: Telemetry,
     pub(super) write_behind: WriteBehind,
 }
 
@@ -276,6 +277,21 @@ pub(super) struct Source {
 pub(super) struct Metrics {
     pub(super) enabled: Option<Flag>,
     pub(super) interval: Option<Spanned<Period>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Telemetry {
+    pub(super) otlp: Otlp,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Otlp {
+    pub(super) endpoint: Option<Spanned<String>>,
+    pub(super) sample: Option<Spanned<Share>>,
+    pub(super) service: Option<String>,
+    pub(super) headers: Option<Spanned<BTreeMap<Spanned<String>, Spanned<Secret>>>>,
 }
 
 #[derive(Default, Deserialize)]

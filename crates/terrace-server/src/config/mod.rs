@@ -33,6 +33,7 @@ mod schema;
 mod secret;
 mod show;
 mod sources;
+mod telemetry;
 mod tls;
 mod units;
 
@@ -50,6 +51,7 @@ pub use secret::{Address, Secret};
 pub use show::{SetBy, Setting};
 pub use sources::SourceConfig;
 pub(crate) use sources::{DOCUMENT, TENANT, VERSION};
+pub use telemetry::{OtlpConfig, TelemetryConfig};
 pub use tls::TlsConfig;
 pub use units::{ByteSize, Period, TtlSetting};
 
@@ -163,6 +165,8 @@ pub struct Config {
     pub keyspaces: BTreeMap<String, KeyspaceConfig>,
     /// Metrics.
     pub metrics: MetricsConfig,
+    /// Traces.
+    pub telemetry: TelemetryConfig,
     /// The journal, and how what is written behind is brought to its origin.
     pub write_behind: WriteBehindConfig,
 }

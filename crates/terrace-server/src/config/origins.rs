@@ -121,7 +121,7 @@ impl Checker<'_> {
         url.map(|url| url.as_str().trim_end_matches('/').to_owned())
     }
 
-    fn headers(
+    pub(super) fn headers(
         &mut self,
         headers: Option<Spanned<BTreeMap<Spanned<String>, Spanned<Secret>>>>,
     ) -> BTreeMap<String, Secret> {

@@ -12,8 +12,8 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// The variables that other cache services are set up with, and what they set here.
-const WELL_KNOWN: [(&str, &[&str]); 13] = [
+/// The variables that other services are set up with, and what they set here.
+const WELL_KNOWN: [(&str, &[&str]); 15] = [
     ("CACHE_L1_MAX_ENTRIES", &["l1", "max_entries"]),
     ("CACHE_DEFAULT_TTL", &["defaults", "ttl"]),
     ("CACHE_CLEANUP_INTERVAL", &["l1", "cleanup_interval"]),
@@ -27,6 +27,8 @@ const WELL_KNOWN: [(&str, &[&str]); 13] = [
     ("REDIS_WRITE_BEHIND_BATCH", &["write_behind", "interval"]),
     ("METRICS_ENABLED", &["metrics", "enabled"]),
     ("METRICS_INTERVAL", &["metrics", "interval"]),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", &["telemetry", "otlp", "endpoint"]),
+    ("OTEL_SERVICE_NAME", &["telemetry", "otlp", "service"]),
 ];
 
 const ANY_KEY: &str = "TERRACE__";

@@ -15,6 +15,7 @@ use super::endpoint::{Endpoint, Verb};
 use super::error::OriginError;
 use crate::config::HttpConfig;
 use crate::runtime;
+use crate::traces::Outgoing;
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
@@ -24,6 +25,7 @@ use terrace::WriteFailure;
 use terrace::behind::WriteId;
 use terrace::codec::JsonText;
 use tokio::sync::Semaphore;
+use tracing::Instrument;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -91,13 +93,20 @@ impl Http {
         endpoint: &Endpoint,
         values: &[&str],
     ) -> Result<Option<JsonText>, OriginError> {
-        let request = self.request(endpoint, values)?;
+        let outgoing = self.outgoing(endpoint);
+        let request = self.request(endpoint, values)?.headers(outgoing.headers());
         let loaded = runtime::within(self.timeout, async {
             let _place = self.loads.acquire().await;
-            let response = request.send().await.map_err(|error| self.unsent(&error))?;
+            let answer = request.send().await;
+            outgoing.answered(answer.as_ref().ok().map(Response::status));
+            let response = answer.map_err(|error| self.unsent(&error))?;
             self.document(response).await
         });
-        loaded.await.unwrap_or_else(|| Err(self.timed_out()))
+        let late = || {
+            outgoing.answered(None);
+            Err(self.timed_out())
+        };
+        loaded.instrument(outgoing.span()).await.unwrap_or_else(late)
     }
 
     async fn document(&self, response: Response) -> Result<Option<JsonText>, OriginError> {
@@ -149,7 +158,9 @@ impl Http {
         document: Option<&JsonText>,
         fence: Option<(WriteId, u64)>,
     ) -> Written {
-        let mut request = self.request(endpoint, values).map_err(WriteFailure::Refused)?;
+        let outgoing = self.outgoing(endpoint);
+        let request = self.request(endpoint, values).map_err(WriteFailure::Refused)?;
+        let mut request = request.headers(outgoing.headers());
         if let Some(document) = document {
             request = request.header(CONTENT_TYPE, JSON).body(document.as_bytes().to_vec());
         }
@@ -160,7 +171,9 @@ impl Http {
         let _place = place.ok_or_else(|| {
             WriteFailure::Unavailable(self.unavailable(format!("no place within {:?}", self.timeout)))
         })?;
-        match runtime::within(self.timeout, request.send()).await {
+        let answer = runtime::within(self.timeout, request.send()).instrument(outgoing.span()).await;
+        outgoing.answered(answer.as_ref().and_then(|answer| answer.as_ref().ok()).map(Response::status));
+        match answer {
             Some(Ok(response)) => self.written(response.status(), document.is_none(), fence.is_some()),
             Some(Err(error)) if error.is_connect() || error.is_builder() => {
                 Err(WriteFailure::Unavailable(self.unavailable(words(&error.without_url()))))
@@ -199,17 +212,16 @@ impl Http {
         }
     }
 
+    /// What traces a request to it.
+    fn outgoing(&self, endpoint: &Endpoint) -> Outgoing {
+        let (host, port) = (self.base.host_str(), self.base.port_or_known_default());
+        Outgoing::new(&method_of(endpoint), host, port, endpoint.as_str())
+    }
+
     fn request(&self, endpoint: &Endpoint, values: &[&str]) -> Result<RequestBuilder, OriginError> {
         let path = endpoint.path(values).ok_or_else(|| {
             self.bad_key("a part of it is `.` or `..`, which leads elsewhere in a path".to_owned())
         })?;
-        let method = match endpoint.verb() {
-            Verb::Get => Method::GET,
-            Verb::Put => Method::PUT,
-            Verb::Post => Method::POST,
-            Verb::Patch => Method::PATCH,
-            Verb::Delete => Method::DELETE,
-        };
         let base = self.base.as_str().trim_end_matches('/');
         let url: Url = format!("{base}{path}")
             .parse()
@@ -217,7 +229,7 @@ impl Http {
         if url.origin() != self.base.origin() {
             return Err(self.bad_key("it makes an address of another host".to_owned()));
         }
-        Ok(self.client.request(method, url).header(ACCEPT, JSON))
+        Ok(self.client.request(method_of(endpoint), url).header(ACCEPT, JSON))
     }
 
     fn unsent(&self, error: &reqwest::Error) -> OriginError {
@@ -242,6 +254,16 @@ impl Http {
 
     fn timed_out(&self) -> OriginError {
         OriginError::Timeout { origin: Arc::clone(&self.name), after: self.timeout }
+    }
+}
+
+fn method_of(endpoint: &Endpoint) -> Method {
+    match endpoint.verb() {
+        Verb::Get => Method::GET,
+        Verb::Put => Method::PUT,
+        Verb::Post => Method::POST,
+        Verb::Patch => Method::PATCH,
+        Verb::Delete => Method::DELETE,
     }
 }
 

@@ -9,8 +9,9 @@ pub(crate) struct Log {
     _until_dropped: tracing::subscriber::DefaultGuard,
 }
 
+/// Lines of a log.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -19,6 +20,12 @@ impl Write for Lines {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+impl Lines {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("no panic while it was held")).into_owned()
     }
 }
 
@@ -35,6 +42,6 @@ impl Log {
     }
 
     pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.lines.0.lock().expect("no panic while it was held")).into_owned()
+        self.lines.text()
     }
 }

@@ -37,3 +37,5 @@ mod strategies_postgres;
 mod support;
 mod tenants;
 mod tls;
+#[cfg(feature = "otlp")]
+mod traces;

@@ -51,9 +51,13 @@ pub(crate) fn token(name: &str, token: &str, rest: &str) -> String {
 }
 
 /// Starts a service with this configuration.
-#[expect(clippy::disallowed_methods, reason = "this module is the owner of spawning in these tests")]
 pub(crate) async fn start(toml: &str) -> Running {
-    let server = Server::bind(&config(toml)).await.expect("it starts");
+    run(Server::bind(&config(toml)).await.expect("it starts"))
+}
+
+/// Lets a service serve.
+#[expect(clippy::disallowed_methods, reason = "this module is the owner of spawning in these tests")]
+pub(crate) fn run(server: Server) -> Running {
     let (stop, stopped) = oneshot::channel();
     let (address, admin, security) = (server.local_addr(), server.admin_addr(), server.security());
     let reloader = server.reloader();

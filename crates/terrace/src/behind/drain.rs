@@ -10,10 +10,12 @@ use super::queue::Settling;
 use super::record::{DeadLetter, Outcome, Write};
 use super::shared::{Keyspace, Shared};
 use crate::runtime::{self, Attempt, Turn};
+use crate::telemetry::spans;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
+use tracing::Instrument;
 
 impl Shared {
     /// Starts bringing the writes of a keyspace to its sink, unless that is going on.
@@ -53,13 +55,17 @@ impl Shared {
         let mut under_way = UnderWay { shared: self, lane, batch: Arc::clone(&batch), is_settled: false };
         let started = self.options.clock.precise();
         let (sink, writes) = (Arc::clone(&keyspace.sink), Arc::clone(&batch));
-        let call = async move { sink.store_many(&writes).await };
+        let span = spans::send(&batch[0].keyspace, batch.len());
+        let call = async move { sink.store_many(&writes).await }.instrument(span.clone());
         let limit = keyspace.options.attempt_timeout;
         let attempt = self.runtime.attempt(limit, call).await;
         keyspace.counters.flushed(self.options.clock.precise().since(started));
         let failure = match attempt {
             Attempt::Ended(outcomes) if outcomes.len() == batch.len() => {
                 under_way.is_settled = true;
+                let is_stored = |outcome: &&Outcome| matches!(outcome, Outcome::Stored | Outcome::Held(_));
+                let stored = outcomes.iter().filter(is_stored).count();
+                spans::fail_some(&span, batch.len() - stored, "not_stored");
                 self.settle(lane, keyspace, &batch, &outcomes, None);
                 return;
             }
@@ -70,6 +76,7 @@ impl Shared {
             Attempt::TimedOut => format!("the sink did not answer within {limit:?}"),
             Attempt::Closed => return,
         };
+        spans::fail_some(&span, batch.len(), "failed");
         tracing::warn!(keyspace = %batch[0].keyspace, writes = batch.len(), failure, "writing behind failed");
         under_way.is_settled = true;
         let outcomes = vec![Outcome::Failed(failure); batch.len()];

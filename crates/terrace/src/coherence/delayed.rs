@@ -63,7 +63,7 @@ impl View {
         let note = |named| Delayed { id: self.shared.chance.number(), named };
         let noted: Vec<Delayed> = targets.into_named().map(note).collect();
         for batch in noted.chunks(BATCH_MAX) {
-            l2.call(&self.space, |remote| remote.delay(&self.space.namespace, batch, after)).await?;
+            l2.call(&self.space, "delay", |remote| remote.delay(&self.space.namespace, batch, after)).await?;
         }
         if self.shared.runtime.is_available() {
             let view = self.clone();
@@ -106,7 +106,7 @@ impl View {
         let Some(l2) = self.l2() else { return Ok(None) };
         let (space, namespace) = (&self.space, &self.space.namespace);
         loop {
-            let due = l2.call(space, |remote| remote.due(namespace)).await?;
+            let due = l2.call(space, "due", |remote| remote.due(namespace)).await?;
             if due.now.is_empty() {
                 return Ok(due.next);
             }
@@ -135,7 +135,7 @@ impl View {
                 return Ok(false);
             }
         }
-        l2.call(space, |remote| remote.done(namespace, delayed)).await?;
+        l2.call(space, "done", |remote| remote.done(namespace, delayed)).await?;
         Ok(true)
     }
 }

@@ -86,7 +86,7 @@ impl View {
         };
         for keys in delivery.keys.chunks(BATCH_MAX) {
             self.note_keys(keys);
-            let told = l2.press(space, |remote| remote.invalidate(namespace, keys)).await;
+            let told = l2.press(space, "invalidate", |remote| remote.invalidate(namespace, keys)).await;
             let told = L2::each(space, keys.len(), told);
             match &told {
                 Ok(told) => self.note_made(keys.iter().zip(told.iter().map(|told| told.version))),
@@ -98,7 +98,7 @@ impl View {
         }
         for tags in delivery.tags.chunks(BATCH_MAX) {
             self.note_tags(tags);
-            if note(l2.press(space, |remote| remote.bump_tags(namespace, tags)).await)? {
+            if note(l2.press(space, "bump tags", |remote| remote.bump_tags(namespace, tags)).await)? {
                 self.note_bumped(tags);
                 // What L2 told of them meanwhile is from before, and must not be known when L2 is believed again.
                 self.ban(&Ban::Tags(tags));
@@ -108,7 +108,7 @@ impl View {
         }
         for rule in &delivery.rules {
             self.note_sweep(rule);
-            let swept = l2.press(space, |remote| remote.sweep(namespace, rule)).await;
+            let swept = l2.press(space, "sweep", |remote| remote.sweep(namespace, rule)).await;
             if note(swept.map(|sweep| drop(self.reap_soon(sweep))))? {
                 self.note_sweep(rule);
                 pending.delivered_rule(rule, delivery.until);

@@ -70,7 +70,7 @@ impl View {
     async fn reap_in_turn(&self, sweep: &Sweep, progress: &watch::Sender<Reaped>) -> Result<(), RemoteError> {
         let Some(l2) = self.l2() else { return Ok(()) };
         let turn = self.space.reaping.acquire().await;
-        let active = l2.ask(&self.space, |remote| remote.sweeps(&self.space.namespace)).await?;
+        let active = l2.ask(&self.space, "sweeps", |remote| remote.sweeps(&self.space.namespace)).await?;
         let done = if active.contains(sweep) { self.reap_once(sweep, progress).await } else { Ok(()) };
         drop(turn);
         done
@@ -86,18 +86,19 @@ impl View {
             let Some(keys) = names.next().await else { break };
             let keys = keys?;
             if !keys.is_empty() {
-                let removed = l2.call(space, |remote| remote.reap(&space.namespace, sweep, &keys)).await?;
+                let removed =
+                    l2.call(space, "reap", |remote| remote.reap(&space.namespace, sweep, &keys)).await?;
                 progress.send_modify(|reaped| reaped.count += removed);
             }
             sleep(clock.precise().since(since)).await;
         }
-        l2.call(space, |remote| remote.retire(&space.namespace, sweep)).await
+        l2.call(space, "retire", |remote| remote.retire(&space.namespace, sweep)).await
     }
 
     /// Ends the sweeps that have been known for long.
     pub(super) async fn end_orphans(&self, known: &mut Vec<(Sweep, Moment)>) {
         let Some(l2) = self.l2() else { return };
-        let active = l2.ask(&self.space, |remote| remote.sweeps(&self.space.namespace)).await;
+        let active = l2.ask(&self.space, "sweeps", |remote| remote.sweeps(&self.space.namespace)).await;
         let Ok(active) = active else { return };
         let now = self.shared.clock.precise();
         known.retain(|(sweep, _)| active.contains(sweep));

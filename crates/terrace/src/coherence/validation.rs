@@ -262,7 +262,8 @@ impl View {
         let versions: Vec<(Key, Version)> =
             asked.iter().map(|asked| (keys[asked.at].clone(), asked.copy.version)).collect();
         let namespace = &self.space.namespace;
-        l2.ask_each(&self.space, versions.len(), |remote| remote.validate(namespace, &versions)).await
+        l2.ask_each(&self.space, "validate", versions.len(), |remote| remote.validate(namespace, &versions))
+            .await
     }
 
     /// L2 does not have what there is a copy of, or has it and it is dead. Nothing was changed by that, so no ticket is void.

@@ -370,7 +370,8 @@ impl View {
         let trusted: Vec<bool> = keys.iter().map(|key| !self.distrusts(key)).collect();
         let sent = self.shared.clock.now();
         let namespace = &self.space.namespace;
-        let read = l2.ask_each(&self.space, keys.len(), |remote| remote.get_many(namespace, keys)).await;
+        let read =
+            l2.ask_each(&self.space, "get many", keys.len(), |remote| remote.get_many(namespace, keys)).await;
         let Ok(stored) = read else { return unknown() };
         let opened = keys.iter().zip(&stored).map(|(key, stored)| Some(self.open(key, stored.as_ref()?)));
         let opened: Vec<Option<Option<Envelope>>> = opened.collect();

@@ -44,7 +44,7 @@ impl View {
         let leave = self.begin()?;
         let flight = lead.flight();
         let trip = Trip { outdated, ..Trip::new(lead, key, terms, Wanted::Answer, budget) };
-        self.shared.runtime.spawn_load(leave, self.clone().fly(trip, None, begin_loading(load)));
+        self.take_off(leave, trip, None, begin_loading(load));
         flight.led().await
     }
 

@@ -13,8 +13,9 @@ use crate::entry::{Found, Resident, StaleReason, Tier, absent};
 use crate::error::{Error, ErrorKind};
 use crate::flight::{Lead, Outcome};
 use crate::lease::{Filled, Obtained, Right};
+use crate::runtime::Leave;
 use crate::space::View;
-use crate::telemetry::Event;
+use crate::telemetry::{Event, spans};
 use crate::terms::Lasting;
 use crate::warm::is_withdrawn;
 use futures_util::FutureExt;
@@ -22,6 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 use terrace_core::mutants::{self, Mutant};
 use terrace_core::{Key, Tag, Ttl, Version};
+use tracing::Instrument;
 
 /// How a flight ends, and the load that is still to run after it.
 type Flown = (Outcome, Option<Loading>);
@@ -38,8 +40,15 @@ enum Admitted {
 const REPLACED_FOR: Duration = Duration::from_millis(1);
 
 impl View {
+    /// Begins the flight of one key, in a task that nobody can cancel.
+    pub(crate) fn take_off(&self, leave: Leave, trip: Trip, known: Option<Look>, loading: Loading) {
+        let span = spans::flight(&self.space.namespace, trip.is_behind);
+        trip.lead.flight().trace(&span);
+        self.shared.runtime.spawn_load(leave, self.clone().fly(trip, known, loading).instrument(span));
+    }
+
     /// The flight of one key, from L2 to the last step.
-    pub(crate) async fn fly(self, trip: Trip, known: Option<Look>, loading: Loading) {
+    async fn fly(self, trip: Trip, known: Option<Look>, loading: Loading) {
         let flown = AssertUnwindSafe(self.flown(&trip, known, loading)).catch_unwind().await;
         let failed = |panic: Box<dyn std::any::Any + Send>| (Outcome::Failed(panicked(&*panic)), None);
         let (outcome, still_to_load) = flown.unwrap_or_else(failed);
@@ -67,6 +76,7 @@ impl View {
             None => lead.calling(budget.spend(self.validate(key))).await,
         };
         let look = trip.judge(look);
+        spans::note_look(&look);
         if !matches!(look, Look::Hit(_) | Look::Kept(_))
             && let Some(found) = self.find_behind(key)
         {
@@ -263,7 +273,9 @@ impl View {
         let begun = self.shared.clock.precise();
         let running = async { loading(old).await };
         let allowed = if mutants::is(Mutant::NoLoadTimeout) { Duration::MAX } else { limit };
-        let ran = crate::runtime::within(allowed, AssertUnwindSafe(running).catch_unwind()).await;
+        let span = spans::load(&self.space.namespace);
+        let running = AssertUnwindSafe(running).catch_unwind().instrument(span.clone());
+        let ran = crate::runtime::within(allowed, running).await;
         // Never zero: that is what tells a loaded value from one that was stored.
         let micros = self.shared.clock.precise().since(begun).as_micros().max(1);
         let result = match ran {
@@ -277,6 +289,7 @@ impl View {
             Err(ErrorKind::LoadPanicked { .. }) => Event::LoadPanicked,
             Err(_) => Event::LoadFailed,
         });
+        spans::end_load(&span, &result);
         Ran { result, micros: u32::try_from(micros).unwrap_or(u32::MAX) }
     }
 

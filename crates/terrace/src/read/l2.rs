@@ -21,7 +21,7 @@ impl View {
             return Look::Unknown;
         }
         let sent = self.shared.clock.now();
-        let read = l2.ask(&self.space, |remote| remote.get(&self.space.namespace, key));
+        let read = l2.ask(&self.space, "get", |remote| remote.get(&self.space.namespace, key));
         match read.await {
             Ok(Some(stored)) => self.examine(key, &stored, sent).await,
             Ok(None) => Look::Miss { dead: None, old: None },

@@ -169,7 +169,7 @@ impl View {
             let (Ok(leave), Some(loading)) = (self.begin(), loadings.next()) else { return };
             let trip = Trip::new(lead, &keys[at], terms, wanted, self.budget());
             let trip = Trip { outdated, is_behind, is_in_batch: true, ..trip };
-            self.shared.runtime.spawn_load(leave, self.clone().fly(trip, look, loading));
+            self.take_off(leave, trip, look, loading);
         }
     }
 

@@ -25,12 +25,13 @@ use crate::flight::{Boarding, Flight, Joinable, Joined, Lead};
 use crate::resilience::Budget;
 use crate::space::{SuspectPolicy, View};
 use crate::stale::Here;
-use crate::telemetry::Event;
+use crate::telemetry::{Event, spans};
 use crate::terms::Terms;
 use std::time::Duration;
 use terrace_core::mutants::{self, Mutant};
 use terrace_core::remote::BoxFuture;
 use terrace_core::{Key, Moment, Tag, Ttl, Version};
+use tracing::Instrument;
 
 /// What a loader brought.
 pub(crate) struct Loaded {
@@ -212,7 +213,7 @@ impl View {
         let leave = self.begin()?;
         let flight = lead.flight();
         let trip = Trip::new(lead, key, terms, wanted, budget);
-        self.shared.runtime.spawn_load(leave, self.clone().fly(trip, known, begin_loading(load)));
+        self.take_off(leave, trip, known, begin_loading(load));
         flight.led().await
     }
 
@@ -235,9 +236,10 @@ impl View {
     /// Waits for a flight that was joined. One that may have to be fenced is as good as one that was: the caller boards again,
     /// and fences it then if it is so.
     async fn joined(&self, flight: &Flight, age_max: Option<Duration>) -> Joined {
-        let Some(age_max) = age_max else { return flight.joined().await };
+        let joined = flight.joined().instrument(spans::wait(&self.space.namespace, flight.span()));
+        let Some(age_max) = age_max else { return joined.await };
         let patience = flight.patience(self.shared.clock.now(), age_max);
-        crate::runtime::within(patience, flight.joined()).await.unwrap_or(Joined::Fenced)
+        crate::runtime::within(patience, joined).await.unwrap_or(Joined::Fenced)
     }
 
     /// Whether a caller who came then waits on: for no longer than a load may take, whichever flight it is that takes too long.

@@ -15,12 +15,14 @@ use crate::error::{Error, ErrorKind};
 use crate::runtime::{Runtime, panic_message, sleep, within};
 use crate::space::View;
 use crate::sync::Mutex;
+use crate::telemetry::spans;
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use terrace_core::remote::BoxFuture;
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 /// How long the first seat that is taken waits for the others to be decided.
 const WAIT_MAX: Duration = Duration::from_millis(25);
@@ -119,8 +121,9 @@ impl<K: Send + 'static, V: Send + 'static> Together<K, V> {
         let (keys, answers): (Vec<K>, Vec<_>) = taken.into_iter().unzip();
         let (load, limit) = (Arc::clone(&self.load), self.view.space.rules().load_timeout);
         let taking = self.takes_place.then(|| self.view.clone());
-        runtime.spawn_part(async move {
-            let count = keys.len();
+        let count = keys.len();
+        let span = spans::load_many(&self.view.space.namespace, count);
+        let calling = async move {
             let place = match &taking {
                 Some(view) => view.place().await.map(Some),
                 None => Ok(None),
@@ -142,7 +145,8 @@ impl<K: Send + 'static, V: Send + 'static> Together<K, V> {
                 Some(Ok(loaded)) => loaded,
             };
             tell(answers, loaded);
-        });
+        };
+        runtime.spawn_part(calling.instrument(span));
     }
 }
 

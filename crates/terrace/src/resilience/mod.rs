@@ -56,7 +56,7 @@ use crate::coherence::listener;
 use crate::error::ConfigError;
 use crate::runtime::Turns;
 use crate::space::{Shared, Space, View};
-use crate::telemetry::Event;
+use crate::telemetry::{Event, spans};
 use futures_util::{Stream, StreamExt};
 use gate::{Caller, Gate};
 use retry::Safety;
@@ -65,6 +65,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use terrace_core::remote::{Remote, RemoteResult, SweepRule};
 use terrace_core::{Chance, Clock, Key, Moment, RemoteError};
+use tracing::Instrument;
 
 /// A call that its caller gave up on counts as failed if it had been under way for so long: half of the shortest time for which
 /// the library itself waits. Who goes away sooner had other reasons.
@@ -219,25 +220,29 @@ impl L2 {
         self.gate.as_ref().map(Gate::gauges)
     }
 
-    /// Makes a call for `space` that may change something, having made sure that L2 and this node agree on the namespace's
+    /// Makes a call for `space`, of this name for those who trace it, that may change something, having made sure that L2 and this node agree on the namespace's
     /// settings. It is made again only if it was not sent.
     pub(crate) async fn call<'a, T>(
         &'a self,
         space: &'a Space,
+        name: &'static str,
         call: impl Fn(&'a dyn Remote) -> RemoteResult<'a, T>,
     ) -> Result<T, RemoteError> {
         self.prepare(space).await?;
-        self.attempts(space, Safety::Change, call).await
+        let span = spans::l2(&space.namespace, name);
+        spans::end_l2(&span, self.attempts(space, Safety::Change, call).instrument(span.clone()).await)
     }
 
     /// [`L2::call`] for a question, which changes nothing.
     pub(crate) async fn ask<'a, T>(
         &'a self,
         space: &'a Space,
+        name: &'static str,
         call: impl Fn(&'a dyn Remote) -> RemoteResult<'a, T>,
     ) -> Result<T, RemoteError> {
         self.prepare(space).await?;
-        self.attempts(space, Safety::Question, call).await
+        let span = spans::l2(&space.namespace, name);
+        spans::end_l2(&span, self.attempts(space, Safety::Question, call).instrument(span.clone()).await)
     }
 
     /// [`L2::call`] for what L2 must not be believed without. It is made while the breaker is open, too: whoever makes it has
@@ -245,33 +250,37 @@ impl L2 {
     pub(crate) async fn press<'a, T>(
         &'a self,
         space: &'a Space,
+        name: &'static str,
         call: impl Fn(&'a dyn Remote) -> RemoteResult<'a, T>,
     ) -> Result<T, RemoteError> {
         if !space.agreement.is_reached() {
             self.agree(space).await?;
         }
         self.see_to_listening();
-        self.observed(space, call(&*self.remote)).await
+        let span = spans::l2(&space.namespace, name);
+        spans::end_l2(&span, self.observed(space, call(&*self.remote)).instrument(span.clone()).await)
     }
 
     /// [`L2::call`] for one that answers about each of `expected` things.
     pub(crate) async fn call_each<'a, T>(
         &'a self,
         space: &'a Space,
+        name: &'static str,
         expected: usize,
         call: impl Fn(&'a dyn Remote) -> RemoteResult<'a, Vec<T>>,
     ) -> Result<Vec<T>, RemoteError> {
-        Self::each(space, expected, self.call(space, call).await)
+        Self::each(space, expected, self.call(space, name, call).await)
     }
 
     /// [`L2::ask`] for one that answers each of `expected` questions.
     pub(crate) async fn ask_each<'a, T>(
         &'a self,
         space: &'a Space,
+        name: &'static str,
         expected: usize,
         call: impl Fn(&'a dyn Remote) -> RemoteResult<'a, Vec<T>>,
     ) -> Result<Vec<T>, RemoteError> {
-        Self::each(space, expected, self.ask(space, call).await)
+        Self::each(space, expected, self.ask(space, name, call).await)
     }
 
     /// As many answers as were expected.

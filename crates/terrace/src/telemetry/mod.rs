@@ -16,8 +16,9 @@
 //! | [`families`] | which numbers are in which metric |
 //! | [`names`] | what a metric is called |
 //! | [`prometheus`], `behind` | how metrics are written |
+//! | [`spans`] | which parts of a call have a span |
 //!
-//! Deliberately absent: logs, traces, and any type of a metrics library in a signature.
+//! Deliberately absent: logs, what is done with spans, and any type of a metrics library in a signature.
 
 #[cfg(feature = "journal")]
 mod behind;
@@ -27,6 +28,7 @@ mod families;
 mod histogram;
 mod names;
 mod prometheus;
+pub(crate) mod spans;
 mod stats;
 mod times;
 

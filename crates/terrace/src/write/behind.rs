@@ -296,7 +296,9 @@ impl View {
             let question: Vec<_> = asked.iter().map(|(key, version, _)| (key.clone(), *version)).collect();
             let namespace = &self.space.namespace;
             let told = l2
-                .ask_each(&self.space, question.len(), |remote| remote.validate(namespace, &question))
+                .ask_each(&self.space, "validate", question.len(), |remote| {
+                    remote.validate(namespace, &question)
+                })
                 .await;
             let validity = told.unwrap_or_else(|_| vec![Validity::Missing; question.len()]);
             let is_other = |validity: &Validity| !matches!(validity, Validity::Same { .. });

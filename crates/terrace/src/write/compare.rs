@@ -110,7 +110,7 @@ impl View {
             return Err(unknown("it was not told of an invalidation yet"));
         }
         let sent = self.shared.clock.now();
-        let read = l2.ask(&self.space, |remote| remote.get(&self.space.namespace, key)).await;
+        let read = l2.ask(&self.space, "get", |remote| remote.get(&self.space.namespace, key)).await;
         let stored = read.map_err(|error| unknown(&error.to_string()))?;
         let Some(stored) = stored.filter(|stored| !stored.bytes.is_empty()) else {
             return Ok(There { found: None, version: None });
@@ -155,7 +155,9 @@ impl View {
         let Some(l2) = self.l2() else { return Ok(None) };
         self.note_keys([key]);
         let told = l2
-            .call(&self.space, |remote| remote.set_if(&self.space.namespace, key, expected, value.clone()))
+            .call(&self.space, "set if", |remote| {
+                remote.set_if(&self.space.namespace, key, expected, value.clone())
+            })
             .await;
         match told {
             Ok(Compared::Changed(version)) => Ok(Some(version)),

@@ -23,13 +23,14 @@ use crate::events::EventKind;
 use crate::origin::bound::NotWritten;
 use crate::runtime::{panic_message, within};
 use crate::space::View;
-use crate::telemetry::Event;
+use crate::telemetry::{Event, spans};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use terrace_core::remote::BoxFuture;
 use terrace_core::{Key, RemoteError, Ttl, Version};
+use tracing::Instrument;
 
 /// Keys of a namespace that are watched at a time.
 const WATCHED_MAX: usize = 16_384;
@@ -165,7 +166,9 @@ impl View {
     /// Asks the origin for so many changes, come what may of it.
     async fn ask_origin(&self, call: OriginCall, count: usize) -> Vec<Answer> {
         let limit = self.space.rules().load_timeout;
-        let answered = within(limit, AssertUnwindSafe(call).catch_unwind()).await;
+        let span = spans::store(&self.space.namespace, count);
+        let call = AssertUnwindSafe(call).catch_unwind().instrument(span.clone());
+        let answered = within(limit, call).await;
         let failed = |kind: ErrorKind| (0..count).map(|_| Answer::Unknown(kind.clone().into())).collect();
         let answers: Vec<Answer> = match answered {
             None => failed(ErrorKind::StoreTimedOut { after: limit }),
@@ -179,6 +182,8 @@ impl View {
                 Answer::Unknown(_) => Event::OriginUnknown,
             });
         }
+        let failed = answers.iter().filter(|answer| !matches!(answer, Answer::Stored)).count();
+        spans::fail_some(&span, failed, "not_stored");
         answers
     }
 

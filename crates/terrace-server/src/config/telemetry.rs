@@ -1,0 +1,84 @@
+//! What the service tells others of itself, beside metrics: traces.
+
+use super::check::Checker;
+use super::file;
+use super::freshness::Share;
+use super::report::Refusal;
+use super::secret::Secret;
+use reqwest::Url;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use toml::Spanned;
+
+/// The share of requests that is traced unless something else is said.
+const SAMPLE_DEFAULT: Share = Share(0.01);
+
+/// What the service tells others of itself, beside metrics.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct TelemetryConfig {
+    /// Traces.
+    pub otlp: OtlpConfig,
+}
+
+/// Where traces are sent, by OTLP over HTTP, as Protobuf.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct OtlpConfig {
+    /// The address of the collector, `http://localhost:4318`; `/v1/traces` is added to it. Default none: nothing is traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The share of requests that is traced, from 0 to 1, of those that say nothing of it themselves. Default 0.01.
+    pub sample: Share,
+    /// The name that the service has there. Default `terrace`.
+    pub service: String,
+    /// What every request to the collector has: for credentials, which are kept secret.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Secret>,
+}
+
+impl Checker<'_> {
+    pub(super) fn telemetry(&mut self, given: file::Telemetry) -> TelemetryConfig {
+        let file::Otlp { endpoint, sample, service, headers } = given.otlp;
+        let endpoint = endpoint.filter(|endpoint| !endpoint.get_ref().is_empty());
+        TelemetryConfig {
+            otlp: OtlpConfig {
+                endpoint: endpoint.and_then(|endpoint| self.endpoint(endpoint)),
+                sample: self.ranged(
+                    sample,
+                    SAMPLE_DEFAULT,
+                    |share| (0.0..=1.0).contains(&share.0),
+                    "it is a share, from 0 to 1",
+                ),
+                service: service.filter(|name| !name.is_empty()).unwrap_or_else(|| "terrace".to_owned()),
+                headers: self.headers(headers),
+            },
+        }
+    }
+
+    fn endpoint(&mut self, text: Spanned<String>) -> Option<String> {
+        let url = Url::parse(text.get_ref()).ok().filter(Url::has_host);
+        let refused = match &url {
+            _ if cfg!(not(feature = "otlp")) => {
+                Some(("this build sends no traces", "build it with the feature `otlp`, or leave this out"))
+            }
+            Some(url) if !matches!(url.scheme(), "http" | "https") => {
+                Some(("traces are sent by `http` or `https`", "write `http://localhost:4318`"))
+            }
+            Some(url) if !url.username().is_empty() || url.password().is_some() => Some((
+                "credentials do not stand in an address",
+                "send them in a header: `headers = { authorization = \"Bearer ${OTLP_TOKEN}\" }`",
+            )),
+            Some(url) if url.query().is_some() || url.fragment().is_some() => {
+                Some(("the address of a collector has no `?` and no `#`", "write `http://localhost:4318`"))
+            }
+            Some(_) => None,
+            None => Some(("this is not the address of a collector", "write `http://localhost:4318`")),
+        };
+        if let Some((title, help)) = refused {
+            self.refuse(&Refusal::new(text.span(), title).help(help));
+            return None;
+        }
+        Some(text.into_inner())
+    }
+}

@@ -1,0 +1,103 @@
+//! What of a trace is taken from a request, and told to an origin: the headers of W3C Trace Context.
+//!
+//! 1. What is no `traceparent`, or comes twice, counts as none: the request begins a trace of its own.
+//! 2. `tracestate` is passed on as it came, if it can be read. It is never looked into.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use opentelemetry::Context;
+use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
+use opentelemetry::trace::{SpanContext, TraceContextExt};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+const TRACEPARENT: &str = "traceparent";
+
+struct Received<'a>(&'a HeaderMap);
+
+impl Extractor for Received<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(HeaderName::as_str).collect()
+    }
+}
+
+struct Told(HeaderMap);
+
+impl Injector for Told {
+    fn set(&mut self, name: &str, value: String) {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            self.0.insert(name, value);
+        }
+    }
+}
+
+/// The span that a request comes from, if it says so.
+pub(super) fn of(headers: &HeaderMap) -> Option<SpanContext> {
+    if headers.get_all(TRACEPARENT).iter().count() != 1 {
+        return None;
+    }
+    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &Received(headers));
+    let parent = context.span().span_context().clone();
+    parent.is_valid().then_some(parent)
+}
+
+/// Makes a span the child of one elsewhere.
+pub(super) fn adopt(span: &Span, parent: SpanContext) {
+    if let Err(error) = span.set_parent(Context::new().with_remote_span_context(parent)) {
+        tracing::debug!(%error, "a trace cannot be continued");
+    }
+}
+
+/// What tells others that they are asked on behalf of a span.
+pub(super) fn told(span: &Span) -> HeaderMap {
+    let mut told = Told(HeaderMap::new());
+    TraceContextPropagator::new().inject_context(&span.context(), &mut told);
+    told.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALID: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn parent(values: &[&str]) -> Option<(String, bool)> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(TRACEPARENT, HeaderValue::from_str(value).expect("a header"));
+        }
+        of(&headers).map(|parent| (parent.trace_id().to_string(), parent.is_sampled()))
+    }
+
+    #[test]
+    fn what_is_no_traceparent_counts_as_none() {
+        let id = "0af7651916cd43dd8448eb211c80319c".to_owned();
+        assert_eq!(parent(&[VALID]), Some((id.clone(), true)));
+        assert_eq!(parent(&[&VALID.replace("-01", "-00")]), Some((id, false)));
+        for values in [
+            &[][..],
+            &[VALID, VALID],
+            &[""],
+            &["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"],
+            &["00-00000000000000000000000000000000-b7ad6b7169203331-01"],
+            &["00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01"],
+            &["ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"],
+            &["00-0AF7651916CD43DD8448EB211C80319C-B7AD6B7169203331-01"],
+        ] {
+            assert_eq!(parent(values), None, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_tracestate_comes_along() {
+        let mut headers = HeaderMap::new();
+        headers.insert(TRACEPARENT, HeaderValue::from_static(VALID));
+        headers.insert("tracestate", HeaderValue::from_static("vendor=1,other=a:b"));
+        let state = of(&headers).map(|parent| parent.trace_state().header());
+        assert_eq!(state.as_deref(), Some("vendor=1,other=a:b"));
+    }
+}
