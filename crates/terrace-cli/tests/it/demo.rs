@@ -33,6 +33,10 @@ fn end(mut demo: Running, tier: &str) -> u64 {
 #[test]
 fn it_shows_a_hit_rate_and_its_curl_lines_work() {
     let mut demo = start(&["--duration", "3s"]);
+    let line = demo.stdout.find("the dashboard");
+    let url = line.split_whitespace().find(|word| word.starts_with("http://")).expect("a URL");
+    let page = curl(&format!("curl -s {url}"));
+    assert!(page.status == 200 && page.body.is_string(), "{page:?}");
     let replies = paste(&mut demo);
     assert_eq!((source(&replies[0]), source(&replies[1])), ("origin", "l1"));
     assert_eq!(replies[0].body["value"], replies[1].body["value"]);

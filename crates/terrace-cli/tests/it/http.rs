@@ -25,7 +25,9 @@ pub(crate) fn request(method: &str, url: &str, headers: &[String], body: &str) -
     stream.read_to_string(&mut reply).expect("the service answers");
     let (head, body) = reply.split_once("\r\n\r\n").expect("a head");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    Reply { status, body: serde_json::from_str(body).expect("JSON") }
+    let is_page = body.starts_with('<');
+    let body = if is_page { body.into() } else { serde_json::from_str(body).expect("JSON") };
+    Reply { status, body }
 }
 
 /// Does what a line of `curl` says.

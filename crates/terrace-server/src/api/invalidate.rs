@@ -5,7 +5,8 @@
 //!    the others from being told.
 //! 3. Who asks needs the verb `invalidate` on every key that is named, on every key that the pattern could match, and, because any key can
 //!    have a tag, on all keys for a tag.
-//! 4. The count is what the library counts: copies that were there, as far as it is known.
+//! 4. A dry run names the keys that who asks may read, and counts all.
+//! 5. The count is what the library counts: copies that were there, as far as it is known.
 
 use super::entry::parse;
 use super::error::{Code, Problem};
@@ -93,7 +94,7 @@ pub(super) async fn invalidate(
     let named_texts = request.texts();
     let invalidations = named(app.keyspaces(&who), request)?;
     if is_dry_run {
-        return preview(invalidations).await;
+        return preview(&who, invalidations).await;
     }
     let (mut count, mut is_exact, mut effect) = (0, true, Effect::Applied);
     for done in join_all(invalidations.into_iter().map(Invalidation::send)).await {
@@ -133,13 +134,13 @@ fn named(keyspaces: &Keyspaces, request: Request) -> Result<Vec<Invalidation<Key
 }
 
 /// What would be invalidated, in all keyspaces.
-async fn preview(invalidations: Vec<Invalidation<Key>>) -> Result<Response, Problem> {
+async fn preview(who: &Who, invalidations: Vec<Invalidation<Key>>) -> Result<Response, Problem> {
     let (mut matched, mut is_exact, mut sample) = (0, true, Vec::new());
     for found in join_all(invalidations.into_iter().map(Invalidation::preview)).await {
         let found = found?;
         matched += found.matched;
         is_exact &= found.is_exact;
-        sample.extend(found.sample);
+        sample.extend(found.sample.into_iter().filter(|key| who.may(Verb::Read, key.as_str())));
     }
     sample.truncate(SAMPLE_MAX);
     Ok(json(render::matched(matched, is_exact, &sample)).into_response())

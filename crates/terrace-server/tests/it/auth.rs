@@ -298,3 +298,23 @@ async fn what_changes_more_than_one_entry_is_noted_and_who_did_it() {
         assert!(!lines("terrace::audit").iter().any(|line| line.contains(secret)), "{secret}");
     }
 }
+
+#[tokio::test]
+async fn a_dry_run_names_only_keys_that_may_be_read() {
+    let scopes = "scopes = ['write:*', 'invalidate:*']";
+    let half = "scopes = ['invalidate:*', 'read:user:*']";
+    let service = start(&format!("{}{}", token("blind", "blind", scopes), token("half", "half", half))).await;
+    for key in ["user:1", "order:1"] {
+        let put = service.with("blind", "PUT", &format!("/api/cache/{key}"), r#"{"value":1}"#).await;
+        assert_eq!(put.status, 200, "{put:?}");
+    }
+    for (who, sample) in [("blind", ""), ("half", "\"user:1\"")] {
+        for names in [r#""pattern":"*""#, r#""keys":["user:1","order:1"]"#] {
+            let body = format!("{{{names},\"dry_run\":true}}");
+            let answer = service.with(who, "POST", "/api/cache/invalidate", &body).await;
+            let expected = format!("\"sample\":[{sample}]");
+            assert!(answer.body.contains(&expected), "{who} {body}: {answer:?}");
+            assert!(answer.body.contains("\"matched\":2"), "{who} {body}: {answer:?}");
+        }
+    }
+}

@@ -236,3 +236,76 @@ fn the_configurations_are_ones_that_the_service_takes() {
         assert!(stopping < patience(name), "{name}: it would be killed while it stops");
     }
 }
+
+/// What systemd is told fits what the service tells it, and a reload is what the service reads its file anew for.
+#[test]
+fn the_unit_waits_until_it_is_told_and_reloads_by_sighup() {
+    let unit = file("systemd/terrace.service");
+    let lines: Vec<&str> = unit.lines().map(str::trim).collect();
+    assert!(lines.contains(&"Type=notify"), "{unit}");
+    assert!(lines.contains(&"ExecReload=/bin/kill -HUP $MAINPID"), "{unit}");
+    assert!(
+        lines.iter().any(|line| line.starts_with("RestrictAddressFamilies=") && line.contains("AF_UNIX"))
+    );
+    let checked = Command::new("systemd-analyze").args(["--version"]).output();
+    if checked.is_err() {
+        eprintln!("SKIP: install systemd, which has systemd-analyze");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("terrace.service");
+    // The program is not installed where tests run.
+    std::fs::write(&copy, unit.replace("/usr/bin/terrace", "/bin/true")).expect("the folder is ours");
+    let verified =
+        Command::new("systemd-analyze").arg("verify").arg(&copy).output().expect("it ran a moment ago");
+    let said = String::from_utf8_lossy(&verified.stderr);
+    assert!(!said.contains("terrace.service"), "{said}");
+}
+
+/// The value of a regular expression that the chart looks for in the configuration.
+fn looked_for(helpers: &str, name: &str) -> String {
+    let of = helpers.split_once(&format!("define \"terrace.{name}\"")).expect(name).1;
+    of.split('`').nth(1).expect("a pattern").to_owned()
+}
+
+/// Whether a text has what a pattern names; `None` if that cannot be found out here.
+fn has(pattern: &str, text: &str) -> Option<bool> {
+    let search = "import re, sys; sys.exit(3 if re.search(sys.argv[1], sys.argv[2]) else 4)";
+    let status = Command::new("python3").args(["-c", search, pattern, text]).status().ok()?;
+    status.code().filter(|code| [3, 4].contains(code)).map(|code| code == 3)
+}
+
+/// What the chart takes from the configuration is what the service takes from it.
+#[test]
+fn the_chart_sees_which_listeners_there_are() {
+    let helpers = file("helm/terrace/templates/_helpers.tpl");
+    let patterns = ["has-admin", "has-tls", "wants-certificates"].map(|name| looked_for(&helpers, name));
+    let files = "cert_file = 'c', key_file = 'k'";
+    for (toml, expected) in [
+        (file("helm/terrace/values.yaml"), [true, false, false]),
+        ("[server]\nlisten = '0.0.0.0:4000'\n# admin_listen = 'x'\n#tls = {}\n".to_owned(), [false; 3]),
+        (format!("[server]\n  tls = {{ {files} }}\n"), [false, true, false]),
+        ("[server]\nadmin_listen = 'x'\n[server.tls]\ncert_file = 'c'\n".to_owned(), [true, true, false]),
+        (format!("[server]\ntls = {{ {files}, client_ca_file = 'ca' }}\n"), [false, true, true]),
+        ("[l2]\nurl = 'rediss://h'\n[l2.tls]\nroot_certificate_file = 'ca'\n".to_owned(), [false; 3]),
+    ] {
+        for (pattern, expected) in patterns.iter().zip(expected) {
+            let Some(found) = has(pattern, &toml) else {
+                eprintln!("SKIP: install Python");
+                return;
+            };
+            assert_eq!(found, expected, "{pattern} in {toml}");
+        }
+    }
+}
+
+#[test]
+fn probes_follow_the_listeners_and_a_journal_excludes_autoscaling() {
+    let helpers = file("helm/terrace/templates/_helpers.tpl");
+    let workload = file("helm/terrace/templates/workload.yaml");
+    assert!(workload.starts_with("{{- include \"terrace.check\" . }}"), "{workload}");
+    assert_eq!(workload.matches("include \"terrace.probe\"").count(), 3);
+    assert!(!workload.contains("port: admin"), "a probe has its port from the configuration");
+    assert!(helpers.contains("if and .Values.journal.enabled .Values.autoscaling.enabled"));
+    assert!(helpers.contains("fail \"journal.enabled and autoscaling.enabled exclude each other"));
+}

@@ -132,6 +132,8 @@ pub struct JournalFigures {
     pub condition: Condition,
     /// Writes that wait for the origin, of all keyspaces, now.
     pub pending: u64,
+    /// Writes that may wait, of all keyspaces: the setting.
+    pub pending_max: u64,
     /// What they and the dead letters count in bytes, now.
     pub pending_bytes: u64,
     /// Those of them whose keyspace has no sink yet: they were found in the journal, and wait for it.

@@ -327,6 +327,7 @@ impl Shared {
         JournalFigures {
             condition,
             pending: pending as u64,
+            pending_max: self.options.pending_max as u64,
             pending_bytes: pending_bytes as u64,
             unattended: unattended as u64,
             commits: self.commits.load(Ordering::Relaxed),

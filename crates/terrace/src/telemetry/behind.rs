@@ -48,6 +48,7 @@ impl JournalGauges {
                 metric.encode_family(&labels)?.encode_gauge(&gauge(lane))?;
             }
         }
+        describe(encoder, names::BEHIND_PENDING_MAX)?.encode_gauge(&self.figures.pending_max)?;
         let mut writes = describe(encoder, names::BEHIND_WRITES)?;
         for (keyspace, lane) in &self.figures.lanes {
             for (outcome, count) in WRITES {

@@ -126,6 +126,9 @@ pub(super) const L2_RETRIES: Metric = counter(
 pub(super) const BEHIND_PENDING: Metric =
     gauge("terrace_write_behind_pending", "Writes that are acknowledged and that the origin does not have.");
 #[cfg(feature = "journal")]
+pub(super) const BEHIND_PENDING_MAX: Metric =
+    gauge("terrace_write_behind_pending_max", "Writes that may wait, of all keyspaces: the setting.");
+#[cfg(feature = "journal")]
 pub(super) const BEHIND_BYTES: Metric =
     gauge("terrace_write_behind_pending_bytes", "What they and the dead letters count, in bytes.");
 #[cfg(feature = "journal")]
@@ -246,8 +249,9 @@ pub(super) const ALL: [Metric; 43] = [
 
 /// Those that are there if there is a journal.
 #[cfg(all(test, feature = "journal"))]
-pub(super) const BEHIND: [Metric; 9] = [
+pub(super) const BEHIND: [Metric; 10] = [
     BEHIND_PENDING,
+    BEHIND_PENDING_MAX,
     BEHIND_BYTES,
     BEHIND_OLDEST,
     BEHIND_PARKED,
