@@ -12,4 +12,6 @@ mod process;
 mod replay;
 mod replay_redis;
 mod serve;
+#[cfg(feature = "otlp")]
+mod traces;
 mod verbs;
