@@ -5,6 +5,7 @@
 
 use crate::args::{ColorArg, TalkArgs};
 use std::io::{IsTerminal as _, Write as _};
+use tracing::Metadata;
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -105,6 +106,10 @@ pub(crate) type Listener = Box<dyn Layer<Registry> + Send + Sync>;
 /// What happens in the program, as the log hears of it.
 type Heard = Layered<Option<Listener>, Registry>;
 
+fn is_event(what: &Metadata<'_>) -> bool {
+    what.is_event()
+}
+
 /// Sends the program's log to stderr: readable on a terminal, JSON elsewhere. `RUST_LOG` has the last word. Spans are for whoever else
 /// listens.
 pub(crate) fn start_log(args: &TalkArgs, default: &str, other: Option<Listener>) {
@@ -115,7 +120,7 @@ pub(crate) fn start_log(args: &TalkArgs, default: &str, other: Option<Listener>)
         _ => "debug,hyper=info,h2=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let filter = filter.and(filter_fn(|what| what.is_event()));
+    let filter = filter.and(filter_fn(is_event));
     let has_colour = has_colour(args.color);
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let log: Box<dyn Layer<Heard> + Send + Sync> = if is_talk_watched() || args.color == ColorArg::Always {

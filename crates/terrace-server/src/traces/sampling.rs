@@ -4,7 +4,7 @@
 //! 2. Of the others a share is, as the configuration says: they are drawn evenly, so that of any many in a row that share is.
 //! 3. The guard draws for requests, before a span is made. What has a trace of its own and is no request draws when its span begins.
 
-use opentelemetry::trace::{Link, SpanKind, TraceContextExt, TraceId};
+use opentelemetry::trace::{Link, SpanContext, SpanKind, TraceContextExt, TraceId};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SamplingDecision, SamplingResult, ShouldSample};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl Draw {
     /// Draws this share, from 0 to 1.
     pub(super) fn of(share: f64) -> Self {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 2⁶⁴")]
-        let below = (share < 1.0).then(|| (share * u64::MAX as f64) as u64);
+        let below = (share < 1.0).then_some((share * u64::MAX as f64) as u64);
         Self { at: Arc::default(), below }
     }
 
@@ -46,7 +46,7 @@ impl ShouldSample for Draw {
         _: &[KeyValue],
         _: &[Link],
     ) -> SamplingResult {
-        let parent = parent.map(|parent| parent.span().span_context().clone()).filter(|span| span.is_valid());
+        let parent = parent.map(|parent| parent.span().span_context().clone()).filter(SpanContext::is_valid);
         let is_drawn = match &parent {
             Some(parent) => parent.is_sampled(),
             None => *kind == SpanKind::Server || self.turn(),

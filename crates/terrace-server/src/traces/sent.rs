@@ -7,7 +7,7 @@ use super::{context, spans};
 use crate::config::TelemetryConfig;
 use crate::runtime::Tasks;
 use axum::http::Request;
-use opentelemetry::trace::TracerProvider;
+use opentelemetry::trace::{SpanContext, TracerProvider};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -100,7 +100,7 @@ impl Traces {
     /// The span of a request, if it is traced. `route` is asked for then.
     pub(crate) fn request<B>(&self, request: &Request<B>, route: impl FnOnce() -> Option<String>) -> Span {
         let parent = context::of(request.headers());
-        let is_sampled = parent.as_ref().map_or_else(|| self.draw.turn(), |parent| parent.is_sampled());
+        let is_sampled = parent.as_ref().map_or_else(|| self.draw.turn(), SpanContext::is_sampled);
         if !is_sampled {
             return Span::none();
         }

@@ -106,30 +106,27 @@ impl Outgoing {
 
     /// What tells the origin of the trace.
     pub(crate) fn headers(&self) -> HeaderMap {
-        #[cfg(feature = "otlp")]
-        if !self.0.is_none() {
-            return super::context::told(&self.0);
-        }
-        HeaderMap::new()
+        if self.0.is_none() { HeaderMap::new() } else { super::context::told(&self.0) }
     }
 
-    /// Says what was answered, if anything was.
+    /// Says what was answered, if anything was. That there is nothing is no failure.
     pub(crate) fn answered(&self, status: Option<StatusCode>) {
         if self.0.is_none() {
             return;
         }
-        match status {
-            Some(status) => {
-                self.0.record("http.response.status_code", i64::from(status.as_u16()));
-                if status.is_client_error() || status.is_server_error() {
-                    self.0.record("error.type", status.as_str());
-                    self.0.record("otel.status_code", "ERROR");
-                }
-            }
-            None => {
-                self.0.record("error.type", "unanswered");
-                self.0.record("otel.status_code", "ERROR");
-            }
+        if let Some(status) = status {
+            self.0.record("http.response.status_code", i64::from(status.as_u16()));
+        }
+        let is_failure = |status: &StatusCode| {
+            !matches!(*status, StatusCode::NOT_FOUND | StatusCode::GONE) && status.as_u16() >= 400
+        };
+        let error = match &status {
+            Some(status) => is_failure(status).then(|| status.as_str()),
+            None => Some("unanswered"),
+        };
+        if let Some(error) = error {
+            self.0.record("error.type", error);
+            self.0.record("otel.status_code", "ERROR");
         }
     }
 }
