@@ -440,3 +440,26 @@ fn the_file_in_the_documentation_is_accepted() {
     let config = Config::load(&Sources::text(file)).expect("a valid file");
     assert_eq!(config.keyspaces.len(), 5);
 }
+
+#[test]
+fn where_traces_go_is_an_address_without_secrets_and_a_share() {
+    for (otlp, words) in [
+        ("endpoint = 'collector:4317'", "traces are sent by `http` or `https`"),
+        ("endpoint = 'grpc://collector:4317'", "traces are sent by `http` or `https`"),
+        ("endpoint = 'nowhere'", "this is not the address of a collector"),
+        ("endpoint = 'http://u:hunter2@collector'", "credentials do not stand in an address"),
+        ("endpoint = 'http://collector?token=1'", "has no `?` and no `#`"),
+        ("sample = 1.5", "it is a share, from 0 to 1"),
+        ("headers = { 'no header' = '1' }", "this is not the name of a header"),
+    ] {
+        let error = Config::load(&Sources::text(format!("telemetry.otlp = {{ {otlp} }}")));
+        let error = error.expect_err(otlp).to_string();
+        assert!(error.contains(words), "{otlp}: {error}");
+    }
+    let toml =
+        "telemetry.otlp = { endpoint = 'http://c:4318', headers = { authorization = 'Bearer hunter2' } }";
+    let config = Config::load(&Sources::text(toml)).expect("a configuration");
+    let otlp = &config.telemetry.otlp;
+    assert_eq!((otlp.endpoint.as_deref(), otlp.sample.0), (Some("http://c:4318"), 0.01));
+    assert!(!format!("{config:?} {}", config.effective_toml()).contains("hunter2"));
+}

@@ -30,8 +30,12 @@ fn every_well_known_variable_works() {
             ("REDIS_MIN_IDLE_CONNS", "5"),
             ("REDIS_WRITE_BEHIND_ENABLED", "false"),
             ("REDIS_WRITE_BEHIND_BATCH", "90s"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
+            ("OTEL_SERVICE_NAME", "shop"),
         ],
     );
+    let otlp = &config.telemetry.otlp;
+    assert_eq!((otlp.endpoint.as_deref(), otlp.service.as_str()), (Some("http://collector:4318"), "shop"));
     assert_eq!(config.l1.max_entries, 123);
     assert_eq!(config.defaults.ttl.0.duration(), Some(Duration::from_secs(456)));
     assert_eq!(config.l1.cleanup_interval.0, Duration::from_secs(7));
