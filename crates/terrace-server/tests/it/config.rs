@@ -444,7 +444,7 @@ fn the_file_in_the_documentation_is_accepted() {
 #[test]
 fn where_traces_go_is_an_address_without_secrets_and_a_share() {
     for (otlp, words) in [
-        ("endpoint = 'collector:4317'", "traces are sent by `http` or `https`"),
+        ("endpoint = 'collector:4317'", "this is not the address of a collector"),
         ("endpoint = 'grpc://collector:4317'", "traces are sent by `http` or `https`"),
         ("endpoint = 'nowhere'", "this is not the address of a collector"),
         ("endpoint = 'http://u:hunter2@collector'", "credentials do not stand in an address"),
