@@ -184,6 +184,10 @@ impl<O: Origin<Key, JsonText, Error = Told>> Origin<Key, Document> for JsonOrigi
         loaded.into_iter().map(|one| Ok(one?.map(Document::json))).collect()
     }
 
+    fn loads_together(&self) -> bool {
+        self.0.loads_together()
+    }
+
     async fn store(&self, key: &Key, value: &Document) -> Result<(), WriteFailure<Told>> {
         let Some(text) = value.as_json() else { return Err(Self::refused()) };
         self.0.store(key, text).await

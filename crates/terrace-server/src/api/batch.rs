@@ -313,14 +313,10 @@ async fn make(app: &App, keyspaces: &Keyspaces, items: Vec<Item>) -> Vec<Made> {
 /// What a read came to.
 type Read = Result<Option<Entry<Document>>, Error>;
 
-/// Reads keys of one keyspace: together, or one by one if that fails, so that each has its own answer.
+/// Reads keys of one keyspace, together; each has its own answer.
 async fn read(keyspaces: &Keyspaces, index: usize, keys: Vec<Key>) -> (usize, Vec<Read>) {
     let Some(keyspace) = keyspaces.iter().nth(index) else { return (index, Vec::new()) };
-    if let Ok(found) = keyspace.get_entries(&keys).await {
-        return (index, found.into_iter().map(Ok).collect());
-    }
-    let each = stream::iter(keys).map(|key| async move { keyspace.get_entry(&key).await });
-    (index, each.buffered(CHANGES_AT_ONCE).collect().await)
+    (index, keyspace.get_each_entry(&keys).await)
 }
 
 async fn finish(app: &App, keyspaces: &Keyspaces, item: Item, found: Option<Read>) -> Made {

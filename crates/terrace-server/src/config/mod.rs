@@ -50,7 +50,7 @@ pub use report::ConfigError;
 pub use secret::{Address, Secret};
 pub use show::{SetBy, Setting};
 pub use sources::SourceConfig;
-pub(crate) use sources::{DOCUMENT, TENANT, VERSION};
+pub(crate) use sources::{DOCUMENT, TENANT, VERSION, list_of};
 pub use telemetry::{OtlpConfig, TelemetryConfig};
 pub use tls::TlsConfig;
 pub use units::{ByteSize, Period, TtlSetting};

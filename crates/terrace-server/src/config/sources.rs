@@ -29,7 +29,8 @@ pub struct SourceConfig {
     /// The column of `load` that is the whole document. Default none: the row becomes an object of its columns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub document: Option<String>,
-    /// The statement that loads many values. It is checked, and not used yet: no request loads many.
+    /// The statement that loads many values at once: it is given a list of the one part by which the pattern tells keys apart, and its rows
+    /// have that part as the column of its name. Default none: many are loaded one by one, several at the same time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load_many: Option<Ask>,
     /// The statement or request that stores one value.
@@ -64,6 +65,7 @@ pub(super) fn strategy_words() -> Vec<&'static str> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     Load,
+    LoadMany,
     Store,
     Delete,
 }
@@ -75,14 +77,14 @@ impl Role {
             (Self::Store, Strategy::WriteBehind) => &[DOCUMENT, VERSION],
             (Self::Store, _) => &[DOCUMENT],
             (Self::Delete, Strategy::WriteBehind) => &[VERSION],
-            (Self::Load | Self::Delete, _) => &[],
+            (Self::Load | Self::LoadMany | Self::Delete, _) => &[],
         }
     }
 
     /// What would be the same for keys that it does not tell apart.
     fn same(self) -> &'static str {
         match self {
-            Self::Load => "load the same",
+            Self::Load | Self::LoadMany => "load the same",
             Self::Store => "be stored as one",
             Self::Delete => "be removed as one",
         }
@@ -175,7 +177,8 @@ impl Checker<'_> {
             let refusal = Refusal::new(origin.span(), format!("there is no origin `{}`", origin.get_ref()));
             self.refuse(&refusal.help(help));
         }
-        let is_http = matches!(origins.get(origin.get_ref()), Some(Some(OriginConfig::Http(_))));
+        let of_origin = origins.get(origin.get_ref()).and_then(Option::as_ref);
+        let is_http = matches!(of_origin, Some(OriginConfig::Http(_)));
         if is_http {
             self.refuse_statements(source.load_many.as_ref(), source.document.as_ref());
         }
@@ -183,13 +186,16 @@ impl Checker<'_> {
             if is_http { self.request(text, role, place) } else { self.statement(text, role, place) }
         };
         let load = ask(&load, Role::Load);
-        let mut given = |text: Option<Spanned<String>>, role| match text {
-            Some(text) => ask(&text, role).map(Some),
+        let mut given = |text: Option<&Spanned<String>>, role| match text {
+            Some(text) => ask(text, role).map(Some),
             None => Some(None),
         };
-        let load_many = given(source.load_many, Role::Load);
-        let store = given(source.store, Role::Store);
-        let delete = given(source.delete, Role::Delete);
+        let load_many = given(source.load_many.as_ref().filter(|_| !is_http), Role::LoadMany);
+        let store = given(source.store.as_ref(), Role::Store);
+        let delete = given(source.delete.as_ref(), Role::Delete);
+        if let Some(text) = source.load_many.as_ref().filter(|_| is_sqlite(of_origin)) {
+            self.needs_json_list(text);
+        }
         let document = source.document.map(Spanned::into_inner).filter(|name| !name.is_empty());
         Some(SourceConfig {
             origin: origin.into_inner(),
@@ -213,6 +219,15 @@ impl Checker<'_> {
         }
     }
 
+    /// SQLite has no lists: a statement that does not open its JSON text would find nothing, and all keys would count as absent.
+    fn needs_json_list(&mut self, text: &Spanned<String>) {
+        if !text.get_ref().to_ascii_lowercase().contains("json_each") {
+            let title = "`load_many` is given its list as a JSON text, and does not read it";
+            let help = "write `where id in (select value from json_each(:id))`";
+            self.refuse(&Refusal::new(text.span(), title).help(help));
+        }
+    }
+
     /// A request with a method of its role that uses exactly the captures of its pattern.
     fn request(&mut self, text: &Spanned<String>, role: Role, place: Place<'_>) -> Option<Ask> {
         let endpoint = match Endpoint::parse(text.get_ref()) {
@@ -223,7 +238,7 @@ impl Checker<'_> {
             }
         };
         let verbs: &[Verb] = match role {
-            Role::Load => &[Verb::Get],
+            Role::Load | Role::LoadMany => &[Verb::Get],
             Role::Store => &[Verb::Put, Verb::Post, Verb::Patch],
             Role::Delete => &[Verb::Delete, Verb::Post],
         };
@@ -263,6 +278,7 @@ impl Checker<'_> {
         let refusal = ambiguous(&captures, extras, place)
             .or_else(|| unknown(text, &ask, &captures, extras, place))
             .or_else(|| one_for_all_tenants(text, &ask, place))
+            .or_else(|| not_one_list(text, &ask, role, place))
             .or_else(|| unused(text, &ask, &captures, role, place));
         match refusal {
             Some(refusal) => {
@@ -272,6 +288,31 @@ impl Checker<'_> {
             None => Some(ask),
         }
     }
+}
+
+fn is_sqlite(origin: Option<&OriginConfig>) -> bool {
+    matches!(origin, Some(OriginConfig::Sqlite(_)))
+}
+
+/// The part of a key of which `load_many` is given a list.
+pub(crate) fn list_of(load_many: &Ask) -> Option<&str> {
+    let mut names = load_many.names().iter().filter(|name| *name != TENANT);
+    names.next().filter(|_| names.next().is_none()).map(String::as_str)
+}
+
+/// What is given several lists would pair each of one with all of another; what is given none loads nothing in particular.
+fn not_one_list<'a>(
+    text: &Spanned<String>,
+    ask: &Ask,
+    role: Role,
+    place: Place<'_>,
+) -> Option<Refusal<'a>> {
+    (role == Role::LoadMany && list_of(ask).is_none()).then(|| {
+        let title = "`load_many` is given a list of one part of the key, and names none or several";
+        let help = "name one, as in `where id = any(:id)`; of keys with several parts leave `load_many` out: they are \
+                    loaded one by one, several at the same time";
+        Refusal::new(text.span(), title).also(place.at.clone(), "this pattern").help(help)
+    })
 }
 
 /// A capture that has the name of something else.

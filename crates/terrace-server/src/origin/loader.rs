@@ -10,7 +10,7 @@
 use super::endpoint::Endpoint;
 use super::error::{OriginError, Told};
 use super::http::Http;
-use super::{Database, Written};
+use super::{Database, Written, together};
 use crate::config::{DOCUMENT, TENANT, VERSION};
 use crate::template::{Captures, Template};
 use futures_util::future::join_all;
@@ -32,7 +32,16 @@ pub(super) struct Prepared {
 pub(super) enum Parameter {
     Text(String),
     Number(u64),
+    /// One text for each key of a batch.
+    List(Vec<String>),
     Nothing,
+}
+
+/// A statement that loads many, and the part of the key of which it is given a list.
+#[derive(Clone, Debug)]
+pub(super) struct Many {
+    pub(super) statement: Prepared,
+    pub(super) part: String,
 }
 
 /// Statements of a database.
@@ -40,6 +49,7 @@ pub(super) enum Parameter {
 pub(super) struct Statements {
     pub(super) database: Arc<Database>,
     pub(super) load: Prepared,
+    pub(super) load_many: Option<Many>,
     /// The column that is the whole document.
     pub(super) document: Option<Arc<str>>,
     pub(super) store: Option<Prepared>,
@@ -62,6 +72,9 @@ pub(super) enum Asking {
     Sql(Statements),
     Http(Requests),
 }
+
+/// What came of the load of one key.
+pub(super) type Answer = Result<Option<JsonText>, OriginError>;
 
 /// What a write says.
 #[derive(Clone, Copy)]
@@ -88,6 +101,19 @@ impl Statements {
         let nothing = Change { value: None, fence: None };
         let values = Self::parameters(&self.load, captures, nothing);
         self.database.load(&self.load.text, values, self.document.as_ref()).await
+    }
+
+    /// Loads many values in one call: an answer for each key, or the failure of all.
+    async fn load_many(&self, many: &Many, keys: &[Captures<'_>]) -> Result<Vec<Answer>, OriginError> {
+        let of = |name: &String| match keys.first().and_then(|first| first.get(name)) {
+            _ if *name == many.part => {
+                Parameter::List(keys.iter().map(|key| key.get(name).unwrap_or_default().to_owned()).collect())
+            }
+            Some(text) => Parameter::Text(text.to_owned()),
+            None => Parameter::Nothing,
+        };
+        let values = many.statement.names.iter().map(of).collect();
+        self.database.load_many(&many.statement.text, values, self.document.as_ref(), keys.len()).await
     }
 
     async fn write(&self, captures: &Captures<'_>, change: Change<'_>) -> Written {
@@ -153,6 +179,30 @@ impl Loader {
         })
     }
 
+    /// The statement that loads many, if there is one.
+    pub(super) fn many(&self) -> Option<&Many> {
+        match &self.asking {
+            Asking::Sql(statements) => statements.load_many.as_ref(),
+            Asking::Http(_) => None,
+        }
+    }
+
+    /// Loads one value.
+    pub(super) async fn load_one(&self, key: &Key) -> Answer {
+        let Some(captures) = self.captures(key) else { return Ok(None) };
+        match &self.asking {
+            Asking::Sql(statements) => statements.load(&captures).await,
+            Asking::Http(requests) => requests.load(&captures).await,
+        }
+    }
+
+    /// Loads values in one call: an answer for each key, or the failure of all. `None` if there is no such call.
+    pub(super) async fn load_at_once(&self, keys: &[Key]) -> Option<Result<Vec<Answer>, OriginError>> {
+        let (Asking::Sql(statements), Some(many)) = (&self.asking, self.many()) else { return None };
+        let captures: Vec<Captures<'_>> = keys.iter().map(|key| self.captures(key)).collect::<Option<_>>()?;
+        Some(statements.load_many(many, &captures).await)
+    }
+
     async fn write(
         &self,
         key: &Key,
@@ -182,6 +232,16 @@ impl Loader {
     }
 }
 
+/// A load's failure with words for anybody, after its own words were logged.
+fn tell(error: OriginError) -> Told {
+    if matches!(error, OriginError::Key { .. }) {
+        tracing::debug!(%error, "the origin refused a key");
+    } else {
+        tracing::warn!(%error, "a load failed");
+    }
+    Told(error)
+}
+
 /// A failure with words for anybody, after its own words were logged.
 fn told(failure: WriteFailure<OriginError>, log: impl FnOnce(&OriginError)) -> WriteFailure<Told> {
     let tell = |error: OriginError| {
@@ -201,19 +261,16 @@ impl Origin<Key, JsonText> for Loader {
     type Error = Told;
 
     async fn load(&self, key: &Key) -> Result<Option<JsonText>, Told> {
-        let Some(captures) = self.captures(key) else { return Ok(None) };
-        let loaded = match &self.asking {
-            Asking::Sql(statements) => statements.load(&captures).await,
-            Asking::Http(requests) => requests.load(&captures).await,
-        };
-        loaded.map_err(|error| {
-            if matches!(error, OriginError::Key { .. }) {
-                tracing::debug!(%error, "the origin refused a key");
-            } else {
-                tracing::warn!(%error, "a load failed");
-            }
-            Told(error)
-        })
+        self.load_one(key).await.map_err(tell)
+    }
+
+    async fn load_many(&self, keys: &[Key]) -> Vec<Result<Option<JsonText>, Told>> {
+        let answers = together::load(self, keys).await;
+        answers.into_iter().map(|answer| answer.map_err(tell)).collect()
+    }
+
+    fn loads_together(&self) -> bool {
+        self.many().is_some()
     }
 
     async fn store(&self, key: &Key, value: &JsonText) -> Result<(), WriteFailure<Told>> {

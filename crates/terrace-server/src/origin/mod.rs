@@ -19,18 +19,19 @@ pub mod sql;
 mod sqlite;
 mod sqlite_file;
 mod sqlite_writer;
+mod together;
 
 pub use ask::Ask;
 pub use error::OriginError;
 pub(crate) use error::Told;
 pub(crate) use loader::Loader;
 
-use crate::config::{Config, KeyspaceConfig, OriginConfig, SourceConfig};
+use crate::config::{Config, KeyspaceConfig, OriginConfig, SourceConfig, list_of};
 use http::Http;
-use loader::{Asking, Parameter, Prepared, Requests, Statements};
-use postgres::{Postgres, one_document};
+use loader::{Answer, Asking, Many, Parameter, Prepared, Requests, Statements};
+use postgres::{Postgres, many_documents, one_document};
 use sql::Statement;
-use sqlite::{Purpose, Sqlite};
+use sqlite::{Purpose, Sqlite, many_rows};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +82,9 @@ impl System {
                 let writing = |ask: &Ask| ask.statement().map(|statement| database.writing(statement));
                 Some(Asking::Sql(Statements {
                     load: database.loading(source.load.statement()?, source.document.as_deref()),
+                    load_many: source.load_many.as_ref().and_then(|ask| {
+                        database.loading_many(ask, source.document.as_deref())
+                    }),
                     document: source.document.as_deref().map(Into::into),
                     store: source.store.as_ref().and_then(writing),
                     delete: source.delete.as_ref().and_then(writing),
@@ -117,6 +121,18 @@ impl Database {
         Prepared { text: text.into(), names: statement.names().to_vec() }
     }
 
+    /// The statement that loads many, as this database wants it: each row with the place of its key in the list.
+    fn loading_many(&self, ask: &Ask, column: Option<&str>) -> Option<Many> {
+        let (statement, part) = (ask.statement()?, list_of(ask)?);
+        let number = statement.names().iter().position(|name| name == part)? + 1;
+        let text = match self {
+            Self::Sqlite(_) => many_rows(&statement.numbered('?'), part, number),
+            Self::Postgres(_) => many_documents(&statement.numbered('$'), column, part, number),
+        };
+        let statement = Prepared { text: text.into(), names: statement.names().to_vec() };
+        Some(Many { statement, part: part.to_owned() })
+    }
+
     /// A statement that writes, as this database wants it.
     fn writing(&self, statement: &Statement) -> Prepared {
         let sign = match self {
@@ -138,6 +154,19 @@ impl Database {
         }
     }
 
+    async fn load_many(
+        &self,
+        text: &Arc<str>,
+        values: Vec<Parameter>,
+        document: Option<&Arc<str>>,
+        count: usize,
+    ) -> Result<Vec<Answer>, OriginError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.load_many(text, values, document.cloned(), count).await,
+            Self::Postgres(postgres) => postgres.load_many(text, &values, count).await,
+        }
+    }
+
     async fn write(&self, text: &Arc<str>, values: Vec<Parameter>) -> Written {
         match self {
             Self::Sqlite(sqlite) => sqlite.write(text, values).await,
@@ -156,12 +185,15 @@ impl Database {
     /// Whether each statement of a source compiles.
     async fn check_all(&self, source: &SourceConfig) -> Vec<(&'static str, Result<(), OriginError>)> {
         let (column, mut findings) = (source.document.as_deref(), Vec::new());
-        let loading = [("load", Some(&source.load)), ("load_many", source.load_many.as_ref())];
-        for (name, statement) in loading.map(|(name, ask)| (name, ask.and_then(Ask::statement))) {
-            let Some(statement) = statement else { continue };
+        if let Some(statement) = source.load.statement() {
             let purpose =
                 Purpose::Load { parameters: statement.names().len(), document: column.map(Into::into) };
-            findings.push((name, self.check(&self.loading(statement, column), purpose).await));
+            findings.push(("load", self.check(&self.loading(statement, column), purpose).await));
+        }
+        if let Some(many) = source.load_many.as_ref().and_then(|ask| self.loading_many(ask, column)) {
+            let parameters = many.statement.names.len();
+            let purpose = Purpose::Load { parameters, document: column.map(Into::into) };
+            findings.push(("load_many", self.check(&many.statement, purpose).await));
         }
         let writing = [("store", source.store.as_ref()), ("delete", source.delete.as_ref())];
         for (name, statement) in writing.map(|(name, ask)| (name, ask.and_then(Ask::statement))) {

@@ -14,7 +14,7 @@
 
 use super::Written;
 use super::error::OriginError;
-use super::loader::Parameter;
+use super::loader::{Answer, Parameter};
 use crate::config::PostgresConfig;
 use crate::runtime;
 use bytes::{Bytes, BytesMut};
@@ -75,12 +75,38 @@ impl Postgres {
         sql: &str,
         values: &[Parameter],
     ) -> Result<Option<JsonText>, OriginError> {
+        self.one(&self.found(sql, values).await?)
+    }
+
+    /// Loads the values of so many keys.
+    pub(super) async fn load_many(
+        &self,
+        sql: &str,
+        values: &[Parameter],
+        count: usize,
+    ) -> Result<Vec<Answer>, OriginError> {
+        let mut answers: Vec<Answer> = (0..count).map(|_| Ok(None)).collect();
+        for row in self.found(sql, values).await? {
+            let place: Option<i64> = row.try_get(0).map_err(|error| self.explain(&error))?;
+            let place = place.and_then(|place| usize::try_from(place).ok()?.checked_sub(1));
+            let Some(answer) = place.and_then(|place| answers.get_mut(place)) else {
+                return Err(self.failed(NO_KEY.to_owned()));
+            };
+            *answer = match answer {
+                Ok(None) => self.document(&row, 1).map(Some),
+                _ => Err(OriginError::NotUnique { origin: Arc::clone(&self.name) }),
+            };
+        }
+        Ok(answers)
+    }
+
+    async fn found(&self, sql: &str, values: &[Parameter]) -> Result<Vec<Row>, OriginError> {
         loop {
             let client = self.client(&self.pool).await?;
             let is_pooled = Object::metrics(&client).recycle_count > 0;
             match self.rows(client, sql, values).await {
                 Err(OriginError::Unavailable { .. }) if is_pooled => {}
-                rows => return self.one(&rows?),
+                rows => return rows,
             }
         }
     }
@@ -157,7 +183,7 @@ impl Postgres {
     fn one(&self, rows: &[Row]) -> Result<Option<JsonText>, OriginError> {
         match rows {
             [] => Ok(None),
-            [row] => self.document(row).map(Some),
+            [row] => self.document(row, 0).map(Some),
             _ => Err(OriginError::NotUnique { origin: Arc::clone(&self.name) }),
         }
     }
@@ -182,8 +208,8 @@ impl Postgres {
         }
     }
 
-    fn document(&self, row: &Row) -> Result<JsonText, OriginError> {
-        let text: &str = row.try_get(0).map_err(|error| self.explain(&error))?;
+    fn document(&self, row: &Row, column: usize) -> Result<JsonText, OriginError> {
+        let text: &str = row.try_get(column).map_err(|error| self.explain(&error))?;
         JsonText::new(Bytes::copy_from_slice(text.as_bytes())).map_err(|error| self.failed(error.to_string()))
     }
 
@@ -225,6 +251,9 @@ impl Postgres {
 /// date or time, characters that text cannot have.
 const UNREADABLE_VALUE: [&str; 7] = ["22003", "22007", "22008", "22021", "22P02", "22P03", "22P05"];
 
+/// That `load_many` brings what nobody asked for.
+pub(super) const NO_KEY: &str = "`load_many` found a row that belongs to none of its keys";
+
 /// Classes of states that say that the server, not the statement, is in trouble: connection, resources, shutdown.
 const UNAVAILABLE: [&str; 3] = ["08", "53", "57"];
 
@@ -233,12 +262,22 @@ const REFUSED: [&str; 2] = ["22", "23"];
 
 /// The statement that makes one JSON document of the one row that `sql` should find, or of one of its columns.
 pub(super) fn one_document(sql: &str, column: Option<&str>) -> String {
+    format!("select {} from (\n{sql}\n) t limit 2", text_of(column))
+}
+
+/// The statement that makes a JSON document of each row that `sql` finds, with the place of its key in the list that is parameter `number`:
+/// the one that the column `part` is equal to. The types of both are the server's affair.
+pub(super) fn many_documents(sql: &str, column: Option<&str>, part: &str, number: usize) -> String {
+    let (text, part) = (text_of(column), part.replace('"', "\"\""));
+    format!(
+        "select k.n, {text} from (\n{sql}\n) t left join unnest(${number}) with ordinality k(v, n) on t.\"{part}\" = k.v"
+    )
+}
+
+fn text_of(column: Option<&str>) -> String {
     match column {
-        None => format!("select to_json(t)::text from (\n{sql}\n) t limit 2"),
-        Some(column) => {
-            let column = column.replace('"', "\"\"");
-            format!("select coalesce(to_json(t.\"{column}\")::text, 'null') from (\n{sql}\n) t limit 2")
-        }
+        None => "to_json(t)::text".to_owned(),
+        Some(column) => format!("coalesce(to_json(t.\"{}\")::text, 'null')", column.replace('"', "\"\"")),
     }
 }
 
@@ -295,6 +334,23 @@ fn words(error: &tokio_postgres::Error) -> String {
     }
 }
 
+/// A list as PostgreSQL reads one, whatever its elements are.
+fn array(texts: &[String]) -> String {
+    let mut array = "{".to_owned();
+    for (at, text) in texts.iter().enumerate() {
+        array.push_str(if at == 0 { "\"" } else { ",\"" });
+        for c in text.chars() {
+            if matches!(c, '"' | '\\') {
+                array.push('\\');
+            }
+            array.push(c);
+        }
+        array.push('"');
+    }
+    array.push('}');
+    array
+}
+
 /// A value goes as text, which PostgreSQL reads as the type it needs.
 impl ToSql for Parameter {
     fn to_sql(
@@ -306,6 +362,7 @@ impl ToSql for Parameter {
             Self::Nothing => return Ok(IsNull::Yes),
             Self::Text(text) => out.extend_from_slice(text.as_bytes()),
             Self::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
+            Self::List(texts) => out.extend_from_slice(array(texts).as_bytes()),
         }
         Ok(IsNull::No)
     }

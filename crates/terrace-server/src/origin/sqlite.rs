@@ -12,6 +12,7 @@
 use super::Written;
 use super::error::OriginError;
 use super::loader::{Parameter, takes_no_writes};
+use super::postgres::NO_KEY;
 use super::sqlite_file::SqliteFile;
 use super::sqlite_writer::Writer;
 use crate::config::SqliteConfig;
@@ -27,15 +28,18 @@ use tokio::sync::{mpsc, oneshot};
 pub(super) const QUEUE_JOBS_MAX: usize = 1024;
 
 type Answer = Result<Option<JsonText>, OriginError>;
+/// What came of a job: an answer for each key of a batch, or the failure of all.
+type Answers = Result<Vec<Answer>, OriginError>;
 
 struct Job {
     sql: Arc<str>,
     work: Work,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<Answers>,
 }
 
 enum Work {
     Load { values: Vec<Parameter>, document: Option<Arc<str>> },
+    LoadMany { values: Vec<Parameter>, document: Option<Arc<str>>, count: usize },
     Check { purpose: Purpose },
 }
 
@@ -94,7 +98,21 @@ impl Sqlite {
         if !self.delay.is_zero() {
             runtime::sleep(self.delay).await;
         }
-        self.ask(sql, Work::Load { values, document }).await
+        self.ask(sql, Work::Load { values, document }).await?.pop().unwrap_or(Ok(None))
+    }
+
+    /// Loads the values of so many keys.
+    pub(super) async fn load_many(
+        &self,
+        sql: &Arc<str>,
+        values: Vec<Parameter>,
+        document: Option<Arc<str>>,
+        count: usize,
+    ) -> Answers {
+        if !self.delay.is_zero() {
+            runtime::sleep(self.delay).await;
+        }
+        self.ask(sql, Work::LoadMany { values, document, count }).await
     }
 
     /// Whether the statement compiles, and does what it is for.
@@ -102,7 +120,7 @@ impl Sqlite {
         self.ask(sql, Work::Check { purpose }).await.map(|_nothing| ())
     }
 
-    async fn ask(&self, sql: &Arc<str>, work: Work) -> Answer {
+    async fn ask(&self, sql: &Arc<str>, work: Work) -> Answers {
         let (answer, answered) = oneshot::channel();
         let job = Job { sql: Arc::clone(sql), work, answer };
         let asked = runtime::within(self.limit, async {
@@ -137,8 +155,13 @@ impl Worker {
         }
         let result = match self.file.begin() {
             Ok(connection) => match &job.work {
-                Work::Load { values, document } => load(connection, &job.sql, values, document.as_deref()),
-                Work::Check { purpose } => check(connection, &job.sql, purpose),
+                Work::Load { values, document } => {
+                    load(connection, &job.sql, values, document.as_deref()).map(|loaded| vec![Ok(loaded)])
+                }
+                Work::LoadMany { values, document, count } => {
+                    load_many(connection, &job.sql, (values, *count), document.as_deref(), &self.name)
+                }
+                Work::Check { purpose } => check(connection, &job.sql, purpose).map(|()| Vec::new()),
             },
             Err(error) => Err(Failure::Open(error)),
         };
@@ -185,24 +208,70 @@ fn load(
     let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut rows = statement.query(rusqlite::params_from_iter(values))?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let document = match whole {
-        Some(name) => whole_document(name, row)?,
-        None => document(&columns, row)?,
-    };
+    let document = text_of(&columns, row, 0, whole);
     if rows.next()?.is_some() {
         return Err(Failure::NotUnique);
     }
-    JsonText::new(document.into()).map(Some).map_err(|error| Failure::Row(error.to_string()))
+    document.map(Some)
 }
 
-fn check(connection: &Connection, sql: &str, purpose: &Purpose) -> Result<Option<JsonText>, Failure> {
+/// The statement that gives each row that `sql` finds the place of its key in the list that is parameter `number`: the one that the column
+/// `part` is equal to.
+pub(super) fn many_rows(sql: &str, part: &str, number: usize) -> String {
+    let part = part.replace('"', "\"\"");
+    format!(
+        "with k as materialized (select key as n, value as v from json_each(?{number})) \
+         select k.n as \"{PLACE}\", t.* from (\n{sql}\n) t left join k on t.\"{part}\" = k.v"
+    )
+}
+
+/// The column that has the place; no key can be called so.
+const PLACE: &str = "terrace place";
+
+fn load_many(
+    connection: &Connection,
+    sql: &str,
+    (values, count): (&[Parameter], usize),
+    whole: Option<&str>,
+    origin: &Arc<str>,
+) -> Result<Vec<Answer>, Failure> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let columns: Vec<String> = statement.column_names().skip(1).map(str::to_owned).collect();
+    let mut rows = statement.query(rusqlite::params_from_iter(values))?;
+    let mut answers: Vec<Answer> = (0..count).map(|_| Ok(None)).collect();
+    while let Some(row) = rows.next()? {
+        let place: Option<i64> = row.get(0)?;
+        let place = place.and_then(|place| usize::try_from(place).ok());
+        let Some(answer) = place.and_then(|place| answers.get_mut(place)) else {
+            return Err(Failure::Row(NO_KEY.to_owned()));
+        };
+        *answer = match answer {
+            Ok(None) => text_of(&columns, row, 1, whole).map(Some).or_else(|failure| match failure {
+                Failure::Row(reason) => Err(OriginError::Failed { origin: Arc::clone(origin), reason }),
+                _ => Err(OriginError::Failed { origin: Arc::clone(origin), reason: NO_KEY.to_owned() }),
+            }),
+            _ => Err(OriginError::NotUnique { origin: Arc::clone(origin) }),
+        };
+    }
+    Ok(answers)
+}
+
+/// The document of a row, whose columns begin at some place.
+fn text_of(columns: &[String], row: &Row<'_>, first: usize, whole: Option<&str>) -> Result<JsonText, Failure> {
+    let document = match whole {
+        Some(name) => whole_document(name, row)?,
+        None => document(columns, row, first)?,
+    };
+    JsonText::new(document.into()).map_err(|error| Failure::Row(error.to_string()))
+}
+
+fn check(connection: &Connection, sql: &str, purpose: &Purpose) -> Result<(), Failure> {
     let statement = connection.prepare(sql)?;
     match purpose {
         Purpose::Load { parameters, document } => check_shape(&statement, *parameters, document.as_deref()),
         Purpose::Write { parameters } => check_write(&statement, *parameters),
     }
-    .map_err(Failure::Row)?;
-    Ok(None)
+    .map_err(Failure::Row)
 }
 
 fn check_write(statement: &Statement<'_>, parameters: usize) -> Result<(), String> {
@@ -249,7 +318,7 @@ fn whole_document(name: &str, row: &Row<'_>) -> Result<Vec<u8>, Failure> {
     }
 }
 
-fn document(columns: &[String], row: &Row<'_>) -> Result<Vec<u8>, Failure> {
+fn document(columns: &[String], row: &Row<'_>, first: usize) -> Result<Vec<u8>, Failure> {
     let mut json = vec![b'{'];
     for (at, name) in columns.iter().enumerate() {
         if at > 0 {
@@ -257,7 +326,7 @@ fn document(columns: &[String], row: &Row<'_>) -> Result<Vec<u8>, Failure> {
         }
         write_json(&mut json, name)?;
         json.push(b':');
-        match row.get_ref(at)? {
+        match row.get_ref(first + at)? {
             ValueRef::Null => json.extend_from_slice(b"null"),
             ValueRef::Integer(number) => write_json(&mut json, &number)?,
             ValueRef::Real(number) => write_json(&mut json, &number)?,

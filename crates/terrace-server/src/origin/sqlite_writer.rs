@@ -116,6 +116,7 @@ impl ToSql for Parameter {
         match self {
             Self::Text(text) => text.to_sql(),
             Self::Nothing => Ok(ToSqlOutput::Owned(Value::Null)),
+            Self::List(texts) => Ok(ToSqlOutput::Owned(Value::Text(json_list(texts)))),
             Self::Number(number) => {
                 // A version counts writes, so it is far from the largest number.
                 Ok(ToSqlOutput::Owned(Value::Integer(i64::try_from(*number).unwrap_or(i64::MAX))))
@@ -130,4 +131,9 @@ fn write(connection: &Connection, sql: &str, values: &[Parameter]) -> rusqlite::
     let mut rows = statement.query(rusqlite::params_from_iter(values))?;
     while rows.next()?.is_some() {}
     Ok(())
+}
+
+/// A list as SQLite reads one.
+fn json_list(texts: &[String]) -> String {
+    serde_json::to_string(texts).expect("texts have a JSON form")
 }

@@ -20,6 +20,7 @@ mod http_origin;
 mod keys;
 mod l2;
 mod limits;
+mod load_many;
 mod log;
 mod openapi;
 mod overview;

@@ -8,15 +8,15 @@ use terrace_testkit::server::postgres_url;
 use tokio_postgres::{Client, NoTls};
 
 /// A schema of one test's own.
-struct Schema {
-    url: String,
-    name: String,
-    client: Client,
+pub(crate) struct Schema {
+    pub(crate) url: String,
+    pub(crate) name: String,
+    pub(crate) client: Client,
 }
 
 impl Schema {
     /// `None`, with a line on the terminal, if there is no server to test with.
-    async fn create() -> Option<Self> {
+    pub(crate) async fn create() -> Option<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let url = postgres_url()?;
         let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("the server answers");
@@ -63,7 +63,7 @@ impl Schema {
         start(&self.toml()).await
     }
 
-    async fn remove(self) {
+    pub(crate) async fn remove(self) {
         self.client.batch_execute(&format!("drop schema {} cascade", self.name)).await.expect("dropped");
     }
 }

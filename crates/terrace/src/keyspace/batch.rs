@@ -15,6 +15,7 @@ use crate::telemetry::{Event, Op};
 use crate::terms::Terms;
 use crate::write::{Removed, Writing, Written, check_tags};
 use futures_util::future::join;
+use futures_util::{StreamExt, stream};
 use std::any::Any;
 use std::borrow::Borrow;
 use std::fmt;
@@ -25,6 +26,8 @@ use terrace_core::{CacheKey, Key, Moment, Tag};
 
 /// Keys that are read at the same time: what a batch keeps in memory besides its answers is bounded by it.
 const AT_ONCE_MAX: usize = 4096;
+/// Keys of a batch that are loaded at the same time by an origin that does not load them in one call.
+const LOADS_AT_ONCE: usize = 256;
 
 /// How the keys of a batch are loaded.
 struct BatchLoads<'a, K, V> {
@@ -32,6 +35,7 @@ struct BatchLoads<'a, K, V> {
     tagger: Option<&'a Arc<Tagger<K, V>>>,
     keys: Vec<K>,
     load: LoadMany<K, V>,
+    is_one_call: bool,
     /// Those of the call's options.
     tags: &'a [Tag],
 }
@@ -72,6 +76,47 @@ where
         let clock = &self.view.shared.clock;
         let found = self.find_many(keys).await?;
         Ok(found.into_iter().map(|found| found.and_then(|found| found.into_entry(clock))).collect())
+    }
+
+    /// [`Keyspace::get_entries`], where each key succeeds or fails by itself.
+    ///
+    /// # Errors
+    /// Each key's own, as for [`Keyspace::get_entry`].
+    ///
+    /// # Cost
+    /// As [`Keyspace::get_many`].
+    ///
+    /// # Cancel safety
+    /// Safe. A load that began goes on.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use terrace::{Cache, OriginFn};
+    /// let halves = OriginFn::load(async |n: u64| if n % 2 == 0 { Ok(Some(n / 2)) } else { Err("it is odd") });
+    /// let halves = Cache::memory()?.keyspace::<u64, u64>("halves").read_through(halves).build()?;
+    /// let found = halves.get_each_entry(&[4, 5]).await;
+    /// assert_eq!(found[0].as_ref().unwrap().as_ref().map(|entry| *entry.value()), Some(2));
+    /// assert!(found[1].is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn get_each_entry<Q>(&self, keys: &[Q]) -> Vec<Result<Option<Entry<V>>, Error>>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ToOwned<Owned = K> + Sync,
+    {
+        let clock = &self.view.shared.clock;
+        let named: Vec<Result<Key, Error>> =
+            keys.iter().map(|key| key.with_text(Key::new).map_err(Error::from)).collect();
+        let (texts, owned) = named_of(&named, keys);
+        let mut found = self.find_each(&texts, owned).await.into_iter();
+        let mut next = || found.next().unwrap_or_else(|| Err(ErrorKind::Closed.into()));
+        let answer = |text: Result<Key, Error>| match text {
+            Ok(_) => next().map(|found| found.and_then(|found| found.into_entry(clock))),
+            Err(error) => Err(error),
+        };
+        named.into_iter().map(answer).collect()
     }
 
     /// [`Keyspace::put`] for many entries. All are checked before the first is stored.
@@ -128,21 +173,24 @@ where
         Q: CacheKey + ToOwned<Owned = K> + Sync,
     {
         let texts = texts(keys)?;
+        let owned = keys.iter().map(ToOwned::to_owned).collect();
+        self.find_each(&texts, owned).await.into_iter().collect()
+    }
+
+    async fn find_each(&self, texts: &[Key], keys: Vec<K>) -> Vec<Result<Option<Found>, Error>> {
         let counters = &self.view.space.counters;
         let timer = counters.timer();
-        let (result, farthest) = match &self.backing {
-            None => (self.look_many(&texts).await, self.farthest()),
+        let (found, farthest) = match &self.backing {
+            None => (self.look_many(texts).await, self.farthest()),
             Some(backing) => {
-                let origin = Arc::clone(&backing.origin);
+                let (origin, is_one_call) = (Arc::clone(&backing.origin), backing.origin.loads_together());
                 let load: LoadMany<K, V> = Arc::new(move |keys| origin.load_many(keys));
                 let terms = &self.view.space.terms();
-                let keys = keys.iter().map(ToOwned::to_owned).collect();
-                let found = self.find_or_load_many(&texts, keys, load, &[], terms).await;
-                (found.into_iter().collect(), Tier::Origin)
+                (self.find_or_load_many(texts, keys, (load, is_one_call), &[], terms).await, Tier::Origin)
             }
         };
         counters.observe(Op::Get, farthest, timer);
-        result
+        found
     }
 
     fn sample_many(&self, texts: &[Key]) {
@@ -152,7 +200,7 @@ where
     }
 
     /// What the tiers have of many keys.
-    async fn look_many(&self, texts: &[Key]) -> Result<Vec<Option<Found>>, Error> {
+    async fn look_many(&self, texts: &[Key]) -> Vec<Result<Option<Found>, Error>> {
         self.sample_many(texts);
         let mut all = Vec::with_capacity(texts.len());
         for texts in texts.chunks(AT_ONCE_MAX) {
@@ -166,14 +214,14 @@ where
                 all.push(found);
             }
         }
-        all.into_iter().collect()
+        all
     }
 
     async fn find_or_load_many(
         &self,
         texts: &[Key],
         mut keys: Vec<K>,
-        load: LoadMany<K, V>,
+        (load, is_one_call): (LoadMany<K, V>, bool),
         tags: &[Tag],
         terms: &Terms,
     ) -> Vec<Result<Option<Found>, Error>> {
@@ -186,6 +234,7 @@ where
                 tagger: self.tagger.as_ref(),
                 keys: std::mem::replace(&mut keys, rest),
                 load: Arc::clone(&load),
+                is_one_call,
                 tags,
             };
             all.extend(self.view.read_or_load_many(texts, Wanted::Answer, terms, &loads).await);
@@ -270,12 +319,8 @@ where
         let timer = self.view.space.counters.timer();
         let named: Vec<Result<Key, Error>> =
             keys.iter().map(|key| key.with_text(Key::new).map_err(Error::from)).collect();
-        let (texts, owned) = named
-            .iter()
-            .zip(keys)
-            .filter_map(|(text, key)| Some((text.as_ref().ok()?.clone(), key.to_owned())))
-            .unzip::<_, _, Vec<Key>, Vec<K>>();
-        let found = self.find_or_load_many(&texts, owned, load, &options.tags, &terms).await;
+        let (texts, owned) = named_of(&named, keys);
+        let found = self.find_or_load_many(&texts, owned, (load, true), &options.tags, &terms).await;
         self.view.space.counters.observe(Op::Get, Tier::Origin, timer);
         let mut found = found.into_iter();
         let mut next = || found.next().unwrap_or_else(|| Err(ErrorKind::Closed.into()));
@@ -309,7 +354,9 @@ where
 {
     fn loadings(&self, places: &[usize], takes_place: bool) -> Vec<Loading> {
         let keys: Vec<K> = places.iter().map(|&at| self.keys[at].clone()).collect();
-        let seats = seats(self.view, &self.load, keys.clone(), takes_place);
+        let one_by_one = (takes_place && !self.is_one_call).then(|| one_by_one(self.view, &self.load));
+        let takes_place = takes_place && self.is_one_call;
+        let seats = seats(self.view, one_by_one.as_ref().unwrap_or(&self.load), keys.clone(), takes_place);
         let loading = |(seat, key): (_, K)| {
             let (tagger, tags) = (self.tagger.cloned(), self.tags.to_vec());
             loading_of(seat, move |value| {
@@ -320,6 +367,32 @@ where
         };
         seats.into_iter().zip(keys).map(loading).collect()
     }
+}
+
+/// Loads each key by a call of its own, in a place of its own.
+fn one_by_one<K, V>(view: &View, load: &LoadMany<K, V>) -> LoadMany<K, V>
+where
+    K: Send + 'static,
+    V: Send + 'static,
+{
+    let (view, load) = (view.clone(), Arc::clone(load));
+    Arc::new(move |keys| {
+        let (view, load) = (view.clone(), Arc::clone(&load));
+        let load_one = move |key: K| {
+            let (view, load) = (view.clone(), Arc::clone(&load));
+            async move {
+                let _place = view.place().await?;
+                load(vec![key]).await.pop().unwrap_or_else(|| Err(ErrorKind::Closed.into()))
+            }
+        };
+        Box::pin(stream::iter(keys).map(load_one).buffered(LOADS_AT_ONCE).collect())
+    })
+}
+
+/// The keys that can be, as texts and as they are.
+fn named_of<K, Q: ToOwned<Owned = K>>(named: &[Result<Key, Error>], keys: &[Q]) -> (Vec<Key>, Vec<K>) {
+    let can_be = named.iter().zip(keys);
+    can_be.filter_map(|(text, key)| Some((text.as_ref().ok()?.clone(), key.to_owned()))).unzip()
 }
 
 fn texts<Q: CacheKey>(keys: &[Q]) -> Result<Vec<Key>, Error> {

@@ -15,6 +15,9 @@ pub(crate) trait Bound<K, V>: Send + Sync {
 
     fn load_many(&self, keys: Vec<K>) -> BoxFuture<'static, Vec<Result<Option<V>, Error>>>;
 
+    /// Whether `load_many` is one call of the origin.
+    fn loads_together(&self) -> bool;
+
     /// Makes one change.
     fn write(&self, write: OriginWrite<K, V>) -> BoxFuture<'static, Result<(), NotWritten>>;
 
@@ -77,6 +80,10 @@ where
             let answers = origin.load_many(&keys).await;
             answers.into_iter().map(|answer| answer.map_err(not_loaded)).collect()
         })
+    }
+
+    fn loads_together(&self) -> bool {
+        self.origin.loads_together()
     }
 
     fn write(&self, write: OriginWrite<K, V>) -> BoxFuture<'static, Result<(), NotWritten>> {

@@ -82,6 +82,12 @@ pub trait Origin<K: Send + Sync, V: Send + Sync>: Send + Sync + 'static {
         }
     }
 
+    /// Whether [`load_many`](Origin::load_many) is one call to the origin, which takes one place where loads are bounded, whatever the
+    /// number of its keys. Where it is not, each key of a batch is loaded by [`load`](Origin::load), in a place of its own. Default: it is.
+    fn loads_together(&self) -> bool {
+        true
+    }
+
     /// Stores one value.
     ///
     /// Goes on when the caller that asked for it is gone. It is dropped after the keyspace's `load_timeout`; whether the
@@ -229,6 +235,10 @@ impl<K: Send + Sync, V: Send + Sync, O: Origin<K, V>> Origin<K, V> for Arc<O> {
 
     fn load_many(&self, keys: &[K]) -> impl Future<Output = Vec<Result<Option<V>, Self::Error>>> + Send {
         (**self).load_many(keys)
+    }
+
+    fn loads_together(&self) -> bool {
+        (**self).loads_together()
     }
 
     fn store(
