@@ -206,7 +206,9 @@ impl Reloader {
                 return Err(error);
             }
         };
-        let app = App { spaces, spaces_of_tenants, limits: limits(&config), ..App::clone(&in_force.app) };
+        let breakers = Arc::new(origins.breakers().clone());
+        let limits = limits(&config);
+        let app = App { spaces, spaces_of_tenants, breakers, limits, ..App::clone(&in_force.app) };
         let app = Arc::new(app);
         app.feed.grow(&app.spaces);
         for gate in &self.gates {

@@ -361,6 +361,7 @@ fn app(config: &Config, traces: Option<Traces>) -> Result<InForce, StartError> {
         cache,
         spaces,
         spaces_of_tenants,
+        breakers: Arc::new(origins.breakers().clone()),
         refusals: Arc::new(Refusals::new(clock.clone())),
         auth,
         clock,

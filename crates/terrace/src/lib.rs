@@ -90,7 +90,7 @@ pub use invalidate::{InvalidateError, Invalidated, Invalidation, InvalidationPol
 pub use keyspace::{Fetched, Keyspace, KeyspaceBuilder, ReadOptions, Strategy};
 pub use listing::{HeldKey, KeyPage, KeyPlace, KeyPlaceError};
 pub use origin::{Fence, Origin, OriginFn, OriginWrite, WriteFailure, WriteId};
-pub use resilience::{Breaker, BreakerHealth, BreakerState, Retry};
+pub use resilience::{Breaker, BreakerHealth, BreakerState, OriginBreaker, OriginCall, OriginHealth, Retry};
 pub use space::SuspectPolicy;
 pub use staleness::{Staleness, StalenessBudget};
 pub use telemetry::spans::TARGET as TRACE_TARGET;

@@ -79,7 +79,7 @@ fn keyspaces_table(keyspaces: &[Value]) -> String {
 
 fn breakers_table(breakers: &[Value]) -> String {
     if breakers.is_empty() {
-        return "there is nothing that a breaker guards: the service has no L2".to_owned();
+        return "there is nothing that a breaker guards: the service has no L2 and no origin".to_owned();
     }
     let row = |of: &Value| {
         let text = |name: &str| words::printable(of[name].as_str().unwrap_or("-"));

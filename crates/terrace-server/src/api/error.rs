@@ -51,6 +51,7 @@ pub(crate) enum Code {
     OriginNotUnique,
     OriginFailed,
     OriginOverloaded,
+    OriginLeftAlone,
     OriginRefused,
     WriteUnknown,
     DeleteUnsupported,
@@ -67,7 +68,7 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    pub(crate) const ALL: [Self; 47] = [
+    pub(crate) const ALL: [Self; 48] = [
         Self::MalformedRequest,
         Self::Unauthorized,
         Self::Forbidden,
@@ -102,6 +103,7 @@ impl Code {
         Self::OriginNotUnique,
         Self::OriginFailed,
         Self::OriginOverloaded,
+        Self::OriginLeftAlone,
         Self::OriginRefused,
         Self::WriteUnknown,
         Self::DeleteUnsupported,
@@ -159,6 +161,9 @@ impl Code {
                 (502, "origin_not_unique", "The origin has more than one value for this key")
             }
             Self::OriginFailed => (502, "origin_failed", "The origin failed"),
+            Self::OriginLeftAlone => {
+                (503, "origin_left_alone", "The origin failed too often, and is not asked")
+            }
             Self::OriginOverloaded => {
                 (503, "origin_overloaded", "As many loads from the origin are at work as may be")
             }
@@ -220,11 +225,13 @@ impl Code {
 pub(crate) struct Problem {
     pub(crate) code: Code,
     pub(crate) detail: String,
+    /// Seconds after which to try again, where more is known of that than the code says.
+    retry_after: Option<u32>,
 }
 
 impl Problem {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code, detail: detail.into(), retry_after: code.retry_after() }
     }
 
     /// The problem in bytes.
@@ -248,7 +255,7 @@ impl Problem {
             detail: &self.detail,
             instance: cut(instance),
             code: self.code.word(),
-            retry_after: self.code.retry_after(),
+            retry_after: self.retry_after,
         };
         serde_json::to_vec(&body).expect("text and numbers have a JSON form")
     }
@@ -296,7 +303,7 @@ pub(crate) fn finish(mut response: Response, uri: &Uri) -> Response {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     // The router has noted the length of the body that it saw.
     headers.insert(header::CONTENT_LENGTH, body.len().into());
-    if let Some(seconds) = problem.code.retry_after() {
+    if let Some(seconds) = problem.retry_after {
         headers.insert(header::RETRY_AFTER, seconds.into());
     }
     if problem.code == Code::Unauthorized {
@@ -380,11 +387,18 @@ impl From<&OriginError> for Problem {
         let code = match error {
             OriginError::Key { .. } => Code::KeyRefused,
             OriginError::Unavailable { .. } => Code::OriginUnavailable,
+            OriginError::LeftAlone { again, .. } => {
+                let seconds = u32::try_from(again.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+                return Self {
+                    retry_after: Some(seconds),
+                    ..Self::new(Code::OriginLeftAlone, error.public())
+                };
+            }
             OriginError::Timeout { .. } => Code::OriginTimeout,
             OriginError::NotUnique { .. } => Code::OriginNotUnique,
             OriginError::Refused { .. } => Code::OriginRefused,
             OriginError::Unknown { .. } => Code::WriteUnknown,
-            OriginError::Failed { .. } => Code::OriginFailed,
+            OriginError::Failed { .. } | OriginError::Broken { .. } => Code::OriginFailed,
         };
         Self::new(code, error.public())
     }

@@ -8,6 +8,7 @@
 //! 4. What L2's own settings leave open, and what the mode of the bus does not promise, is shown as `warnings`, and changes
 //!    nothing else.
 //! 5. A journal that takes no writes makes it `degraded`: reads go on.
+//!    So does an origin that is left alone: what is kept is served.
 //! 6. While it is about to stop it is not ready, so that load balancers turn away.
 //! 7. Names of keyspaces and what the servers' settings are go to operators alone; anybody learns what is degraded.
 //! 8. The answer comes within [`PATIENCE`], whatever L2 does.
@@ -20,6 +21,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -56,11 +58,11 @@ pub(super) async fn ready(State(app): State<Arc<App>>, who: Option<Who>, uri: Ur
     let breaker = app.cache.breaker();
     let stale: Vec<Stale> = app.cache.staleness().iter().filter(|of| of.is_over()).map(Stale::of).collect();
     let journal = app.cache.journal().map(|journal| journal.figures().condition);
-    let checks = checks(&app, is_l2_well, breaker.as_ref(), !stale.is_empty(), journal);
+    let is_operator = who.as_ref().is_some_and(Who::is_operator);
+    let checks = checks(&app, is_l2_well, breaker.as_ref(), !stale.is_empty(), journal, is_operator);
     let mut degraded: Vec<&str> = checks.iter().filter_map(Check::degrades).collect();
     degraded.dedup();
     let breaker = breaker.filter(|breaker| breaker.state != BreakerState::Closed);
-    let is_operator = who.as_ref().is_some_and(Who::is_operator);
     let ready = Ready {
         status: "ok",
         degraded,
@@ -72,26 +74,36 @@ pub(super) async fn ready(State(app): State<Arc<App>>, who: Option<Who>, uri: Ur
     json(serde_json::to_vec(&ready).unwrap_or_default())
 }
 
+/// What an origin's check is called.
+const ORIGIN: &str = "origin";
+
 /// Something that is looked at.
 #[derive(Serialize)]
 struct Check {
     #[serde(rename = "check")]
-    name: &'static str,
+    name: Cow<'static, str>,
     state: &'static str,
     ok: bool,
 }
 
 impl Check {
     const fn new(name: &'static str, state: &'static str, ok: bool) -> Self {
-        Self { name, state, ok }
+        Self { name: Cow::Borrowed(name), state, ok }
+    }
+
+    /// Whether an origin is asked. Its name is for operators.
+    fn of_origin(name: Option<&str>, state: BreakerState) -> Self {
+        let name = name.map_or(Cow::Borrowed(ORIGIN), |name| Cow::Owned(format!("{ORIGIN}.{name}")));
+        Self { name, state: state.as_str(), ok: state == BreakerState::Closed }
     }
 
     /// What the service is degraded in where this is not well. That changes are not heard shows in what reads cost, and is none.
-    fn degrades(&self) -> Option<&'static str> {
-        match self.name {
+    fn degrades(&self) -> Option<&str> {
+        match &*self.name {
             _ if self.ok => None,
             "breaker" => Some("l2"),
             "bus" => None,
+            name if name.starts_with(ORIGIN) => Some(ORIGIN),
             name => Some(name),
         }
     }
@@ -104,6 +116,7 @@ fn checks(
     breaker: Option<&BreakerHealth>,
     is_stale: bool,
     journal: Option<Condition>,
+    is_operator: bool,
 ) -> Vec<Check> {
     let mut checks = vec![Check::new("serving", "ok", true)];
     if let Some(is_well) = is_l2_well {
@@ -119,6 +132,16 @@ fn checks(
     checks.push(Check::new("stale", if is_stale { "over_budget" } else { "ok" }, !is_stale));
     if let Some(condition) = journal {
         checks.push(Check::new("journal", behind::word(&condition), condition == Condition::Sound));
+    }
+    let states = || {
+        let with_breaker = app.breakers.iter();
+        with_breaker.filter_map(|(name, breaker)| Some((name, breaker.as_ref()?.health().state)))
+    };
+    if is_operator {
+        checks.extend(states().map(|(name, state)| Check::of_origin(Some(name), state)));
+    } else {
+        let worst = states().map(|(_, state)| state).max_by_key(|state| *state != BreakerState::Closed);
+        checks.extend(worst.map(|state| Check::of_origin(None, state)));
     }
     checks
 }

@@ -1,6 +1,6 @@
 //! Counters: as JSON for people and programs, as text for Prometheus, as a line in the log.
 
-use super::{App, json, key};
+use super::{App, breakers, json, key};
 use crate::traces::Traces;
 use axum::extract::State;
 use axum::http::{HeaderValue, Uri, header};
@@ -109,7 +109,7 @@ pub(super) async fn summary(State(app): State<Arc<App>>, uri: Uri) -> Response {
 
 /// `GET /metrics`.
 pub(super) async fn prometheus(State(app): State<Arc<App>>) -> Response {
-    let mut more = app.reloads.metrics();
+    let mut more = app.reloads.metrics() + &breakers::metrics(&app);
     more.extend(app.traces.as_ref().map(Traces::metrics));
     let mut response = with(app.cache.metrics(), &more).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE));

@@ -63,6 +63,7 @@ use crate::audit::Refusals;
 use crate::auth::Auth;
 use crate::feed::Feed;
 use crate::keyspaces::Keyspaces;
+use crate::origin::Breakers;
 use crate::reload::Reloads;
 use crate::runtime::Tasks;
 use crate::traces::Traces;
@@ -86,6 +87,8 @@ pub(crate) struct App {
     pub(crate) spaces: Keyspaces,
     /// Those of each tenant, as [`Auth::tenants`] has them.
     pub(crate) spaces_of_tenants: Vec<Keyspaces>,
+    /// The breakers of the origins.
+    pub(crate) breakers: Arc<Breakers>,
     pub(crate) auth: Arc<Auth>,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) clock: Clock,

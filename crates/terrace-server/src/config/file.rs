@@ -226,6 +226,18 @@ pub(super) struct Origin {
     pub(super) root_certificate_file: Option<Spanned<String>>,
     pub(super) loads_max: Option<Spanned<Count>>,
     pub(super) loads_wait_max: Option<Spanned<Period>>,
+    pub(super) breaker: Option<Spanned<OriginBreaker>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct OriginBreaker {
+    pub(super) enabled: Option<Flag>,
+    pub(super) failures: Option<Share>,
+    pub(super) window: Option<Period>,
+    pub(super) min_calls: Option<Count>,
+    pub(super) open: Option<Period>,
+    pub(super) slow: Option<Period>,
 }
 
 #[derive(Default, Deserialize)]

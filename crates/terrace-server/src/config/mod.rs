@@ -45,7 +45,7 @@ pub use freshness::{Freshness, Share};
 pub(crate) use keyspaces::UNMATCHED;
 pub use l2::{L2Config, L2Sentinel, L2Timeouts, L2Tls};
 pub use limits::{Limits, OriginLoads};
-pub use patience::{L2Breaker, L2Retry};
+pub use patience::{L2Breaker, L2Retry, OriginBreakerConfig};
 pub use report::ConfigError;
 pub use secret::{Address, Secret};
 pub use show::{SetBy, Setting};
@@ -299,7 +299,7 @@ pub enum CompressionAlgorithm {
 }
 
 /// A system of record.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum OriginConfig {
@@ -320,10 +320,19 @@ impl OriginConfig {
             Self::Http(of) => &of.loads,
         }
     }
+
+    /// When it is left alone.
+    pub(crate) fn breaker(&self) -> &OriginBreakerConfig {
+        match self {
+            Self::Sqlite(of) => &of.breaker,
+            Self::Postgres(of) => &of.breaker,
+            Self::Http(of) => &of.breaker,
+        }
+    }
 }
 
 /// A SQLite file.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 #[non_exhaustive]
 pub struct SqliteConfig {
     /// The file. It is opened when first asked, read-only unless a keyspace writes to it.
@@ -335,12 +344,14 @@ pub struct SqliteConfig {
     /// How many loads are at work at a time.
     #[serde(flatten)]
     pub loads: OriginLoads,
+    /// When it is left alone.
+    pub breaker: OriginBreakerConfig,
     /// Waits this long before every load, for demonstrations of a slow origin. Default 0.
     pub delay: Period,
 }
 
 /// A PostgreSQL server.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 #[non_exhaustive]
 pub struct PostgresConfig {
     /// `postgres://user:password@host/database`.
@@ -356,10 +367,12 @@ pub struct PostgresConfig {
     /// How many loads are at work at a time.
     #[serde(flatten)]
     pub loads: OriginLoads,
+    /// When it is left alone.
+    pub breaker: OriginBreakerConfig,
 }
 
 /// An HTTP API.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 #[non_exhaustive]
 pub struct HttpConfig {
     /// Scheme, host, port, and what every path begins with: `https://api.internal/v2`.
@@ -383,6 +396,8 @@ pub struct HttpConfig {
     /// How many loads are at work at a time.
     #[serde(flatten)]
     pub loads: OriginLoads,
+    /// When it is left alone.
+    pub breaker: OriginBreakerConfig,
 }
 
 /// What a keyspace does about its origin.

@@ -95,6 +95,7 @@ impl Checker<'_> {
             max_body: self.size(origin.max_body, ByteSize(8 << 20), BODY_MAX),
             root_certificate_file: origin.root_certificate_file.map(|file| file.into_inner().into()),
             loads: self.origin_loads(origin.loads_max, origin.loads_wait_max),
+            breaker: self.origin_breaker(origin.breaker),
         }))
     }
 
@@ -161,6 +162,7 @@ impl Checker<'_> {
             pool: self.count(origin.pool, 2, 64),
             statement_timeout: self.positive(origin.statement_timeout, Period::seconds(2)),
             loads: self.origin_loads(origin.loads_max, origin.loads_wait_max),
+            breaker: self.origin_breaker(origin.breaker),
             delay: origin.delay.map_or(Period(Duration::ZERO), Spanned::into_inner),
         }))
     }
@@ -182,6 +184,7 @@ impl Checker<'_> {
             statement_timeout: self.positive(origin.statement_timeout, Period::seconds(2)),
             connect_timeout: self.positive(origin.connect_timeout, Period::seconds(2)),
             loads: self.origin_loads(origin.loads_max, origin.loads_wait_max),
+            breaker: self.origin_breaker(origin.breaker),
         }))
     }
 

@@ -10,7 +10,7 @@ use super::units::{Count, Flag, Period};
 use crate::tiers;
 use serde::Serialize;
 use std::ops::Range;
-use terrace::{Breaker, CacheBuilder, Retry};
+use terrace::{Breaker, CacheBuilder, Clock, OriginBreaker, Retry};
 use toml::Spanned;
 
 /// When the shared tier is left alone, because too much of what it is asked fails.
@@ -32,6 +32,38 @@ pub struct L2Breaker {
     pub slow: Option<Period>,
     /// How long it takes until all reads ask again, once it is well. Default 5 s.
     pub ramp: Period,
+}
+
+/// When an origin is left alone, because too much of what it is asked fails. The settings mean what those of the shared tier mean; it comes
+/// back at once, so there is no ramp.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct OriginBreakerConfig {
+    /// Whether it ever is. Default true.
+    pub enabled: bool,
+    /// The share of calls that have to fail. Default 0.5.
+    pub failures: f64,
+    /// The time over which they are counted. Default 10 s.
+    pub window: Period,
+    /// How many have to be counted. Default 20.
+    pub min_calls: u64,
+    /// How long it is left alone before the next call may be made, at most; half of it at least. Default 5 s.
+    pub open: Period,
+    /// A call that took longer counts as failed. Default none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow: Option<Period>,
+}
+
+impl OriginBreakerConfig {
+    /// The settings, as the library has them.
+    pub(crate) fn settings(&self) -> Breaker {
+        let settings = Breaker::default()
+            .failures(self.failures)
+            .window(self.window.0)
+            .min_calls(u32::try_from(self.min_calls).unwrap_or(u32::MAX))
+            .open(self.open.0);
+        self.slow.map_or(settings, |slow| settings.slow(slow.0))
+    }
 }
 
 /// What of a failed call is tried again: what was certainly not sent, and questions.
@@ -96,6 +128,29 @@ impl Checker<'_> {
             self.refuse(&Refusal::new(at, title));
         }
         patience
+    }
+}
+
+impl Checker<'_> {
+    pub(super) fn origin_breaker(
+        &mut self,
+        given: Option<Spanned<file::OriginBreaker>>,
+    ) -> OriginBreakerConfig {
+        let at = given.as_ref().map(Spanned::span).unwrap_or_default();
+        let given = given.map(Spanned::into_inner).unwrap_or_default();
+        let breaker = OriginBreakerConfig {
+            enabled: given.enabled.is_none_or(|Flag(is_on)| is_on),
+            failures: given.failures.map_or(Breaker::FAILURES_DEFAULT, |Share(share)| share),
+            window: given.window.unwrap_or(Period(Breaker::WINDOW_DEFAULT)),
+            min_calls: given.min_calls.map_or(u64::from(Breaker::MIN_CALLS_DEFAULT), |Count(calls)| calls),
+            open: given.open.unwrap_or(Period(Breaker::OPEN_DEFAULT)),
+            slow: given.slow,
+        };
+        if let Err(error) = OriginBreaker::new("", breaker.settings(), Clock::system()) {
+            let title = format!("`{}` cannot be {}: {}", error.setting, error.value, error.allowed);
+            self.refuse(&Refusal::new(at, title));
+        }
+        breaker
     }
 }
 

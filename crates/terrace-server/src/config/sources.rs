@@ -301,12 +301,7 @@ pub(crate) fn list_of(load_many: &Ask) -> Option<&str> {
 }
 
 /// What is given several lists would pair each of one with all of another; what is given none loads nothing in particular.
-fn not_one_list<'a>(
-    text: &Spanned<String>,
-    ask: &Ask,
-    role: Role,
-    place: Place<'_>,
-) -> Option<Refusal<'a>> {
+fn not_one_list<'a>(text: &Spanned<String>, ask: &Ask, role: Role, place: Place<'_>) -> Option<Refusal<'a>> {
     (role == Role::LoadMany && list_of(ask).is_none()).then(|| {
         let title = "`load_many` is given a list of one part of the key, and names none or several";
         let help = "name one, as in `where id = any(:id)`; of keys with several parts leave `load_many` out: they are \

@@ -2,7 +2,8 @@
 //!
 //! 1. The words of a database are for the log. They may name tables, or worse, so the words that reach a client of the
 //!    service are made from the kind of the failure alone: see [`OriginError::public`].
-//! 2. A key that the origin cannot have is the caller's mistake, and says nothing about the origin.
+//! 2. What says that the origin is in trouble counts for its breaker: [`OriginError::is_trouble`].
+//! 3. A key that the origin cannot have is the caller's mistake, and says nothing about the origin.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,22 @@ pub enum OriginError {
         /// The origin's name.
         origin: Arc<str>,
         /// What was tried, and what came of it.
+        reason: String,
+    },
+    /// It is left alone: too much of what it was asked failed.
+    #[error("origin `{origin}` is left alone, because it failed too often; ask again in {:.1} s", .again.as_secs_f64())]
+    LeftAlone {
+        /// The origin's name.
+        origin: Arc<str>,
+        /// How long until it is asked again.
+        again: Duration,
+    },
+    /// It said itself that it failed.
+    #[error("origin `{origin}` failed: {reason}")]
+    Broken {
+        /// The origin's name.
+        origin: Arc<str>,
+        /// What it said.
         reason: String,
     },
     /// It took too long.
@@ -68,11 +85,19 @@ pub enum OriginError {
 }
 
 impl OriginError {
+    /// Whether it says that the origin is in trouble. What it refused, a key, a write or a statement, it answered.
+    pub(crate) fn is_trouble(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::Timeout { .. } | Self::Unknown { .. } | Self::Broken { .. }
+        )
+    }
+
     /// What a client may know.
     pub fn public(&self) -> String {
         match self {
             Self::Unavailable { origin, .. } => format!("the origin `{origin}` is unreachable"),
-            Self::Failed { origin, .. } => {
+            Self::Failed { origin, .. } | Self::Broken { origin, .. } => {
                 format!("the origin `{origin}` failed; the log of the service says why")
             }
             Self::Refused { origin, .. } => {
@@ -81,7 +106,9 @@ impl OriginError {
             Self::Unknown { origin, .. } => {
                 format!("the origin `{origin}` may have the write or not; the log of the service says why")
             }
-            Self::Timeout { .. } | Self::Key { .. } | Self::NotUnique { .. } => self.to_string(),
+            Self::LeftAlone { .. } | Self::Timeout { .. } | Self::Key { .. } | Self::NotUnique { .. } => {
+                self.to_string()
+            }
         }
     }
 }

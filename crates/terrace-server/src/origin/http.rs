@@ -123,6 +123,10 @@ impl Http {
             _ if status.is_redirection() => {
                 return Err(self.failed(format!("it answered {status}, and redirects are not followed")));
             }
+            _ if status.is_server_error() => {
+                let (origin, reason) = (Arc::clone(&self.name), format!("it answered {status}"));
+                return Err(OriginError::Broken { origin, reason });
+            }
             _ if !status.is_success() => return Err(self.failed(format!("it answered {status}"))),
             _ => {}
         }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use terrace::behind::WriteId;
 use terrace::codec::JsonText;
-use terrace::{Clock, Key, Origin, OriginWrite, WriteFailure};
+use terrace::{Clock, Key, Origin, OriginBreaker, OriginCall, OriginWrite, WriteFailure};
 
 /// A statement as the database wants it, and the names of its parameters by number.
 #[derive(Clone, Debug)]
@@ -165,6 +165,8 @@ pub(crate) struct Loader {
     pub(super) tenant: Option<Arc<str>>,
     pub(super) pattern: Template,
     pub(super) asking: Asking,
+    /// Whether the origin is asked at all.
+    pub(super) breaker: Option<OriginBreaker>,
     /// How long a batch may take before the rest of it is left.
     pub(super) batch_time: Duration,
 }
@@ -190,17 +192,32 @@ impl Loader {
     /// Loads one value.
     pub(super) async fn load_one(&self, key: &Key) -> Answer {
         let Some(captures) = self.captures(key) else { return Ok(None) };
-        match &self.asking {
+        let call = self.begin()?;
+        let loaded = match &self.asking {
             Asking::Sql(statements) => statements.load(&captures).await,
             Asking::Http(requests) => requests.load(&captures).await,
-        }
+        };
+        end(call, loaded.as_ref().err());
+        loaded
+    }
+
+    /// Leave to ask the origin.
+    fn begin(&self) -> Result<Option<OriginCall>, OriginError> {
+        let leave = self.breaker.as_ref().map(OriginBreaker::begin).transpose();
+        leave.map_err(|again| OriginError::LeftAlone { origin: Arc::clone(&self.origin), again })
     }
 
     /// Loads values in one call: an answer for each key, or the failure of all. `None` if there is no such call.
     pub(super) async fn load_at_once(&self, keys: &[Key]) -> Option<Result<Vec<Answer>, OriginError>> {
         let (Asking::Sql(statements), Some(many)) = (&self.asking, self.many()) else { return None };
         let captures: Vec<Captures<'_>> = keys.iter().map(|key| self.captures(key)).collect::<Option<_>>()?;
-        Some(statements.load_many(many, &captures).await)
+        let call = match self.begin() {
+            Ok(call) => call,
+            Err(error) => return Some(Err(error)),
+        };
+        let loaded = statements.load_many(many, &captures).await;
+        end(call, loaded.as_ref().err());
+        Some(loaded)
     }
 
     async fn write(
@@ -210,9 +227,16 @@ impl Loader {
         fence: Option<(WriteId, u64)>,
     ) -> Result<(), WriteFailure<Told>> {
         let change = Change { value, fence };
-        let written = match (self.captures(key), &self.asking) {
-            (Some(captures), Asking::Sql(statements)) => statements.write(&captures, change).await,
-            (Some(captures), Asking::Http(requests)) => requests.write(&captures, change).await,
+        let written = match (self.captures(key), self.begin()) {
+            (Some(_), Err(left_alone)) => Err(WriteFailure::Unavailable(left_alone)),
+            (Some(captures), Ok(call)) => {
+                let written = match &self.asking {
+                    Asking::Sql(statements) => statements.write(&captures, change).await,
+                    Asking::Http(requests) => requests.write(&captures, change).await,
+                };
+                end(call, written.as_ref().err().and_then(why));
+                written
+            }
             (None, _) => Err(WriteFailure::Refused(OriginError::Key {
                 origin: Arc::clone(&self.origin),
                 reason: "it is not of the keyspace's pattern".to_owned(),
@@ -220,7 +244,10 @@ impl Loader {
         };
         written.map_err(|failure| {
             let id = fence.map(|(id, _)| tracing::field::display(id));
-            told(failure, |error| tracing::warn!(%error, id, "a write failed"))
+            told(failure, |error| match error {
+                OriginError::LeftAlone { .. } => tracing::debug!(%error, id, "a write was not made"),
+                _ => tracing::warn!(%error, id, "a write failed"),
+            })
         })
     }
 
@@ -232,10 +259,28 @@ impl Loader {
     }
 }
 
+/// A call has ended, with this error or none.
+fn end(call: Option<OriginCall>, error: Option<&OriginError>) {
+    if let Some(call) = call {
+        call.end(error.is_some_and(OriginError::is_trouble));
+    }
+}
+
+/// The error of a write that failed.
+fn why(failure: &WriteFailure<OriginError>) -> Option<&OriginError> {
+    match failure {
+        WriteFailure::Failed(error)
+        | WriteFailure::Refused(error)
+        | WriteFailure::Unavailable(error)
+        | WriteFailure::Unknown(error) => Some(error),
+        _ => None,
+    }
+}
+
 /// A load's failure with words for anybody, after its own words were logged.
 fn tell(error: OriginError) -> Told {
-    if matches!(error, OriginError::Key { .. }) {
-        tracing::debug!(%error, "the origin refused a key");
+    if matches!(error, OriginError::Key { .. } | OriginError::LeftAlone { .. }) {
+        tracing::debug!(%error, "nothing was loaded");
     } else {
         tracing::warn!(%error, "a load failed");
     }

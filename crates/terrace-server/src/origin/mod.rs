@@ -6,8 +6,10 @@
 //!    whether the origin has it, does not have it, or may have it.
 //! 3. Every answer comes within the origin's own deadlines.
 //!
-//! Deliberately absent: retries, and any memory of failures. What a failure means for a request, the library and
-//! the API decide.
+//! 4. An origin that fails too often is left alone for a while, by a breaker of its own that all its keyspaces share: then a load fails at
+//!    once, and a write is not made. A reload that leaves the origin as it is leaves the breaker as it is.
+//!
+//! Deliberately absent: retries. What a failure means for a request, the library and the API decide.
 
 mod ask;
 pub mod endpoint;
@@ -36,7 +38,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use terrace::codec::JsonText;
-use terrace::{Bulkhead, WriteFailure};
+use terrace::{Bulkhead, Clock, OriginBreaker, WriteFailure};
 
 /// What came of a write.
 type Written = Result<(), WriteFailure<OriginError>>;
@@ -82,9 +84,10 @@ impl System {
                 let writing = |ask: &Ask| ask.statement().map(|statement| database.writing(statement));
                 Some(Asking::Sql(Statements {
                     load: database.loading(source.load.statement()?, source.document.as_deref()),
-                    load_many: source.load_many.as_ref().and_then(|ask| {
-                        database.loading_many(ask, source.document.as_deref())
-                    }),
+                    load_many: source
+                        .load_many
+                        .as_ref()
+                        .and_then(|ask| database.loading_many(ask, source.document.as_deref())),
                     document: source.document.as_deref().map(Into::into),
                     store: source.store.as_ref().and_then(writing),
                     delete: source.delete.as_ref().and_then(writing),
@@ -225,7 +228,11 @@ fn is_written(config: &Config, name: &str) -> bool {
 pub(crate) struct Origins {
     systems: BTreeMap<String, System>,
     bulkheads: BTreeMap<String, Bulkhead>,
+    breakers: Breakers,
 }
+
+/// The breakers of origins, by name; of one that is always asked, none.
+pub(crate) type Breakers = BTreeMap<String, Option<OriginBreaker>>;
 
 impl Origins {
     pub(crate) fn start(config: &Config) -> Result<Self, SetupError> {
@@ -254,6 +261,17 @@ impl Origins {
             };
             let failed =
                 |error: terrace::ConfigError| SetupError { origin: name.clone(), reason: error.to_string() };
+            let breaker = match self.breakers.get(name).filter(|_| is_same) {
+                Some(breaker) => breaker.clone(),
+                None => {
+                    let settings = Some(origin.breaker()).filter(|breaker| breaker.enabled);
+                    let breaker = settings.map(|breaker| {
+                        OriginBreaker::new(name, breaker.settings(), Clock::system()).map_err(failed)
+                    });
+                    breaker.transpose()?
+                }
+            };
+            next.breakers.insert(name.clone(), breaker);
             if let Some(bulkhead) = bulkhead {
                 next.bulkheads.insert(name.clone(), bulkhead.map_err(failed)?);
             }
@@ -266,6 +284,11 @@ impl Origins {
         self.bulkheads.get(origin)
     }
 
+    /// Their breakers.
+    pub(crate) fn breakers(&self) -> &Breakers {
+        &self.breakers
+    }
+
     /// What a keyspace asks for a tenant, or for nobody in particular; `None` if it has no source.
     pub(crate) fn loader(&self, keyspace: &KeyspaceConfig, tenant: Option<&str>) -> Option<Loader> {
         let source = keyspace.source.as_ref()?;
@@ -275,6 +298,7 @@ impl Origins {
             tenant: tenant.map(Into::into),
             pattern: keyspace.pattern.clone(),
             asking: self.systems.get(&source.origin)?.asking(source)?,
+            breaker: self.breakers.get(&source.origin).cloned().flatten(),
             batch_time: attempt / 2,
         })
     }

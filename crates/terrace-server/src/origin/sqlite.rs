@@ -257,7 +257,12 @@ fn load_many(
 }
 
 /// The document of a row, whose columns begin at some place.
-fn text_of(columns: &[String], row: &Row<'_>, first: usize, whole: Option<&str>) -> Result<JsonText, Failure> {
+fn text_of(
+    columns: &[String],
+    row: &Row<'_>,
+    first: usize,
+    whole: Option<&str>,
+) -> Result<JsonText, Failure> {
     let document = match whole {
         Some(name) => whole_document(name, row)?,
         None => document(columns, row, first)?,

@@ -36,7 +36,7 @@ fn load_some<'a>(loader: &'a Loader, keys: &'a [Key]) -> BoxFuture<'a, Vec<Answe
                 answers.extend(load_some(loader, second).await);
                 answers
             }
-            Some(Err(error @ (OriginError::Unavailable { .. } | OriginError::Timeout { .. }))) => {
+            Some(Err(error)) if error.is_trouble() || matches!(error, OriginError::LeftAlone { .. }) => {
                 keys.iter().map(|_| Err(error.clone())).collect()
             }
             failed => {

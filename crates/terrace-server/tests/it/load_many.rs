@@ -35,15 +35,32 @@ fn sqlite(file: &str) -> String {
     [
         format!("[origin.main]\ntype = 'sqlite'\nfile = '{file}'\n"),
         keyspace("thing", "select * from things where id = :id", &format!("select * from things {list}"), ""),
-        keyspace("word", "select word as id, doc from things where word = :id",
-            "select word as id, doc from things where word in (select value from json_each(:id))", ""),
-        keyspace("doc", "select doc from things where id = :id", &format!("select id, doc from things {list}"), ", document = 'doc'"),
+        keyspace(
+            "word",
+            "select word as id, doc from things where word = :id",
+            "select word as id, doc from things where word in (select value from json_each(:id))",
+            "",
+        ),
+        keyspace(
+            "doc",
+            "select doc from things where id = :id",
+            &format!("select id, doc from things {list}"),
+            ", document = 'doc'",
+        ),
         keyspace("twice", "select * from twice where id = :id", &format!("select * from twice {list}"), ""),
         counted(list, "things"),
-        keyspace("stray", "select id, doc from things where id = :id",
-            "select id + 1000 as id, doc from things where id in (select value from json_each(:id))", ""),
-        keyspace("broken", "select id, doc from things where id = :id",
-            &format!("select id as other from things {list}"), ""),
+        keyspace(
+            "stray",
+            "select id, doc from things where id = :id",
+            "select id + 1000 as id, doc from things where id in (select value from json_each(:id))",
+            "",
+        ),
+        keyspace(
+            "broken",
+            "select id, doc from things where id = :id",
+            &format!("select id as other from things {list}"),
+            "",
+        ),
     ]
     .concat()
 }
@@ -59,16 +76,43 @@ fn postgres(schema: &Schema) -> String {
     let (table, list) = (format!("{name}.many"), "where id = any(:id)");
     [
         format!("[origin.main]\ntype = 'postgres'\nurl = '{url}'\npool = 4\n"),
-        keyspace("thing", &format!("select * from {table} where id = :id"), &format!("select * from {table} {list}"), ""),
-        keyspace("word", &format!("select word as id, doc from {table} where word = :id"),
-            &format!("select word as id, doc from {table} where word = any(:id)"), ""),
-        keyspace("doc", &format!("select doc from {table} where id = :id"), &format!("select id, doc from {table} {list}"), ", document = 'doc'"),
-        keyspace("twice", &format!("select * from {name}.twice where id = :id"), &format!("select * from {name}.twice {list}"), ""),
+        keyspace(
+            "thing",
+            &format!("select * from {table} where id = :id"),
+            &format!("select * from {table} {list}"),
+            "",
+        ),
+        keyspace(
+            "word",
+            &format!("select word as id, doc from {table} where word = :id"),
+            &format!("select word as id, doc from {table} where word = any(:id)"),
+            "",
+        ),
+        keyspace(
+            "doc",
+            &format!("select doc from {table} where id = :id"),
+            &format!("select id, doc from {table} {list}"),
+            ", document = 'doc'",
+        ),
+        keyspace(
+            "twice",
+            &format!("select * from {name}.twice where id = :id"),
+            &format!("select * from {name}.twice {list}"),
+            "",
+        ),
         counted(list, &table),
-        keyspace("stray", &format!("select id, doc from {table} where id = :id"),
-            &format!("select id + 1000 as id, doc from {table} {list}"), ""),
-        keyspace("broken", &format!("select id, doc from {table} where id = :id"),
-            &format!("select id::text as id, doc from {table} {list}"), ""),
+        keyspace(
+            "stray",
+            &format!("select id, doc from {table} where id = :id"),
+            &format!("select id + 1000 as id, doc from {table} {list}"),
+            "",
+        ),
+        keyspace(
+            "broken",
+            &format!("select id, doc from {table} where id = :id"),
+            &format!("select id::text as id, doc from {table} {list}"),
+            "",
+        ),
     ]
     .concat()
 }
@@ -117,7 +161,12 @@ fn numbered(keyspace: &str, numbers: std::ops::Range<u64>) -> Vec<String> {
 
 /// How many statements brought these values.
 fn statements(answers: &[(u64, Value)]) -> usize {
-    answers.iter().filter(|(status, _)| *status == 200).map(|(_, value)| value["x"].to_string()).collect::<HashSet<_>>().len()
+    answers
+        .iter()
+        .filter(|(status, _)| *status == 200)
+        .map(|(_, value)| value["x"].to_string())
+        .collect::<HashSet<_>>()
+        .len()
 }
 
 async fn misses_are_one_statement(service: &Running) {
@@ -126,13 +175,18 @@ async fn misses_are_one_statement(service: &Running) {
     let all = together(service, &numbered("counted", 0..150)).await;
     assert_eq!(all[..50], first[..], "what is there is not asked for");
     assert_eq!((statements(&first), statements(&all[50..])), (1, 1), "one statement for all that is missing");
-    let lines: String = numbered("counted", 150..200).iter().map(|key| format!("{{\"get\":\"{key}\"}}\n")).collect();
+    let lines: String =
+        numbered("counted", 150..200).iter().map(|key| format!("{{\"get\":\"{key}\"}}\n")).collect();
     let media = ["content-type: application/x-ndjson"];
     let streamed = service.send_with("POST", "/api/cache/batch", &media, lines.as_bytes()).await;
-    let seeds: HashSet<String> = streamed.body.lines().filter_map(|line| {
-        let line: Value = serde_json::from_str(line).ok()?;
-        (line["status"] == 200).then(|| line["value"]["x"].to_string())
-    }).collect();
+    let seeds: HashSet<String> = streamed
+        .body
+        .lines()
+        .filter_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            (line["status"] == 200).then(|| line["value"]["x"].to_string())
+        })
+        .collect();
     assert_eq!(seeds.len(), 1, "{}", streamed.body);
 }
 
@@ -163,7 +217,10 @@ fn keys() -> impl Strategy<Value = Vec<String>> {
     let keyspace = prop_oneof![
         4 => Just("thing"), 3 => Just("word"), 2 => Just("doc"), 1 => Just("twice"), 1 => Just("stray"), 1 => Just("broken"),
     ];
-    proptest::collection::vec((keyspace, spelled).prop_map(|(keyspace, id)| format!("{keyspace}:{id}")), 1..40)
+    proptest::collection::vec(
+        (keyspace, spelled).prop_map(|(keyspace, id)| format!("{keyspace}:{id}")),
+        1..40,
+    )
 }
 
 /// Whatever keys are asked for, a batch of them is answered as each by itself.

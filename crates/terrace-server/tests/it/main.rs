@@ -23,6 +23,7 @@ mod limits;
 mod load_many;
 mod log;
 mod openapi;
+mod origin_breaker;
 mod overview;
 mod postgres;
 mod raw;

@@ -5,6 +5,7 @@
 //! | [`RedisServer`] | a server of one test's own: it may be killed, stopped, filled up |
 //! | [`RedisCluster`] | a Cluster of one test's own: three primaries, three replicas |
 //! | [`RedisSentinel`] | a primary, two replicas and three sentinels of one test's own |
+//! | [`PostgresServer`] | a server of one test's own, with TLS: it may be killed |
 //! | [`redis_url`], [`postgres_url`] | a server that many tests share, each under a prefix of its own |
 //! | [`Proxy`] | a road to a server that counts round trips and can be made as bad as roads get |
 //! | [`Process`] | any other program, which ends with its test as well |
@@ -14,6 +15,7 @@
 
 mod certificates;
 mod cluster;
+mod postgres;
 mod process;
 mod proxy;
 mod redis;
@@ -21,6 +23,7 @@ mod resp;
 mod sentinel;
 
 pub use cluster::RedisCluster;
+pub use postgres::PostgresServer;
 pub use process::Process;
 pub use proxy::{Proxy, Pushes, Road};
 pub use redis::{Plain, RedisServer, RedisServerBuilder};
@@ -75,4 +78,10 @@ pub fn unique_prefix() -> String {
 /// Tells people that a test does not test. Written to the terminal directly, past the capture of test output.
 fn skipped(reason: &str) {
     writeln!(std::io::stderr(), "skipped: {reason}").ok();
+}
+
+fn free_port() -> u16 {
+    let listener =
+        std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
+    listener.local_addr().expect("it is bound").port()
 }

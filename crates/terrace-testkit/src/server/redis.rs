@@ -2,14 +2,13 @@
 
 use super::certificates::Certificates;
 use super::process::Process;
-use super::skipped;
+use super::{free_port, skipped};
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, TlsCertificates};
 use rustix::process::Signal;
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -400,11 +399,6 @@ impl fmt::Debug for RedisServer {
 }
 
 /// A port that is free now. Somebody may take it before it is used; then the start fails and is tried again.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
-    listener.local_addr().expect("it is bound").port()
-}
-
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())

@@ -42,6 +42,7 @@ mod agreement;
 mod breaker;
 mod budget;
 mod gate;
+mod origin;
 mod probe;
 mod retry;
 
@@ -50,6 +51,7 @@ pub use breaker::{Breaker, BreakerState};
 pub(crate) use budget::{Budget, Rest};
 pub(crate) use gate::BreakerGauges;
 pub use gate::BreakerHealth;
+pub use origin::{OriginBreaker, OriginCall, OriginHealth};
 pub use retry::Retry;
 
 use crate::coherence::listener;

@@ -1,0 +1,203 @@
+//! An origin that fails too often is left alone, and what comes of it.
+
+use crate::support::{Answer, Running, start};
+use axum::Router;
+use axum::extract::Path;
+use axum::http::StatusCode;
+use axum::routing::get;
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use terrace_testkit::server::PostgresServer;
+use terrace_testkit::wait::until_some;
+
+/// Settings that open after four failures, for a moment.
+const QUICK: &str = "breaker = { min_calls = 4, open = '300ms' }";
+/// Settings that leave it open for as long as a test takes.
+const LONG: &str = "breaker = { min_calls = 4, open = '10m' }";
+
+async fn breaker(service: &Running, target: &str) -> Value {
+    let answer = service.get("/api/cache/breakers").await;
+    let body: Value = serde_json::from_str(&answer.body).expect("JSON");
+    let all = body["breakers"].as_array().expect("a list");
+    all.iter().find(|breaker| breaker["target"] == target).cloned().unwrap_or_else(|| panic!("{body}"))
+}
+
+/// What Prometheus is told of a series.
+async fn series(service: &Running, name: &str) -> Option<f64> {
+    let text = service.get("/metrics").await.body;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned))?;
+    line.parse().ok()
+}
+
+fn assert_left_alone(answer: &Answer, origin: &str) {
+    let detail = answer.problem(503, "origin_left_alone");
+    assert!(detail.contains(&format!("origin `{origin}` is left alone")), "{detail}");
+    let seconds = answer.header("retry-after").and_then(|seconds| seconds.parse::<u64>().ok());
+    assert!(seconds.is_some_and(|seconds| seconds >= 1), "{answer:?}");
+}
+
+/// Fails calls of an origin until its breaker is open.
+async fn open(service: &Running, prefix: &str, target: &str) {
+    for number in 0..8 {
+        let answer = service.get(&format!("/api/cache/{prefix}:{}", 1000 + number)).await;
+        assert!([502, 503, 504].contains(&answer.status), "{answer:?}");
+    }
+    assert_eq!(breaker(service, target).await["state"], "open");
+}
+
+async fn table(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("it answers");
+    crate::support::beside(async move {
+        connection.await.ok();
+    });
+    client
+}
+
+#[tokio::test]
+async fn a_postgres_that_dies_is_left_alone_and_asked_again_when_it_is_back() {
+    let Some(mut server) = PostgresServer::start(false) else { return };
+    let url = server.url();
+    let rows = "create table docs (id text primary key, doc jsonb); insert into docs values ('1', '{\"n\": 1}'), ('2', '2')";
+    table(&url).await.batch_execute(rows).await.expect("rows");
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = folder.path().join("journal").display().to_string();
+    let statements = "document = 'doc'\nload = 'select doc from docs where id = :id'\n";
+    let store =
+        "insert into docs (id, doc) values (:id, :value) on conflict (id) do update set doc = excluded.doc";
+    let service = start(&format!(
+        "[origin.main]\ntype = 'postgres'\nurl = '{url}'\nconnect_timeout = '1s'\n{QUICK}\n\
+         [write_behind]\npath = '{journal}'\nbackoff_min = '50ms'\nbackoff_max = '100ms'\n\
+         [keyspace.docs]\npattern = 'doc:{{id}}'\nstrategy = 'write-through'\nttl = '1ms'\nstale_if_error = '10m'\n\
+         [keyspace.docs.source]\norigin = 'main'\n{statements}store = '{store}'\n\
+         [keyspace.later]\npattern = 'later:{{id}}'\nstrategy = 'write-behind'\nwrite_behind = {{ interval = '10ms' }}\n\
+         [keyspace.later.source]\norigin = 'main'\n{statements}store = '{store} where :version::int8 > 0'\n"
+    ))
+    .await;
+    assert_eq!(service.get("/api/cache/doc:1").await.status, 200);
+    assert_eq!(breaker(&service, "origin.main").await["state"], "closed");
+    assert_eq!(
+        series(&service, "terrace_origin_breaker_state{origin=\"main\",state=\"open\"}").await,
+        Some(0.0)
+    );
+
+    server.kill();
+    // A call that finds the breaker open says so at once; the time to probe comes again and again, and the probe fails.
+    let refused = until_some("an open breaker", async || {
+        let answer = service.get("/api/cache/doc:none").await;
+        (answer.status == 503).then_some(answer)
+    })
+    .await;
+    assert_left_alone(&refused, "main");
+    let stale = service.get("/api/cache/doc:1").await;
+    assert!(stale.status == 200 && stale.body.contains(r#""source":"stale""#), "{stale:?}");
+    let ready: Value = serde_json::from_str(&service.get("/readyz?verbose").await.body).expect("JSON");
+    assert_eq!(ready["degraded"], serde_json::json!(["origin"]), "{ready}");
+    let checks = ready["checks"].as_array().expect("a list");
+    assert!(checks.iter().any(|check| check["check"] == "origin.main" && check["ok"] == false), "{ready}");
+    let refused = until_some("a write that is not made", async || {
+        let answer = service.put("/api/cache/doc:2", r#"{"value":3}"#).await;
+        (answer.status == 503).then_some(answer)
+    })
+    .await;
+    assert_left_alone(&refused, "main");
+    assert_eq!(service.put("/api/cache/later:9", r#"{"value":9}"#).await.status, 200, "it waits");
+
+    server.start_again();
+    until_some("a closed breaker", async || {
+        let loaded = service.get("/api/cache/doc:2").await;
+        (loaded.status == 200 && loaded.body.contains(r#""source":"origin""#)).then_some(loaded)
+    })
+    .await;
+    assert!(
+        service.get("/api/cache/doc:2").await.body.contains(r#""value":2,"#),
+        "what was refused was not made"
+    );
+    let client = table(&url).await;
+    until_some("the write that waited", async || {
+        let rows = client.query("select 1 from docs where id = '9'", &[]).await.ok()?;
+        (rows.len() == 1).then_some(())
+    })
+    .await;
+    assert_eq!(breaker(&service, "origin.main").await["state"], "closed");
+    let opened =
+        series(&service, "terrace_origin_breaker_transitions_total{origin=\"main\",state=\"open\"}").await;
+    let rejected = series(&service, "terrace_origin_calls_total{origin=\"main\",result=\"rejected\"}").await;
+    assert!(opened >= Some(1.0) && rejected >= Some(1.0), "{opened:?} {rejected:?}");
+}
+
+/// An API that answers with a status that the test chooses, and counts what it is asked.
+async fn api(status: &Arc<AtomicU16>, asked: &Arc<AtomicU64>) -> String {
+    let (status, asked) = (Arc::clone(status), Arc::clone(asked));
+    let answer = move |Path(id): Path<String>| {
+        asked.fetch_add(1, Ordering::Relaxed);
+        let status = StatusCode::from_u16(status.load(Ordering::Relaxed)).expect("a status");
+        async move { (status, format!("{{\"id\":\"{id}\"}}")) }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("it is bound");
+    crate::support::beside(async move {
+        axum::serve(listener, Router::new().route("/a/{id}", get(answer))).await.ok();
+    });
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn what_an_api_refuses_opens_nothing_and_what_it_fails_at_does() {
+    let (status, asked) = (Arc::new(AtomicU16::new(400)), Arc::new(AtomicU64::new(0)));
+    let base = api(&status, &asked).await;
+    let service = start(&format!(
+        "[origin.api]\ntype = 'http'\nbase_url = '{base}'\n{LONG}\n[origin.other]\ntype = 'http'\nbase_url = '{base}'\n\
+         [keyspace.a]\npattern = 'a:{{id}}'\nsource = {{ origin = 'api', load = 'GET /a/{{id}}' }}\n\
+         [keyspace.b]\npattern = 'b:{{id}}'\nsource = {{ origin = 'other', load = 'GET /a/{{id}}' }}\n"
+    ))
+    .await;
+    for refusal in [400, 404, 410, 414, 422, 401, 403] {
+        status.store(refusal, Ordering::Relaxed);
+        for number in 0..6 {
+            service.get(&format!("/api/cache/a:{refusal}-{number}")).await;
+        }
+    }
+    let well = breaker(&service, "origin.api").await;
+    assert_eq!(
+        (&well["state"], &well["calls"], &well["failures"]),
+        (&"closed".into(), &42.into(), &0.into())
+    );
+    status.store(500, Ordering::Relaxed);
+    // What succeeded counts in the window, too: as many have to fail.
+    for number in 0..60 {
+        service.get(&format!("/api/cache/a:f{number}")).await;
+    }
+    assert_eq!(breaker(&service, "origin.api").await["state"], "open");
+    let before = asked.load(Ordering::Relaxed);
+    assert_left_alone(&service.get("/api/cache/a:new").await, "api");
+    assert_eq!(asked.load(Ordering::Relaxed), before, "it is not asked");
+    status.store(200, Ordering::Relaxed);
+    assert_eq!(service.get("/api/cache/b:new").await.status, 200, "each origin has a breaker of its own");
+}
+
+#[tokio::test]
+async fn a_reload_that_leaves_an_origin_as_it_was_leaves_its_breaker_open() {
+    let toml = |more: &str| {
+        format!(
+            "[origin.main]\ntype = 'postgres'\nurl = 'postgres://nobody@127.0.0.1:1/none'\n{LONG}\n\
+             [keyspace.a]\npattern = 'a:{{id}}'\nsource = {{ origin = 'main', load = 'select :id as id' }}\n{more}"
+        )
+    };
+    let service = start(&toml("")).await;
+    open(&service, "a", "origin.main").await;
+    service.reload(&toml("[keyspace.b]\npattern = 'b:{id}'\n")).await.expect("it is taken");
+    assert_left_alone(&service.get("/api/cache/a:1").await, "main");
+    let anew = toml("").replace("10m", "9m");
+    service.reload(&anew).await.expect("it is taken");
+    assert_eq!(
+        breaker(&service, "origin.main").await["state"],
+        "closed",
+        "other settings are another breaker"
+    );
+    let body = r#"{"get":["a:1","a:2","a:3","a:4","a:5","a:6","a:7","a:8"]}"#;
+    service.post("/api/cache/batch", body).await;
+    assert_eq!(breaker(&service, "origin.main").await["state"], "open");
+    let wrong = crate::support::refused(&toml("").replace("min_calls = 4", "min_calls = 0"));
+    assert!(wrong.contains("min_calls") && wrong.contains("at least 1"), "{wrong}");
+}
