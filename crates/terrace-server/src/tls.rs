@@ -107,7 +107,7 @@ pub(crate) fn settings(config: &TlsConfig) -> Result<Arc<ServerConfig>, TlsError
     Ok(Arc::new(settings))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let certificates = read.map_err(|error| no(path, "certificate", &error))?;
     if certificates.is_empty() {

@@ -224,6 +224,7 @@ pub(super) struct Origin {
     pub(super) write_concurrency: Option<Spanned<Count>>,
     pub(super) max_body: Option<Spanned<ByteSize>>,
     pub(super) root_certificate_file: Option<Spanned<String>>,
+    pub(super) verify_certificate: Option<Spanned<Flag>>,
     pub(super) loads_max: Option<Spanned<Count>>,
     pub(super) loads_wait_max: Option<Spanned<Period>>,
     pub(super) breaker: Option<Spanned<OriginBreaker>>,

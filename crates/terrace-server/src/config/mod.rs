@@ -356,6 +356,11 @@ pub struct SqliteConfig {
 pub struct PostgresConfig {
     /// `postgres://user:password@host/database`.
     pub url: Address,
+    /// A file with the root certificates to trust, as PEM, instead of the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_certificate_file: Option<PathBuf>,
+    /// Whether the server's certificate has to be of a root that is trusted, and for its host. Default true.
+    pub verify_certificate: bool,
     /// Most connections that load. Default 16.
     pub pool: u64,
     /// Most connections that write, if a keyspace does. Default 4.

@@ -3,8 +3,9 @@
 use super::check::Checker;
 use super::report::Refusal;
 use super::secret::Secret;
-use super::units::{ByteSize, Period};
+use super::units::{ByteSize, Flag, Period};
 use super::{Address, HttpConfig, OriginConfig, PostgresConfig, SqliteConfig, file};
+use crate::origin::postgres_tls;
 use reqwest::Url;
 use reqwest::header::{HeaderName, HeaderValue};
 use std::collections::BTreeMap;
@@ -69,7 +70,6 @@ impl Checker<'_> {
         self.refuse_foreign(origin.concurrency.as_ref(), "concurrency", kind);
         self.refuse_foreign(origin.write_concurrency.as_ref(), "write_concurrency", kind);
         self.refuse_foreign(origin.max_body.as_ref(), "max_body", kind);
-        self.refuse_foreign(origin.root_certificate_file.as_ref(), "root_certificate_file", kind);
     }
 
     fn http(&mut self, at: &Range<usize>, origin: file::Origin) -> Option<OriginConfig> {
@@ -79,6 +79,7 @@ impl Checker<'_> {
         self.refuse_foreign(origin.pool.as_ref(), "pool", "http");
         self.refuse_foreign(origin.write_pool.as_ref(), "write_pool", "http");
         self.refuse_foreign(origin.statement_timeout.as_ref(), "statement_timeout", "http");
+        self.refuse_foreign(origin.verify_certificate.as_ref(), "verify_certificate", "http");
         let Some(base_url) = origin.base_url else {
             let refusal = Refusal::new(at.clone(), "this origin has no base_url");
             self.refuse(&refusal.help("add `base_url = \"https://api.internal\"`"));
@@ -149,6 +150,8 @@ impl Checker<'_> {
 
     fn sqlite(&mut self, at: &Range<usize>, origin: file::Origin) -> Option<OriginConfig> {
         self.refuse_of_http(&origin, "sqlite");
+        self.refuse_foreign(origin.root_certificate_file.as_ref(), "root_certificate_file", "sqlite");
+        self.refuse_foreign(origin.verify_certificate.as_ref(), "verify_certificate", "sqlite");
         self.refuse_foreign(origin.url.as_ref(), "url", "sqlite");
         self.refuse_foreign(origin.connect_timeout.as_ref(), "connect_timeout", "sqlite");
         self.refuse_foreign(origin.write_pool.as_ref(), "write_pool", "sqlite");
@@ -176,9 +179,11 @@ impl Checker<'_> {
             self.refuse(&refusal.help("add `url = \"postgres://user:password@host/database\"`"));
             return None;
         };
-        self.postgres_url(&url);
+        self.postgres_url(&url, origin.root_certificate_file.as_ref(), origin.verify_certificate.as_ref());
         Some(OriginConfig::Postgres(PostgresConfig {
             url: url.into_inner(),
+            root_certificate_file: origin.root_certificate_file.map(|file| file.into_inner().into()),
+            verify_certificate: origin.verify_certificate.is_none_or(|flag| flag.into_inner().0),
             pool: self.count(origin.pool, 16, 10_000),
             write_pool: self.count(origin.write_pool, 4, 10_000),
             statement_timeout: self.positive(origin.statement_timeout, Period::seconds(2)),
@@ -188,20 +193,34 @@ impl Checker<'_> {
         }))
     }
 
-    fn postgres_url(&mut self, url: &Spanned<Address>) {
-        let refused = match url.get_ref().reveal().parse::<tokio_postgres::Config>() {
-            Ok(settings) if settings.get_ssl_mode() == SslMode::Require => Some((
-                "TLS to PostgreSQL is not built yet",
-                "connect through a local proxy that speaks TLS, and leave `sslmode` out",
-            )),
-            Ok(settings) if !settings.get_hosts().is_empty() => None,
-            _ => Some((
-                "this is not the address of a PostgreSQL server",
-                "write `postgres://user:password@host/database`",
-            )),
+    /// Refuses what is no address, and settings of TLS that contradict it or each other.
+    fn postgres_url(
+        &mut self,
+        url: &Spanned<Address>,
+        root: Option<&Spanned<String>>,
+        verify: Option<&Spanned<Flag>>,
+    ) {
+        let settings = match postgres_tls::settings(url.get_ref().reveal(), root.is_some()) {
+            Ok(settings) if !settings.get_hosts().is_empty() => settings,
+            read => {
+                let title = read.err().unwrap_or("this is not the address of a PostgreSQL server");
+                let help = "write `postgres://user:password@host/database`, with `?sslmode=verify-full` for TLS alone";
+                self.refuse(&Refusal::new(url.span(), title).help(help));
+                return;
+            }
         };
-        if let Some((title, help)) = refused {
-            self.refuse(&Refusal::new(url.span(), title).help(help));
+        if let Some(root) = root.filter(|_| settings.get_ssl_mode() == SslMode::Disable) {
+            let title = "there is no TLS with `sslmode=disable`, so no root is looked at";
+            self.refuse(&Refusal::new(root.span(), title).help("leave one of them out"));
+        }
+        let is_off = verify.filter(|verify| !verify.get_ref().0);
+        if let (Some(verify), Some(root)) = (is_off, root) {
+            let title = "no certificate is looked at with `verify_certificate = false`, so no root is";
+            self.refuse(
+                &Refusal::new(verify.span(), title)
+                    .also(root.span(), "this root")
+                    .help("leave one of them out"),
+            );
         }
     }
 

@@ -17,6 +17,7 @@ mod error;
 mod http;
 mod loader;
 mod postgres;
+pub(crate) mod postgres_tls;
 pub mod sql;
 mod sqlite;
 mod sqlite_file;

@@ -9,12 +9,12 @@
 //!    it gets a write, so that one that died while it idled does not leave a write unknown.
 //! 5. A write is one statement, and a transaction of its own. An error of the server that leaves the connection alive says that
 //!    it was taken back; that the connection ended, or did not answer in time, says nothing.
-//!
-//! Deliberately absent: TLS. An address that demands it is refused when the configuration is read.
+//! 6. TLS has [`super::postgres_tls`].
 
 use super::Written;
 use super::error::OriginError;
 use super::loader::{Answer, Parameter};
+use super::postgres_tls::{connector, settings};
 use crate::config::PostgresConfig;
 use crate::runtime;
 use bytes::{Bytes, BytesMut};
@@ -23,9 +23,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use terrace::WriteFailure;
 use terrace::codec::JsonText;
+use tokio_postgres::Row;
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
-use tokio_postgres::{NoTls, Row};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// How much longer than the statement timeout an answer is waited for, because the server counts from later on.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -47,8 +48,14 @@ impl std::fmt::Debug for Postgres {
 
 impl Postgres {
     pub(super) fn new(name: &str, config: &PostgresConfig) -> Result<Self, String> {
-        let mut settings: tokio_postgres::Config =
-            config.url.reveal().parse().map_err(|_| "its address cannot be read".to_owned())?;
+        let mut settings = settings(config.url.reveal(), config.root_certificate_file.is_some())?;
+        let tls = connector(config, settings.get_ssl_mode())?;
+        if !config.verify_certificate {
+            tracing::warn!(
+                origin = name,
+                "whose certificate the server shows is not looked at: whoever is between can read and change everything"
+            );
+        }
         if settings.get_application_name().is_none() {
             settings.application_name("terrace");
         }
@@ -56,9 +63,14 @@ impl Postgres {
         let timeout = config.statement_timeout.0;
         Ok(Self {
             name: name.into(),
-            pool: pool(&settings, RecyclingMethod::Fast, config.pool, prepare_session(timeout, "on"))?,
+            pool: pool(
+                (&settings, tls.clone()),
+                RecyclingMethod::Fast,
+                config.pool,
+                prepare_session(timeout, "on"),
+            )?,
             writing: pool(
-                &settings,
+                (&settings, tls),
                 RecyclingMethod::Verified,
                 config.write_pool,
                 prepare_session(timeout, "off"),
@@ -303,12 +315,12 @@ async fn change(client: &Object, sql: &str, values: &[Parameter]) -> Result<(), 
 }
 
 fn pool(
-    settings: &tokio_postgres::Config,
+    (settings, tls): (&tokio_postgres::Config, MakeRustlsConnect),
     recycling_method: RecyclingMethod,
     size: u64,
     session: Hook,
 ) -> Result<Pool, String> {
-    let manager = Manager::from_config(settings.clone(), NoTls, ManagerConfig { recycling_method });
+    let manager = Manager::from_config(settings.clone(), tls, ManagerConfig { recycling_method });
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     Pool::builder(manager).max_size(size).post_create(session).build().map_err(|error| error.to_string())
 }

@@ -215,7 +215,7 @@ fn origins_with_the_wrong_settings_are_refused() {
         ("origin.a = { type = 'sqlite', file = 'x', url = 'y' }", "has no `url`"),
         ("origin.a = { type = 'postgres' }", "this origin has no url"),
         ("origin.a = { type = 'postgres', url = 'x' }", "not the address of a PostgreSQL server"),
-        ("origin.a = { type = 'postgres', url = 'postgres://h/d?sslmode=require' }", "TLS to PostgreSQL"),
+        ("origin.a = { type = 'postgres', url = 'postgres://h/d?sslmode=verify-ca' }", "believe any host"),
         ("origin.a = { type = 'postgres', url = 'postgres://h/d', file = 'x' }", "has no `file`"),
         ("origin.a = { type = 'sqlite', file = 'x', pool = 0 }", "it must be from 1 to 64"),
     ] {

@@ -26,6 +26,7 @@ mod openapi;
 mod origin_breaker;
 mod overview;
 mod postgres;
+mod postgres_tls;
 mod raw;
 mod reload;
 mod schema;

@@ -24,7 +24,7 @@ fn errors_do_not_repeat_secrets() {
         "l2 = { url = 'redis://u:hunter2@h', elephant = 1 }\n",
         "origin.a = { type = 'postgres', url = 'postgres://u:hunter2@h:port/d' }\n",
         "origin.a = { type = 'postgres', url = 'host=h password=hunter2 nonsense' }\n",
-        "origin.a = { type = 'postgres', url = 'postgres://h/d?sslmode=require&password=hunter2' }\n",
+        "origin.a = { type = 'postgres', url = 'postgres://h/d?sslmode=verify-ca&password=hunter2' }\n",
         "origin.a = { type = 'sqlite', file = 'x', url = 'postgres://u:hunter2@h/d' }\n",
         "origin.a = 'postgres://u:hunter2@h/d'\n",
     ] {
