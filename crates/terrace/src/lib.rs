@@ -94,7 +94,9 @@ pub use resilience::{Breaker, BreakerHealth, BreakerState, OriginBreaker, Origin
 pub use space::SuspectPolicy;
 pub use staleness::{Staleness, StalenessBudget};
 pub use telemetry::spans::TARGET as TRACE_TARGET;
-pub use telemetry::{Figures, Latencies, Latency, LookupTimes, METRICS_CONTENT_TYPE, Stats, TierTimes};
+pub use telemetry::{
+    Figures, Latencies, Latency, LookupTimes, METRICS_CONTENT_TYPE, Stats, TierTimes, origin_metrics,
+};
 pub use terms::{EntryOptions, RefreshAhead};
 pub use terrace_core::bus::{Change, NodeId};
 pub use terrace_core::envelope::{Algorithm, Compression};

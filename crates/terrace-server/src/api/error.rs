@@ -155,19 +155,6 @@ impl Code {
             Self::Overloaded => (503, "overloaded", "The service has too much to do"),
             Self::Timeout => (504, "timeout", "The request took too long"),
             Self::ShuttingDown => (503, "shutting_down", "The service is shutting down"),
-            Self::OriginUnavailable => (502, "origin_unavailable", "The origin cannot be reached"),
-            Self::OriginTimeout => (504, "origin_timeout", "The origin took too long"),
-            Self::OriginNotUnique => {
-                (502, "origin_not_unique", "The origin has more than one value for this key")
-            }
-            Self::OriginFailed => (502, "origin_failed", "The origin failed"),
-            Self::OriginLeftAlone => {
-                (503, "origin_left_alone", "The origin failed too often, and is not asked")
-            }
-            Self::OriginOverloaded => {
-                (503, "origin_overloaded", "As many loads from the origin are at work as may be")
-            }
-            Self::OriginRefused => (422, "origin_refused", "The origin does not take this write"),
             Self::WriteUnknown => (504, "write_unknown", "Nobody knows whether the write was made"),
             Self::DeleteUnsupported => {
                 (405, "delete_unsupported", "The keyspace has no statement that removes from its origin")
@@ -190,6 +177,25 @@ impl Code {
                 (503, "listing_unavailable", "The shared cache cannot say which keys it holds")
             }
             Self::Internal => (500, "internal", "Something is wrong with the service"),
+            _ => self.facts_of_origins(),
+        }
+    }
+
+    const fn facts_of_origins(self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::OriginUnavailable => (502, "origin_unavailable", "The origin cannot be reached"),
+            Self::OriginTimeout => (504, "origin_timeout", "The origin took too long"),
+            Self::OriginNotUnique => {
+                (502, "origin_not_unique", "The origin has more than one value for this key")
+            }
+            Self::OriginLeftAlone => {
+                (503, "origin_left_alone", "The origin failed too often, and is not asked")
+            }
+            Self::OriginOverloaded => {
+                (503, "origin_overloaded", "As many loads from the origin are at work as may be")
+            }
+            Self::OriginRefused => (422, "origin_refused", "The origin does not take this write"),
+            _ => (502, "origin_failed", "The origin failed"),
         }
     }
 

@@ -1,13 +1,13 @@
 //! Counters: as JSON for people and programs, as text for Prometheus, as a line in the log.
 
-use super::{App, breakers, json, key};
+use super::{App, json, key};
 use crate::traces::Traces;
 use axum::extract::State;
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::sync::Arc;
-use terrace::{METRICS_CONTENT_TYPE, Stats};
+use terrace::{METRICS_CONTENT_TYPE, Stats, origin_metrics};
 
 /// The counters that matter most. The first ten and their names are part of the interface.
 #[derive(Serialize)]
@@ -109,7 +109,7 @@ pub(super) async fn summary(State(app): State<Arc<App>>, uri: Uri) -> Response {
 
 /// `GET /metrics`.
 pub(super) async fn prometheus(State(app): State<Arc<App>>) -> Response {
-    let mut more = app.reloads.metrics() + &breakers::metrics(&app);
+    let mut more = app.reloads.metrics() + &origin_metrics(app.breakers.values().flatten());
     more.extend(app.traces.as_ref().map(Traces::metrics));
     let mut response = with(app.cache.metrics(), &more).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE));

@@ -244,9 +244,12 @@ impl Loader {
         };
         written.map_err(|failure| {
             let id = fence.map(|(id, _)| tracing::field::display(id));
-            told(failure, |error| match error {
-                OriginError::LeftAlone { .. } => tracing::debug!(%error, id, "a write was not made"),
-                _ => tracing::warn!(%error, id, "a write failed"),
+            told(failure, |error| {
+                if matches!(error, OriginError::LeftAlone { .. }) {
+                    tracing::debug!(%error, id, "a write was not made");
+                } else {
+                    tracing::warn!(%error, id, "a write failed");
+                }
             })
         })
     }

@@ -262,15 +262,14 @@ impl Origins {
             };
             let failed =
                 |error: terrace::ConfigError| SetupError { origin: name.clone(), reason: error.to_string() };
-            let breaker = match self.breakers.get(name).filter(|_| is_same) {
-                Some(breaker) => breaker.clone(),
-                None => {
-                    let settings = Some(origin.breaker()).filter(|breaker| breaker.enabled);
-                    let breaker = settings.map(|breaker| {
-                        OriginBreaker::new(name, breaker.settings(), Clock::system()).map_err(failed)
-                    });
-                    breaker.transpose()?
-                }
+            let breaker = if let Some(breaker) = self.breakers.get(name).filter(|_| is_same) {
+                breaker.clone()
+            } else {
+                let settings = Some(origin.breaker()).filter(|breaker| breaker.enabled);
+                let breaker = settings.map(|breaker| {
+                    OriginBreaker::new(name, breaker.settings(), Clock::system()).map_err(failed)
+                });
+                breaker.transpose()?
             };
             next.breakers.insert(name.clone(), breaker);
             if let Some(bulkhead) = bulkhead {

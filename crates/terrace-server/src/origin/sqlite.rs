@@ -246,9 +246,13 @@ fn load_many(
             return Err(Failure::Row(NO_KEY.to_owned()));
         };
         *answer = match answer {
-            Ok(None) => text_of(&columns, row, 1, whole).map(Some).or_else(|failure| match failure {
-                Failure::Row(reason) => Err(OriginError::Failed { origin: Arc::clone(origin), reason }),
-                _ => Err(OriginError::Failed { origin: Arc::clone(origin), reason: NO_KEY.to_owned() }),
+            Ok(None) => text_of(&columns, row, 1, whole).map(Some).map_err(|failure| {
+                let reason = match failure {
+                    Failure::Row(reason) => reason,
+                    Failure::Open(error) | Failure::Sql(error) => error.to_string(),
+                    Failure::NotUnique => NO_KEY.to_owned(),
+                };
+                OriginError::Failed { origin: Arc::clone(origin), reason }
             }),
             _ => Err(OriginError::NotUnique { origin: Arc::clone(origin) }),
         };

@@ -142,7 +142,7 @@ async fn together(service: &Running, keys: &[String]) -> Vec<(u64, Value)> {
 async fn one_by_one(service: &Running, keys: &[String]) -> Vec<(u64, Value)> {
     let mut answers = Vec::new();
     for key in keys {
-        let encoded: String = key.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let encoded = key.bytes().fold(String::new(), |text, byte| text + &format!("%{byte:02X}"));
         let answer = service.get(&format!("/api/cache/{encoded}")).await;
         let body: Value = serde_json::from_str(&answer.body).expect("JSON");
         answers.push(said(Some(u64::from(answer.status)), &body));
@@ -175,8 +175,8 @@ async fn misses_are_one_statement(service: &Running) {
     let all = together(service, &numbered("counted", 0..150)).await;
     assert_eq!(all[..50], first[..], "what is there is not asked for");
     assert_eq!((statements(&first), statements(&all[50..])), (1, 1), "one statement for all that is missing");
-    let lines: String =
-        numbered("counted", 150..200).iter().map(|key| format!("{{\"get\":\"{key}\"}}\n")).collect();
+    let line = |key: String| format!("{{\"get\":\"{key}\"}}");
+    let lines = numbered("counted", 150..200).into_iter().map(line).collect::<Vec<_>>().join("\n");
     let media = ["content-type: application/x-ndjson"];
     let streamed = service.send_with("POST", "/api/cache/batch", &media, lines.as_bytes()).await;
     let seeds: HashSet<String> = streamed

@@ -54,26 +54,29 @@ async fn table(url: &str) -> tokio_postgres::Client {
     client
 }
 
-#[tokio::test]
-async fn a_postgres_that_dies_is_left_alone_and_asked_again_when_it_is_back() {
-    let Some(mut server) = PostgresServer::start(false) else { return };
-    let url = server.url();
-    let rows = "create table docs (id text primary key, doc jsonb); insert into docs values ('1', '{\"n\": 1}'), ('2', '2')";
-    table(&url).await.batch_execute(rows).await.expect("rows");
-    let folder = tempfile::tempdir().expect("a folder");
-    let journal = folder.path().join("journal").display().to_string();
+/// A keyspace that is written through to this database, and one that is written behind.
+fn dying(url: &str, journal: &str) -> String {
     let statements = "document = 'doc'\nload = 'select doc from docs where id = :id'\n";
     let store =
         "insert into docs (id, doc) values (:id, :value) on conflict (id) do update set doc = excluded.doc";
-    let service = start(&format!(
+    format!(
         "[origin.main]\ntype = 'postgres'\nurl = '{url}'\nconnect_timeout = '1s'\n{QUICK}\n\
          [write_behind]\npath = '{journal}'\nbackoff_min = '50ms'\nbackoff_max = '100ms'\n\
          [keyspace.docs]\npattern = 'doc:{{id}}'\nstrategy = 'write-through'\nttl = '1ms'\nstale_if_error = '10m'\n\
          [keyspace.docs.source]\norigin = 'main'\n{statements}store = '{store}'\n\
          [keyspace.later]\npattern = 'later:{{id}}'\nstrategy = 'write-behind'\nwrite_behind = {{ interval = '10ms' }}\n\
          [keyspace.later.source]\norigin = 'main'\n{statements}store = '{store} where :version::int8 > 0'\n"
-    ))
-    .await;
+    )
+}
+
+#[tokio::test]
+async fn a_postgres_that_dies_is_left_alone_and_asked_again_when_it_is_back() {
+    let Some(mut server) = PostgresServer::start(false).await else { return };
+    let url = server.url();
+    let rows = "create table docs (id text primary key, doc jsonb); insert into docs values ('1', '{\"n\": 1}'), ('2', '2')";
+    table(&url).await.batch_execute(rows).await.expect("rows");
+    let folder = tempfile::tempdir().expect("a folder");
+    let service = start(&dying(&url, &folder.path().join("journal").display().to_string())).await;
     assert_eq!(service.get("/api/cache/doc:1").await.status, 200);
     assert_eq!(breaker(&service, "origin.main").await["state"], "closed");
     assert_eq!(
@@ -81,7 +84,7 @@ async fn a_postgres_that_dies_is_left_alone_and_asked_again_when_it_is_back() {
         Some(0.0)
     );
 
-    server.kill();
+    server.kill().await;
     // A call that finds the breaker open says so at once; the time to probe comes again and again, and the probe fails.
     let refused = until_some("an open breaker", async || {
         let answer = service.get("/api/cache/doc:none").await;
@@ -103,7 +106,7 @@ async fn a_postgres_that_dies_is_left_alone_and_asked_again_when_it_is_back() {
     assert_left_alone(&refused, "main");
     assert_eq!(service.put("/api/cache/later:9", r#"{"value":9}"#).await.status, 200, "it waits");
 
-    server.start_again();
+    server.start_again().await;
     until_some("a closed breaker", async || {
         let loaded = service.get("/api/cache/doc:2").await;
         (loaded.status == 200 && loaded.body.contains(r#""source":"origin""#)).then_some(loaded)

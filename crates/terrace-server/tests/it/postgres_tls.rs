@@ -29,7 +29,7 @@ fn root(path: &std::path::Path) -> String {
 
 #[tokio::test]
 async fn certificates_are_looked_at_wherever_tls_is_spoken() {
-    let Some(server) = PostgresServer::start(false) else { return };
+    let Some(server) = PostgresServer::start(false).await else { return };
     let (own, stranger) = server.roots();
     let (own, stranger) = (root(own), root(stranger));
     let with = |mode: &str| format!("{}?sslmode={mode}", server.url());
@@ -63,7 +63,7 @@ async fn certificates_are_looked_at_wherever_tls_is_spoken() {
 
 #[tokio::test]
 async fn a_server_that_wants_tls_gets_it_or_nothing() {
-    let Some(server) = PostgresServer::start(true) else { return };
+    let Some(server) = PostgresServer::start(true).await else { return };
     let own = root(server.roots().0);
     assert_eq!(is_encrypted(&server.url(), &own).await, Some(true));
     let plain = start(&toml(&format!("{}?sslmode=disable", server.url()), "")).await;

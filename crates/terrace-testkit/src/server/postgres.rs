@@ -5,6 +5,7 @@
 use super::certificates::Certificates;
 use super::process::Process;
 use super::{free_port, skipped};
+use crate::wait::until;
 use rustix::process::Signal;
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -12,11 +13,9 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
 
-/// How long a server may take to start, or to end.
-const PATIENCE: Duration = Duration::from_secs(30);
 const USER: &str = "postgres";
 
 /// A PostgreSQL server of one test's own. It ends with this value.
@@ -35,7 +34,7 @@ impl PostgresServer {
     ///
     /// # Panics
     /// If it does not start.
-    pub fn start(needs_tls: bool) -> Option<Self> {
+    pub async fn start(needs_tls: bool) -> Option<Self> {
         let Some(programs) = programs() else {
             skipped("PostgreSQL is not installed");
             return None;
@@ -64,7 +63,7 @@ impl PostgresServer {
             .expect("written");
         own(&data);
         let mut server = Self { process: None, programs, port: free_port(), certificates, folder };
-        server.start_again();
+        server.start_again().await;
         Some(server)
     }
 
@@ -87,21 +86,17 @@ impl PostgresServer {
     ///
     /// # Panics
     /// If it goes on.
-    pub fn kill(&mut self) {
+    pub async fn kill(&mut self) {
         let Some(mut process) = self.process.take() else { return };
         process.signal(Signal::QUIT);
-        let until = Instant::now() + PATIENCE;
-        while !process.has_ended() {
-            assert!(Instant::now() < until, "it does not end");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        until("the end of PostgreSQL", || process.has_ended()).await;
     }
 
     /// Starts it again, with what it had.
     ///
     /// # Panics
     /// If it does not start.
-    pub fn start_again(&mut self) {
+    pub async fn start_again(&mut self) {
         let data = self.folder.path().join("data");
         let log = self.folder.path().join("postgres.log");
         let port = self.port.to_string();
@@ -125,12 +120,13 @@ impl PostgresServer {
             command.current_dir(&data);
         });
         let process = self.process.insert(started);
-        let until = Instant::now() + PATIENCE;
-        while !is_ready(self.port) {
+        let port = self.port;
+        until("PostgreSQL", || {
             let log = || std::fs::read_to_string(&log).unwrap_or_default();
-            assert!(!process.has_ended() && Instant::now() < until, "it does not start: {}", log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            assert!(!process.has_ended(), "it does not start: {}", log());
+            is_ready(port)
+        })
+        .await;
     }
 }
 

@@ -103,20 +103,15 @@ impl OriginBreaker {
     pub fn begin(&self) -> Result<OriginCall, Duration> {
         let now = self.0.clock.precise();
         let mut state = self.0.state.lock();
-        let probe = match state.machine.state() {
-            BreakerState::Closed => None,
-            _ => match state.machine.probe(now) {
-                Some(probe) => {
-                    self.entered(&mut state, now);
-                    Some(probe)
-                }
-                None => {
-                    state.rejected += 1;
-                    return Err(state.machine.until_probe(now).unwrap_or(PROBING));
-                }
-            },
+        if state.machine.state() == BreakerState::Closed {
+            return Ok(OriginCall { breaker: self.clone(), began: now, probe: None });
+        }
+        let Some(probe) = state.machine.probe(now) else {
+            state.rejected += 1;
+            return Err(state.machine.until_probe(now).unwrap_or(PROBING));
         };
-        Ok(OriginCall { breaker: self.clone(), began: now, probe })
+        self.entered(&mut state, now);
+        Ok(OriginCall { breaker: self.clone(), began: now, probe: Some(probe) })
     }
 
     /// How it is.
@@ -142,15 +137,15 @@ impl OriginBreaker {
         let entered = state.machine.state();
         state.transitions[entered as usize] += 1;
         let origin = self.0.name.as_str();
-        match entered {
-            BreakerState::Open => tracing::warn!(origin, "the breaker is open: the origin is left alone"),
-            BreakerState::HalfOpen => {
-                tracing::info!(origin, "the breaker is half-open: the origin is probed")
+        let means = match entered {
+            BreakerState::Open => {
+                tracing::warn!(origin, "the breaker is open: the origin is left alone");
+                return;
             }
-            BreakerState::Closed => {
-                tracing::info!(origin, "the breaker is closed: the origin is asked again")
-            }
-        }
+            BreakerState::HalfOpen => "the breaker is half-open: the origin is probed",
+            BreakerState::Closed => "the breaker is closed: the origin is asked again",
+        };
+        tracing::info!(origin, "{means}");
     }
 }
 

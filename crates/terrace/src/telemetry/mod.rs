@@ -15,7 +15,7 @@
 //! | [`times`] | what is drawn as a distribution |
 //! | [`families`] | which numbers are in which metric |
 //! | [`names`] | what a metric is called |
-//! | [`prometheus`], `behind` | how metrics are written |
+//! | [`prometheus`], `behind`, `origins` | how metrics are written |
 //! | [`spans`] | which parts of a call have a span |
 //!
 //! Deliberately absent: logs, what is done with spans, and any type of a metrics library in a signature.
@@ -27,6 +27,7 @@ mod event;
 mod families;
 mod histogram;
 mod names;
+mod origins;
 mod prometheus;
 pub(crate) mod spans;
 mod stats;
@@ -41,6 +42,7 @@ pub(crate) use counters::{Counts, SAMPLE_EVERY, SpaceCounters, Timer, is_sampled
 pub(crate) use event::{Event, Op};
 #[cfg(feature = "journal")]
 pub(crate) use histogram::HistogramSnapshot;
+pub use origins::origin_metrics;
 pub use prometheus::METRICS_CONTENT_TYPE;
 #[cfg(feature = "journal")]
 pub(crate) use stats::Times;

@@ -2,10 +2,12 @@
 
 use crate::fixture::{Counted, HOUR, HeldLoad, Loads, ended, hold, let_others_run, loader, spawn, within};
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use terrace::{
     Bulkhead, Cache, Clock, ConfigError, EntryOptions, Error, ErrorKind, KeyspaceBuilder, KeyspaceError,
-    StaleReason,
+    Origin, StaleReason,
 };
 use terrace_testkit::fake::FakeRemote;
 use tokio::task::JoinHandle;
@@ -257,4 +259,44 @@ async fn bounds_that_cannot_be_are_refused() {
     assert_eq!(built("b", &|builder| builder.bulkhead(&main)), "built");
     let other = Bulkhead::new("main", 1, WAIT).unwrap();
     assert_eq!(built("c", &|builder| builder.bulkhead(&other)), "bulkhead");
+}
+
+/// An origin that loads one by one, and notes how many loads were at work at a time.
+#[derive(Clone, Default)]
+struct OneByOne {
+    now: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+impl Origin<String, String> for OneByOne {
+    type Error = Infallible;
+
+    async fn load(&self, key: &String) -> Result<Option<String>, Infallible> {
+        let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(now, Ordering::Relaxed);
+        let_others_run().await;
+        self.now.fetch_sub(1, Ordering::Relaxed);
+        Ok(Some(key.clone()))
+    }
+
+    fn loads_together(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_is_loaded_one_by_one_takes_a_place_for_each() {
+    for (cache, _) in both() {
+        let origin = OneByOne::default();
+        let bound = |builder: Builder| builder.loads_max(3).loads_wait_max(HOUR).read_through(origin.clone());
+        let texts = texts(&cache, bound);
+        let keys: Vec<String> = (0..40).map(|number| number.to_string()).collect();
+        let found = texts.get_each_entry(&keys).await;
+        let values: Vec<String> = found
+            .into_iter()
+            .map(|entry| entry.expect("it is loaded").expect("it is there").value().clone())
+            .collect();
+        assert_eq!(values, keys);
+        assert_eq!(origin.most.load(Ordering::Relaxed), 3);
+    }
 }
