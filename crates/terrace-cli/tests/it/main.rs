@@ -6,6 +6,7 @@ mod check;
 mod clients;
 mod demo;
 mod fleet;
+mod guide;
 mod http;
 mod operate;
 mod process;
