@@ -274,6 +274,9 @@ impl Client {
         };
         let failure = Failure::new(exit, format!("{} answered {status}", self.base));
         let failure = match exit {
+            Exit::Denied if status == StatusCode::FORBIDDEN => {
+                failure.next("use a token with that scope, by TERRACE_TOKEN or TERRACE_TOKEN_FILE")
+            }
             Exit::Denied => failure.next("say who you are with TERRACE_TOKEN or TERRACE_TOKEN_FILE"),
             _ => failure,
         };

@@ -118,3 +118,9 @@ pub use write::{Effect, Removed, Written};
 #[doc = include_str!("../../../README.md")]
 #[derive(Debug)]
 pub struct Readme;
+
+/// The programs of the guide, compiled and run in the same way.
+#[cfg(all(doctest, feature = "redis"))]
+#[doc = include_str!("../../../docs/guide/library.md")]
+#[derive(Debug)]
+pub struct Guide;

@@ -32,10 +32,12 @@ fn text(explained: &Explained) -> String {
     }
     line("strategy", explained.strategy);
     line("ttl", &explained.ttl);
-    line(
-        "l1",
-        &explained.l1_ttl.as_ref().map_or("no copies".to_owned(), |ttl| format!("copies for {ttl} at most")),
-    );
+    let copies = match explained.l1_ttl.as_deref() {
+        None => "no copies".to_owned(),
+        Some("never") => "copies as long as their entries".to_owned(),
+        Some(ttl) => format!("copies for {ttl} at most"),
+    };
+    line("l1", &copies);
     if let Some(origin) = &explained.origin {
         line("origin", origin);
     }

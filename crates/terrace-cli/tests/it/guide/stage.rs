@@ -1,6 +1,6 @@
 //! What a page finds when it is run: servers, ports and names of its own.
 //!
-//! 1. A page speaks of the ports that a reader has: 4000 and 4001 of the service, 8080 of an API, 6379 of Redis, 5432 of PostgreSQL.
+//! 1. A page speaks of the ports that a reader has: 4000 and 4001 of the service, 6379 of Redis, 5432 of PostgreSQL.
 //!    Behind `127.0.0.1:` or `localhost:` they are replaced by the page's own, in commands, configurations and files `*.toml`;
 //!    what is printed is turned back before it is compared.
 //! 2. A page that speaks of Redis or PostgreSQL has a server, or a database, of its own, and is left out, visibly, where there is none.
@@ -15,7 +15,7 @@ const DATABASE: &str = "postgres://postgres@127.0.0.1:5432/app";
 /// Below those that the system gives out for port 0, so that no other test is handed one of ours.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// What pages use that a machine may lack.
-const PROGRAMS: [&str; 6] = ["sqlite3", "psql", "redis-cli", "curl", "openssl", "python3"];
+const PROGRAMS: [&str; 5] = ["sqlite3", "psql", "redis-cli", "curl", "openssl"];
 
 /// What stands for what.
 #[derive(Debug)]
@@ -23,7 +23,8 @@ pub(super) struct Stage {
     /// What a page says, and what is meant.
     names: Vec<(String, String)>,
     pub(super) folder: tempfile::TempDir,
-    pub(super) url: String,
+    /// Where the service listens that is not told where.
+    pub(super) listen: String,
     _redis: Option<RedisServer>,
 }
 
@@ -45,12 +46,12 @@ impl Stage {
             names.extend(port(6379, server.port()));
             redis = Some(server);
         }
-        let [service, other, api] = free_ports();
-        for (said, meant) in [(4000, service), (4001, other), (8080, api)] {
+        let [service, other] = free_ports();
+        for (said, meant) in [(4000, service), (4001, other)] {
             names.extend(port(said, meant));
         }
         let folder = tempfile::tempdir().expect("a folder");
-        Some(Self { names, folder, url: format!("http://127.0.0.1:{service}"), _redis: redis })
+        Some(Self { names, folder, listen: format!("127.0.0.1:{service}"), _redis: redis })
     }
 
     /// What a page says, as it is meant here.
@@ -89,12 +90,12 @@ fn is_there(program: &str) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
-fn free_ports() -> [u16; 3] {
+fn free_ports() -> [u16; 2] {
     let width = PORTS.end - PORTS.start;
     let start = u16::try_from(std::process::id() * 16 % u32::from(width)).expect("it is below the width");
     let mut ports = (0..width).map(|step| PORTS.start + (start + step) % width);
     let mut next = || ports.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
-    [(); 3].map(|()| next().expect("a free port"))
+    [(); 2].map(|()| next().expect("a free port"))
 }
 
 /// An empty database, and its address.
