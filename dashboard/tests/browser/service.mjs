@@ -110,6 +110,11 @@ export async function service(toml) {
       const answer = await fetch(`${url}api/cache/${key}`, { method: "PUT", body, headers: { "content-type": "application/json" } });
       if (!answer.ok) throw new Error(`${key}: ${answer.status} ${await answer.text()}`);
     },
+    async invalidate(what) {
+      const body = JSON.stringify(what);
+      const answer = await fetch(`${url}api/cache/invalidate`, { method: "POST", body, headers: { "content-type": "application/json" } });
+      if (!answer.ok) throw new Error(`invalidate: ${answer.status} ${await answer.text()}`);
+    },
     async end() {
       await running.end();
       await rm(folder, { recursive: true });
