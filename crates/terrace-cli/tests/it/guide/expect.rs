@@ -21,7 +21,9 @@ fn trimmed(lines: &[String]) -> &[String] {
 fn lines(expected: &[String], actual: &[String]) -> bool {
     match expected.split_first() {
         None => actual.is_empty(),
-        Some((any, rest)) if any == "..." => (0..=actual.len()).any(|skipped| lines(rest, &actual[skipped..])),
+        Some((any, rest)) if any == "..." => {
+            (0..=actual.len()).any(|skipped| lines(rest, &actual[skipped..]))
+        }
         Some((wanted, rest)) => {
             actual.split_first().is_some_and(|(line, left)| fits(wanted, line) && lines(rest, left))
         }

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 /// The headings of a page, as a link names them.
 pub(super) fn anchors(text: &str) -> BTreeSet<String> {
-    prose(text).filter(|line| line.starts_with('#')).map(|line| anchor(line.trim_start_matches('#').trim())).collect()
+    prose(text)
+        .filter(|line| line.starts_with('#'))
+        .map(|line| anchor(line.trim_start_matches('#').trim()))
+        .collect()
 }
 
 fn anchor(heading: &str) -> String {
@@ -36,9 +39,9 @@ fn links(text: &str) -> Vec<String> {
     let text: Vec<&str> = prose(text).collect();
     let text = text.join("\n");
     let inline = text.split("](").skip(1).filter_map(|rest| rest.split_once(')').map(|(link, _)| link));
-    let images = ["src=\"", "srcset=\"", "href=\""]
-        .into_iter()
-        .flat_map(|attribute| text.split(attribute).skip(1).filter_map(|rest| rest.split_once('"').map(|(link, _)| link)));
+    let images = ["src=\"", "srcset=\"", "href=\""].into_iter().flat_map(|attribute| {
+        text.split(attribute).skip(1).filter_map(|rest| rest.split_once('"').map(|(link, _)| link))
+    });
     inline.chain(images).map(str::to_owned).collect()
 }
 
@@ -50,8 +53,10 @@ fn wrong(file: &Path) -> Vec<String> {
         if link.contains("://") || link.starts_with("mailto:") {
             continue;
         }
-        let (path, heading) = link.split_once('#').map_or((link.as_str(), None), |(path, heading)| (path, Some(heading)));
-        let target = if path.is_empty() { file.to_owned() } else { file.parent().expect("a folder").join(path) };
+        let (path, heading) =
+            link.split_once('#').map_or((link.as_str(), None), |(path, heading)| (path, Some(heading)));
+        let target =
+            if path.is_empty() { file.to_owned() } else { file.parent().expect("a folder").join(path) };
         if !target.exists() {
             found.push(format!("{}: there is no {link}", file.display()));
         } else if let Some(heading) = heading
@@ -82,7 +87,9 @@ fn markdown(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn every_link_leads_somewhere() {
     let mut files = markdown(&root().join("docs"));
-    files.extend(["README.md", "CONTRIBUTING.md", "TESTING.md", "deploy/README.md"].map(|file| root().join(file)));
+    files.extend(
+        ["README.md", "CONTRIBUTING.md", "TESTING.md", "deploy/README.md"].map(|file| root().join(file)),
+    );
     let found: Vec<String> = files.iter().flat_map(|file| wrong(file)).collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
 }

@@ -118,6 +118,9 @@ fn programs_in_rust_are_documentation_tests() {
     for file in PAGES {
         let has = page::Page::read(file).blocks.iter().any(|block| block.kind == page::Kind::Rust);
         let named = library.contains(&format!("docs/guide/{file}"));
-        assert_eq!(has, named, "crates/terrace/src/lib.rs has to include {file} if it has Rust, and only then");
+        assert_eq!(
+            has, named,
+            "crates/terrace/src/lib.rs has to include {file} if it has Rust, and only then"
+        );
     }
 }

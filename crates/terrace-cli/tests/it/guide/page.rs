@@ -69,7 +69,10 @@ fn kind(info: &str, place: &str) -> Kind {
         }
         "sh" => {
             only(&["ignore"]);
-            assert!(words.contains(&"ignore"), "{place}: commands are `console`, or `sh,ignore` with a reason");
+            assert!(
+                words.contains(&"ignore"),
+                "{place}: commands are `console`, or `sh,ignore` with a reason"
+            );
             Kind::NotRun
         }
         "rust" => Kind::Rust,
@@ -81,7 +84,8 @@ fn kind(info: &str, place: &str) -> Kind {
 impl Page {
     pub(super) fn read(file: &str) -> Self {
         let path = folder().join(file);
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let text =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Self::parse(file, text)
     }
 

@@ -29,7 +29,10 @@ pub(super) struct Session {
 /// What came of a command.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Ended { code: i32, lines: Vec<String> },
+    Ended {
+        code: i32,
+        lines: Vec<String>,
+    },
     /// It goes on, and prints into this file.
     Beside(PathBuf),
 }

@@ -31,7 +31,8 @@ pub(super) struct Stage {
 impl Stage {
     /// Sets the stage for a page; `None`, with a line on the terminal, if something is missing.
     pub(super) async fn set(file: &str, text: &str) -> Option<Self> {
-        if let Some(program) = PROGRAMS.iter().find(|program| text.contains(**program) && !is_there(program)) {
+        if let Some(program) = PROGRAMS.iter().find(|program| text.contains(**program) && !is_there(program))
+        {
             eprintln!("SKIPPED: {file} needs {program}");
             return None;
         }

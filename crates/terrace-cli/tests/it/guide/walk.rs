@@ -28,11 +28,16 @@ pub(super) async fn walk(file: &str) {
     let mut shell = Command::new("bash");
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        if ["TERRACE_", "CACHE_", "REDIS_", "METRICS_", "RUST_LOG", "PG"].iter().any(|ours| name.starts_with(ours)) {
+        if ["TERRACE_", "CACHE_", "REDIS_", "METRICS_", "RUST_LOG", "PG"]
+            .iter()
+            .any(|ours| name.starts_with(ours))
+        {
             shell.env_remove(&*name);
         }
     }
-    shell.env("TERRACE__SERVER__LISTEN", &stage.listen).env("TERRACE_URL", format!("http://{}", stage.listen));
+    shell
+        .env("TERRACE__SERVER__LISTEN", &stage.listen)
+        .env("TERRACE_URL", format!("http://{}", stage.listen));
     shell.env("NO_COLOR", "1").env("TZ", "UTC").env("LC_ALL", "C.UTF-8");
     let mut session = Session::start(shell, stage.folder.path());
     let mut changes = Vec::new();
@@ -66,12 +71,15 @@ fn check(file: &str, block: &Block, fragment: bool, unreachable: bool, stage: &S
     }
     let elsewhere = tempfile::tempdir().expect("a folder");
     let config = elsewhere.path().join("checked.toml");
-    let base = if fragment { std::fs::read_to_string(folder().join(BASE)).expect("it is there") } else { String::new() };
+    let base = if fragment {
+        std::fs::read_to_string(folder().join(BASE)).expect("it is there")
+    } else {
+        String::new()
+    };
     std::fs::write(&config, format!("{base}\n{text}")).expect("the folder is ours");
     let database = elsewhere.path().join("app.db");
-    let made = rusqlite::Connection::open(database).and_then(|database| {
-        database.execute_batch(include_str!("../../../../../docs/guide/base.sql"))
-    });
+    let made = rusqlite::Connection::open(database)
+        .and_then(|database| database.execute_batch(include_str!("../../../../../docs/guide/base.sql")));
     made.expect("a database");
     let output = terrace().args(["check", "-c", "checked.toml"]).current_dir(elsewhere.path()).output();
     let output = output.expect("it starts");
@@ -89,7 +97,13 @@ fn take(file: &str, step: &Step, wait: bool, session: &mut Session, stage: &Stag
         let (fits, lines) = match session.run(&command) {
             Outcome::Ended { code, lines } => {
                 let lines = printed(&lines.join("\n"), stage);
-                assert!(code == 0 || wait, "{file}:{}: `{}` ends with {code}:\n{}", step.line, step.command, lines.join("\n"));
+                assert!(
+                    code == 0 || wait,
+                    "{file}:{}: `{}` ends with {code}:\n{}",
+                    step.line,
+                    step.command,
+                    lines.join("\n")
+                );
                 stage.adapt_files();
                 (code == 0 && matches(&step.expected, &lines), lines)
             }
