@@ -11,7 +11,7 @@ use super::stage::Stage;
 use crate::process::{DEADLINE, terrace};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What fragments are put beneath.
 const BASE: &str = "base.toml";
@@ -20,6 +20,23 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 /// A step whose output is another one: the lines of the page that say what it is, and what they should be.
 type Change = (std::ops::Range<usize>, Vec<String>);
+
+/// How often it is still worth while to look again.
+struct Patience(u128);
+
+impl Patience {
+    fn of(time: Duration) -> Self {
+        Self(time.as_millis() / AGAIN.as_millis())
+    }
+
+    /// Waits a little; `false` once the time is over.
+    #[expect(clippy::disallowed_methods, reason = "a condition is looked for again and again, with a bound")]
+    fn lasts(&mut self) -> bool {
+        std::thread::sleep(AGAIN);
+        self.0 = self.0.saturating_sub(1);
+        self.0 > 0
+    }
+}
 
 /// Runs a page.
 pub(super) async fn walk(file: &str) {
@@ -92,7 +109,7 @@ fn check(file: &str, block: &Block, fragment: bool, unreachable: bool, stage: &S
 /// Runs a step; gives what is to be changed on the page, if that is wanted.
 fn take(file: &str, step: &Step, wait: bool, session: &mut Session, stage: &Stage) -> Option<Change> {
     let command = stage.meant(&step.command);
-    let until = Instant::now() + DEADLINE;
+    let mut patience = Patience::of(DEADLINE);
     loop {
         let (fits, lines) = match session.run(&command) {
             Outcome::Ended { code, lines } => {
@@ -112,8 +129,7 @@ fn take(file: &str, step: &Step, wait: bool, session: &mut Session, stage: &Stag
         if fits {
             return None;
         }
-        if wait && Instant::now() < until {
-            std::thread::sleep(AGAIN);
+        if wait && patience.lasts() {
             continue;
         }
         if renewing() {
@@ -132,14 +148,13 @@ fn take(file: &str, step: &Step, wait: bool, session: &mut Session, stage: &Stag
 
 /// Waits until what runs beside has printed what is expected of it.
 fn beside(step: &Step, log: &Path, stage: &Stage) -> (bool, Vec<String>) {
-    let until = Instant::now() + if renewing() { Duration::from_secs(5) } else { DEADLINE };
+    let mut patience = Patience::of(if renewing() { Duration::from_secs(5) } else { DEADLINE });
     loop {
         let lines = printed(&std::fs::read_to_string(log).unwrap_or_default(), stage);
         let fits = comes(&step.expected, &lines);
-        if fits || Instant::now() > until {
+        if fits || !patience.lasts() {
             return (fits, lines);
         }
-        std::thread::sleep(AGAIN);
     }
 }
 
