@@ -96,7 +96,7 @@ where
     /// let halves = OriginFn::load(async |n: u64| if n % 2 == 0 { Ok(Some(n / 2)) } else { Err("it is odd") });
     /// let halves = Cache::memory()?.keyspace::<u64, u64>("halves").read_through(halves).build()?;
     /// let found = halves.get_each_entry(&[4, 5]).await;
-    /// assert_eq!(found[0].as_ref().unwrap().as_ref().map(|entry| *entry.value()), Some(2));
+    /// assert_eq!(found[0].as_ref().unwrap().as_ref().map(|entry| *entry.value), Some(2));
     /// assert!(found[1].is_err());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # }).unwrap();

@@ -294,7 +294,7 @@ async fn a_batch_that_is_loaded_one_by_one_takes_a_place_for_each() {
         let found = texts.get_each_entry(&keys).await;
         let values: Vec<String> = found
             .into_iter()
-            .map(|entry| entry.expect("it is loaded").expect("it is there").value().clone())
+            .map(|entry| String::clone(&entry.expect("it is loaded").expect("it is there").value))
             .collect();
         assert_eq!(values, keys);
         assert_eq!(origin.most.load(Ordering::Relaxed), 3);
