@@ -6,7 +6,7 @@
 use crate::args::{ColorArg, TalkArgs};
 use std::io::{IsTerminal as _, Write as _};
 use tracing::Metadata;
-use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
@@ -120,7 +120,7 @@ pub(crate) fn start_log(args: &TalkArgs, default: &str, other: Option<Listener>)
         _ => "debug,hyper=info,h2=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let filter = filter.and(filter_fn(is_event));
+    let filter = filter.and(filter_fn(is_event).with_max_level_hint(LevelFilter::TRACE));
     let has_colour = has_colour(args.color);
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let log: Box<dyn Layer<Heard> + Send + Sync> = if is_talk_watched() || args.color == ColorArg::Always {

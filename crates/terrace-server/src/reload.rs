@@ -260,6 +260,9 @@ fn changed(before: &Config, after: &Config) -> Vec<String> {
     if before.auth != after.auth && !is_named(&changed, "auth.") {
         changed.insert("auth.token".to_owned());
     }
+    if before.telemetry != after.telemetry && !is_named(&changed, "telemetry.") {
+        changed.insert("telemetry.otlp.headers".to_owned());
+    }
     if before != after && changed.is_empty() {
         changed.insert("a secret".to_owned());
     }

@@ -142,10 +142,14 @@ fn credentials(text: &str) -> Vec<std::ops::Range<usize>> {
     {
         found.push(scheme_end..scheme_end + at);
     }
-    let lower = text.to_ascii_lowercase();
-    for (at, word) in lower.match_indices("password=") {
-        let from = at + word.len();
-        let to = lower[from..].find('&').map_or(text.len(), |length| from + length);
+    let (lower, is_url) = (text.to_ascii_lowercase(), text.contains("://"));
+    for (at, word) in lower.match_indices("password") {
+        let after = lower[at + word.len()..].trim_start();
+        let Some(value) = after.strip_prefix('=') else { continue };
+        let from = text.len() - value.len();
+        // Elsewhere a value may be in quotes, with anything in them.
+        let end = if is_url { value.find('&') } else { None };
+        let to = end.map_or(text.len(), |length| from + length);
         if found.iter().all(|range: &std::ops::Range<usize>| range.end <= from) {
             found.push(from..to);
         }

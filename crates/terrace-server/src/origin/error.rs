@@ -20,6 +20,14 @@ pub enum OriginError {
         /// What was tried, and what came of it.
         reason: String,
     },
+    /// It is not in trouble, and does not take this now: all places for it are taken here, or it takes no writes.
+    #[error("origin `{origin}` does not take this now: {reason}")]
+    NotNow {
+        /// The origin's name.
+        origin: Arc<str>,
+        /// Why.
+        reason: String,
+    },
     /// It is left alone: too much of what it was asked failed.
     #[error("origin `{origin}` is left alone, because it failed too often; ask again in {:.1} s", .again.as_secs_f64())]
     LeftAlone {
@@ -73,6 +81,8 @@ pub enum OriginError {
         origin: Arc<str>,
         /// What happened.
         reason: String,
+        /// Whether it answered, with something that does not say.
+        is_answered: bool,
     },
     /// It refused the statement, or its answer makes no value.
     #[error("origin `{origin}` failed: {reason}")]
@@ -85,11 +95,15 @@ pub enum OriginError {
 }
 
 impl OriginError {
-    /// Whether it says that the origin is in trouble. What it refused, a key, a write or a statement, it answered.
+    /// Whether it says that the origin is in trouble. What it refused, a key, a write or a statement, it answered; what waited here in
+    /// vain, it was not asked.
     pub(crate) fn is_trouble(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable { .. } | Self::Timeout { .. } | Self::Unknown { .. } | Self::Broken { .. }
+            Self::Unavailable { .. }
+                | Self::Timeout { .. }
+                | Self::Unknown { is_answered: false, .. }
+                | Self::Broken { .. }
         )
     }
 
@@ -97,6 +111,9 @@ impl OriginError {
     pub fn public(&self) -> String {
         match self {
             Self::Unavailable { origin, .. } => format!("the origin `{origin}` is unreachable"),
+            Self::NotNow { origin, .. } => {
+                format!("the origin `{origin}` does not take this now; the log of the service says why")
+            }
             Self::Failed { origin, .. } | Self::Broken { origin, .. } => {
                 format!("the origin `{origin}` failed; the log of the service says why")
             }

@@ -2,8 +2,8 @@
 //!
 //! 1. The host is the configuration's. Redirects are not followed, and no proxy of the environment is used, so that nobody but the
 //!    configuration says who is asked.
-//! 2. A load is one request, within one time limit that includes its wait for a place among those under way. Its answer is read up
-//!    to a limit.
+//! 2. A load is one request, within a time limit, after a wait for a place among those under way, which has the same limit. Its answer is
+//!    read up to a limit.
 //! 3. `404`, `410` and `204` say that there is no value; `400`, `414` and `422` that there can be none under this key.
 //! 4. A write that got an answer of success was made. What another answer means is in [`refusal`]: one that may come from something in
 //!    front of the API that has lost sight of the request, as any failure of a server may, says nothing, and so does no answer.
@@ -24,7 +24,7 @@ use std::time::Duration;
 use terrace::WriteFailure;
 use terrace::behind::WriteId;
 use terrace::codec::JsonText;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::Instrument;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -87,16 +87,16 @@ impl Http {
         self.writes_at_once
     }
 
-    /// Loads a value.
+    /// Loads a value by the request for it.
     pub(super) async fn load(
         &self,
         endpoint: &Endpoint,
-        values: &[&str],
+        request: RequestBuilder,
     ) -> Result<Option<JsonText>, OriginError> {
+        let _place = self.place(&self.loads).await?;
         let outgoing = self.outgoing(endpoint);
-        let request = self.request(endpoint, values)?.headers(outgoing.headers());
+        let request = request.headers(outgoing.headers());
         let loaded = runtime::within(self.timeout, async {
-            let _place = self.loads.acquire().await;
             let answer = request.send().await;
             outgoing.answered(answer.as_ref().ok().map(Response::status));
             let response = answer.map_err(|error| self.unsent(&error))?;
@@ -154,16 +154,25 @@ impl Http {
         }
     }
 
-    /// Makes a change.
+    /// A place among those who ask, or that there is none here.
+    async fn place<'a>(&self, places: &'a Semaphore) -> Result<SemaphorePermit<'a>, OriginError> {
+        let place = runtime::within(self.timeout, places.acquire()).await;
+        place.and_then(Result::ok).ok_or_else(|| {
+            let reason = format!("no place was free within {:?}", self.timeout);
+            OriginError::NotNow { origin: Arc::clone(&self.name), reason }
+        })
+    }
+
+    /// Makes a change by the request for it.
     pub(super) async fn write(
         &self,
         endpoint: &Endpoint,
-        values: &[&str],
+        request: RequestBuilder,
         document: Option<&JsonText>,
         fence: Option<(WriteId, u64)>,
     ) -> Written {
+        let _place = self.place(&self.writes).await.map_err(WriteFailure::Unavailable)?;
         let outgoing = self.outgoing(endpoint);
-        let request = self.request(endpoint, values).map_err(WriteFailure::Refused)?;
         let mut request = request.headers(outgoing.headers());
         if let Some(document) = document {
             request = request.header(CONTENT_TYPE, JSON).body(document.as_bytes().to_vec());
@@ -171,10 +180,6 @@ impl Http {
         if let Some((id, version)) = fence {
             request = request.header(IDEMPOTENCY_KEY, id.to_string()).header(VERSION, version);
         }
-        let place = runtime::within(self.timeout, self.writes.acquire()).await;
-        let _place = place.ok_or_else(|| {
-            WriteFailure::Unavailable(self.unavailable(format!("no place within {:?}", self.timeout)))
-        })?;
         let answer = runtime::within(self.timeout, request.send()).instrument(outgoing.span()).await;
         outgoing.answered(answer.as_ref().and_then(|answer| answer.as_ref().ok()).map(Response::status));
         match answer {
@@ -182,10 +187,10 @@ impl Http {
             Some(Err(error)) if error.is_connect() || error.is_builder() => {
                 Err(WriteFailure::Unavailable(self.unavailable(words(&error.without_url()))))
             }
-            Some(Err(error)) => Err(WriteFailure::Unknown(self.unknown(words(&error.without_url())))),
+            Some(Err(error)) => Err(WriteFailure::Unknown(self.unknown(words(&error.without_url()), false))),
             None => {
                 let reason = format!("it did not answer within {:?}", self.timeout);
-                Err(WriteFailure::Unknown(self.unknown(reason)))
+                Err(WriteFailure::Unknown(self.unknown(reason, false)))
             }
         }
     }
@@ -201,7 +206,7 @@ impl Http {
                 WriteFailure::Refused(OriginError::Refused { origin: Arc::clone(&self.name), reason })
             }
             Refusal::ForNow => WriteFailure::Unavailable(self.unavailable(reason)),
-            Refusal::Unclear => WriteFailure::Unknown(self.unknown(reason)),
+            Refusal::Unclear => WriteFailure::Unknown(self.unknown(reason, !status.is_server_error())),
             Refusal::OfAnything => WriteFailure::Failed(self.failed(reason)),
         })
     }
@@ -222,7 +227,12 @@ impl Http {
         Outgoing::new(&method_of(endpoint), host, port, endpoint.as_str())
     }
 
-    fn request(&self, endpoint: &Endpoint, values: &[&str]) -> Result<RequestBuilder, OriginError> {
+    /// The request for what is filled in.
+    pub(super) fn request(
+        &self,
+        endpoint: &Endpoint,
+        values: &[&str],
+    ) -> Result<RequestBuilder, OriginError> {
         let path = endpoint.path(values).ok_or_else(|| {
             self.bad_key("a part of it is `.` or `..`, which leads elsewhere in a path".to_owned())
         })?;
@@ -248,8 +258,8 @@ impl Http {
         OriginError::Unavailable { origin: Arc::clone(&self.name), reason }
     }
 
-    fn unknown(&self, reason: String) -> OriginError {
-        OriginError::Unknown { origin: Arc::clone(&self.name), reason }
+    fn unknown(&self, reason: String, is_answered: bool) -> OriginError {
+        OriginError::Unknown { origin: Arc::clone(&self.name), reason, is_answered }
     }
 
     fn failed(&self, reason: String) -> OriginError {

@@ -14,6 +14,7 @@ use super::{Database, Written, together};
 use crate::config::{DOCUMENT, TENANT, VERSION};
 use crate::template::{Captures, Template};
 use futures_util::future::join_all;
+use reqwest::RequestBuilder;
 use std::sync::Arc;
 use std::time::Duration;
 use terrace::behind::WriteId;
@@ -116,9 +117,13 @@ impl Statements {
         self.database.load_many(&many.statement.text, values, self.document.as_ref(), keys.len()).await
     }
 
-    async fn write(&self, captures: &Captures<'_>, change: Change<'_>) -> Written {
+    /// The statement that makes a change.
+    fn to_write(&self, change: Change<'_>) -> Result<&Prepared, WriteFailure<OriginError>> {
         let statement = if change.value.is_some() { &self.store } else { &self.delete };
-        let Some(statement) = statement else { return Err(WriteFailure::Unsupported) };
+        statement.as_ref().ok_or(WriteFailure::Unsupported)
+    }
+
+    async fn write(&self, statement: &Prepared, captures: &Captures<'_>, change: Change<'_>) -> Written {
         self.database.write(&statement.text, Self::parameters(statement, captures, change)).await
     }
 }
@@ -129,12 +134,18 @@ impl Requests {
         endpoint.names().iter().map(|name| captures.get(name)).collect()
     }
 
-    async fn load(&self, captures: &Captures<'_>) -> Result<Option<JsonText>, OriginError> {
-        let Some(values) = Self::values(&self.load, captures) else { return Ok(None) };
-        self.api.load(&self.load, &values).await
+    /// The request for a value; `None` if there is none to make.
+    fn to_load(&self, captures: &Captures<'_>) -> Result<Option<RequestBuilder>, OriginError> {
+        let values = Self::values(&self.load, captures);
+        values.map(|values| self.api.request(&self.load, &values)).transpose()
     }
 
-    async fn write(&self, captures: &Captures<'_>, change: Change<'_>) -> Written {
+    /// The request for a change, and what it is made with.
+    fn to_write(
+        &self,
+        captures: &Captures<'_>,
+        change: Change<'_>,
+    ) -> Result<(&Endpoint, RequestBuilder), WriteFailure<OriginError>> {
         let endpoint = if change.value.is_some() { &self.store } else { &self.delete };
         let Some(endpoint) = endpoint else { return Err(WriteFailure::Unsupported) };
         let Some(values) = Self::values(endpoint, captures) else {
@@ -143,7 +154,8 @@ impl Requests {
                 reason: "only a tenant can write it".to_owned(),
             }));
         };
-        self.api.write(endpoint, &values, change.value, change.fence).await
+        let request = self.api.request(endpoint, &values).map_err(WriteFailure::Refused)?;
+        Ok((endpoint, request))
     }
 }
 
@@ -192,13 +204,22 @@ impl Loader {
     /// Loads one value.
     pub(super) async fn load_one(&self, key: &Key) -> Answer {
         let Some(captures) = self.captures(key) else { return Ok(None) };
+        match &self.asking {
+            Asking::Sql(statements) => self.judged(statements.load(&captures)).await,
+            Asking::Http(requests) => match requests.to_load(&captures)? {
+                Some(request) => self.judged(requests.api.load(&requests.load, request)).await,
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Asks the origin, if it is not left alone, and notes how it did. What can be said without asking was said before: it would pass for
+    /// an answer.
+    async fn judged<T>(&self, asked: impl Future<Output = Result<T, OriginError>>) -> Result<T, OriginError> {
         let call = self.begin()?;
-        let loaded = match &self.asking {
-            Asking::Sql(statements) => statements.load(&captures).await,
-            Asking::Http(requests) => requests.load(&captures).await,
-        };
-        end(call, loaded.as_ref().err());
-        loaded
+        let answer = asked.await;
+        end(call, answer.as_ref().err());
+        answer
     }
 
     /// Leave to ask the origin.
@@ -211,13 +232,7 @@ impl Loader {
     pub(super) async fn load_at_once(&self, keys: &[Key]) -> Option<Result<Vec<Answer>, OriginError>> {
         let (Asking::Sql(statements), Some(many)) = (&self.asking, self.many()) else { return None };
         let captures: Vec<Captures<'_>> = keys.iter().map(|key| self.captures(key)).collect::<Option<_>>()?;
-        let call = match self.begin() {
-            Ok(call) => call,
-            Err(error) => return Some(Err(error)),
-        };
-        let loaded = statements.load_many(many, &captures).await;
-        end(call, loaded.as_ref().err());
-        Some(loaded)
+        Some(self.judged(statements.load_many(many, &captures)).await)
     }
 
     async fn write(
@@ -227,17 +242,9 @@ impl Loader {
         fence: Option<(WriteId, u64)>,
     ) -> Result<(), WriteFailure<Told>> {
         let change = Change { value, fence };
-        let written = match (self.captures(key), self.begin()) {
-            (Some(_), Err(left_alone)) => Err(WriteFailure::Unavailable(left_alone)),
-            (Some(captures), Ok(call)) => {
-                let written = match &self.asking {
-                    Asking::Sql(statements) => statements.write(&captures, change).await,
-                    Asking::Http(requests) => requests.write(&captures, change).await,
-                };
-                end(call, written.as_ref().err().and_then(why));
-                written
-            }
-            (None, _) => Err(WriteFailure::Refused(OriginError::Key {
+        let written = match self.captures(key) {
+            Some(captures) => self.write_captured(&captures, change).await,
+            None => Err(WriteFailure::Refused(OriginError::Key {
                 origin: Arc::clone(&self.origin),
                 reason: "it is not of the keyspace's pattern".to_owned(),
             })),
@@ -254,6 +261,22 @@ impl Loader {
         })
     }
 
+    async fn write_captured(&self, captures: &Captures<'_>, change: Change<'_>) -> Written {
+        let begin = || self.begin().map_err(WriteFailure::Unavailable);
+        let (call, written) = match &self.asking {
+            Asking::Sql(statements) => {
+                let statement = statements.to_write(change)?;
+                (begin()?, statements.write(statement, captures, change).await)
+            }
+            Asking::Http(requests) => {
+                let (endpoint, request) = requests.to_write(captures, change)?;
+                (begin()?, requests.api.write(endpoint, request, change.value, change.fence).await)
+            }
+        };
+        end(call, written.as_ref().err().and_then(why));
+        written
+    }
+
     fn not_asked(&self) -> WriteFailure<Told> {
         WriteFailure::Unavailable(Told(OriginError::Unavailable {
             origin: Arc::clone(&self.origin),
@@ -262,10 +285,12 @@ impl Loader {
     }
 }
 
-/// A call has ended, with this error or none.
+/// A call has ended, with this error or none. Of one that was not made, nothing is said.
 fn end(call: Option<OriginCall>, error: Option<&OriginError>) {
-    if let Some(call) = call {
-        call.end(error.is_some_and(OriginError::is_trouble));
+    match call {
+        Some(call) if matches!(error, Some(OriginError::NotNow { .. })) => call.not_made(),
+        Some(call) => call.end(error.is_some_and(OriginError::is_trouble)),
+        None => {}
     }
 }
 

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use terrace::WriteFailure;
 use terrace::codec::JsonText;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::Row;
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
@@ -34,8 +35,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// A PostgreSQL server.
 pub(super) struct Postgres {
     name: Arc<str>,
-    pool: Pool,
-    writing: Pool,
+    loading: Connections,
+    writing: Connections,
     connect_timeout: Duration,
     statement_timeout: Duration,
 }
@@ -63,13 +64,13 @@ impl Postgres {
         let timeout = config.statement_timeout.0;
         Ok(Self {
             name: name.into(),
-            pool: pool(
+            loading: Connections::new(
                 (&settings, tls.clone()),
                 RecyclingMethod::Fast,
                 config.pool,
                 prepare_session(timeout, "on"),
             )?,
-            writing: pool(
+            writing: Connections::new(
                 (&settings, tls),
                 RecyclingMethod::Verified,
                 config.write_pool,
@@ -114,7 +115,7 @@ impl Postgres {
 
     async fn found(&self, sql: &str, values: &[Parameter]) -> Result<Vec<Row>, OriginError> {
         loop {
-            let client = self.client(&self.pool).await?;
+            let (client, _place) = self.client(&self.loading).await?;
             let is_pooled = Object::metrics(&client).recycle_count > 0;
             match self.rows(client, sql, values).await {
                 Err(OriginError::Unavailable { .. }) if is_pooled => {}
@@ -138,7 +139,7 @@ impl Postgres {
 
     /// Makes a change.
     pub(super) async fn write(&self, sql: &str, values: &[Parameter]) -> Written {
-        let client = self.client(&self.writing).await.map_err(WriteFailure::Unavailable)?;
+        let (client, _place) = self.client(&self.writing).await.map_err(WriteFailure::Unavailable)?;
         let limit = self.statement_timeout + PATIENCE;
         let written = match runtime::within(limit, change(&client, sql, values)).await {
             Some(Ok(())) => return Ok(()),
@@ -153,7 +154,7 @@ impl Postgres {
 
     /// How many writes can be under way at the same time.
     pub(super) fn writes_at_once(&self) -> usize {
-        self.writing.status().max_size.max(1)
+        self.writing.pool.status().max_size.max(1)
     }
 
     fn explain_write(&self, error: &Unchanged) -> WriteFailure<OriginError> {
@@ -175,8 +176,9 @@ impl Postgres {
             _ if *code == SqlState::QUERY_CANCELED => {
                 WriteFailure::Failed(self.timeout(self.statement_timeout))
             }
-            _ if *code == SqlState::READ_ONLY_SQL_TRANSACTION => {
-                WriteFailure::Unavailable(self.unavailable(reason))
+            // A replica, or a disk that is full: what it is asked for, it has.
+            code if code.starts_with("53") || code == SqlState::READ_ONLY_SQL_TRANSACTION.code() => {
+                WriteFailure::Unavailable(OriginError::NotNow { origin, reason })
             }
             code if REFUSED.iter().any(|class| code.starts_with(class)) => {
                 WriteFailure::Refused(OriginError::Refused { origin, reason })
@@ -189,7 +191,8 @@ impl Postgres {
     }
 
     fn unknown(&self, reason: String) -> WriteFailure<OriginError> {
-        WriteFailure::Unknown(OriginError::Unknown { origin: Arc::clone(&self.name), reason })
+        let origin = Arc::clone(&self.name);
+        WriteFailure::Unknown(OriginError::Unknown { origin, reason, is_answered: false })
     }
 
     fn one(&self, rows: &[Row]) -> Result<Option<JsonText>, OriginError> {
@@ -202,16 +205,24 @@ impl Postgres {
 
     /// Whether the statement compiles.
     pub(super) async fn check(&self, sql: &str) -> Result<(), OriginError> {
-        let client = self.client(&self.pool).await?;
+        let (client, _place) = self.client(&self.loading).await?;
         match runtime::within(self.statement_timeout + PATIENCE, client.prepare(sql)).await {
             Some(prepared) => prepared.map(|_statement| ()).map_err(|error| self.explain(&error)),
             None => Err(self.timeout(self.statement_timeout)),
         }
     }
 
-    async fn client(&self, pool: &Pool) -> Result<Object, OriginError> {
-        match runtime::within(self.connect_timeout, pool.get()).await {
-            Some(Ok(client)) => Ok(client),
+    async fn client<'a>(
+        &self,
+        connections: &'a Connections,
+    ) -> Result<(Object, Option<SemaphorePermit<'a>>), OriginError> {
+        let place = runtime::within(self.connect_timeout, connections.places.acquire()).await;
+        let Some(place) = place else {
+            let reason = format!("no connection was free within {:?}", self.connect_timeout);
+            return Err(OriginError::NotNow { origin: Arc::clone(&self.name), reason });
+        };
+        match runtime::within(self.connect_timeout, connections.pool.get()).await {
+            Some(Ok(client)) => Ok((client, place.ok())),
             Some(Err(PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)))) => {
                 Err(self.unavailable(words(&error)))
             }
@@ -314,15 +325,24 @@ async fn change(client: &Object, sql: &str, values: &[Parameter]) -> Result<(), 
     changed.map(|_rows| ()).map_err(Unchanged::Sent)
 }
 
-fn pool(
-    (settings, tls): (&tokio_postgres::Config, MakeRustlsConnect),
-    recycling_method: RecyclingMethod,
-    size: u64,
-    session: Hook,
-) -> Result<Pool, String> {
-    let manager = Manager::from_config(settings.clone(), tls, ManagerConfig { recycling_method });
-    let size = usize::try_from(size).unwrap_or(usize::MAX);
-    Pool::builder(manager).max_size(size).post_create(session).build().map_err(|error| error.to_string())
+/// Connections, and the places for those who use them: who waits for a place waits for others here, and who has one for the server.
+struct Connections {
+    pool: Pool,
+    places: Semaphore,
+}
+
+impl Connections {
+    fn new(
+        (settings, tls): (&tokio_postgres::Config, MakeRustlsConnect),
+        recycling_method: RecyclingMethod,
+        size: u64,
+        session: Hook,
+    ) -> Result<Self, String> {
+        let manager = Manager::from_config(settings.clone(), tls, ManagerConfig { recycling_method });
+        let size = usize::try_from(size).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let pool = Pool::builder(manager).max_size(size).post_create(session).build();
+        Ok(Self { pool: pool.map_err(|error| error.to_string())?, places: Semaphore::new(size) })
+    }
 }
 
 fn prepare_session(statement_timeout: Duration, read_only: &str) -> Hook {

@@ -18,8 +18,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, SslNegotiation};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// What an address says, with the mode that is meant.
@@ -27,28 +29,33 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 /// # Errors
 /// What is wrong with it, for people.
 pub(crate) fn settings(url: &str, has_root: bool) -> Result<tokio_postgres::Config, &'static str> {
-    // In a URL parameters follow a `?`; what is before it may be a password.
-    let is_url = url.starts_with("postgres://") || url.starts_with("postgresql://");
-    let (before, parameters) = match url.rfind('?') {
-        Some(at) if is_url => url.split_at(at),
-        None if is_url => (url, ""),
-        _ => ("", url),
-    };
-    if parameters.contains("sslmode=verify-ca") {
-        return Err("`sslmode=verify-ca` would believe any host that the root knows; write `verify-full`");
+    let stated = mode_at(url);
+    let mut known = url.to_owned();
+    if let Some(at) = &stated {
+        match &url[at.clone()] {
+            "verify-ca" => {
+                return Err(
+                    "`sslmode=verify-ca` would believe any host that the root knows; write `verify-full`",
+                );
+            }
+            // The client does not know the word; that certificates are looked at is a matter of the connector.
+            "verify-full" => known.replace_range(at.clone(), "require"),
+            _ => {}
+        }
     }
-    // The client does not know the word; that certificates are looked at is a matter of the connector.
-    let known = before.to_owned() + &parameters.replace("sslmode=verify-full", "sslmode=require");
     let mut settings: tokio_postgres::Config =
         known.parse().map_err(|_| "this is not the address of a PostgreSQL server")?;
-    if !parameters.contains("sslmode=") {
+    if settings.get_ssl_negotiation() == SslNegotiation::Direct {
+        return Err("`sslnegotiation=direct` is not spoken; leave it out");
+    }
+    // A mode that the client has read is never lowered, whatever was found here.
+    if stated.is_none() && settings.get_ssl_mode() == SslMode::Prefer {
         let is_here = settings.get_hosts().iter().all(|host| match host {
-            Host::Tcp(name) => {
-                name == "localhost" || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
-            }
+            Host::Tcp(name) => name == "localhost" || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback()),
             #[cfg(unix)]
             Host::Unix(_) => true,
         });
+        let is_here = is_here && settings.get_hostaddrs().iter().all(IpAddr::is_loopback);
         settings.ssl_mode(match (has_root, is_here) {
             (true, _) => SslMode::Require,
             (false, true) => SslMode::Disable,
@@ -56,6 +63,58 @@ pub(crate) fn settings(url: &str, has_root: bool) -> Result<tokio_postgres::Conf
         });
     }
     Ok(settings)
+}
+
+/// Where an address says which mode, the last time that it does.
+fn mode_at(address: &str) -> Option<Range<usize>> {
+    let is_url = address.starts_with("postgres://") || address.starts_with("postgresql://");
+    if is_url { mode_in_url(address) } else { mode_in_words(address) }
+}
+
+/// Parameters follow the first `?` after the credentials.
+fn mode_in_url(url: &str) -> Option<Range<usize>> {
+    let credentials = url.find('@').map_or(0, |at| at + 1);
+    let mut at = credentials + url[credentials..].find('?')? + 1;
+    let mut found = None;
+    for pair in url[at..].split('&') {
+        if let Some(mode) = pair.strip_prefix("sslmode=") {
+            found = Some(at + pair.len() - mode.len()..at + pair.len());
+        }
+        at += pair.len() + 1;
+    }
+    found
+}
+
+/// Words, each with blanks around its `=` or none, and quotes around its value or none.
+fn mode_in_words(text: &str) -> Option<Range<usize>> {
+    let (mut at, mut found) = (0, None);
+    let blanks = |at: usize| at + text[at..].len() - text[at..].trim_start().len();
+    while blanks(at) < text.len() {
+        let word = blanks(at);
+        let end = text[word..]
+            .find(|c: char| c == '=' || c.is_whitespace())
+            .map_or(text.len(), |length| word + length);
+        let equals = blanks(end);
+        if !text[equals..].starts_with('=') {
+            return found;
+        }
+        let from = blanks(equals + 1);
+        let is_quoted = text[from..].starts_with('\'');
+        let from = from + usize::from(is_quoted);
+        let (mut is_escaped, mut to) = (false, text.len());
+        for (place, c) in text[from..].char_indices() {
+            if !is_escaped && (if is_quoted { c == '\'' } else { c.is_whitespace() }) {
+                to = from + place;
+                break;
+            }
+            is_escaped = c == '\\' && !is_escaped;
+        }
+        if &text[word..end] == "sslmode" {
+            found = Some(from..to);
+        }
+        at = (to + usize::from(is_quoted)).min(text.len());
+    }
+    found
 }
 
 /// What makes handshakes, for connections of this mode.
@@ -151,10 +210,21 @@ mod tests {
             ("postgres://u@127.0.0.1/d?sslmode=verify-full", false, SslMode::Require),
             ("postgres://u:sslmode=disable@db.internal/d", false, SslMode::Prefer),
             ("host=127.0.0.1 user=u sslmode=verify-full", false, SslMode::Require),
+            ("host=127.0.0.1 user=u sslmode = require", false, SslMode::Require),
+            ("host=127.0.0.1 sslmode\t=\n'verify-full' user=u", false, SslMode::Require),
+            ("host=127.0.0.1 password='sslmode=disable ' user=u", true, SslMode::Require),
+            ("host=db.internal password=a\\ sslmode=disable user=u", false, SslMode::Prefer),
+            ("host=localhost hostaddr=10.0.0.5 user=u", false, SslMode::Prefer),
+            ("host=db.internal user=u sslmode=require sslmode=disable", false, SslMode::Disable),
+            ("postgres://u@db.internal/d?sslmode=require&application_name=what?", false, SslMode::Require),
+            ("postgres://u@127.0.0.1/d?application_name=sslmode%3Ddisable", true, SslMode::Require),
+            ("postgres://u:a?sslmode=disable@db.internal/d", true, SslMode::Require),
         ] {
             assert_eq!(settings(url, has_root).map(|settings| settings.get_ssl_mode()), Ok(mode), "{url}");
         }
         assert!(settings("postgres://u@h/d?sslmode=verify-ca", true).is_err());
         assert!(settings("postgres://u@h/d?sslmode=allow", false).is_err());
+        assert!(settings("host=h user=u sslmode = verify-ca", true).is_err());
+        assert!(settings("postgres://u@h/d?sslmode=require&sslnegotiation=direct", true).is_err());
     }
 }

@@ -19,6 +19,7 @@ use crate::config::SqliteConfig;
 use crate::runtime;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Statement};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use terrace::codec::JsonText;
@@ -34,6 +35,8 @@ type Answers = Result<Vec<Answer>, OriginError>;
 struct Job {
     sql: Arc<str>,
     work: Work,
+    /// Set when a thread has taken it.
+    is_begun: Arc<AtomicBool>,
     answer: oneshot::Sender<Answers>,
 }
 
@@ -122,7 +125,8 @@ impl Sqlite {
 
     async fn ask(&self, sql: &Arc<str>, work: Work) -> Answers {
         let (answer, answered) = oneshot::channel();
-        let job = Job { sql: Arc::clone(sql), work, answer };
+        let is_begun = Arc::new(AtomicBool::new(false));
+        let job = Job { sql: Arc::clone(sql), work, is_begun: Arc::clone(&is_begun), answer };
         let asked = runtime::within(self.limit, async {
             self.jobs.send(job).await.ok()?;
             answered.await.ok()
@@ -133,7 +137,13 @@ impl Sqlite {
                 origin: Arc::clone(&self.name),
                 reason: "its threads are gone".into(),
             }),
-            None => Err(OriginError::Timeout { origin: Arc::clone(&self.name), after: self.limit }),
+            None if is_begun.load(Ordering::Relaxed) => {
+                Err(OriginError::Timeout { origin: Arc::clone(&self.name), after: self.limit })
+            }
+            None => {
+                let reason = format!("no thread was free within {:?}", self.limit);
+                Err(OriginError::NotNow { origin: Arc::clone(&self.name), reason })
+            }
         }
     }
 }
@@ -153,6 +163,7 @@ impl Worker {
         if job.answer.is_closed() {
             return;
         }
+        job.is_begun.store(true, Ordering::Relaxed);
         let result = match self.file.begin() {
             Ok(connection) => match &job.work {
                 Work::Load { values, document } => {
@@ -220,8 +231,8 @@ fn load(
 pub(super) fn many_rows(sql: &str, part: &str, number: usize) -> String {
     let part = part.replace('"', "\"\"");
     format!(
-        "with k as materialized (select key as n, value as v from json_each(?{number})) \
-         select k.n as \"{PLACE}\", t.* from (\n{sql}\n) t left join k on t.\"{part}\" = k.v"
+        "with \"terrace keys\" as materialized (select key as n, value as v from json_each(?{number})) \
+         select k.n as \"{PLACE}\", t.* from (\n{sql}\n) t left join \"terrace keys\" k on t.\"{part}\" = k.v"
     )
 }
 

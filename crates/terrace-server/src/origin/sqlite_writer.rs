@@ -59,7 +59,8 @@ impl Writer {
             Some(None) => "its thread is gone".to_owned(),
             None => format!("it did not answer within {:?}", self.limit),
         };
-        Err(WriteFailure::Unknown(OriginError::Unknown { origin: Arc::clone(&self.name), reason }))
+        let origin = Arc::clone(&self.name);
+        Err(WriteFailure::Unknown(OriginError::Unknown { origin, reason, is_answered: false }))
     }
 }
 
@@ -87,20 +88,22 @@ impl Worker {
             Some(ErrorCode::OperationInterrupted) => {
                 WriteFailure::Failed(OriginError::Timeout { origin, after: self.file.timeout() })
             }
+            Some(ErrorCode::CannotOpen | ErrorCode::OutOfMemory) => {
+                WriteFailure::Unavailable(self.unavailable(error))
+            }
+            // Others write, or nobody may: what it is asked for, it has.
             Some(
                 ErrorCode::DatabaseBusy
                 | ErrorCode::DatabaseLocked
-                | ErrorCode::CannotOpen
                 | ErrorCode::DiskFull
-                | ErrorCode::OutOfMemory
                 | ErrorCode::ReadOnly
                 | ErrorCode::PermissionDenied,
-            ) => WriteFailure::Unavailable(self.unavailable(error)),
+            ) => WriteFailure::Unavailable(OriginError::NotNow { origin, reason }),
             Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig) => {
                 WriteFailure::Refused(OriginError::Refused { origin, reason })
             }
             Some(ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                WriteFailure::Unknown(OriginError::Unknown { origin, reason })
+                WriteFailure::Unknown(OriginError::Unknown { origin, reason, is_answered: false })
             }
             _ => WriteFailure::Failed(OriginError::Failed { origin, reason }),
         }

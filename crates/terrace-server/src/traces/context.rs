@@ -12,6 +12,10 @@ use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+/// Longest `tracestate` that is taken over, in bytes: what everybody should pass on (W3C Trace Context §3.3.1.5). A longer one could make an
+/// origin refuse what others wait for, too.
+const STATE_BYTES_MAX: usize = 512;
 
 struct Received<'a>(&'a HeaderMap);
 
@@ -40,7 +44,15 @@ pub(super) fn of(headers: &HeaderMap) -> Option<SpanContext> {
     if headers.get_all(TRACEPARENT).iter().count() != 1 {
         return None;
     }
-    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &Received(headers));
+    let state: usize = headers.get_all(TRACESTATE).iter().map(HeaderValue::len).sum();
+    let mut received = HeaderMap::new();
+    let kept = [TRACEPARENT, TRACESTATE].into_iter().take(if state > STATE_BYTES_MAX { 1 } else { 2 });
+    for name in kept {
+        for value in headers.get_all(name) {
+            received.append(name, value.clone());
+        }
+    }
+    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &Received(&received));
     let parent = context.span().span_context().clone();
     parent.is_valid().then_some(parent)
 }
@@ -97,6 +109,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(TRACEPARENT, HeaderValue::from_static(VALID));
         headers.insert("tracestate", HeaderValue::from_static("vendor=1,other=a:b"));
+        let long = HeaderValue::try_from(format!("vendor={}", "x".repeat(250))).expect("a header");
+        let mut too_long = headers.clone();
+        (0..3).for_each(|_| _ = too_long.append("tracestate", long.clone()));
+        assert_eq!(of(&too_long).map(|parent| parent.trace_state().header()), Some(String::new()));
         let state = of(&headers).map(|parent| parent.trace_state().header());
         assert_eq!(state.as_deref(), Some("vendor=1,other=a:b"));
     }

@@ -93,6 +93,8 @@ impl Outgoing {
         }
         let method = name_of(method);
         let template = template.split_once(' ').map_or(template, |(_, path)| path);
+        // A query may have a secret of the configuration.
+        let template = template.split_once('?').map_or(template, |(path, _)| path);
         Self(info_span!(
             target: TRACE_TARGET, "origin", otel.name = method, otel.kind = "client", http.request.method = method,
             server.address = host, server.port = port.map(i64::from), url.template = template,

@@ -5,11 +5,13 @@ use axum::Router;
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::routing::get;
+use futures_util::future::join_all;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::time::Duration;
 use terrace_testkit::server::PostgresServer;
-use terrace_testkit::wait::until_some;
+use terrace_testkit::wait::{pause, until_some};
 
 /// Settings that open after four failures, for a moment.
 const QUICK: &str = "breaker = { min_calls = 4, open = '300ms' }";
@@ -203,4 +205,53 @@ async fn a_reload_that_leaves_an_origin_as_it_was_leaves_its_breaker_open() {
     assert_eq!(breaker(&service, "origin.main").await["state"], "open");
     let wrong = crate::support::refused(&toml("").replace("min_calls = 4", "min_calls = 0"));
     assert!(wrong.contains("min_calls") && wrong.contains("at least 1"), "{wrong}");
+}
+
+#[tokio::test]
+async fn what_is_refused_without_asking_neither_closes_it_nor_keeps_it_open() {
+    let (status, asked) = (Arc::new(AtomicU16::new(500)), Arc::new(AtomicU64::new(0)));
+    let base = api(&status, &asked).await;
+    let service = start(&format!(
+        "[origin.api]\ntype = 'http'\nbase_url = '{base}'\n{QUICK}\n\
+         [keyspace.a]\npattern = 'a:{{id}}'\nsource = {{ origin = 'api', load = 'GET /a/{{id}}' }}\n"
+    ))
+    .await;
+    for number in 0..4 {
+        assert_eq!(service.get(&format!("/api/cache/a:{number}")).await.status, 502);
+    }
+    assert_eq!(breaker(&service, "origin.api").await["state"], "open");
+    let before = asked.load(Ordering::Relaxed);
+    // Long enough for the probe to be due: whatever is asked now could be it.
+    pause(Duration::from_secs(1)).await;
+    for _ in 0..8 {
+        service.get("/api/cache?key=a:..").await.problem(400, "key_refused");
+    }
+    assert_eq!(breaker(&service, "origin.api").await["state"], "open");
+    assert_eq!(asked.load(Ordering::Relaxed), before, "nothing was asked");
+    status.store(200, Ordering::Relaxed);
+    assert_eq!(service.get("/api/cache/a:new").await.status, 200, "the probe was still to be had");
+    assert_eq!(breaker(&service, "origin.api").await["state"], "closed");
+}
+
+#[tokio::test]
+async fn a_crowd_that_waits_here_says_nothing_of_the_origin() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("it is bound");
+    let never = get(async || std::future::pending::<StatusCode>().await);
+    crate::support::beside(async move {
+        axum::serve(listener, Router::new().route("/a/{id}", never)).await.ok();
+    });
+    let service = start(&format!(
+        "[origin.api]\ntype = 'http'\nbase_url = 'http://{address}'\ntimeout = '2s'\nconcurrency = 1\n{LONG}\n\
+         [keyspace.a]\npattern = 'a:{{id}}'\nsource = {{ origin = 'api', load = 'GET /a/{{id}}' }}\n"
+    ))
+    .await;
+    let paths: Vec<String> = (0..24).map(|number| format!("/api/cache/a:{number}")).collect();
+    let answers = join_all(paths.iter().map(|path| service.get(path))).await;
+    let waited = answers.iter().filter(|answer| answer.body.contains("does not take this now")).count();
+    // One was asked, and perhaps one more when that was given up.
+    assert!(waited >= 22, "{answers:?}");
+    let well = breaker(&service, "origin.api").await;
+    assert_eq!(well["state"], "closed", "{well}");
+    assert!(well["failures"].as_u64().is_some_and(|failures| failures <= 2), "{well}");
 }

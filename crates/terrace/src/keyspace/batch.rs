@@ -376,6 +376,9 @@ where
     V: Send + 'static,
 {
     let (view, load) = (view.clone(), Arc::clone(load));
+    // More would only wait for each other, and some for too long.
+    let at_once =
+        view.space.rules().bulkheads.loads_max().map_or(LOADS_AT_ONCE, |most| most.clamp(1, LOADS_AT_ONCE));
     Arc::new(move |keys| {
         let (view, load) = (view.clone(), Arc::clone(&load));
         let load_one = move |key: K| {
@@ -385,7 +388,7 @@ where
                 load(vec![key]).await.pop().unwrap_or_else(|| Err(ErrorKind::Closed.into()))
             }
         };
-        Box::pin(stream::iter(keys).map(load_one).buffered(LOADS_AT_ONCE).collect())
+        Box::pin(stream::iter(keys).map(load_one).buffered(at_once).collect())
     })
 }
 

@@ -5,7 +5,7 @@
 //! 1. While it is closed every call passes, and is counted. While it is open none does. After its time the next call is the probe;
 //!    until that has ended no other passes.
 //! 2. Whether a call failed, who made it says: what an origin refused, it answered.
-//! 3. A call that is given up says nothing. If it was the probe, it has failed.
+//! 3. A call that is given up says nothing, unless it had been under way for [`GIVEN_UP_MIN`]: then, or if it was the probe, it has failed.
 //! 4. Once it is closed, all calls pass: there is nothing else to answer them with, so it has no ramp.
 
 use super::breaker::{Breaker, BreakerState, Machine, Probe};
@@ -73,6 +73,7 @@ pub struct OriginCall {
     breaker: OriginBreaker,
     began: Moment,
     probe: Option<Probe>,
+    is_over: bool,
 }
 
 impl OriginBreaker {
@@ -104,14 +105,14 @@ impl OriginBreaker {
         let now = self.0.clock.precise();
         let mut state = self.0.state.lock();
         if state.machine.state() == BreakerState::Closed {
-            return Ok(OriginCall { breaker: self.clone(), began: now, probe: None });
+            return Ok(OriginCall { breaker: self.clone(), began: now, probe: None, is_over: false });
         }
         let Some(probe) = state.machine.probe(now) else {
             state.rejected += 1;
             return Err(state.machine.until_probe(now).unwrap_or(PROBING));
         };
         self.entered(&mut state, now);
-        Ok(OriginCall { breaker: self.clone(), began: now, probe: Some(probe) })
+        Ok(OriginCall { breaker: self.clone(), began: now, probe: Some(probe), is_over: false })
     }
 
     /// How it is.
@@ -149,12 +150,15 @@ impl OriginBreaker {
     }
 }
 
+/// A call that is given up has failed if it had been under way for so long.
+const GIVEN_UP_MIN: Duration = Duration::from_secs(1);
 /// How soon to come again while somebody probes.
 const PROBING: Duration = Duration::from_secs(1);
 
 impl OriginCall {
     /// The call has ended: whether it failed by the origin's fault.
     pub fn end(mut self, is_failure: bool) {
+        self.is_over = true;
         let Inner { settings, clock, chance, state, .. } = &*self.breaker.0;
         let now = clock.precise();
         let is_failure = is_failure || settings.is_failure(now.since(self.began), None);
@@ -174,13 +178,35 @@ impl OriginCall {
     }
 }
 
+impl OriginCall {
+    /// The call was not made after all: it waited for something else. That says nothing; if it was the probe, another has to be made, after
+    /// the same time.
+    pub fn not_made(mut self) {
+        self.is_over = self.probe.is_none();
+    }
+}
+
 impl Drop for OriginCall {
     fn drop(&mut self) {
-        let Some(probe) = self.probe.take() else { return };
         let Inner { clock, chance, state, .. } = &*self.breaker.0;
-        let (now, mut state) = (clock.precise(), state.lock());
-        state.machine.probed(probe, false, now, chance);
-        self.breaker.entered(&mut state, now);
+        let now = clock.precise();
+        let changes = match self.probe.take() {
+            _ if self.is_over => return,
+            Some(probe) => {
+                state.lock().machine.probed(probe, false, now, chance);
+                true
+            }
+            None if now.since(self.began) < GIVEN_UP_MIN => return,
+            None => {
+                let mut state = state.lock();
+                state.calls += 1;
+                state.failures += 1;
+                state.machine.called(true, now, chance)
+            }
+        };
+        if changes {
+            self.breaker.entered(&mut state.lock(), now);
+        }
     }
 }
 
@@ -225,13 +251,27 @@ mod tests {
         for round in 0..40 {
             let call = breaker.begin().expect("it is closed");
             match round % 4 {
-                0 => call.end(true),
-                1 => drop(call),
+                3 => call.end(true),
+                0 => drop(call),
                 _ => call.end(false),
             }
         }
         let health = breaker.health();
         assert_eq!((health.state, health.calls, health.failures), (BreakerState::Closed, 30, 10));
+    }
+
+    #[test]
+    fn what_is_given_up_late_has_failed_and_what_was_not_made_says_nothing() {
+        for is_made in [true, false] {
+            let (breaker, clock) = breaker();
+            let calls: Vec<OriginCall> = (0..4).map(|_| breaker.begin().expect("it is closed")).collect();
+            clock.advance(GIVEN_UP_MIN);
+            for call in calls {
+                if is_made { drop(call) } else { call.not_made() }
+            }
+            let expected = if is_made { BreakerState::Open } else { BreakerState::Closed };
+            assert_eq!(breaker.health().state, expected);
+        }
     }
 
     #[test]
