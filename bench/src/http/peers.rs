@@ -60,6 +60,8 @@ impl Peer {
 
     fn start(command: &mut Command, address: SocketAddr, folder: tempfile::TempDir) -> Result<Option<Self>> {
         let name = command.get_program().to_string_lossy().into_owned();
+        // webdis leaves a file where it is started.
+        command.current_dir(folder.path());
         let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let Ok(child) = spawned else {
             println!("{name} is not installed, and left out; `apt-get install {name}`\n");
