@@ -92,7 +92,7 @@ impl<K> Invalidation<K> {
     {
         self.keys = self.keys.and_then(|mut all| {
             for key in keys {
-                all.push(key.with_text(Key::new)?);
+                all.push(key.to_key()?);
             }
             Ok(all)
         });

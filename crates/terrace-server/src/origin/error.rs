@@ -107,6 +107,11 @@ impl OriginError {
         )
     }
 
+    /// Whether any other call would have failed now, too: it says nothing of what was asked for.
+    pub(crate) fn is_of_any_call(&self) -> bool {
+        self.is_trouble() || matches!(self, Self::LeftAlone { .. } | Self::NotNow { .. })
+    }
+
     /// What a client may know.
     pub fn public(&self) -> String {
         match self {

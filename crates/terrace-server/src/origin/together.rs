@@ -5,7 +5,7 @@
 //! 2. A key that the database cannot read fails the whole statement. The keys are halved then, until it is alone: it fails no other. After
 //!    [`REFUSALS_MAX`] such statements the rest is loaded one by one, because halving many would take longer.
 //! 3. Where the statement itself does not do, keys are loaded one by one: it was refused, or has a row for none of the keys. That an
-//!    origin is unreachable, or late, is the failure of all that it was asked for; asking for each would make it worse.
+//!    origin is unreachable, or late, or has no place free, is the failure of all that it was asked for; asking for each would make it worse.
 
 use super::error::OriginError;
 use super::loader::{Answer, Loader};
@@ -41,9 +41,7 @@ fn load_some<'a>(loader: &'a Loader, keys: &'a [Key], refusals: &'a mut u32) -> 
                 answers.extend(load_some(loader, second, refusals).await);
                 answers
             }
-            Some(Err(error)) if error.is_trouble() || matches!(error, OriginError::LeftAlone { .. }) => {
-                keys.iter().map(|_| Err(error.clone())).collect()
-            }
+            Some(Err(error)) if error.is_of_any_call() => keys.iter().map(|_| Err(error.clone())).collect(),
             failed => {
                 if let Some(Err(error)) = failed {
                     tracing::warn!(%error, "`load_many` failed, so its keys are loaded one by one");

@@ -108,7 +108,7 @@ where
     {
         let clock = &self.view.shared.clock;
         let named: Vec<Result<Key, Error>> =
-            keys.iter().map(|key| key.with_text(Key::new).map_err(Error::from)).collect();
+            keys.iter().map(|key| key.to_key().map_err(Error::from)).collect();
         let (texts, owned) = named_of(&named, keys);
         let mut found = self.find_each(&texts, owned).await.into_iter();
         let mut next = || found.next().unwrap_or_else(|| Err(ErrorKind::Closed.into()));
@@ -318,7 +318,7 @@ where
         });
         let timer = self.view.space.counters.timer();
         let named: Vec<Result<Key, Error>> =
-            keys.iter().map(|key| key.with_text(Key::new).map_err(Error::from)).collect();
+            keys.iter().map(|key| key.to_key().map_err(Error::from)).collect();
         let (texts, owned) = named_of(&named, keys);
         let found = self.find_or_load_many(&texts, owned, (load, true), &options.tags, &terms).await;
         self.view.space.counters.observe(Op::Get, Tier::Origin, timer);
@@ -399,7 +399,7 @@ fn named_of<K, Q: ToOwned<Owned = K>>(named: &[Result<Key, Error>], keys: &[Q]) 
 }
 
 fn texts<Q: CacheKey>(keys: &[Q]) -> Result<Vec<Key>, Error> {
-    keys.iter().map(|key| key.with_text(Key::new).map_err(Error::from)).collect()
+    keys.iter().map(|key| key.to_key().map_err(Error::from)).collect()
 }
 
 impl View {

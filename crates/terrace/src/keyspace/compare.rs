@@ -7,7 +7,7 @@ use crate::telemetry::Op;
 use crate::write::{Removed, Written};
 use std::any::Any;
 use std::borrow::Borrow;
-use terrace_core::{CacheKey, Key};
+use terrace_core::CacheKey;
 
 impl<K, V> Keyspace<K, V>
 where
@@ -94,7 +94,7 @@ where
     {
         self.check_tiers_alone()?;
         let timer = self.timer_of_change();
-        let key = key.with_text(Key::new)?;
+        let key = key.to_key()?;
         let removed = self.view.remove_if(key, self.judged(holds)).await;
         self.view.space.counters.observe(Op::Remove, self.farthest(), timer);
         match removed {

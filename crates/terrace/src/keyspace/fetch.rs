@@ -14,7 +14,7 @@ use std::any::Any;
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
-use terrace_core::{CacheKey, Key, Tag};
+use terrace_core::{CacheKey, Tag};
 
 /// What a load brings.
 ///
@@ -120,7 +120,7 @@ where
     {
         let timer = self.view.space.counters.timer();
         self.view.space.hot.sample(key);
-        let text = key.with_text(Key::new).map_err(Error::from)?;
+        let text = key.to_key().map_err(Error::from)?;
         let terms = self.view.space.terms().with(&options);
         terms.check().map_err(Error::from)?;
         let load = || self.fetching(key.to_owned(), options.tags, loader);

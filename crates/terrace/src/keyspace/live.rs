@@ -174,6 +174,6 @@ where
         K: Borrow<Q>,
         Q: CacheKey + ?Sized,
     {
-        self.view.refresh(key.with_text(Key::new)?).await
+        self.view.refresh(key.to_key()?).await
     }
 }

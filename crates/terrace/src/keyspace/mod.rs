@@ -195,7 +195,7 @@ where
         K: Borrow<Q>,
         Q: CacheKey + ?Sized,
     {
-        let key = key.with_text(Key::new)?;
+        let key = key.to_key()?;
         Ok(self.view.look(&key).await?.is_some_and(|found| !found.resident.is_absent()))
     }
 
@@ -269,7 +269,7 @@ where
         K: Borrow<Q>,
         Q: CacheKey + ?Sized,
     {
-        self.view.why(&key.with_text(Key::new)?).await
+        self.view.why(&key.to_key()?).await
     }
 
     /// Stores a value in every tier.
@@ -334,7 +334,7 @@ where
         K: Borrow<Q>,
         Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
     {
-        let removed = self.remove_keys(vec![key.with_text(Key::new)?], || vec![key.to_owned()]).await?;
+        let removed = self.remove_keys(vec![key.to_key()?], || vec![key.to_owned()]).await?;
         Ok(removed[0])
     }
 
@@ -396,7 +396,7 @@ where
     where
         Q: CacheKey + ToOwned<Owned = K> + ?Sized,
     {
-        let text = key.with_text(Key::new)?;
+        let text = key.to_key()?;
         let terms = self.view.space.terms().with(&options);
         terms.check()?;
         let mut tags = options.tags;

@@ -10,7 +10,7 @@ use crate::terms::Terms;
 use std::any::Any;
 use std::borrow::Borrow;
 use std::time::Duration;
-use terrace_core::{CacheKey, Key, Ttl};
+use terrace_core::{CacheKey, Ttl};
 
 /// What one lookup wants. What is not set is as the keyspace has it.
 ///
@@ -89,7 +89,7 @@ where
     {
         self.view.space.hot.sample(key);
         let timer = self.view.space.counters.timer();
-        let text = key.with_text(Key::new)?;
+        let text = key.to_key()?;
         let terms = options.terms(&self.view.space.rules().terms);
         let found = match &self.backing {
             None if options.is_anew => self.view.read_l2_anew(&text).await?,
@@ -128,7 +128,7 @@ where
         K: Borrow<Q>,
         Q: CacheKey + ?Sized,
     {
-        let key = key.with_text(Key::new)?;
+        let key = key.to_key()?;
         let found = self.view.look(&key).await?;
         Ok(found.and_then(|found| found.into_entry(&self.view.shared.clock)))
     }

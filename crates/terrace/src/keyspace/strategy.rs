@@ -178,7 +178,7 @@ where
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: fmt::Display + Send + Sync + 'static,
     {
-        let keys = vec![key.with_text(Key::new).map_err(Error::from)?];
+        let keys = vec![key.to_key().map_err(Error::from)?];
         let call = by_closure(store);
         let removed = self.timed(Op::Remove, async { one(self.view.drop_through(keys, call).await) });
         Ok(self.counted_remove(removed.await)?)

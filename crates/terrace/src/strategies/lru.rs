@@ -117,7 +117,7 @@ where
     }
 
     async fn get(&self, key: &K) -> Result<Option<Arc<V>>, Error> {
-        let text = key.with_text(Key::new)?;
+        let text = key.to_key()?;
         let last_use = self.order.lock().last_use(&text);
         let Some(entry) = self.keyspace.get_entry(key).await? else {
             let mut order = self.order.lock();
@@ -134,7 +134,7 @@ where
     }
 
     async fn put(&self, key: &K, value: V) -> Result<Written, Error> {
-        let text = key.with_text(Key::new)?;
+        let text = key.to_key()?;
         self.count(&text, key).await?;
         let written = self.keyspace.put(key, value).await?;
         self.count(&text, key).await?;
@@ -142,7 +142,7 @@ where
     }
 
     async fn remove(&self, key: &K) -> Result<Removed, Error> {
-        let text = key.with_text(Key::new)?;
+        let text = key.to_key()?;
         // Before it is removed: a value that is stored meanwhile is counted after this.
         self.order.lock().forget(&text);
         match self.keyspace.remove(key).await {

@@ -285,7 +285,7 @@ where
 
     /// Keys with their texts; those that cannot be keys have failed.
     fn named<T>(&self, batch: impl Iterator<Item = (K, T)>) -> Vec<(Key, (K, T))> {
-        let named = batch.filter_map(|(key, rest)| match key.with_text(Key::new) {
+        let named = batch.filter_map(|(key, rest)| match key.to_key() {
             Ok(text) => Some((text, (key, rest))),
             Err(error) => {
                 self.progress.fail(error.into());

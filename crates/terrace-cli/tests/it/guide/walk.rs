@@ -12,6 +12,7 @@ use crate::process::{DEADLINE, terrace};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
+use terrace_testkit::wait::pause;
 
 /// What fragments are put beneath.
 const BASE: &str = "base.toml";
@@ -30,9 +31,8 @@ impl Patience {
     }
 
     /// Waits a little; `false` once the time is over.
-    #[expect(clippy::disallowed_methods, reason = "a condition is looked for again and again, with a bound")]
-    fn lasts(&mut self) -> bool {
-        std::thread::sleep(AGAIN);
+    async fn lasts(&mut self) -> bool {
+        pause(AGAIN).await;
         self.0 = self.0.saturating_sub(1);
         self.0 > 0
     }
@@ -63,7 +63,7 @@ pub(super) async fn walk(file: &str) {
             Kind::Config { fragment, unreachable } => check(file, block, fragment, unreachable, &stage),
             Kind::Console { wait } => {
                 for step in block.steps() {
-                    changes.extend(take(file, &step, wait, &mut session, &stage));
+                    changes.extend(take(file, &step, wait, &mut session, &stage).await);
                 }
             }
             Kind::NotRun | Kind::Rust | Kind::Shown => {}
@@ -107,7 +107,7 @@ fn check(file: &str, block: &Block, fragment: bool, unreachable: bool, stage: &S
 }
 
 /// Runs a step; gives what is to be changed on the page, if that is wanted.
-fn take(file: &str, step: &Step, wait: bool, session: &mut Session, stage: &Stage) -> Option<Change> {
+async fn take(file: &str, step: &Step, wait: bool, session: &mut Session, stage: &Stage) -> Option<Change> {
     let command = stage.meant(&step.command);
     let mut patience = Patience::of(DEADLINE);
     loop {
@@ -124,12 +124,12 @@ fn take(file: &str, step: &Step, wait: bool, session: &mut Session, stage: &Stag
                 stage.adapt_files();
                 (code == 0 && matches(&step.expected, &lines), lines)
             }
-            Outcome::Beside(log) => beside(step, &log, stage),
+            Outcome::Beside(log) => beside(step, &log, stage).await,
         };
         if fits {
             return None;
         }
-        if wait && patience.lasts() {
+        if wait && patience.lasts().await {
             continue;
         }
         if renewing() {
@@ -147,12 +147,12 @@ fn take(file: &str, step: &Step, wait: bool, session: &mut Session, stage: &Stag
 }
 
 /// Waits until what runs beside has printed what is expected of it.
-fn beside(step: &Step, log: &Path, stage: &Stage) -> (bool, Vec<String>) {
+async fn beside(step: &Step, log: &Path, stage: &Stage) -> (bool, Vec<String>) {
     let mut patience = Patience::of(if renewing() { Duration::from_secs(5) } else { DEADLINE });
     loop {
         let lines = printed(&std::fs::read_to_string(log).unwrap_or_default(), stage);
         let fits = comes(&step.expected, &lines);
-        if fits || !patience.lasts() {
+        if fits || !patience.lasts().await {
             return (fits, lines);
         }
     }
