@@ -7,12 +7,13 @@
 //! 3. A connection that is told to stop takes no new requests and finishes those that it has.
 
 use crate::api::gate::Gate;
-use crate::runtime::{self, Tasks};
+use crate::runtime::{self, Tasks, Timers};
 use crate::tls::{HTTP_2, Tls};
 use crate::wire::Wire;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -77,13 +78,11 @@ async fn http1<S>(stream: S, to: &Arc<Service>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let to = Arc::clone(to);
-        Box::pin(async move { Ok::<_, Infallible>(to.gate.answer(request).await) })
-    });
+    let service =
+        service_fn(|request: hyper::Request<Incoming>| to.gate.answer(request).map(Ok::<_, Infallible>));
     let head_bytes_max = usize::try_from(HEAD_BYTES_MAX).unwrap_or(usize::MAX);
     let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(Timers::of(to.patience))
         .header_read_timeout(to.patience)
         .max_buf_size(head_bytes_max)
         .max_header_size(head_bytes_max)
@@ -110,11 +109,9 @@ where
     let activity = Arc::new(Activity::default());
     let (of_requests, to_answer) = (Arc::clone(&activity), Arc::clone(&to));
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let (to, open) = (Arc::clone(&to_answer), Open::new(&of_requests));
-        Box::pin(async move {
-            let answer = to.gate.answer(request).await;
-            Ok::<Response, Infallible>(answer.map(|body| Body::new(Watched { body, open })))
-        })
+        let open = Open::new(&of_requests);
+        let watched = |body| Body::new(Watched { body, open });
+        to_answer.gate.answer(request).map(|answer| Ok::<Response, Infallible>(answer.map(watched)))
     });
     let mut connection = http2::Builder::new(to.tasks.clone())
         .timer(TokioTimer::new())

@@ -161,6 +161,15 @@ fn with_status(problem: Problem, status: &'static str) -> Response {
 }
 
 impl Answer {
+    /// What L1 has fresh of a key, where a `GET` asks for nothing else and nothing is to be done about it.
+    pub(super) fn at_once(keyspaces: &Keyspaces, key: &Key, headers: &HeaderMap) -> Option<Self> {
+        if headers.contains_key(header::CACHE_CONTROL) {
+            return None;
+        }
+        let entry = keyspaces.of(key).hit_entry(key)?;
+        Some(Self { entry, has_l1: true, asked: CacheControl::default() })
+    }
+
     /// What the tiers alone have of a key: the answer to a `HEAD`.
     pub(super) async fn look(keyspaces: &Keyspaces, key: &Key) -> Result<Self, Response> {
         let has_l1 = keyspaces.has_l1(key);

@@ -6,32 +6,43 @@ use super::error::{Code, NO_DELETE, Problem};
 use super::guard::Whole;
 use super::{App, acknowledged, json, key, render};
 use crate::document::Document;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::sync::Arc;
-use terrace::EntryOptions;
+use terrace::{EntryOptions, Key};
 
 use crate::auth::{Verb, Who};
 use crate::config::TtlSetting;
+
+/// `GET`, where L1 has the entry and there is nothing to wait for.
+pub(super) fn at_once<B>(app: &App, who: &Who, request: &Request<B>) -> Option<Result<Response, Problem>> {
+    let key = key::key_of(request.uri(), app.limits.key_bytes_max).ok()?;
+    let keyspaces = app.keyspaces_for(who, Verb::Read, &key).ok()?;
+    let found = Answer::at_once(keyspaces, &key, request.headers())?;
+    Some(respond(app, &key, found, request))
+}
+
+fn respond<B>(app: &App, key: &Key, found: Answer, request: &Request<B>) -> Result<Response, Problem> {
+    let verbose = key::flag(request.uri(), "verbose").then_some(key.as_str());
+    found.respond(request.headers(), |entry| json(render::entry(entry, app.clock.wall(), verbose)))
+}
 
 /// `GET`: the entry, through all tiers and, where the keyspace reads through, the origin.
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     who: Who,
-    request: Request,
+    request: Request<Body>,
 ) -> Result<Response, Problem> {
     let key = key::key_of(request.uri(), app.limits.key_bytes_max)?;
     let keyspaces = app.keyspaces_for(&who, Verb::Read, &key)?;
     match answer::find(keyspaces, &key, request.headers()).await {
-        Ok(found) => {
-            let verbose = key::flag(request.uri(), "verbose").then_some(key.as_str());
-            found.respond(request.headers(), |entry| json(render::entry(entry, app.clock.wall(), verbose)))
-        }
+        Ok(found) => respond(&app, &key, found, &request),
         Err(response) => Ok(response),
     }
 }
@@ -41,7 +52,7 @@ pub(super) async fn get(
 pub(super) async fn head(
     State(app): State<Arc<App>>,
     who: Who,
-    request: Request,
+    request: Request<Body>,
 ) -> Result<Response, Problem> {
     let key = key::key_of(request.uri(), app.limits.key_bytes_max)?;
     let keyspaces = app.keyspaces_for(&who, Verb::Read, &key)?;

@@ -4,11 +4,10 @@
 
 use super::App;
 use super::access::Side;
-use super::guard::Guard;
+use super::guard::{Answering, Guard};
 use arc_swap::ArcSwap;
 use axum::body::HttpBody;
 use axum::http::Request;
-use axum::response::Response;
 use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
@@ -38,12 +37,11 @@ impl Gate {
     }
 
     /// Answers a request.
-    pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response
+    pub(crate) fn answer<B>(&self, request: Request<B>) -> Answering
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
     {
-        let guard = self.guard.load_full();
-        guard.answer(request).await
+        Guard::answer(&self.guard.load(), request)
     }
 }
 

@@ -8,8 +8,10 @@
 //! 4. Who asks is known before anything else is done, and who may not is refused before the body is read.
 //! 5. A panic is a 500 of its request, and of no other.
 //!
-//! One function instead of a stack of layers: an L1 hit costs little enough for layers to show. For the same reason a read of one entry goes
-//! to its handler by itself, and everything else by the router ([`Guard::handle`]).
+//! 6. A read of an entry that L1 has is answered before anything is made that can wait ([`Guard::at_once`]). It has neither a place nor a time
+//!    limit, since it is over when another could begin: hits go on where more requests are at work than may be.
+//!
+//! One function instead of a stack of layers: an L1 hit costs little enough for layers to show.
 
 use super::access::{self, Need, Needs, Side};
 use super::backlog::Backlog;
@@ -21,15 +23,16 @@ use crate::runtime;
 use crate::traces::{self, Traces};
 use axum::Router;
 use axum::body::{Body, HttpBody};
-use axum::extract::{FromRequest, State};
+use axum::extract::FromRequest;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use futures_util::future::Either;
+use std::future::{Ready, poll_fn, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -53,7 +56,7 @@ impl<S: Sync> FromRequest<S> for Whole {
 pub(crate) struct Guard {
     auth: Arc<Auth>,
     refusals: Arc<Refusals>,
-    /// Whose entries are read without the router.
+    /// Whose entries are read without the router where L1 has them.
     entries: Option<Arc<App>>,
     router: Router,
     needs: Needs,
@@ -113,13 +116,59 @@ impl Guard {
         Self { at_work, uploads, backlog: before.backlog.clone(), ..self }
     }
 
-    /// Answers a request, and traces it if it is its turn.
-    pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response
+    /// Answers a request: at once, if it can.
+    pub(crate) fn answer<B>(this: &Arc<Self>, request: Request<B>) -> Answering
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
     {
-        let span = self.traces.as_ref().map_or_else(Span::none, |traces| self.trace(traces, &request));
-        let (response, problem) = self.answered(request).instrument(span.clone()).await;
+        let visit = this.visit(&request);
+        if let Some(response) = this.at_once(&visit, &request) {
+            return Either::Left(ready(response));
+        }
+        let this = Arc::clone(this);
+        Either::Right(Box::pin(async move { this.answer_traced(visit, request).await }))
+    }
+
+    /// Who asks for what, and whether it is traced.
+    fn visit<B>(&self, request: &Request<B>) -> Visit {
+        let span = self.traces.as_ref().map_or_else(Span::none, |traces| self.trace(traces, request));
+        Visit { need: self.needs.of(request.uri().path()), who: self.auth.who(request.headers()), span }
+    }
+
+    /// The answer to who reads an entry that L1 has, and may. What else there is to say, is said by the way that takes longer.
+    fn at_once<B: HttpBody>(&self, visit: &Visit, request: &Request<B>) -> Option<Response> {
+        let (Need::Entry, &Method::GET, Some(app), Ok(who)) =
+            (visit.need, request.method(), &self.entries, &visit.who)
+        else {
+            return None;
+        };
+        let is_plain = visit.span.is_none() && request.body().is_end_stream();
+        if !is_plain || self.refused(visit, request).is_some() {
+            return None;
+        }
+        let is_raw = request.uri().path().starts_with(raw::PREFIX);
+        let read =
+            || if is_raw { raw::at_once(app, who, request) } else { entry::at_once(app, who, request) };
+        let read = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_panic| Some(Err(panicked())));
+        let response = read?.unwrap_or_else(IntoResponse::into_response);
+        Some(self.counted(finish(response, request.uri()), request.uri()))
+    }
+
+    /// Why a visit ends at the door.
+    fn refused<B>(&self, visit: &Visit, request: &Request<B>) -> Option<Problem> {
+        let (method, host) = (request.method(), host_of(request));
+        let_in(visit.need, visit.who.as_ref(), method)
+            .and_then(|()| from_here(request.headers(), method, host))
+            .and_then(|()| self.for_us(visit.need, host))
+            .err()
+    }
+
+    async fn answer_traced<B>(&self, visit: Visit, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+    {
+        let span = visit.span.clone();
+        let (response, problem) = self.answered(visit, request).instrument(span.clone()).await;
         traces::end_request(&span, response.status(), problem.map(Code::word));
         response
     }
@@ -133,18 +182,14 @@ impl Guard {
         }
     }
 
-    async fn answered<B>(&self, request: Request<B>) -> (Response, Option<Code>)
+    async fn answered<B>(&self, visit: Visit, request: Request<B>) -> (Response, Option<Code>)
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
     {
         let (uri, method) = (request.uri().clone(), request.method().clone());
-        let need = self.needs.of(uri.path());
-        let who = self.auth.who(request.headers());
-        let host = host_of(&request);
-        let admitted = let_in(need, who.as_ref(), &method)
-            .and_then(|()| from_here(request.headers(), &method, host))
-            .and_then(|()| self.for_us(need, host));
-        if let Err(problem) = admitted {
+        let refused = self.refused(&visit, &request);
+        let Visit { need, who, .. } = visit;
+        if let Some(problem) = refused {
             let code = problem.code;
             self.refusals.note(who.as_ref().ok(), &method, uri.path(), code.word());
             return (finish(problem.into_response(), &uri), Some(code));
@@ -153,7 +198,7 @@ impl Guard {
         let noted = who.as_ref().filter(|_| need.is_noted(&method));
         let noted = noted.map(|who| Noted { who, method: &method, path: uri.path(), is_over: false });
         let mut response =
-            self.admit(need, who.as_ref(), request).await.unwrap_or_else(IntoResponse::into_response);
+            self.admit(who.as_ref(), request).await.unwrap_or_else(IntoResponse::into_response);
         let problem = response.extensions().get::<Problem>().map(|problem| problem.code);
         if let Some(noted) = noted {
             let detail = response.extensions_mut().remove::<Detail>();
@@ -182,7 +227,7 @@ impl Guard {
         Err(Problem::new(Code::Forbidden, detail))
     }
 
-    async fn admit<B>(&self, need: Need, who: Option<&Who>, request: Request<B>) -> Result<Response, Problem>
+    async fn admit<B>(&self, who: Option<&Who>, request: Request<B>) -> Result<Response, Problem>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
     {
@@ -195,15 +240,15 @@ impl Guard {
         let is_work = is_work(request.uri().path());
         let place = is_work.then(|| self.at_work.try_acquire()).transpose();
         let _place = place.map_err(|_| overloaded())?;
-        self.run(need, who, request).await
+        self.run(who, request).await
     }
 
-    async fn run(&self, need: Need, who: Option<&Who>, request: Request<Body>) -> Result<Response, Problem> {
+    async fn run(&self, who: Option<&Who>, request: Request<Body>) -> Result<Response, Problem> {
         let limit = self.limits.request_timeout;
-        let answer = AssertUnwindSafe(self.handle(need, who, request)).catch_unwind();
+        let answer = AssertUnwindSafe(self.handle(who, request)).catch_unwind();
         match runtime::within(limit, answer).await {
             Some(Ok(response)) => Ok(response),
-            Some(Err(_panic)) => Err(Problem::internal("a handler panicked", &"see the message above")),
+            Some(Err(_panic)) => Err(panicked()),
             None => {
                 let detail = format!("there was no answer within {limit:?}; a change may still take effect");
                 Err(Problem::new(Code::Timeout, detail))
@@ -211,19 +256,8 @@ impl Guard {
         }
     }
 
-    /// Lets a handler answer. What the router adds to a request, for handlers that want it, costs as much as a hit in L1.
-    async fn handle(&self, need: Need, who: Option<&Who>, mut request: Request<Body>) -> Response {
-        if let (Need::Entry, &Method::GET, Some(app), Some(who)) =
-            (need, request.method(), &self.entries, who)
-        {
-            let (app, who) = (State(Arc::clone(app)), who.clone());
-            let read = if request.uri().path().starts_with(raw::PREFIX) {
-                raw::get(app, who, request).await
-            } else {
-                entry::get(app, who, request).await
-            };
-            return read.into_response();
-        }
+    /// Lets a handler answer.
+    async fn handle(&self, who: Option<&Who>, mut request: Request<Body>) -> Response {
         if let Some(who) = who {
             request.extensions_mut().insert(who.clone());
         }
@@ -249,6 +283,16 @@ impl Guard {
         Ok(Request::from_parts(parts, Body::from(read.ok_or_else(late)??)))
     }
 }
+
+/// A request at the door.
+struct Visit {
+    need: Need,
+    who: Result<Who, Denied>,
+    span: Span,
+}
+
+/// An answer: there already, or on its way.
+pub(crate) type Answering = Either<Ready<Response>, Pin<Box<dyn Future<Output = Response> + Send>>>;
 
 /// Whether a path is one of those that are worked for, and not a probe or a page.
 fn is_work(path: &str) -> bool {
@@ -342,6 +386,10 @@ async fn read<B: HttpBody<Data = Bytes>>(body: B, bytes_max: usize) -> Result<By
     Ok(bytes.freeze())
 }
 
+fn panicked() -> Problem {
+    Problem::internal("a handler panicked", &"see the message above")
+}
+
 fn overloaded() -> Problem {
     Problem::new(Code::Overloaded, "too many requests are at work; try again in a second")
 }
@@ -375,8 +423,8 @@ mod tests {
         let config = Config::load(&Sources::none()).expect("the defaults").auth;
         let auth = Arc::new(Auth::new(&config, Clock::manual()));
         let refusals = Arc::new(Refusals::new(Clock::manual()));
-        let guard = Guard::over((router, Needs::nothing()), auth, refusals, limits);
-        let response = guard.answer(request).await;
+        let guard = Arc::new(Guard::over((router, Needs::nothing()), auth, refusals, limits));
+        let response = Guard::answer(&guard, request).await;
         let status = response.status().as_u16();
         let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
         (status, serde_json::from_slice(&body).expect("JSON"))

@@ -12,8 +12,8 @@ use super::{App, acknowledged, key, render};
 use crate::auth::{Verb, Who};
 use crate::document::Document;
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 use terrace::{Entry, EntryOptions, Key};
@@ -35,11 +35,19 @@ fn key_of(app: &App, uri: &Uri) -> Result<Key, Problem> {
     key::key_below(ENTRIES, uri, app.limits.key_bytes_max)
 }
 
+/// `GET`, where L1 has the value and there is nothing to wait for.
+pub(super) fn at_once<B>(app: &App, who: &Who, request: &Request<B>) -> Option<Result<Response, Problem>> {
+    let key = key_of(app, request.uri()).ok()?;
+    let keyspaces = app.keyspaces_for(who, Verb::Read, &key).ok()?;
+    let found = Answer::at_once(keyspaces, &key, request.headers())?;
+    Some(found.respond(request.headers(), body))
+}
+
 /// `GET`: the value, through all tiers and, where the keyspace reads through, the origin.
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     who: Who,
-    request: Request,
+    request: Request<Body>,
 ) -> Result<Response, Problem> {
     let key = key_of(&app, request.uri())?;
     let keyspaces = app.keyspaces_for(&who, Verb::Read, &key)?;
@@ -53,7 +61,7 @@ pub(super) async fn get(
 pub(super) async fn head(
     State(app): State<Arc<App>>,
     who: Who,
-    request: Request,
+    request: Request<Body>,
 ) -> Result<Response, Problem> {
     let key = key_of(&app, request.uri())?;
     let keyspaces = app.keyspaces_for(&who, Verb::Read, &key)?;

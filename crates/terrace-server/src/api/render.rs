@@ -7,6 +7,8 @@
 use super::encoded;
 use crate::document::Document;
 use serde::Serialize;
+use std::fmt;
+use std::io::Write;
 use std::time::{Duration, SystemTime};
 use terrace::behind::Acknowledged;
 use terrace::{Entry, Tier, Ttl};
@@ -111,21 +113,22 @@ pub(crate) fn expiry(now: SystemTime, ttl: Ttl) -> Option<SystemTime> {
 
 /// A time as RFC 3339 with milliseconds; `None` if four digits of a year do not hold it.
 pub(super) fn rfc_3339(time: SystemTime) -> Option<String> {
+    printed(time).map(|time| time.to_string())
+}
+
+fn printed(time: SystemTime) -> Option<impl fmt::Display> {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     let is_printable = since.is_ok_and(|since| since < Duration::from_secs(YEAR_10000_SECS));
-    is_printable.then(|| humantime::format_rfc3339_millis(time).to_string())
+    is_printable.then(|| humantime::format_rfc3339_millis(time))
 }
 
 /// A time in quotes; `null` if there is none that can be written.
 pub(crate) fn push_time(json: &mut Vec<u8>, time: Option<SystemTime>) {
-    match time.and_then(rfc_3339) {
-        Some(text) => {
-            json.push(b'"');
-            json.extend_from_slice(text.as_bytes());
-            json.push(b'"');
-        }
-        None => json.extend_from_slice(b"null"),
-    }
+    let written = match time.and_then(printed) {
+        Some(time) => write!(json, "\"{time}\""),
+        None => json.write_all(b"null"),
+    };
+    written.expect("memory takes all that is written to it");
 }
 
 /// 10000-01-01T00:00:00Z, in seconds since the Unix epoch.

@@ -112,6 +112,31 @@ async fn more_requests_than_may_be_at_work_are_turned_away_with_a_time() {
 }
 
 #[tokio::test]
+async fn hits_in_l1_are_answered_while_all_places_are_taken() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("a.db");
+    rusqlite::Connection::open(&file).and_then(|c| c.execute_batch("create table t (a)")).expect("a table");
+    let service = start(&format!(
+        "server.max_requests = 2\norigin.slow = {{ type = 'sqlite', file = '{}', delay = '2s' }}\n\
+         [keyspace.slow]\npattern = 'slow:{{a}}'\nsource = {{ origin = 'slow', load = 'select a from t where a = :a' }}\n",
+        file.display()
+    ))
+    .await;
+    assert_eq!(service.put("/api/cache/k", r#"{"value":1}"#).await.status, 200);
+    let slow =
+        futures_util::future::join_all(["/api/cache/slow:1", "/api/cache/slow:2"].map(|t| service.get(t)));
+    let hit = async {
+        while service.get("/api/cache/none").await.status != 503 {}
+        for target in ["/api/cache/k", "/v1/keys/k", "/api/cache?key=k&verbose"] {
+            assert_eq!(service.get(target).await.status, 200, "{target}");
+        }
+        service.get("/api/cache/none").await.problem(503, "overloaded");
+    };
+    let (slow, ()) = futures_util::join!(slow, hit);
+    assert!(slow.iter().all(|answer| answer.status == 404), "{slow:?}");
+}
+
+#[tokio::test]
 async fn an_answer_that_takes_too_long_is_given_up() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("a.db");

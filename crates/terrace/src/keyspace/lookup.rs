@@ -6,11 +6,12 @@
 
 use super::{EntryOptions, Keyspace, Tagger};
 use crate::Tier;
-use crate::entry::Found;
+use crate::entry::{Entry, Found, Resident};
 use crate::erased::typed_clone;
 use crate::error::{Error, ErrorKind, LoadError, OriginFailure};
 use crate::origin::bound::Bound;
 use crate::read::{Loaded, Loading, Wanted};
+use crate::stale::Here;
 use crate::telemetry::{Op, is_sampled};
 use crate::write::check_tags;
 use std::any::Any;
@@ -113,6 +114,45 @@ where
                 Some(typed_clone(&resident.value))
             })
         })?
+    }
+
+    /// The entry of a key if this process' memory has it fresh and nothing is to be done about it: what [`Keyspace::get_entry`] would
+    /// return without waiting. `None` says nothing of other tiers, and is counted nowhere; whoever wants more goes on with
+    /// [`Keyspace::get_entry`].
+    ///
+    /// # Cost
+    /// An L1 hit: no await, no lock that a writer holds for long, an allocation if the entry has tags. Without a hit, a look at L1.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let users = terrace::Cache::memory()?.keyspace::<u64, String>("users").build()?;
+    /// assert!(users.hit_entry(&7).is_none());
+    /// users.put(&7, "ann".into()).await?;
+    /// assert_eq!(*users.hit_entry(&7).expect("it was put").value, "ann");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn hit_entry<Q>(&self, key: &Q) -> Option<Entry<V>>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ?Sized,
+    {
+        // A lookup that finds nothing would count, for the eviction policy and the statistics of L1, beside the one that follows it.
+        let (l1, _) = self.view.l1_trusted()?;
+        let latest = self.view.latest();
+        let is_value = |copy: &Resident| copy.is_answer(latest) && !copy.is_absent();
+        key.with_name(|name| l1.peek_with(self.view.name(name), &self.view.space.bans, is_value))
+            .filter(|is_value| *is_value)?;
+        let timer = self.view.space.counters.timer();
+        let Here::Fresh(found) = key.with_text(|text| self.view.here(text)) else { return None };
+        if found.resident.is_absent() {
+            return None;
+        }
+        self.view.space.hot.sample(key);
+        self.view.count_lookup(Some(&found));
+        self.view.space.counters.observe(Op::Get, Tier::L1, timer);
+        found.into_entry(&self.view.shared.clock)
     }
 
     /// [`Keyspace::get`], when L1 does not have the value.

@@ -275,6 +275,7 @@ async fn who_does_not_load_is_given_no_old_value_by_any_way_to_read() {
         assert!(!node.texts.contains("k").await.unwrap());
         assert_eq!(node.texts.get_many(&["k".to_owned()]).await.unwrap(), [None]);
         assert_eq!((node.texts.peek("k"), node.texts.peek_ttl("k")), (None, None));
+        assert!(node.texts.hit_entry("k").is_none());
     }
 }
 
@@ -290,7 +291,9 @@ async fn an_aging_value_is_loaded_ahead_by_one_node_and_nobody_waits() {
     assert_eq!(*node.texts.get_or_load("k", counted.loader("new")).await.unwrap(), "old");
     let_others_run().await;
     assert_eq!(counted.runs(), 0, "it is not due");
+    assert!(node.texts.hit_entry("k").is_some());
     node.clock.advance(TTL / 2);
+    assert!(node.texts.hit_entry("k").is_none(), "something is to be done about it");
     for node in [&node, &other] {
         for _ in 0..10 {
             assert_eq!(*node.texts.get_or_load("k", counted.loader("new")).await.unwrap(), "old");
@@ -338,6 +341,7 @@ async fn that_there_is_no_value_is_remembered_by_the_fleet_until_one_is_stored()
         assert_eq!(other.get("k").await.unwrap(), None);
         assert!(!texts.contains("k").await.unwrap());
         assert_eq!(texts.peek("k"), None);
+        assert!(texts.hit_entry("k").is_none());
         assert_eq!(texts.get_many(&["k".to_owned()]).await.unwrap(), [None]);
     }
     assert_eq!(origin.0.runs(), 1);

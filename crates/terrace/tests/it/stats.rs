@@ -48,6 +48,20 @@ async fn every_way_to_look_up_counts_once() {
     assert_eq!(lookups(&node), (7, 5, 6));
 }
 
+#[tokio::test]
+async fn a_hit_that_alone_is_asked_for_counts_and_what_is_none_does_not() {
+    let node = Node::first().await;
+    node.put("k", "v").await;
+    assert!(node.texts.hit_entry("none").is_none());
+    assert_eq!(lookups(&node), (0, 0, 0));
+    let (hit, entry) = (node.texts.hit_entry("k").expect("a hit"), node.entry("k").await.expect("a hit"));
+    assert_eq!(
+        (&hit.value, hit.version, hit.ttl, hit.tier),
+        (&entry.value, entry.version, entry.ttl, entry.tier)
+    );
+    assert_eq!(lookups(&node), (2, 0, 0));
+}
+
 /// An origin that has nothing.
 struct Nothing;
 
