@@ -51,7 +51,7 @@ pub(crate) fn done(who: &Who, method: &Method, path: &str, detail: Option<&Detai
     tracing::info!(
         target: "terrace::audit",
         who = who.name(),
-        tenant = who.tenant_name(),
+        tenant = who.tenant(),
         action = %method,
         path = ?cut(path),
         what = ?what,

@@ -5,6 +5,8 @@
 //! 2. Each is a namespace of the library with the keyspace's name. The library's key is the whole key, so a key looks the
 //!    same in the service, in L2 and in a log.
 //! 3. A tenant has all of them once more, as `tenant--keyspace`: nothing is shared but room and origins, which are told the tenant.
+//! 4. A tenant's keyspaces stay while the process lives, tokens or none, so that it can come back and what it has written behind goes on.
+//!    Where no tenant is left, statements need not tell tenants apart: then theirs ask no origin any more.
 
 use crate::config::{
     CompressionAlgorithm, Config, KeyspaceConfig, Strategy, Suspect, UNMATCHED, tenant_keyspace,
@@ -12,7 +14,7 @@ use crate::config::{
 use crate::document::{Document, Documents, JsonOrigin};
 use crate::origin::{Loader, Origins};
 use crate::template::Template;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use terrace::{
     Algorithm, Cache, Compression, Glob, Key, Keyspace, KeyspaceBuilder, KeyspaceError, SuspectPolicy, Ttl,
 };
@@ -68,10 +70,14 @@ struct Named {
 pub(crate) struct Open {
     keyspace: DocumentKeyspace,
     pub(crate) uses_l1: bool,
+    pub(crate) is_of_tenant: bool,
 }
 
 /// The keyspaces that were opened in this process, by name: a name can be opened once.
 pub(crate) type Opened = BTreeMap<String, Open>;
+
+/// The keyspaces of each tenant, by its name.
+pub(crate) type OfTenants = HashMap<Box<str>, Keyspaces>;
 
 /// The name of a keyspace that is a tenant's, or nobody's in particular.
 fn name_of(tenant: Option<&str>, name: &str) -> String {
@@ -81,6 +87,18 @@ fn name_of(tenant: Option<&str>, name: &str) -> String {
     }
 }
 
+/// What asks the origin of a keyspace on behalf of a tenant, or of nobody in particular.
+fn loader(
+    config: &Config,
+    origins: &Origins,
+    keyspace: &KeyspaceConfig,
+    tenant: Option<&str>,
+) -> Option<Loader> {
+    // What is written behind has the statements that it was opened with, which do tell tenants apart.
+    let is_told_apart = keyspace.strategy == Strategy::WriteBehind || !config.auth.tenants().is_empty();
+    if tenant.is_none() || is_told_apart { origins.loader(keyspace, tenant) } else { None }
+}
+
 impl Keyspaces {
     /// Opens the keyspaces of a configuration, and gives those that are open its settings: first those of nobody in particular, then those
     /// of each tenant. What is open and not in the configuration any more keeps nothing of an origin.
@@ -88,9 +106,9 @@ impl Keyspaces {
         config: &Config,
         cache: &Cache,
         origins: &Origins,
-        tenants: &[String],
+        tenants: &BTreeSet<String>,
         opened: &mut Opened,
-    ) -> Result<(Self, Vec<Self>), KeyspaceError> {
+    ) -> Result<(Self, OfTenants), KeyspaceError> {
         let whose: Vec<Option<&str>> =
             [None].into_iter().chain(tenants.iter().map(|t| Some(t.as_str()))).collect();
         let names = || config.keyspaces.keys().map(String::as_str).chain([UNMATCHED]);
@@ -98,28 +116,25 @@ impl Keyspaces {
             whose.iter().flat_map(|tenant| names().map(|name| name_of(*tenant, name))).collect();
         let gone: Vec<String> = opened.keys().filter(|name| !current.contains(*name)).cloned().collect();
         for name in gone {
-            let uses_l1 = opened.get(&name).is_none_or(|open| open.uses_l1);
-            settle(rules(config, cache, &name), &name, uses_l1, opened)?;
+            let is = opened.get(&name).map_or((true, false), |open| (open.uses_l1, open.is_of_tenant));
+            settle(rules(config, cache, &name), &name, is, opened)?;
         }
         // Those that are open come first: a bound that is shared by name is another one for all of them before one more has it.
         for tenant in &whose {
             for (name, keyspace) in &config.keyspaces {
                 let full = name_of(*tenant, name);
                 if opened.contains_key(&full) {
-                    open(
-                        config,
-                        cache,
-                        origins.loader(keyspace, *tenant),
-                        origins,
-                        (&full, keyspace),
-                        opened,
-                    )?;
+                    open(config, cache, origins, (*tenant, &full, keyspace), opened)?;
                 }
             }
         }
         let own = Self::of_tenant(config, cache, origins, None, opened)?;
-        let of_tenant = |tenant: &String| Self::of_tenant(config, cache, origins, Some(tenant), opened);
-        Ok((own, tenants.iter().map(of_tenant).collect::<Result<_, _>>()?))
+        let mut of_tenants = OfTenants::with_capacity(tenants.len());
+        for tenant in tenants {
+            let keyspaces = Self::of_tenant(config, cache, origins, Some(tenant), opened)?;
+            of_tenants.insert(tenant.as_str().into(), keyspaces);
+        }
+        Ok((own, of_tenants))
     }
 
     fn of_tenant(
@@ -134,14 +149,7 @@ impl Keyspaces {
             let has_delete = keyspace.source.as_ref().is_some_and(|source| source.delete.is_some());
             named.push(Named {
                 pattern: keyspace.pattern.clone(),
-                keyspace: open(
-                    config,
-                    cache,
-                    origins.loader(keyspace, tenant),
-                    origins,
-                    (&name_of(tenant, name), keyspace),
-                    opened,
-                )?,
+                keyspace: open(config, cache, origins, (tenant, &name_of(tenant, name), keyspace), opened)?,
                 about: About::of(keyspace),
                 can_delete: has_delete || !keyspace.strategy.writes(),
                 has_l1: keyspace.l1.enabled,
@@ -157,7 +165,8 @@ impl Keyspaces {
             ttl: config.defaults.ttl.0,
             origin: None,
         };
-        Ok(Self { named, unmatched: settle(unmatched, &name, true, opened)?, about_unmatched })
+        let unmatched = settle(unmatched, &name, (true, tenant.is_some()), opened)?;
+        Ok(Self { named, unmatched, about_unmatched })
     }
 
     /// The keyspace of a key.
@@ -234,7 +243,7 @@ fn policy(suspect: Suspect) -> SuspectPolicy {
 fn settle(
     builder: KeyspaceBuilder<Key, Document>,
     name: &str,
-    uses_l1: bool,
+    (uses_l1, is_of_tenant): (bool, bool),
     opened: &mut Opened,
 ) -> Result<DocumentKeyspace, KeyspaceError> {
     let builder = if uses_l1 { builder } else { builder.no_l1() }.codec(Documents);
@@ -242,16 +251,15 @@ fn settle(
         Some(open) => builder.replace(&open.keyspace)?,
         None => builder.build()?,
     };
-    opened.insert(name.to_owned(), Open { keyspace: keyspace.clone(), uses_l1 });
+    opened.insert(name.to_owned(), Open { keyspace: keyspace.clone(), uses_l1, is_of_tenant });
     Ok(keyspace)
 }
 
 fn open(
     config: &Config,
     cache: &Cache,
-    loader: Option<Loader>,
     origins: &Origins,
-    (name, keyspace): (&str, &KeyspaceConfig),
+    (tenant, name, keyspace): (Option<&str>, &str, &KeyspaceConfig),
     opened: &mut Opened,
 ) -> Result<DocumentKeyspace, KeyspaceError> {
     let mut builder = rules(config, cache, name).ttl(keyspace.ttl.0).l1_ttl(keyspace.l1.ttl.0);
@@ -260,8 +268,9 @@ fn open(
     if let Some(bulkhead) = keyspace.source.as_ref().and_then(|source| origins.bulkhead(&source.origin)) {
         builder = builder.bulkhead(bulkhead);
     }
-    let uses_l1 = keyspace.l1.enabled;
-    let Some(loader) = loader.map(JsonOrigin) else { return settle(builder, name, uses_l1, opened) };
+    let is = (keyspace.l1.enabled, tenant.is_some());
+    let loader = loader(config, origins, keyspace, tenant).map(JsonOrigin);
+    let Some(loader) = loader else { return settle(builder, name, is, opened) };
     let builder = match (keyspace.strategy, &keyspace.write_behind) {
         (Strategy::WriteThrough, _) => builder.write_through(loader),
         (Strategy::WriteAround, _) => builder.write_around(loader),
@@ -270,7 +279,7 @@ fn open(
             .write_behind(loader, lane.options()),
         _ => builder.read_through(loader),
     };
-    Ok(settle(builder, name, uses_l1, opened)?.with_refresh(|text| Key::new(text).ok()))
+    Ok(settle(builder, name, is, opened)?.with_refresh(|text| Key::new(text).ok()))
 }
 
 #[cfg(test)]
@@ -282,7 +291,9 @@ mod tests {
         let config = Config::load(&Sources::text(toml)).expect("a valid configuration");
         let origins = Origins::start(&config).expect("origins start");
         let cache = Cache::memory().expect("a cache");
-        Keyspaces::all(&config, &cache, &origins, &[], &mut Opened::new()).expect("keyspaces open").0
+        Keyspaces::all(&config, &cache, &origins, &BTreeSet::new(), &mut Opened::new())
+            .expect("keyspaces open")
+            .0
     }
 
     const THREE: &str = r#"
@@ -306,6 +317,29 @@ mod tests {
             assert_eq!(keyspaces.of(&key).name(), name, "{key}");
             let index = keyspaces.index_of(&key);
             assert_eq!(keyspaces.iter().nth(index).map(Keyspace::name), Some(name), "{key}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_tell_tenants_apart_is_asked_for_no_tenant() {
+        let source = |load: &str| {
+            let source = format!("source = {{ origin = 'lite', load = '{load}' }}");
+            format!(
+                "[origin.lite]\ntype = 'sqlite'\nfile = 'x.db'\n[keyspace.k]\npattern = 'k:{{id}}'\n{source}\n"
+            )
+        };
+        let token = format!(
+            "[[auth.token]]\nname = 'a'\nsha256 = '{}'\nscopes = ['read:*']\ntenant = 'a'\n",
+            "ab".repeat(32)
+        );
+        for (toml, is_asked) in [
+            (source("select 1 where :id = 1"), false),
+            (source("select :tenant where :id = 1") + &token, true),
+        ] {
+            let config = Config::load(&Sources::text(&toml)).unwrap_or_else(|error| panic!("{error}"));
+            let origins = Origins::start(&config).expect("origins start");
+            let asks = |tenant| loader(&config, &origins, &config.keyspaces["k"], tenant).is_some();
+            assert_eq!((asks(None), asks(Some("a"))), (true, is_asked), "{toml}");
         }
     }
 

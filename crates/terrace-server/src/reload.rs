@@ -6,14 +6,16 @@
 //! 3. A request goes by the configuration that held when it came: none is disturbed.
 //! 4. Entries stay. But keys that belong to another keyspace than before begin without any, on every change: their old entries may be of
 //!    an earlier time, when they belonged there. They are dropped before the change, and again when no request is left that began before it.
-//! 5. A keyspace that is taken out goes on to hear of changes, so that it can come back.
+//! 5. A keyspace that is taken out goes on to hear of changes, so that it can come back. So do those of a tenant whose tokens are taken out.
+//! 6. Who may come in changes last: a new tenant's keyspaces are there before anybody is taken for it, and nothing can fail after that.
+//! 7. What was a tenant's in this process is nobody else's in it, and the other way round: a name that would be both is refused.
 //!
 //! What a new part of the service has to do on a reload is done in [`Reloader::take`]; tokens and certificates are an example.
 
 use crate::api::App;
 use crate::api::gate::Gate;
-use crate::config::{Config, ConfigError, Sources, Strategy};
-use crate::keyspaces::{Keyspaces, Opened};
+use crate::config::{Config, ConfigError, Sources, Strategy, is_keyspace_of};
+use crate::keyspaces::{Keyspaces, OfTenants, Opened};
 use crate::origin::{Origins, SetupError};
 use crate::runtime;
 use crate::security::{Security, SecurityError};
@@ -196,13 +198,15 @@ impl Reloader {
             return Ok(changed);
         }
         let origins = in_force.origins.next(&in_force.config, &config)?;
+        let security = self.security.prepare(&config)?;
         let moved = moved(&in_force.config, &config);
-        let (spaces, spaces_of_tenants) = match self.settle(in_force, &config, &origins, &moved).await {
+        let settled = settle(in_force, &config, &origins, security.tenants(), &moved).await;
+        let (spaces, spaces_of_tenants) = match settled {
             Ok(keyspaces) => keyspaces,
             Err(error) => {
                 // What was opened with the old settings can be opened with them again.
                 let InForce { config, origins, opened, app } = in_force;
-                Keyspaces::all(config, &app.cache, origins, app.auth.tenants(), opened)?;
+                Keyspaces::all(config, &app.cache, origins, &app.auth.tenants(), opened)?;
                 return Err(error);
             }
         };
@@ -214,6 +218,7 @@ impl Reloader {
         for gate in &self.gates {
             gate.turn_to(Arc::clone(&app));
         }
+        security.replace();
         let patience = in_force.config.server.request_timeout.0;
         if !moved.is_empty() {
             app.tasks.spawn(sweep_again(Arc::clone(&app), moved, patience));
@@ -221,23 +226,22 @@ impl Reloader {
         *in_force = InForce { config, origins, opened: std::mem::take(&mut in_force.opened), app };
         Ok(changed)
     }
+}
 
-    /// All of a reload that can fail, the last of which changes who may come in.
-    async fn settle(
-        &self,
-        in_force: &mut InForce,
-        config: &Config,
-        origins: &Origins,
-        moved: &[Glob],
-    ) -> Result<(Keyspaces, Vec<Keyspaces>), ReloadError> {
-        let InForce { opened, app, .. } = in_force;
-        let keyspaces = Keyspaces::all(config, &app.cache, origins, app.auth.tenants(), opened)?;
-        for of_one in [&keyspaces.0].into_iter().chain(&keyspaces.1) {
-            sweep(of_one, moved).await?;
-        }
-        self.security.replace(config)?;
-        Ok(keyspaces)
+/// Gives the keyspaces that there are to be the settings of a configuration.
+async fn settle(
+    in_force: &mut InForce,
+    config: &Config,
+    origins: &Origins,
+    tenants: &BTreeSet<String>,
+    moved: &[Glob],
+) -> Result<(Keyspaces, OfTenants), ReloadError> {
+    let InForce { opened, app, .. } = in_force;
+    let keyspaces = Keyspaces::all(config, &app.cache, origins, tenants, opened)?;
+    for of_one in [&keyspaces.0].into_iter().chain(keyspaces.1.values()) {
+        sweep(of_one, moved).await?;
     }
+    Ok(keyspaces)
 }
 
 /// The settings that are not the same in both, sorted. One that is hidden is named by the address or password that it is likely to be.
@@ -291,7 +295,13 @@ fn fixed(in_force: &InForce, config: &Config, changed: &[String]) -> Vec<String>
     let is_behind = |config: &Config, name: &str| {
         config.keyspaces.get(name).is_some_and(|keyspace| keyspace.strategy == Strategy::WriteBehind)
     };
-    for name in in_force.opened.keys() {
+    let known = in_force.app.auth.tenants();
+    let tenants: BTreeSet<String> = known.union(&config.auth.tenants()).cloned().collect();
+    for (name, open) in &in_force.opened {
+        let is_of_tenant = tenants.iter().any(|tenant| is_keyspace_of(tenant, name));
+        if open.is_of_tenant && config.keyspaces.contains_key(name) || !open.is_of_tenant && is_of_tenant {
+            fixed.insert(format!("keyspace.{name}"));
+        }
         let (was, is) = (is_behind(&in_force.config, name), is_behind(config, name));
         let keyspace = config.keyspaces.get(name);
         if was != is && keyspace.is_some() {
@@ -300,8 +310,7 @@ fn fixed(in_force: &InForce, config: &Config, changed: &[String]) -> Vec<String>
             fixed.insert(format!("keyspace.{name}"));
         }
         let uses_l1 = keyspace.map(|keyspace| keyspace.l1.enabled);
-        if uses_l1.is_some_and(|uses_l1| Some(uses_l1) != in_force.opened.get(name).map(|open| open.uses_l1))
-        {
+        if uses_l1.is_some_and(|uses_l1| uses_l1 != open.uses_l1) {
             fixed.insert(format!("keyspace.{name}.l1.enabled"));
         }
         if was && is {
@@ -352,7 +361,7 @@ async fn sweep_again(app: Arc<App>, moved: Vec<Glob>, patience: Duration) {
         if runtime::within(wait, app.tasks.stopped()).await.is_some() {
             return;
         }
-        for keyspaces in [&app.spaces].into_iter().chain(&app.spaces_of_tenants) {
+        for keyspaces in [&app.spaces].into_iter().chain(app.spaces_of_tenants.values()) {
             if let Err(error) = sweep(keyspaces, &moved).await {
                 tracing::error!(%error, "keys that changed their keyspace may have old entries until their TTL");
             }

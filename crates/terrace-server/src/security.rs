@@ -1,12 +1,14 @@
 //! What decides who comes in, while the service runs: credentials and certificates, replaced together.
 //!
-//! 1. All of it or nothing: what could fail is done before the first is replaced.
+//! 1. All of it or nothing: what could fail is done before the first is replaced. A reload opens keyspaces between the two, so that
+//!    nobody comes in for whom there are none.
 //! 2. What is under way goes on with what it began with.
 
 use crate::audit;
-use crate::auth::{Auth, ReplaceError};
+use crate::auth::{self, Auth, ReplaceError};
 use crate::config::Config;
-use crate::tls::{Tls, TlsError};
+use crate::tls::{self, Tls, TlsError};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Why credentials and certificates stay as they are.
@@ -51,27 +53,56 @@ impl Security {
     /// else in it is not looked at. What came of it is noted in the audit log.
     ///
     /// # Errors
-    /// [`SecurityError`]; nothing has changed then.
+    /// [`SecurityError`]; nothing has changed then. A tenant that is new has no keyspaces yet: [`Reloader::reload`](crate::Reloader::reload)
+    /// opens them.
     ///
     /// # Cost
     /// Reads the files with certificates. Requests do not wait for it: each is judged by the old credentials or the new.
     pub fn replace(&self, config: &Config) -> Result<(), SecurityError> {
-        let replaced = self.try_replace(config);
-        let outcome = replaced.as_ref().err().map_or_else(|| "done".to_owned(), ToString::to_string);
-        audit::by_the_operator("replace credentials and certificates", &outcome);
-        replaced
+        self.auth.knows_all(&config.auth.tenants()).map_err(|error| refused(error.into()))?;
+        self.prepare(config)?.replace();
+        Ok(())
     }
 
-    fn try_replace(&self, config: &Config) -> Result<(), SecurityError> {
+    /// Makes what is to take the place of what is in force.
+    pub(crate) fn prepare(&self, config: &Config) -> Result<Prepared<'_>, SecurityError> {
         let certificates = match (&self.tls, &config.server.tls) {
-            (Some(tls), Some(config)) => Some(tls.prepare(config)?),
-            (None, None) => None,
-            _ => return Err(SecurityError::Switched),
+            (Some(tls), Some(config)) => tls.prepare(config).map(Some).map_err(Into::into),
+            (None, None) => Ok(None),
+            _ => Err(SecurityError::Switched),
         };
-        self.auth.replace(&config.auth)?;
-        if let Some(certificates) = certificates {
+        let certificates = certificates.map_err(refused)?;
+        let credentials = self.auth.prepare(&config.auth).map_err(|error| refused(error.into()))?;
+        Ok(Prepared { credentials, certificates })
+    }
+}
+
+/// What of a change is noted in the audit log.
+const CHANGE: &str = "replace credentials and certificates";
+
+fn refused(error: SecurityError) -> SecurityError {
+    audit::by_the_operator(CHANGE, &error.to_string());
+    error
+}
+
+/// Credentials and certificates that can take the place of others.
+pub(crate) struct Prepared<'a> {
+    credentials: auth::Prepared<'a>,
+    certificates: Option<tls::Prepared<'a>>,
+}
+
+impl Prepared<'_> {
+    /// The tenants that have to have keyspaces before these can be in force.
+    pub(crate) fn tenants(&self) -> &BTreeSet<String> {
+        self.credentials.tenants()
+    }
+
+    /// Puts them in force.
+    pub(crate) fn replace(self) {
+        self.credentials.replace();
+        if let Some(certificates) = self.certificates {
             certificates.replace();
         }
-        Ok(())
+        audit::by_the_operator(CHANGE, "done");
     }
 }

@@ -347,14 +347,14 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// Sets up tiers, origins and keyspaces.
-fn app(config: &Config, traces: Option<Traces>) -> Result<InForce, StartError> {
+pub(crate) fn app(config: &Config, traces: Option<Traces>) -> Result<InForce, StartError> {
     let clock = Clock::system();
     let life = Life { id: random(), began: clock.wall() };
     let auth = Arc::new(Auth::new(&config.auth, clock.clone()));
     let cache = tiers::cache(config, tiers::journal(config)?)?;
     let origins = Origins::start(config)?;
     let mut opened = Opened::new();
-    let (spaces, spaces_of_tenants) = Keyspaces::all(config, &cache, &origins, auth.tenants(), &mut opened)?;
+    let (spaces, spaces_of_tenants) = Keyspaces::all(config, &cache, &origins, &auth.tenants(), &mut opened)?;
     report_journal(&cache);
     let tasks = Tasks::default();
     let app = Arc::new(App {

@@ -177,6 +177,11 @@ pub(super) fn admit(need: Need, who: &Who, method: &Method) -> Result<(), Proble
     })
 }
 
+/// What is said to who has a token that nobody has.
+pub(super) fn nobody() -> Problem {
+    Problem::new(Code::Unauthorized, "nobody has this token")
+}
+
 fn forbidden(detail: String) -> Problem {
     Problem::new(Code::Forbidden, detail)
 }
@@ -185,14 +190,16 @@ impl App {
     /// The keyspaces in which who asks finds the key, if they may do this with it.
     pub(super) fn keyspaces_for(&self, who: &Who, verb: Verb, key: &Key) -> Result<&Keyspaces, Problem> {
         allow(who, verb, key)?;
-        Ok(self.keyspaces(who))
+        self.keyspaces(who)
     }
 
     /// The keyspaces of who asks. What is done with keys of them is judged by [`allow`] and its like.
-    pub(super) fn keyspaces(&self, who: &Who) -> &Keyspaces {
+    ///
+    /// A request goes by the configuration that held when it came. Where a tenant of a later one asks it, there is nobody with this token.
+    pub(super) fn keyspaces(&self, who: &Who) -> Result<&Keyspaces, Problem> {
         match who.tenant() {
-            None => &self.spaces,
-            Some(place) => &self.spaces_of_tenants[place],
+            None => Ok(&self.spaces),
+            Some(tenant) => self.spaces_of_tenants.get(tenant).ok_or_else(nobody),
         }
     }
 }

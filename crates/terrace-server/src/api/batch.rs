@@ -159,7 +159,7 @@ pub(super) async fn batch(
     for (name, items) in groups {
         reply.push(if reply.is_empty() { b'{' } else { b',' });
         reply.extend_from_slice(format!("\"{name}\":[").as_bytes());
-        for (place, answer) in make(&app, app.keyspaces(&who), items).await.into_iter().enumerate() {
+        for (place, answer) in make(&app, app.keyspaces(&who)?, items).await.into_iter().enumerate() {
             if place > 0 {
                 reply.push(b',');
             }
@@ -185,11 +185,12 @@ fn stream_of(app: Arc<App>, who: Who, body: Bytes) -> Result<Response, Problem> 
         let detail = format!("a stream has at most {LINES_MAX} lines, and this one has {count}");
         return Err(Problem::new(Code::BodyInvalid, detail));
     }
+    app.keyspaces(&who)?;
     let lines = stream::unfold((app, who, body), |(app, who, mut rest)| async move {
         let items = next_together(&app, &who, &mut rest)?;
         let limit = app.limits.request_timeout;
         let late = items.iter().map(|item| (item.kind(), item.key().map(str::to_owned))).collect::<Vec<_>>();
-        let made = runtime::within(limit, make(&app, app.keyspaces(&who), items)).await;
+        let made = runtime::within(limit, make(&app, app.keyspaces(&who).ok()?, items)).await;
         let answers =
             made.unwrap_or_else(|| late.iter().map(|(kind, key)| too_late(kind, key.as_deref())).collect());
         let mut lines = Vec::new();

@@ -132,7 +132,7 @@ pub(super) async fn behind(State(app): State<Arc<App>>, who: Who, uri: Uri) -> R
     };
     let keyspaces = match key::parameter(&uri, "keyspace")? {
         Some(name) => vec![Standing::of(&name, app.lane(&who, &name)?, limit)],
-        None => app.lanes(&who).map(|(name, lane)| Standing::of(name, lane, limit)).collect(),
+        None => app.lanes(&who)?.map(|(name, lane)| Standing::of(name, lane, limit)).collect(),
     };
     // The figures of the journal are of everybody's writes.
     let journal = app.cache.journal().filter(|_| who.is_operator()).map(|journal| journal.figures().into());
@@ -219,13 +219,15 @@ fn no_letter() -> Problem {
 
 impl App {
     /// The keyspaces of who asks that are written behind.
-    fn lanes(&self, who: &Who) -> impl Iterator<Item = (&str, &Lane)> {
-        self.keyspaces(who).iter().filter_map(|keyspace| Some((keyspace.name(), keyspace.behind()?)))
+    fn lanes(&self, who: &Who) -> Result<impl Iterator<Item = (&str, &Lane)>, Problem> {
+        let keyspaces = self.keyspaces(who)?.iter();
+        Ok(keyspaces.filter_map(|keyspace| Some((keyspace.name(), keyspace.behind()?))))
     }
 
     fn lane(&self, who: &Who, name: &str) -> Result<&Lane, Problem> {
-        self.lanes(who).find(|(own, _)| *own == name).map(|(_, lane)| lane).ok_or_else(|| {
-            let names: Vec<&str> = self.lanes(who).map(|(name, _)| name).collect();
+        let lanes: Vec<(&str, &Lane)> = self.lanes(who)?.collect();
+        lanes.iter().find(|(own, _)| *own == name).map(|(_, lane)| *lane).ok_or_else(|| {
+            let names: Vec<&str> = lanes.iter().map(|(name, _)| *name).collect();
             let detail = if names.is_empty() {
                 "no keyspace is written behind".to_owned()
             } else {

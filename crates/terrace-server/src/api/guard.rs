@@ -307,7 +307,7 @@ fn let_in(need: Need, who: Result<&Who, &Denied>, method: &Method) -> Result<(),
         Err(Denied::NoToken) => {
             Err(Problem::new(Code::Unauthorized, "this needs a token: `Authorization: Bearer TOKEN`"))
         }
-        Err(Denied::Unknown) => Err(Problem::new(Code::Unauthorized, "nobody has this token")),
+        Err(Denied::Unknown) => Err(access::nobody()),
         Err(Denied::TooOften) => Err(Problem::new(
             Code::RateLimited,
             "this token is used more often than it may; try again in a second",
@@ -435,6 +435,47 @@ mod tests {
         let (status, body) = answer("/api/panics").await;
         assert_eq!((status, body["code"].as_str()), (500, Some("internal")));
         assert!(!body.to_string().contains("breaks"), "{body}");
+    }
+
+    /// Between two configurations somebody can be taken for a tenant of the later one at a guard of the earlier one.
+    #[tokio::test]
+    async fn a_tenant_that_has_no_keyspaces_here_gets_nothing() {
+        let token = "[[auth.token]]\nname = 'new'\ntenant = 'new'\n\
+                     sha256 = '9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08'\n\
+                     scopes = ['read:*', 'write:*', 'invalidate:*', 'admin']";
+        let config = Config::load(&Sources::text(token)).unwrap_or_else(|error| panic!("{error}"));
+        let in_force = crate::server::app(&config, None).expect("it starts");
+        let known = App::clone(&in_force.app);
+        let unknown = App { spaces_of_tenants: Default::default(), ..known.clone() };
+        for (method, path, body) in [
+            ("GET", "/api/cache/k", ""),
+            ("PUT", "/api/cache/k", "{\"value\":1}"),
+            ("DELETE", "/api/cache/k", ""),
+            ("GET", "/v1/keys/k", ""),
+            ("PUT", "/v1/keys/k", "1"),
+            ("POST", "/api/cache/batch", "{\"get\":[\"k\"]}"),
+            ("POST", "/api/cache/invalidate", "{\"keys\":[\"k\"]}"),
+            ("POST", "/api/cache/refresh", "{\"keys\":[\"k\"]}"),
+            ("GET", "/api/cache/why/k", ""),
+            ("GET", "/api/cache/hot", ""),
+            ("GET", "/api/cache/behind", ""),
+            ("POST", "/api/cache/behind/new--default/flush", ""),
+            ("GET", "/api/cache/keys", ""),
+            ("GET", "/api/cache/keyspaces", ""),
+        ] {
+            let answer = async |app: &App| {
+                let guard = Guard::new(Arc::new(app.clone()), Side::Whole);
+                let request = Request::builder().method(method).uri(path);
+                let request = request.header("authorization", "Bearer test").body(Body::from(body));
+                guard.answer(request.expect("a request")).await.status().as_u16()
+            };
+            assert_eq!(answer(&unknown).await, 401, "{method} {path}");
+            assert_ne!(answer(&known).await, 401, "{method} {path}");
+        }
+        let lines = Request::post("/api/cache/batch").header("authorization", "Bearer test");
+        let lines = lines.header("content-type", "application/x-ndjson").body(Body::from("{\"get\":\"k\"}"));
+        let guard = Guard::new(Arc::new(unknown), Side::Whole);
+        assert_eq!(guard.answer(lines.expect("a request")).await.status().as_u16(), 401);
     }
 
     #[tokio::test(start_paused = true)]

@@ -28,7 +28,7 @@ pub(super) async fn hot(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Resu
             Problem::new(Code::BodyInvalid, format!("`limit` is a number from 1 to {LIMIT_MAX}"))
         })?,
     };
-    let keyspaces = app.keyspaces(&who);
+    let keyspaces = app.keyspaces(&who)?;
     let keys = match key::parameter(&uri, "keyspace")? {
         None => {
             let mut all: Vec<HotKey> =

@@ -92,7 +92,7 @@ pub(super) async fn invalidate(
     let request = check(body, app.limits.key_bytes_max)?;
     request.allow(&who)?;
     let named_texts = request.texts();
-    let invalidations = named(app.keyspaces(&who), request)?;
+    let invalidations = named(app.keyspaces(&who)?, request)?;
     if is_dry_run {
         return preview(&who, invalidations).await;
     }

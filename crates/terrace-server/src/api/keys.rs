@@ -80,7 +80,7 @@ struct Asked {
 
 /// `GET /api/cache/keys?pattern=…&keyspace=…&tier=…&cursor=…&limit=…`.
 pub(super) async fn keys(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Result<Response, Problem> {
-    let spaces = app.keyspaces(&who);
+    let spaces = app.keyspaces(&who)?;
     let asked = Asked::read(spaces, &uri)?;
     let mut at = match key::parameter(&uri, "cursor")?.filter(|cursor| !cursor.is_empty()) {
         Some(cursor) => Some(read_cursor(spaces, &cursor, app.limits.key_bytes_max)?),

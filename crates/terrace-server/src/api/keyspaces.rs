@@ -1,5 +1,6 @@
 //! The keyspaces of who asks: what the configuration says of each, and what it did.
 
+use super::error::Problem;
 use super::{App, json};
 use crate::auth::Who;
 use crate::keyspaces::{About, DocumentKeyspace};
@@ -67,14 +68,14 @@ impl<'a> Keyspace<'a> {
 }
 
 /// `GET /api/cache/keyspaces`: in the order of their names, `default` last.
-pub(super) async fn keyspaces(State(app): State<Arc<App>>, who: Who) -> Response {
+pub(super) async fn keyspaces(State(app): State<Arc<App>>, who: Who) -> Result<Response, Problem> {
     let stats = app.cache.stats();
-    let own = app.keyspaces(&who);
+    let own = app.keyspaces(&who)?;
     let mut all: Vec<_> = own.iter().zip(own.about()).collect();
     let default = all.pop();
     all.sort_by_key(|(keyspace, _)| keyspace.name());
     let keyspaces =
         all.into_iter().chain(default).map(|(keyspace, about)| Keyspace::of(keyspace, about, &stats));
     let answer = Answer { keyspaces: keyspaces.collect() };
-    json(serde_json::to_vec(&answer).expect("text and numbers have a JSON form"))
+    Ok(json(serde_json::to_vec(&answer).expect("text and numbers have a JSON form")))
 }

@@ -62,7 +62,7 @@ mod why;
 use crate::audit::Refusals;
 use crate::auth::Auth;
 use crate::feed::Feed;
-use crate::keyspaces::Keyspaces;
+use crate::keyspaces::{Keyspaces, OfTenants};
 use crate::origin::Breakers;
 use crate::reload::Reloads;
 use crate::runtime::Tasks;
@@ -85,8 +85,8 @@ pub(crate) struct App {
     pub(crate) cache: Cache,
     /// The keyspaces of those who have no tenant; see [`App::keyspaces`].
     pub(crate) spaces: Keyspaces,
-    /// Those of each tenant, as [`Auth::tenants`] has them.
-    pub(crate) spaces_of_tenants: Vec<Keyspaces>,
+    /// Those of each tenant.
+    pub(crate) spaces_of_tenants: OfTenants,
     /// The breakers of the origins.
     pub(crate) breakers: Arc<Breakers>,
     pub(crate) auth: Arc<Auth>,

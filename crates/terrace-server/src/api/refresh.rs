@@ -44,7 +44,7 @@ pub(super) async fn refresh(
     let keys: Vec<Key> = checked.collect::<Result<_, _>>()?;
     keys.iter().try_for_each(|key| access::allow(&who, Verb::Invalidate, key))?;
     for key in &keys {
-        app.keyspaces(&who).of(key).refresh(key).await?;
+        app.keyspaces(&who)?.of(key).refresh(key).await?;
     }
     let mut response = json(format!("{{\"refreshing\":{},\"success\":true}}", keys.len()).into_bytes());
     let count = u64::try_from(keys.len()).unwrap_or(u64::MAX);

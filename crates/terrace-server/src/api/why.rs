@@ -17,7 +17,7 @@ const PREFIX: &str = "/api/cache/why/";
 /// `GET /api/cache/why/{key}`.
 pub(super) async fn why(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Result<Response, Problem> {
     let key = key::key_below(PREFIX, &uri, app.limits.key_bytes_max)?;
-    let why = app.keyspaces(&who).of(&key).why(&key).await?;
+    let why = app.keyspaces(&who)?.of(&key).why(&key).await?;
     Ok(json(render(&why).to_string().into_bytes()))
 }
 

@@ -10,6 +10,8 @@
 //! 3. Whose keyspaces a key is looked for in follows from the credential, never from the request: a tenant has keyspaces of its own, and
 //!    nobody else has a name for them.
 //! 4. Credentials are replaced as a whole, between two requests. Who is asking keeps what it came with.
+//! 5. A tenant is known here once its keyspaces are there, and for as long as the service runs. It is known by its name: nobody gets
+//!    the place of somebody else.
 //!
 //! Deliberately absent: what each path needs, which is `api::access`.
 
@@ -25,9 +27,10 @@ pub use scope::{Scope, ScopeError, Verb};
 use crate::config::{AuthConfig, AuthMode, TokenConfig};
 use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, header};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use subtle::ConditionallySelectable;
 use terrace::{Clock, Glob};
 
@@ -46,8 +49,7 @@ pub(crate) enum Denied {
 #[derive(Debug)]
 struct Identity {
     name: Box<str>,
-    /// The place of its tenant among the tenants, and its name.
-    tenant: Option<(usize, Box<str>)>,
+    tenant: Option<Box<str>>,
     scopes: Vec<Scope>,
     rate: Option<Arc<Rate>>,
 }
@@ -62,14 +64,9 @@ impl Who {
         &self.0.name
     }
 
-    /// The place of their tenant among [`Auth::tenants`].
-    pub(crate) fn tenant(&self) -> Option<usize> {
-        self.0.tenant.as_ref().map(|(place, _)| *place)
-    }
-
     /// The name of their tenant.
-    pub(crate) fn tenant_name(&self) -> Option<&str> {
-        self.0.tenant.as_ref().map(|(_, name)| &**name)
+    pub(crate) fn tenant(&self) -> Option<&str> {
+        self.0.tenant.as_deref()
     }
 
     /// Whether they may see and do what concerns the service, or their part of it.
@@ -107,8 +104,8 @@ impl Who {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplaceError {
-    /// A tenant that was not there at the start.
-    #[error("the tenant `{0}` is new: its keyspaces are opened when the service starts, so restart it")]
+    /// A tenant that has no keyspaces yet.
+    #[error("the tenant `{0}` is new: its keyspaces are opened with a whole configuration, so reload that")]
     NewTenant(String),
     /// There would be no tokens any more, and everybody would be let in.
     #[error("there are no tokens in it, so everybody would be let in: that needs a restart")]
@@ -142,37 +139,75 @@ impl Credentials {
 /// Who may come in.
 pub(crate) struct Auth {
     credentials: ArcSwap<Credentials>,
-    tenants: Vec<String>,
+    /// The tenants that have keyspaces. Held while credentials are replaced.
+    tenants: Mutex<BTreeSet<String>>,
     clock: Clock,
+}
+
+/// Credentials that can take the place of others.
+pub(crate) struct Prepared<'a> {
+    auth: &'a Auth,
+    credentials: Arc<Credentials>,
+    tenants: BTreeSet<String>,
+}
+
+impl Prepared<'_> {
+    /// The tenants that have to have keyspaces: those that have, and those that are new.
+    pub(crate) fn tenants(&self) -> &BTreeSet<String> {
+        &self.tenants
+    }
+
+    /// Lets the next request be judged by these. The keyspaces of all tenants are there by now.
+    pub(crate) fn replace(self) {
+        let mut tenants = self.auth.lock();
+        tenants.extend(self.tenants);
+        self.auth.credentials.store(self.credentials);
+    }
 }
 
 impl Auth {
     /// The credentials of a configuration.
     pub(crate) fn new(config: &AuthConfig, clock: Clock) -> Self {
-        let tenants = config.tenants();
-        let credentials = credentials(config, &tenants, &clock, None).unwrap_or_else(|error| {
-            unreachable!("each tenant of a configuration is one of its tenants: {error}")
-        });
-        Self { credentials: ArcSwap::from_pointee(credentials), tenants, clock }
+        let tenants = Mutex::new(config.tenants());
+        Self { credentials: ArcSwap::from_pointee(credentials(config, &clock, None)), tenants, clock }
     }
 
-    /// The tenants there are, as long as the service runs.
-    pub(crate) fn tenants(&self) -> &[String] {
-        &self.tenants
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts the credentials of another configuration in the place of these. Those that stay go on with the rate that they have used.
+    /// The tenants that have keyspaces: those that had a token once, since the service began.
+    pub(crate) fn tenants(&self) -> BTreeSet<String> {
+        self.lock().clone()
+    }
+
+    /// Makes the credentials of another configuration, to take the place of these. Those that stay go on with the rate that they have
+    /// used. Where a tenant is new, its keyspaces have to be there first.
     ///
     /// # Errors
-    /// [`ReplaceError`] if there is a tenant that was not there at the start; nothing is replaced then.
-    pub(crate) fn replace(&self, config: &AuthConfig) -> Result<(), ReplaceError> {
+    /// [`ReplaceError::Opened`] if everybody would be let in.
+    pub(crate) fn prepare(&self, config: &AuthConfig) -> Result<Prepared<'_>, ReplaceError> {
         let old = self.credentials.load();
         if old.everybody.is_none() && config.mode == AuthMode::None {
             return Err(ReplaceError::Opened);
         }
-        let new = credentials(config, &self.tenants, &self.clock, Some(&old))?;
-        self.credentials.store(Arc::new(new));
-        Ok(())
+        let tenants = self.lock().union(&config.tenants()).cloned().collect();
+        Ok(Prepared {
+            auth: self,
+            credentials: Arc::new(credentials(config, &self.clock, Some(&old))),
+            tenants,
+        })
+    }
+
+    /// Refuses a tenant that has no keyspaces yet.
+    ///
+    /// # Errors
+    /// [`ReplaceError::NewTenant`].
+    pub(crate) fn knows_all(&self, tenants: &BTreeSet<String>) -> Result<(), ReplaceError> {
+        match tenants.difference(&self.lock()).next() {
+            Some(new) => Err(ReplaceError::NewTenant(new.clone())),
+            None => Ok(()),
+        }
     }
 
     /// Whether a request may be for a host of this name. Where nobody is asked for a token, a page of any site could have its own name
@@ -232,35 +267,23 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 /// Makes the credentials of a configuration; those that were there before keep their rates.
-fn credentials(
-    config: &AuthConfig,
-    tenants: &[String],
-    clock: &Clock,
-    old: Option<&Credentials>,
-) -> Result<Credentials, ReplaceError> {
+fn credentials(config: &AuthConfig, clock: &Clock, old: Option<&Credentials>) -> Credentials {
     let owner = |token: &TokenConfig| {
-        let tenant = match &token.tenant {
-            None => None,
-            Some(name) => {
-                let place = tenants.iter().position(|own| own == name);
-                let place = place.ok_or_else(|| ReplaceError::NewTenant(name.clone()))?;
-                Some((place, name.as_str().into()))
-            }
-        };
+        let tenant = token.tenant.as_deref().map(Into::into);
         let before = old.iter().flat_map(|old| &old.owners).find(|who| who.name() == token.name);
         let rate = token.rate.map(|limit| {
             let before = before.and_then(|who| who.0.rate.as_ref()).filter(|rate| rate.limit == limit);
             before.cloned().unwrap_or_else(|| Arc::new(Rate::new(limit, clock.clone())))
         });
         let (name, scopes) = (token.name.as_str().into(), token.scopes.clone());
-        Ok(Who(Arc::new(Identity { name, tenant, scopes, rate })))
+        Who(Arc::new(Identity { name, tenant, scopes, rate }))
     };
-    Ok(Credentials {
+    Credentials {
         everybody: (config.mode == AuthMode::None).then(everybody),
         hosts: config.hosts.clone(),
         digests: config.tokens.iter().map(|token| token.sha256).collect(),
-        owners: config.tokens.iter().map(owner).collect::<Result<_, _>>()?,
-    })
+        owners: config.tokens.iter().map(owner).collect(),
+    }
 }
 
 /// Who everybody is, where nobody is asked for a token.

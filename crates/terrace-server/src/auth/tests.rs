@@ -22,6 +22,10 @@ fn headers(values: &[&str]) -> HeaderMap {
     values.iter().map(|value| (header::AUTHORIZATION, value.parse().expect("a header"))).collect()
 }
 
+fn replace(auth: &Auth, toml: &str) -> Result<(), ReplaceError> {
+    auth.prepare(&config(toml)).map(Prepared::replace)
+}
+
 fn name_of(auth: &Auth, values: &[&str]) -> Result<String, Denied> {
     auth.who(&headers(values)).map(|who| who.name().to_owned())
 }
@@ -29,10 +33,10 @@ fn name_of(auth: &Auth, values: &[&str]) -> Result<String, Denied> {
 #[test]
 fn tokens_are_not_switched_off_while_the_service_runs() {
     let auth = Auth::new(&config(&token("web", "t", READ)), Clock::manual());
-    assert_eq!(auth.replace(&config("")), Err(ReplaceError::Opened));
+    assert_eq!(replace(&auth, ""), Err(ReplaceError::Opened));
     assert_eq!(name_of(&auth, &[]), Err(Denied::NoToken));
     let open = Auth::new(&config(""), Clock::manual());
-    assert_eq!(open.replace(&config(&token("web", "t", READ))), Ok(()));
+    assert_eq!(replace(&open, &token("web", "t", READ)), Ok(()));
     assert_eq!(name_of(&open, &[]), Err(Denied::NoToken));
 }
 
@@ -68,7 +72,7 @@ fn a_tenant_is_no_operator() {
     let auth = Auth::new(&config(&token("a", "t", "scopes = ['admin']\ntenant = 'a'")), Clock::manual());
     let who = auth.who(&headers(&["Bearer t"])).expect("a token");
     assert!(who.is_admin() && !who.is_operator());
-    assert_eq!((who.tenant(), who.tenant_name()), (Some(0), Some("a")));
+    assert_eq!(who.tenant(), Some("a"));
     assert!(!who.has(Verb::Read) && !who.may(Verb::Read, "x"));
 }
 
@@ -82,22 +86,30 @@ fn replacing_takes_tokens_away_and_keeps_what_was_used_of_a_rate() {
     for answer in [Ok("web".to_owned()), Ok("web".to_owned()), Err(Denied::TooOften)] {
         assert_eq!(name_of(&auth, &["Bearer old"]), answer);
     }
-    auth.replace(&config(&rated("new", 1))).expect("no new tenant");
+    replace(&auth, &rated("new", 1)).expect("there are tokens");
     assert_eq!(name_of(&auth, &["Bearer old"]), Err(Denied::Unknown));
     assert_eq!(name_of(&auth, &["Bearer new"]), Err(Denied::TooOften));
     clock.advance(Duration::from_secs(1));
     assert_eq!(name_of(&auth, &["Bearer new"]).as_deref(), Ok("web"));
-    auth.replace(&config(&rated("new", 2))).expect("no new tenant");
+    replace(&auth, &rated("new", 2)).expect("there are tokens");
     assert_eq!(name_of(&auth, &["Bearer new"]).as_deref(), Ok("web"), "another rate begins anew");
 }
 
 #[test]
-fn a_new_tenant_is_refused_and_nothing_is_replaced() {
+fn a_tenant_is_known_once_it_is_let_in_and_from_then_on() {
     let auth = Auth::new(&config(&token("web", "t", READ)), Clock::manual());
-    let with_tenant = token("new", "n", &format!("{READ}\ntenant = 'a'"));
-    assert_eq!(auth.replace(&config(&with_tenant)), Err(ReplaceError::NewTenant("a".into())));
-    assert_eq!(name_of(&auth, &["Bearer t"]).as_deref(), Ok("web"));
-    assert_eq!(name_of(&auth, &["Bearer n"]), Err(Denied::Unknown));
+    let with_tenant = config(&token("new", "n", &format!("{READ}\ntenant = 'a'")));
+    let unknown = || auth.knows_all(&with_tenant.tenants());
+    assert_eq!(unknown(), Err(ReplaceError::NewTenant("a".into())));
+    let prepared = auth.prepare(&with_tenant).expect("there are tokens");
+    assert_eq!(prepared.tenants(), &BTreeSet::from(["a".to_owned()]));
+    assert_eq!(name_of(&auth, &["Bearer t"]).as_deref(), Ok("web"), "nothing is replaced yet");
+    assert_eq!((name_of(&auth, &["Bearer n"]), unknown().is_err()), (Err(Denied::Unknown), true));
+    prepared.replace();
+    assert_eq!((name_of(&auth, &["Bearer n"]).as_deref(), unknown()), (Ok("new"), Ok(())));
+    assert_eq!(name_of(&auth, &["Bearer t"]), Err(Denied::Unknown));
+    replace(&auth, &token("web", "t", READ)).expect("there are tokens");
+    assert_eq!((name_of(&auth, &["Bearer n"]), unknown()), (Err(Denied::Unknown), Ok(())));
 }
 
 /// Welch's t of two samples: how sure one can be that their means differ. The slowest twentieth of each is left out, as

@@ -11,6 +11,7 @@ use super::report::Refusal;
 use super::secret::Secret;
 use crate::auth::{Digest, RateLimit, Scope};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use terrace::Namespace;
 use toml::Spanned;
@@ -72,18 +73,20 @@ pub struct TokenConfig {
 }
 
 impl AuthConfig {
-    /// The tenants, each once, in order.
-    pub fn tenants(&self) -> Vec<String> {
-        let mut tenants: Vec<String> = self.tokens.iter().filter_map(|token| token.tenant.clone()).collect();
-        tenants.sort();
-        tenants.dedup();
-        tenants
+    /// The tenants: whoever has a token that says so.
+    pub fn tenants(&self) -> BTreeSet<String> {
+        self.tokens.iter().filter_map(|token| token.tenant.clone()).collect()
     }
 }
 
 /// What a tenant's keyspace is called.
 pub(crate) fn tenant_keyspace(tenant: &str, keyspace: &str) -> String {
     format!("{tenant}{SEPARATOR}{keyspace}")
+}
+
+/// Whether a keyspace of this name would be this tenant's.
+pub(crate) fn is_keyspace_of(tenant: &str, name: &str) -> bool {
+    name.strip_prefix(tenant).is_some_and(|rest| rest.starts_with(SEPARATOR))
 }
 
 impl Checker<'_> {
@@ -260,7 +263,7 @@ impl Checker<'_> {
     }
 
     /// What a keyspace cannot be called where there are tenants.
-    pub(super) fn name_beside_tenants(&mut self, name: &Spanned<String>, tenants: &[String]) {
+    pub(super) fn name_beside_tenants(&mut self, name: &Spanned<String>, tenants: &BTreeSet<String>) {
         let Some(longest) = tenants.iter().max_by_key(|tenant| tenant.len()) else { return };
         if name.get_ref().contains(SEPARATOR) {
             let title = format!("the name of a keyspace has no `{SEPARATOR}` where there are tenants");

@@ -8,7 +8,7 @@ use super::report::Refusal;
 use super::sources::Place;
 use super::{Defaults, KeyspaceConfig, KeyspaceL1, TtlSetting, WriteBehindConfig, file};
 use crate::template::Template;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use terrace::{Namespace, Ttl};
 use toml::Spanned;
@@ -24,7 +24,7 @@ pub(super) struct Around<'a> {
     pub(super) write_behind: &'a WriteBehindConfig,
     pub(super) has_l2: bool,
     /// Who has keyspaces of their own.
-    pub(super) tenants: &'a [String],
+    pub(super) tenants: &'a BTreeSet<String>,
 }
 
 pub(super) fn check(

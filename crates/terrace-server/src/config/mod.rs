@@ -39,8 +39,8 @@ mod telemetry;
 mod tls;
 mod units;
 
-pub(crate) use auth::tenant_keyspace;
 pub use auth::{AuthConfig, AuthMode, TokenConfig};
+pub(crate) use auth::{is_keyspace_of, tenant_keyspace};
 pub use behind::{AckSetting, LaneConfig, OnFull, WriteBehindConfig};
 pub use bus::{BusConfig, BusMode};
 pub use freshness::{Freshness, Share};

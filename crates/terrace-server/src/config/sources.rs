@@ -15,6 +15,7 @@ use crate::origin::endpoint::{Endpoint, Verb};
 use crate::origin::sql::Statement;
 use crate::template::{Captures, Template};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use toml::Spanned;
 
@@ -97,7 +98,7 @@ pub(super) struct Place<'a> {
     pub(super) pattern: &'a Template,
     pub(super) at: &'a Range<usize>,
     pub(super) strategy: Strategy,
-    pub(super) tenants: &'a [String],
+    pub(super) tenants: &'a BTreeSet<String>,
 }
 
 impl Checker<'_> {

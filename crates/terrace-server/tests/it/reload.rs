@@ -1,5 +1,6 @@
 //! Another configuration for a service that runs: what changes, what is refused, and that nobody notices.
 
+use crate::authority::Authority;
 use crate::support::{Client, Running, beside, start, token};
 use rusqlite::Connection;
 use std::path::Path;
@@ -245,10 +246,17 @@ async fn tokens_come_and_go_with_the_rest_or_not_at_all() {
     assert!(!changed.is_empty() && changed.iter().all(|changed| changed.starts_with("auth.")), "{changed:?}");
     assert_eq!((ask("one").await, ask("two").await), (401, 200));
 
-    let tenant = token("acme", "three", "tenant = 'acme'\nscopes = ['read:*']");
-    let error = service.reload(&toml("four", "1m", &tenant)).await.expect_err("a new tenant");
+    let tenant = token("acme", "three", "tenant = 'acme'\nscopes = ['read:*', 'write:*']");
+    let authority = Authority::new();
+    let switched = format!("{}{}", authority.toml(""), toml("four", "1m", &tenant));
+    let error = service.reload(&switched).await.expect_err("a listener has TLS or not");
     assert!(matches!(error, ReloadError::Security(_)), "{error}");
+    let error = service.reload(&format!("l1.max_entries = 5\n{}", toml("four", "1m", &tenant))).await;
+    assert!(matches!(error, Err(ReloadError::Fixed(_))), "{error:?}");
     assert_eq!((ask("two").await, ask("three").await, ask("four").await), (200, 401, 401));
+    let mut client = Client::of(&service).await;
+    let metrics = client.ask("two", "GET", "/metrics", "").await.body;
+    assert!(metrics.contains("\"default\"") && !metrics.contains("acme"), "nothing of the tenant is left");
     let mut client = Client::of(&service).await;
     let entry = client.ask("two", "GET", "/api/cache/a:1?verbose=true", "").await.body;
     let entry: serde_json::Value = serde_json::from_str(&entry).expect("JSON");
@@ -274,4 +282,31 @@ async fn tenants_keyspaces_change_with_those_of_everybody() {
         let entry: serde_json::Value = serde_json::from_str(&entry).expect("JSON");
         assert_eq!(entry["ttl"].as_f64() <= Some(60.0), key == "a:1", "{entry}");
     }
+}
+
+#[tokio::test]
+async fn what_is_a_tenants_is_nobody_elses_in_the_same_process() {
+    let scopes = "scopes = ['read:*', 'write:*']";
+    let (all, tenant) = (token("all", "all", scopes), token("x", "x", &format!("tenant = 'x'\n{scopes}")));
+    let named = "[keyspace.x--users]\npattern = 'user:{id}'\n";
+    let plain = "[keyspace.users]\npattern = 'user:{id}'\n";
+    let service = start(&format!("{all}{named}")).await;
+    let ask = async |secret: &str, method: &str, body: &str| {
+        Client::of(&service).await.ask(secret, method, "/api/cache/user:1", body).await
+    };
+    assert_eq!(ask("all", "PUT", "{\"value\":\"of nobody in particular\"}").await.status, 200);
+    let error = service.reload(&format!("{all}{tenant}{plain}")).await.expect_err("the tenant would have it");
+    assert!(error.to_string().contains("`keyspace.x--users`"), "{error}");
+    assert_eq!((ask("all", "GET", "").await.status, ask("x", "GET", "").await.status), (200, 401));
+
+    let service = start(&format!("{all}{tenant}{plain}")).await;
+    let ask = async |secret: &str, method: &str, body: &str| {
+        Client::of(&service).await.ask(secret, method, "/api/cache/user:1", body).await
+    };
+    assert_eq!(ask("x", "PUT", "{\"value\":\"of x\"}").await.status, 200);
+    let error = service.reload(&format!("{all}{named}")).await.expect_err("everybody would have it");
+    assert!(error.to_string().contains("`keyspace.x--users`"), "{error}");
+    assert_eq!((ask("all", "GET", "").await.status, ask("x", "GET", "").await.status), (404, 200));
+    service.reload(&format!("{all}{plain}")).await.expect("the tenant may go");
+    assert_eq!((ask("all", "GET", "").await.status, ask("x", "GET", "").await.status), (404, 401));
 }

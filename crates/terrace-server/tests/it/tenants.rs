@@ -1,8 +1,11 @@
-//! Tenants: whatever one of them asks for, nothing of another is in the answer, and nothing of another changes.
+//! Tenants: whatever one of them asks for, nothing of another is in the answer, and nothing of another changes, also while tenants come
+//! and go.
 
 use crate::http_api::Api;
-use crate::support::{Answer, Client, refused, start, token};
+use crate::support::{Answer, Client, Running, beside, refused, start, token};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use terrace_server::config::{Config, Sources};
 
 /// Requests in the short form; `TERRACE_TEST_TENANT_CASES` sets another number.
@@ -94,7 +97,7 @@ fn request(chance: &mut Chance, mark: &str) -> (&'static str, String, String) {
     let keyspace = *chance.of(&["users", "a--users", "b--users", "default", "a--default", "b--default"]);
     let is_dry = chance.below(2) == 0;
     let invalidate = |body: String| ("POST", "/api/cache/invalidate".to_owned(), body);
-    match chance.below(24) {
+    match chance.below(30) {
         0..=5 => ("GET", format!("/api/cache/{key}?verbose=true"), String::new()),
         6 => ("HEAD", format!("/api/cache/{key}"), String::new()),
         7..=11 if !key.starts_with("row:") => {
@@ -112,6 +115,11 @@ fn request(chance: &mut Chance, mark: &str) -> (&'static str, String, String) {
         20 => ("GET", format!("/api/cache/behind?keyspace={keyspace}"), String::new()),
         21 => ("POST", format!("/api/cache/behind/{keyspace}/flush"), String::new()),
         22 => ("GET", format!("/api/cache/{}", chance.of(&["behind", "keyspaces"])), String::new()),
+        23 => (*chance.of(&["GET", "GET", "HEAD"]), format!("/v1/keys/{key}"), String::new()),
+        24 => ("DELETE", format!("/v1/keys/{key}"), String::new()),
+        25 => ("GET", format!("/api/cache/keys?pattern={pattern}"), String::new()),
+        26 => ("GET", format!("/api/cache/keys?keyspace={keyspace}"), String::new()),
+        27 | 28 => ("POST", "/api/cache/batch".to_owned(), batch(chance, mark, key)),
         _ => (
             "GET",
             format!("/{}", chance.of(&["readyz?verbose", "metrics", "api/cache/metrics?verbose=true"])),
@@ -120,10 +128,28 @@ fn request(chance: &mut Chance, mark: &str) -> (&'static str, String, String) {
     }
 }
 
-/// Whether what a change that was acknowledged names is a key of this party's.
+/// A batch that reads, stores and removes; rows are loaded, and not stored.
+fn batch(chance: &mut Chance, mark: &str, key: &str) -> String {
+    let stored = if key.starts_with("row:") { "y" } else { key };
+    let (read, removed) = (*chance.of(&KEYS), *chance.of(&KEYS));
+    format!(
+        "{{\"get\":[\"{key}\",\"{read}\",\"row:1\"],\"set\":[{{\"key\":\"{stored}\",\"value\":\"{mark} {stored}\"}}],\
+          \"delete\":[\"{removed}\"]}}"
+    )
+}
+
+/// Notes what a change that was acknowledged did to the keys of this party.
 fn apply(party: &mut Party, method: &str, target: &str, body: &str) {
-    let key = target.strip_prefix("/api/cache/").unwrap_or_default();
+    let key =
+        target.strip_prefix("/api/cache/").or_else(|| target.strip_prefix("/v1/keys/")).unwrap_or_default();
     match method {
+        "POST" if key == "batch" => {
+            let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+            let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
+            let set = &body["set"][0];
+            party.kept.insert(text(&set["key"]), text(&set["value"]));
+            party.kept.remove(&text(&body["delete"][0]));
+        }
         "PUT" => {
             let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
             party.kept.insert(key.to_owned(), body["value"].as_str().expect("text").to_owned());
@@ -192,9 +218,11 @@ async fn nothing_of_one_tenant_is_in_an_answer_to_another() {
         }
         leaks.extend(leak(&answer, who, &parties, &target));
         let asked = target.strip_prefix("/api/cache/").and_then(|rest| rest.strip_suffix("?verbose=true"));
-        if let Some(kept) = asked.and_then(|key| parties[who].kept.get(key)) {
+        let asked_raw = target.strip_prefix("/v1/keys/").filter(|_| method == "GET");
+        if let Some(kept) = asked.or(asked_raw).and_then(|key| parties[who].kept.get(key)) {
             hits += 1;
-            if !answer.body.contains(&format!("\"value\":\"{kept}\"")) {
+            let value = if asked.is_some() { format!("\"value\":\"{kept}\"") } else { format!("\"{kept}\"") };
+            if !answer.body.contains(&value) {
                 leaks.push(format!("{target} should be {kept}: {answer:?}"));
             }
         }
@@ -303,4 +331,124 @@ fn what_two_tenants_would_share_is_refused() {
         "[keyspace.k]\npattern = 'k:{tenant}'\nsource = { origin = 'lite', load = 'select :tenant' }\n";
     Config::load(&Sources::text(format!("{origin}{without}")))
         .expect("a capture like any other, without tenants");
+}
+
+/// What a tenant does until it is told to end, and what it saw.
+struct Guest {
+    served: Arc<AtomicU64>,
+    task: tokio::task::JoinHandle<Vec<String>>,
+}
+
+/// Asks as a tenant, over and over: every value says whose it is.
+fn guest(service: &Arc<Running>, name: &'static str, is_over: &Arc<AtomicBool>) -> Guest {
+    let (service, is_over, served) = (Arc::clone(service), Arc::clone(is_over), Arc::new(AtomicU64::new(0)));
+    let count = Arc::clone(&served);
+    let task = beside(async move {
+        let (mut wrong, mut client, mut is_known) = (Vec::new(), Client::of(&service).await, false);
+        let row = format!("ROW-{}", name.to_ascii_uppercase());
+        for turn in 0_u64.. {
+            if is_over.load(Ordering::Relaxed) {
+                break;
+            }
+            let (key, id) = (format!("user:{}", turn % 7), 1 + turn % 2);
+            let put = format!("{{\"value\":\"{name}/{key}/{turn}\"}}");
+            let put = client.ask(name, "PUT", &format!("/api/cache/{key}"), &put).await;
+            let entry = client.ask(name, "GET", &format!("/api/cache/{key}"), "").await;
+            let loaded = client.ask(name, "GET", &format!("/api/cache/row:{id}"), "").await;
+            let statuses = [put.status, entry.status, loaded.status];
+            if statuses.contains(&401) && !is_known {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            is_known = true;
+            let is_own = entry.body.contains(&format!("\"value\":\"{name}/{key}/{turn}\""));
+            if statuses != [200; 3] || !is_own || !loaded.body.contains(&row) {
+                wrong.push(format!("{name} {turn}: {put:?} {entry:?} {loaded:?}"));
+            }
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        wrong
+    });
+    Guest { served, task }
+}
+
+impl Guest {
+    async fn serve(&self, more: u64) {
+        let before = self.served.load(Ordering::Relaxed);
+        while self.served.load(Ordering::Relaxed) < before + more {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tenants_come_while_others_work_and_find_nothing_of_theirs() {
+    const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+    let (_folder, file) = database();
+    let rows: String = NAMES
+        .map(|n| {
+            format!(
+                "insert into t values ('{n}', '1', 'ROW-{0}'), ('{n}', '2', 'ROW-{0}');",
+                n.to_uppercase()
+            )
+        })
+        .concat();
+    let connection = rusqlite::Connection::open(&file).expect("a database");
+    connection.execute_batch(&format!("delete from t; {rows}")).expect("rows");
+    let with = |names: &[&str]| {
+        let tokens: Vec<String> =
+            names.iter().map(|name| token(name, name, &format!("{ALL}\ntenant = '{name}'"))).collect();
+        let all = toml(&file);
+        format!("{}{}", &all[..all.find("[[auth.token]]").expect("tokens")], tokens.concat())
+    };
+    let service = Arc::new(start(&with(&NAMES[..1])).await);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let guests: Vec<Guest> = NAMES.iter().map(|name| guest(&service, name, &is_over)).collect();
+    for known in 1..=NAMES.len() {
+        if known > 1 {
+            service.reload(&with(&NAMES[..known])).await.unwrap_or_else(|error| panic!("{error}"));
+        }
+        for (name, guest) in NAMES.iter().zip(&guests).take(known) {
+            let answer = service.with(name, "GET", "/api/cache/row:1", "").await;
+            assert_eq!(answer.status, 200, "{name}, {known}: {answer:?}");
+            guest.serve(20).await;
+        }
+        for name in &NAMES[known..] {
+            service.with(name, "GET", "/api/cache/row:1", "").await.problem(401, "unauthorized");
+        }
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let mut served = Vec::new();
+    for guest in guests {
+        let wrong = guest.task.await.expect("it does not panic");
+        assert!(wrong.is_empty(), "{:?}", &wrong[..wrong.len().min(3)]);
+        served.push(guest.served.load(Ordering::Relaxed));
+    }
+    println!("tenants that came: {served:?} rounds of three requests, 0 wrong");
+}
+
+#[tokio::test]
+async fn a_tenant_that_goes_is_refused_at_once_and_comes_back_to_what_it_had() {
+    let (_folder, file) = database();
+    let whole = toml(&file);
+    let a = token("a", "token-a", &format!("{ALL}\ntenant = 'a'"));
+    let without = whole.replace(&a, "");
+    let service = start(&whole).await;
+    let ask = |token: &'static str, method: &'static str, body: &'static str| {
+        service.with(token, method, "/api/cache/user:1", body)
+    };
+    assert_eq!(ask("token-a", "PUT", "{\"value\":\"of a\"}").await.status, 200);
+    service.reload(&without).await.expect("a tenant may go");
+    ask("token-a", "GET", "").await.problem(401, "unauthorized");
+    for other in ["token-b", "token-0"] {
+        assert_eq!(ask(other, "GET", "").await.status, 404, "{other}");
+    }
+    assert_eq!(ask("token-b", "PUT", "{\"value\":\"of b\"}").await.status, 200);
+    let new = token("new", "token-c", &format!("{ALL}\ntenant = 'c'"));
+    service.reload(&format!("{without}{new}")).await.expect("another comes");
+    assert_eq!(ask("token-c", "GET", "").await.status, 404, "it has not the place of who went");
+    service.reload(&format!("{whole}{new}")).await.expect("and the first comes back");
+    assert!(ask("token-a", "GET", "").await.body.contains("of a"));
+    assert!(ask("token-b", "GET", "").await.body.contains("of b"));
+    assert_eq!(ask("token-c", "GET", "").await.status, 404);
 }
