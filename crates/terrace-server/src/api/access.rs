@@ -10,7 +10,7 @@
 
 use super::App;
 use super::error::{Code, Problem};
-use crate::auth::{Verb, Who};
+use crate::auth::{TooMuch, Verb, Who};
 use crate::keyspaces::Keyspaces;
 use axum::Router;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
@@ -202,6 +202,20 @@ impl App {
             Some(tenant) => self.spaces_of_tenants.get(tenant).ok_or_else(nobody),
         }
     }
+}
+
+/// Refuses what counts as so many requests, of which `noted` were counted before, if that is more than who asks may ask for.
+pub(super) fn afford(who: &Who, count: usize, noted: u32) -> Result<(), Problem> {
+    who.ask_for(count, noted).map_err(|too_much| match too_much {
+        TooMuch::Now => {
+            let detail = format!("this counts as {count} requests, which are more than may be by now; try again in a second, or with fewer");
+            Problem::new(Code::RateLimited, detail)
+        }
+        TooMuch::AtOnce(most) => {
+            let detail = format!("this counts as {count} requests, and the rate allows {most} at once: ask for fewer");
+            Problem::new(Code::BodyInvalid, detail)
+        }
+    })
 }
 
 /// Refuses to do with a key what the scopes of who asks do not allow.

@@ -43,6 +43,11 @@ impl Backlog {
     }
 }
 
+/// The body, which keeps a place until it is taken.
+pub(super) fn keeping(body: Body, place: OwnedSemaphorePermit) -> Body {
+    Body::new(Counted { body, _room: place })
+}
+
 /// A body that counts.
 struct Counted {
     body: Body,

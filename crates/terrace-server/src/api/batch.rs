@@ -11,6 +11,7 @@
 //! 3. A batch is no transaction: others may see some of it done and some not.
 //! 4. An object has at most [`ITEMS_MAX`] items, and an answer of at most [`ANSWER_BYTES_MAX`]; a stream has at most [`LINES_MAX`] lines, and
 //!    what is done of it at a time has the time of a request. It stops where its reader does.
+//! 5. Each item counts for a rate as a request does. An object that is more than the rate allows is refused whole; of lines, those are.
 
 use super::answer::{self, Conditions};
 use super::encoded::push_string;
@@ -148,6 +149,7 @@ pub(super) async fn batch(
         );
         return Err(Problem::new(Code::BodyInvalid, detail));
     }
+    access::afford(&who, count, 1)?;
     let named = object.set.iter().filter_map(Put::key).chain(object.delete.iter().map(AsRef::as_ref));
     let detail = Detail::of(named, (object.set.len() + object.delete.len()) as u64);
     let groups: [(&str, Vec<Item>); 3] = [
@@ -186,20 +188,28 @@ fn stream_of(app: Arc<App>, who: Who, body: Bytes) -> Result<Response, Problem> 
         return Err(Problem::new(Code::BodyInvalid, detail));
     }
     app.keyspaces(&who)?;
-    let lines = stream::unfold((app, who, body), |(app, who, mut rest)| async move {
+    // The first line was counted when the request came.
+    let lines = stream::unfold((app, who, body, 1), |(app, who, mut rest, noted)| async move {
         let items = next_together(&app, &who, &mut rest)?;
-        let limit = app.limits.request_timeout;
-        let late = items.iter().map(|item| (item.kind(), item.key().map(str::to_owned))).collect::<Vec<_>>();
-        let made = runtime::within(limit, make(&app, app.keyspaces(&who).ok()?, items)).await;
-        let answers =
-            made.unwrap_or_else(|| late.iter().map(|(kind, key)| too_late(kind, key.as_deref())).collect());
+        let named = items.iter().map(|item| (item.kind(), item.key().map(str::to_owned))).collect::<Vec<_>>();
+        let failed = |problem: &Problem| {
+            named.iter().map(|(kind, key)| Made::failed(kind, key.as_deref(), problem)).collect()
+        };
+        let answers = match access::afford(&who, items.len(), noted) {
+            Ok(()) => {
+                let (limit, keyspaces) = (app.limits.request_timeout, app.keyspaces(&who).ok()?);
+                let made = runtime::within(limit, make(&app, keyspaces, items)).await;
+                made.unwrap_or_else(|| failed(&too_late()))
+            }
+            Err(problem) => failed(&problem),
+        };
         let mut lines = Vec::new();
         for answer in answers {
             lines.extend_from_slice(format!("{{\"op\":\"{}\",", answer.kind).as_bytes());
             lines.extend_from_slice(&answer.bytes[1..]);
             lines.push(b'\n');
         }
-        Some((Ok::<_, Infallible>(Bytes::from(lines)), (app, who, rest)))
+        Some((Ok::<_, Infallible>(Bytes::from(lines)), (app, who, rest, 0)))
     });
     let mut response = Response::new(Body::from_stream(lines));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
@@ -210,7 +220,8 @@ fn stream_of(app: Arc<App>, who: Who, body: Bytes) -> Result<Response, Problem> 
 /// Takes lines that are made together off the rest. `None` if there are no more.
 fn next_together(app: &App, who: &Who, rest: &mut Bytes) -> Option<Vec<Item>> {
     let mut items: Vec<Item> = Vec::new();
-    while !rest.is_empty() && items.len() < TOGETHER_MAX {
+    let together_max = who.burst().map_or(TOGETHER_MAX, |burst| burst.min(TOGETHER_MAX));
+    while !rest.is_empty() && items.len() < together_max {
         let end = rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |at| at + 1);
         let line = rest[..end].trim_ascii();
         if !line.is_empty() {
@@ -268,12 +279,8 @@ impl Made {
     }
 }
 
-fn too_late(kind: &'static str, key: Option<&str>) -> Made {
-    Made::failed(
-        kind,
-        key,
-        &Problem::new(Code::Timeout, "there was no answer in time; a change may still take effect"),
-    )
+fn too_late() -> Problem {
+    Problem::new(Code::Timeout, "there was no answer in time; a change may still take effect")
 }
 
 /// Makes what items of one kind ask for, and gives what came of each, in their order.

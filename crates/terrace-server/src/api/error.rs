@@ -125,7 +125,7 @@ impl Code {
             Self::MalformedRequest => (400, "malformed_request", "The request is not HTTP"),
             Self::Unauthorized => (401, "unauthorized", "There is no token, or nobody has it"),
             Self::Forbidden => (403, "forbidden", "The token is not for this"),
-            Self::RateLimited => (429, "rate_limited", "The token is used too often"),
+            Self::RateLimited => (429, "rate_limited", "More is asked for than may be"),
             Self::KeyEmpty => (400, "key_empty", "The key is empty"),
             Self::KeyTooLong => (400, "key_too_long", "The key is too long"),
             Self::KeyCharacter => (400, "key_character", "The key has a character that is not allowed"),

@@ -4,7 +4,8 @@
 //!    any length costs at most [`Limits::body_bytes_max`].
 //! 2. A handler runs within a time limit of its own. A change that was begun goes on when its request is given up.
 //! 3. At most so many requests are at work at a time. More are turned away at once, with the time to come back. Probes
-//!    are never turned away. So it is with answers that wait for clients to take them ([`super::backlog`]).
+//!    are never turned away. So it is with answers that wait for clients to take them ([`super::backlog`]). A tenant that has a number of
+//!    its own takes a place of it before its body is read, and keeps it until its client has the answer.
 //! 4. Who asks is known before anything else is done, and who may not is refused before the body is read.
 //! 5. A panic is a 500 of its request, and of no other.
 //!
@@ -14,7 +15,7 @@
 //! One function instead of a stack of layers: an L1 hit costs little enough for layers to show.
 
 use super::access::{self, Need, Needs, Side};
-use super::backlog::Backlog;
+use super::backlog::{self, Backlog};
 use super::error::{Code, Problem, finish};
 use super::{App, Limits, entry, raw};
 use crate::audit::{self, Detail, Refusals};
@@ -203,8 +204,8 @@ impl Guard {
         if let Some(noted) = noted {
             let detail = response.extensions_mut().remove::<Detail>();
             noted.came_to(detail.as_ref(), problem.map_or("done", Code::word));
-        } else if problem == Some(Code::Forbidden) {
-            self.refusals.note(who.as_ref(), &method, uri.path(), Code::Forbidden.word());
+        } else if let Some(code @ (Code::Forbidden | Code::RateLimited)) = problem {
+            self.refusals.note(who.as_ref(), &method, uri.path(), code.word());
         }
         (self.counted(finish(response, &uri), &uri), problem)
     }
@@ -231,16 +232,26 @@ impl Guard {
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
     {
+        let is_work = is_work(request.uri().path());
+        let of_tenant = who.filter(|_| is_work).map_or(Ok(None), Who::enter);
+        let of_tenant = of_tenant.map_err(|most| {
+            let detail =
+                format!("this tenant has {most} requests at work, as many as it may; try again in a second");
+            Problem::new(Code::RateLimited, detail)
+        })?;
         let request = if request.body().is_end_stream() {
             request.map(|_nothing| Body::empty())
         } else {
             // Apart, so that a request without a body does not carry what it takes to read one.
             Box::pin(self.receive(request)).await?
         };
-        let is_work = is_work(request.uri().path());
         let place = is_work.then(|| self.at_work.try_acquire()).transpose();
         let _place = place.map_err(|_| overloaded())?;
-        self.run(who, request).await
+        let response = self.run(who, request).await?;
+        Ok(match of_tenant {
+            Some(place) => response.map(|body| backlog::keeping(body, place)),
+            None => response,
+        })
     }
 
     async fn run(&self, who: Option<&Who>, request: Request<Body>) -> Result<Response, Problem> {
@@ -311,6 +322,10 @@ fn let_in(need: Need, who: Result<&Who, &Denied>, method: &Method) -> Result<(),
         Err(Denied::TooOften) => Err(Problem::new(
             Code::RateLimited,
             "this token is used more often than it may; try again in a second",
+        )),
+        Err(Denied::TenantTooOften) => Err(Problem::new(
+            Code::RateLimited,
+            "the tokens of this tenant are used more often than they may; try again in a second",
         )),
     }
 }

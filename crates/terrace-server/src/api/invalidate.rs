@@ -72,6 +72,11 @@ impl Request {
         if self.tags.is_empty() { Ok(()) } else { access::allow_tags(who) }
     }
 
+    /// How many things it names.
+    fn count(&self) -> usize {
+        self.keys.len() + self.tags.len() + usize::from(self.pattern.is_some())
+    }
+
     /// The first of what is named, for the audit log.
     fn texts(&self) -> Vec<String> {
         let keys = self.keys.iter().map(|key| format!("key {key}"));
@@ -91,6 +96,7 @@ pub(super) async fn invalidate(
     let is_dry_run = body.dry_run;
     let request = check(body, app.limits.key_bytes_max)?;
     request.allow(&who)?;
+    access::afford(&who, request.count(), 1)?;
     let named_texts = request.texts();
     let invalidations = named(app.keyspaces(&who)?, request)?;
     if is_dry_run {

@@ -43,6 +43,7 @@ pub(super) async fn refresh(
     });
     let keys: Vec<Key> = checked.collect::<Result<_, _>>()?;
     keys.iter().try_for_each(|key| access::allow(&who, Verb::Invalidate, key))?;
+    access::afford(&who, keys.len(), 1)?;
     for key in &keys {
         app.keyspaces(&who)?.of(key).refresh(key).await?;
     }

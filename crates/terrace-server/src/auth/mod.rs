@@ -1,7 +1,7 @@
 //! Who is asking, and what may they?
 //!
 //! ```text
-//! Authorization: Bearer TOKEN ─▶ digest ─▶ credential: scopes, rate, tenant ─▶ Who ─▶ guard and handlers
+//! Authorization: Bearer TOKEN ─▶ digest ─▶ credential: scopes, rate, tenant and its quota ─▶ Who ─▶ guard and handlers
 //! ```
 //!
 //! 1. A credential is found by the digest of its token, which is compared with all of them, in a time that does not depend on which
@@ -16,23 +16,26 @@
 //! Deliberately absent: what each path needs, which is `api::access`.
 
 mod digest;
+mod quota;
 mod rate;
 mod scope;
 
 pub use digest::Digest;
-pub(crate) use rate::Rate;
 pub use rate::RateLimit;
+pub(crate) use rate::{Rate, TooMuch};
 pub use scope::{Scope, ScopeError, Verb};
 
 use crate::config::{AuthConfig, AuthMode, TokenConfig};
 use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, header};
-use std::collections::BTreeSet;
+use quota::Tenant;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use subtle::ConditionallySelectable;
 use terrace::{Clock, Glob};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Why nobody is let in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,13 +46,15 @@ pub(crate) enum Denied {
     Unknown,
     /// The owner of the token asks too often.
     TooOften,
+    /// Its tenant does, with all its tokens.
+    TenantTooOften,
 }
 
 /// What a request is made with.
 #[derive(Debug)]
 struct Identity {
     name: Box<str>,
-    tenant: Option<Box<str>>,
+    tenant: Option<Arc<Tenant>>,
     scopes: Vec<Scope>,
     rate: Option<Arc<Rate>>,
 }
@@ -66,7 +71,34 @@ impl Who {
 
     /// The name of their tenant.
     pub(crate) fn tenant(&self) -> Option<&str> {
-        self.0.tenant.as_deref()
+        self.0.tenant.as_ref().map(|tenant| &*tenant.name)
+    }
+
+    /// A place for one more request of their tenant, to be kept while it is at work, if such places are counted.
+    ///
+    /// # Errors
+    /// How many places there are, if all are taken.
+    pub(crate) fn enter(&self) -> Result<Option<OwnedSemaphorePermit>, u64> {
+        self.0.tenant.as_ref().map_or(Ok(None), |tenant| tenant.enter())
+    }
+
+    /// Takes note of `count` requests at once, of which `noted` were noted before. Where the token may and its tenant may not, the token has
+    /// used so many.
+    ///
+    /// # Errors
+    /// [`TooMuch`] if that is more than the token or its tenant may ask for.
+    pub(crate) fn ask_for(&self, count: usize, noted: u32) -> Result<(), TooMuch> {
+        self.rates().try_for_each(|rate| rate.allows_all(count, noted))
+    }
+
+    /// How much they may ask for at once, if that is bounded.
+    pub(crate) fn burst(&self) -> Option<usize> {
+        self.rates().map(|rate| usize::try_from(rate.limit.burst.get()).unwrap_or(usize::MAX)).min()
+    }
+
+    fn rates(&self) -> impl Iterator<Item = &Rate> {
+        let of_tenant = self.0.tenant.as_ref().and_then(|tenant| tenant.rate.as_deref());
+        self.0.rate.as_deref().into_iter().chain(of_tenant)
     }
 
     /// Whether they may see and do what concerns the service, or their part of it.
@@ -120,6 +152,7 @@ struct Credentials {
     hosts: Vec<String>,
     digests: Vec<Digest>,
     owners: Vec<Who>,
+    tenants: HashMap<String, Arc<Tenant>>,
 }
 
 /// No place among the credentials.
@@ -226,7 +259,8 @@ impl Auth {
     /// Who is asking.
     ///
     /// # Cost
-    /// One SHA-256 of the token, one comparison per credential, one atomic exchange if its owner has a rate. No allocation.
+    /// One SHA-256 of the token, one comparison per credential, one atomic exchange if its owner has a rate, and one if its tenant has. No
+    /// allocation.
     pub(crate) fn who(&self, headers: &HeaderMap) -> Result<Who, Denied> {
         let credentials = self.credentials.load();
         if let Some(everybody) = &credentials.everybody {
@@ -236,6 +270,10 @@ impl Auth {
         let owner = credentials.owner(&Digest::of(token)).ok_or(Denied::Unknown)?;
         if owner.0.rate.as_ref().is_some_and(|rate| !rate.allows()) {
             return Err(Denied::TooOften);
+        }
+        let of_tenant = owner.0.tenant.as_ref().and_then(|tenant| tenant.rate.as_ref());
+        if of_tenant.is_some_and(|rate| !rate.allows()) {
+            return Err(Denied::TenantTooOften);
         }
         Ok(owner.clone())
     }
@@ -268,13 +306,16 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 
 /// Makes the credentials of a configuration; those that were there before keep their rates.
 fn credentials(config: &AuthConfig, clock: &Clock, old: Option<&Credentials>) -> Credentials {
+    let tenant = |name: String| {
+        let before = old.and_then(|old| old.tenants.get(&name)).map(|before| &**before);
+        let tenant = Arc::new(Tenant::new(&name, config.limits_of(&name), clock, before));
+        (name, tenant)
+    };
+    let tenants: HashMap<String, Arc<Tenant>> = config.tenants().into_iter().map(tenant).collect();
     let owner = |token: &TokenConfig| {
-        let tenant = token.tenant.as_deref().map(Into::into);
+        let tenant = token.tenant.as_ref().and_then(|name| tenants.get(name)).cloned();
         let before = old.iter().flat_map(|old| &old.owners).find(|who| who.name() == token.name);
-        let rate = token.rate.map(|limit| {
-            let before = before.and_then(|who| who.0.rate.as_ref()).filter(|rate| rate.limit == limit);
-            before.cloned().unwrap_or_else(|| Arc::new(Rate::new(limit, clock.clone())))
-        });
+        let rate = Rate::again(token.rate, before.and_then(|who| who.0.rate.as_ref()), clock);
         let (name, scopes) = (token.name.as_str().into(), token.scopes.clone());
         Who(Arc::new(Identity { name, tenant, scopes, rate }))
     };
@@ -283,6 +324,7 @@ fn credentials(config: &AuthConfig, clock: &Clock, old: Option<&Credentials>) ->
         hosts: config.hosts.clone(),
         digests: config.tokens.iter().map(|token| token.sha256).collect(),
         owners: config.tokens.iter().map(owner).collect(),
+        tenants,
     }
 }
 

@@ -112,6 +112,31 @@ fn a_tenant_is_known_once_it_is_let_in_and_from_then_on() {
     assert_eq!((name_of(&auth, &["Bearer n"]), unknown()), (Err(Denied::Unknown), Ok(())));
 }
 
+#[test]
+fn tokens_of_a_tenant_share_its_rate_and_it_outlives_a_change_of_others() {
+    let clock = Clock::manual();
+    let of_a = format!("{READ}\ntenant = 'a'");
+    let tokens = |more: &str| {
+        let limits = "[auth.tenant_defaults]\nrate = { per_second = 1, burst = 9 }\n\
+                      [auth.tenant.a]\nrate = { per_second = 1, burst = 3 }\n";
+        let of_b = token("three", "3", &format!("{READ}\ntenant = 'b'"));
+        token("one", "1", &of_a) + &token("two", "2", &of_a) + &of_b + more + limits
+    };
+    let auth = Auth::new(&config(&tokens("")), clock.clone());
+    for (secret, answer) in
+        [("1", Ok("one")), ("2", Ok("two")), ("1", Ok("one")), ("2", Err(Denied::TenantTooOften))]
+    {
+        assert_eq!(name_of(&auth, &[&format!("Bearer {secret}")]), answer.map(str::to_owned), "{secret}");
+    }
+    assert_eq!(name_of(&auth, &["Bearer 3"]).as_deref(), Ok("three"), "another tenant has its own");
+    replace(&auth, &tokens(&token("four", "4", &of_a))).expect("there are tokens");
+    assert_eq!(name_of(&auth, &["Bearer 4"]), Err(Denied::TenantTooOften), "another token is no way around");
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(name_of(&auth, &["Bearer 4"]).as_deref(), Ok("four"));
+    let who = auth.who(&headers(&["Bearer 3"])).expect("a token");
+    assert_eq!((who.burst(), who.ask_for(10, 1).is_err(), who.ask_for(5, 1).is_ok()), (Some(9), true, true));
+}
+
 /// Welch's t of two samples: how sure one can be that their means differ. The slowest twentieth of each is left out, as
 /// interruptions are.
 fn welch(samples: [Vec<f64>; 2]) -> f64 {
@@ -139,7 +164,8 @@ fn a_refusal_takes_as_long_however_much_was_right() {
     let all: Vec<Digest> = (0..20_u8).map(|number| Digest::of(&[number])).chain([own]).collect();
     let everybody = everybody();
     let owners = vec![everybody; all.len()];
-    let credentials = Credentials { everybody: None, hosts: Vec::new(), digests: all, owners };
+    let credentials =
+        Credentials { everybody: None, hosts: Vec::new(), digests: all, owners, tenants: HashMap::new() };
     let wrong_at = |place: usize| {
         let hex = sha2_hex("the token");
         let other = if &hex[place..=place] == "0" { "1" } else { "0" };

@@ -9,9 +9,10 @@ use super::check::Checker;
 use super::file;
 use super::report::Refusal;
 use super::secret::Secret;
+use super::tenants::TenantLimits;
 use crate::auth::{Digest, RateLimit, Scope};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use terrace::Namespace;
 use toml::Spanned;
@@ -52,6 +53,12 @@ pub struct AuthConfig {
     /// The credentials.
     #[serde(rename = "token", skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<TokenConfig>,
+    /// How much each tenant may ask for that has no limits of its own. Default as much as it likes.
+    #[serde(skip_serializing_if = "TenantLimits::is_none")]
+    pub tenant_defaults: TenantLimits,
+    /// How much tenants may ask for that have limits of their own, by name.
+    #[serde(rename = "tenant", skip_serializing_if = "BTreeMap::is_empty")]
+    pub tenant_limits: BTreeMap<String, TenantLimits>,
 }
 
 /// A credential.
@@ -142,7 +149,11 @@ impl Checker<'_> {
             self.refuse(&refusal.help("remove `hosts`, or the tokens"));
         }
         let hosts = auth.hosts.into_iter().map(Spanned::into_inner).collect();
-        AuthConfig { mode, allow_open: auth.allow_open.is_some_and(|flag| flag.get_ref().0), hosts, tokens }
+        let allow_open = auth.allow_open.is_some_and(|flag| flag.get_ref().0);
+        let tenants = tokens.iter().filter_map(|token| token.tenant.clone()).collect();
+        let (tenant_defaults, tenant_limits) =
+            self.tenant_limits(auth.tenant_defaults, auth.tenant, &tenants);
+        AuthConfig { mode, allow_open, hosts, tokens, tenant_defaults, tenant_limits }
     }
 
     fn token(&mut self, token: Spanned<file::Token>) -> Option<TokenConfig> {
@@ -238,7 +249,7 @@ impl Checker<'_> {
         Some(text.clone())
     }
 
-    fn rate(&mut self, rate: Spanned<file::Rate>) -> Option<RateLimit> {
+    pub(super) fn rate(&mut self, rate: Spanned<file::Rate>) -> Option<RateLimit> {
         let at = rate.span();
         let file::Rate { per_second, burst } = rate.into_inner();
         if per_second.is_none() {

@@ -61,6 +61,15 @@ pub(super) struct Auth {
     pub(super) allow_open: Option<Spanned<Flag>>,
     pub(super) hosts: Vec<Spanned<String>>,
     pub(super) token: Vec<Spanned<Token>>,
+    pub(super) tenant_defaults: Option<Spanned<Tenant>>,
+    pub(super) tenant: BTreeMap<Spanned<String>, Spanned<Tenant>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Tenant {
+    pub(super) rate: Option<Spanned<Rate>>,
+    pub(super) max_requests: Option<Spanned<Count>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -36,6 +36,7 @@ mod secret;
 mod show;
 mod sources;
 mod telemetry;
+mod tenants;
 mod tls;
 mod units;
 
@@ -55,6 +56,7 @@ pub use show::{SetBy, Setting};
 pub use sources::SourceConfig;
 pub(crate) use sources::{DOCUMENT, TENANT, VERSION, list_of};
 pub use telemetry::{OtlpConfig, TelemetryConfig};
+pub use tenants::TenantLimits;
 pub use tls::TlsConfig;
 pub use units::{ByteSize, Period, TtlSetting};
 

@@ -1,7 +1,7 @@
 //! Where does each setting come from?
 //!
 //! 1. Every setting that is in force is shown with the place that set it: a line of the file, a variable, a flag, or nobody.
-//! 2. What a keyspace inherits is shown with the place that all keyspaces have it from.
+//! 2. What a keyspace or a tenant inherits is shown with the place that all of them have it from.
 //! 3. Secrets are hidden, because what is shown is the serialised [`Config`], which hides them.
 
 use super::report::{ConfigError, Document};
@@ -126,6 +126,9 @@ fn place_of<'a>(key: &str, places: &'a BTreeMap<String, SetBy>) -> Option<&'a Se
         _ => None,
     };
     let inherited = || {
+        if let Some((_, setting)) = key.strip_prefix("auth.tenant.").and_then(|rest| rest.split_once('.')) {
+            return places.get(&format!("auth.tenant_defaults.{setting}"));
+        }
         let (_, setting) = key.strip_prefix("keyspace.")?.split_once('.')?;
         match setting.strip_prefix("write_behind.") {
             Some(setting) => places.get(&format!("write_behind.{setting}")),

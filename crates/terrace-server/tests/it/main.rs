@@ -27,6 +27,7 @@ mod origin_breaker;
 mod overview;
 mod postgres;
 mod postgres_tls;
+mod quotas;
 mod raw;
 mod reload;
 mod schema;
