@@ -1,4 +1,4 @@
-//! Random requests: never a 5xx, never a panic, always a whole answer.
+//! Random requests: never a 5xx, never a panic, always a whole answer. Random configurations: taken, or refused with words.
 
 use crate::support::{Running, start};
 use proptest::collection::vec;
@@ -102,4 +102,91 @@ fn no_request_breaks_the_service() {
         panic!("{failure}");
     }
     assert_eq!(runtime.block_on(service.get("/livez")).status, 200);
+}
+
+/// A configuration with something of everything, to be changed.
+const CONFIGURATION: &str = r#"
+[server]
+listen = "127.0.0.1:0"
+max_body = "8MiB"
+shutdown = { drain = "5s", grace = "25s" }
+[l1]
+max_bytes = "512MiB"
+[l2]
+url = "${NOT_SET:-redis://localhost:6379/0}"
+breaker = { failures = 0.5, window = "10s" }
+[defaults]
+ttl = "5m"
+compression = { algo = "zstd", min = "1KiB" }
+[origin.lite]
+type = "sqlite"
+file = "ref.db"
+[origin.api]
+type = "http"
+base_url = "https://api.internal"
+[keyspace.users]
+pattern = "user:{id}"
+source = { origin = "lite", load = "select * from users where id = :id and :tenant = 1" }
+[keyspace.orders]
+pattern = "order:{id}"
+strategy = "write-through"
+source = { origin = "api", load = "GET /{tenant}/{id}", store = "PUT /{tenant}/{id}" }
+[[auth.token]]
+name = "web"
+sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+scopes = ["read:user:*", "admin"]
+tenant = "acme"
+rate = { per_second = 5, burst = 10 }
+[auth.tenant.acme]
+max_requests = 5
+"#;
+
+/// Parts of that, in another order, with some of them taken out, and with bytes that are others.
+fn configuration() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        Just("\n".to_owned()),
+        Just("${".to_owned()),
+        Just("{{}}".to_owned()),
+        Just("'''".to_owned()),
+        Just("é\u{202e}\u{0}".to_owned()),
+        Just("99999999999999999999".to_owned()),
+        Just("[a.b.c]".to_owned()),
+        "[ -~]{0,12}",
+        Just("[".repeat(2_000)),
+    ];
+    let change = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), piece);
+    vec(change, 0..5).prop_map(|changes| {
+        let mut text = CONFIGURATION.to_owned();
+        for (at, end, piece) in changes {
+            let at = at.index(text.len());
+            let end = text.len().min(at + end.index(30));
+            if text.is_char_boundary(at) && text.is_char_boundary(end) {
+                text.replace_range(at..end, &piece);
+            }
+        }
+        text
+    })
+}
+
+#[test]
+fn no_configuration_makes_a_panic() {
+    use terrace_server::config::{Config as Terrace, Sources};
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(500);
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let taken = std::cell::Cell::new(0_u64);
+    let outcome = runner.run(&configuration(), |text| {
+        match Terrace::load(&Sources::text(&text)) {
+            Ok(config) => {
+                taken.set(taken.get() + 1);
+                prop_assert!(!config.effective_toml().is_empty());
+            }
+            Err(error) => prop_assert!(!error.to_string().is_empty()),
+        }
+        Ok(())
+    });
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+    println!("{cases} configurations: {} taken, the others refused with words", taken.get());
+    assert!(taken.get() > 0 && taken.get() < u64::from(cases), "{}", taken.get());
 }

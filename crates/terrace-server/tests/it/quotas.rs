@@ -122,6 +122,30 @@ async fn a_tenant_has_so_many_requests_at_work_and_no_more() {
     }
 }
 
+#[tokio::test]
+async fn a_request_is_at_work_until_its_client_has_the_answer() {
+    const LINES: usize = 2_000;
+    let service = start(&tokens(&[("a1", "a")], "[auth.tenant.a]\nmax_requests = 1\n")).await;
+    let value = format!("{{\"value\":\"{}\"}}", "v".repeat(100_000));
+    assert_eq!(service.with("a1", "PUT", "/api/cache/large", &value).await.status, 200);
+    let mut reader = TcpStream::connect(service.address).await.expect("it listens");
+    let lines = "{\"get\":\"large\"}\n".repeat(LINES);
+    let head = format!(
+        "POST /api/cache/batch HTTP/1.1\r\nhost: test\r\nauthorization: Bearer a1\r\n\
+         content-type: application/x-ndjson\r\ncontent-length: {}\r\n\r\n{lines}",
+        lines.len()
+    );
+    reader.write_all(head.as_bytes()).await.expect("sent");
+    let mut first = [0; 12];
+    reader.read_exact(&mut first).await.expect("it begins to answer");
+    assert!(first.ends_with(b"200"), "{first:?}");
+    for _ in 0..3 {
+        assert_eq!(status(&service, "a1").await, 429, "200 MB are not in the buffers of a socket");
+    }
+    drop(reader);
+    until_some("the place to be left", async || (status(&service, "a1").await == 200).then_some(())).await;
+}
+
 /// A tenant that keeps as many writes at work as it can, until it is told to end.
 async fn drip(service: Arc<Running>, is_over: Arc<AtomicBool>, turned_away: Arc<AtomicU64>) {
     while !is_over.load(Ordering::Relaxed) {

@@ -310,3 +310,25 @@ async fn what_is_a_tenants_is_nobody_elses_in_the_same_process() {
     service.reload(&format!("{all}{plain}")).await.expect("the tenant may go");
     assert_eq!((ask("all", "GET", "").await.status, ask("x", "GET", "").await.status), (404, 401));
 }
+
+#[tokio::test]
+async fn nobody_comes_in_by_a_configuration_whose_keyspaces_cannot_be_opened() {
+    let scopes = "scopes = ['read:*', 'write:*']";
+    let all = token("all", "all", scopes);
+    let long = token("long", "long", &format!("tenant = 'abcdefghijkl'\n{scopes}"));
+    let service = start(&format!("{all}{long}")).await;
+    service.reload(&all).await.expect("the tenant may go");
+    let keyspace = "[keyspace.names-of-20-characters]\npattern = 'n:{id}'\n";
+    assert_eq!(keyspace.find(']').expect("a name") - "[keyspace.".len(), 22);
+    let new = token("new", "new", &format!("tenant = 'new'\n{scopes}")) + &token("other", "other", scopes);
+    let error =
+        service.reload(&format!("{all}{new}{keyspace}")).await.expect_err("too long for the first tenant");
+    assert!(matches!(error, ReloadError::Keyspace(_)), "{error}");
+    let ask = async |secret: &str| {
+        Client::of(&service).await.ask(secret, "PUT", "/api/cache/k", "{\"value\":1}").await.status
+    };
+    assert_eq!((ask("all").await, ask("new").await, ask("long").await), (200, 401, 401));
+    assert_eq!(ask("other").await, 401, "the old tokens are in force, all of them and no others");
+    service.reload(&format!("{all}{long}{new}")).await.expect("what was refused is in nobody's way");
+    assert_eq!((ask("all").await, ask("new").await, ask("long").await), (200, 200, 200));
+}
