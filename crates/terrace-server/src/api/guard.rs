@@ -461,7 +461,7 @@ mod tests {
         let config = Config::load(&Sources::text(token)).unwrap_or_else(|error| panic!("{error}"));
         let in_force = crate::server::app(&config, None).expect("it starts");
         let known = App::clone(&in_force.app);
-        let unknown = App { spaces_of_tenants: Default::default(), ..known.clone() };
+        let unknown = App { spaces_of_tenants: crate::keyspaces::OfTenants::new(), ..known.clone() };
         for (method, path, body) in [
             ("GET", "/api/cache/k", ""),
             ("PUT", "/api/cache/k", "{\"value\":1}"),

@@ -88,8 +88,8 @@ mod tests {
     use crate::config::{Config, Sources};
 
     fn token(tenant: &str) -> String {
-        let digest = tenant.bytes().map(|byte| format!("{byte:02x}")).collect::<String>() + &"0".repeat(64);
-        let digest = &digest[..64];
+        let of_name = tenant.bytes().fold(0_u64, |number, byte| number << 8 | u64::from(byte));
+        let digest = format!("{of_name:064x}");
         format!(
             "[[auth.token]]\nname = '{tenant}'\ntenant = '{tenant}'\nsha256 = '{digest}'\nscopes = ['read:*']\n"
         )

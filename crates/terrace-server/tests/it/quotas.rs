@@ -60,7 +60,7 @@ async fn a_batch_counts_as_many_as_it_names() {
             let body = body;
             service.with("t", "POST", &format!("/api/cache/{path}"), &body).await
         };
-        let keys = vec!["\"k\""; 11].join(",");
+        let keys = ["\"k\""; 11].join(",");
         let never = ask(format!("{{\"{too_many}\":[{keys}]}}")).await;
         assert!(
             never.problem(422, "body_invalid").contains("11 requests, and the rate allows 10"),
@@ -76,8 +76,9 @@ async fn a_batch_counts_as_many_as_it_names() {
 #[tokio::test]
 async fn of_lines_those_are_refused_that_are_more_than_the_rate() {
     let service = start(&token("t", "t", &format!("{ALL}\nrate = {{ per_second = 1, burst = 10 }}"))).await;
-    let lines: String =
-        (0..35).map(|number| format!("{{\"set\":{{\"key\":\"k{number}\",\"value\":1}}}}\n")).collect();
+    let lines = (0..35).fold(String::new(), |lines, number| {
+        lines + &format!("{{\"set\":{{\"key\":\"k{number}\",\"value\":1}}}}\n")
+    });
     let head = format!(
         "POST /api/cache/batch HTTP/1.1\r\nhost: test\r\nconnection: close\r\nauthorization: Bearer t\r\n\
          content-type: application/x-ndjson\r\ncontent-length: {}\r\n\r\n{lines}",
