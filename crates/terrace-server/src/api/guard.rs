@@ -9,8 +9,8 @@
 //! 4. Who asks is known before anything else is done, and who may not is refused before the body is read.
 //! 5. A panic is a 500 of its request, and of no other.
 //!
-//! 6. A read of an entry that L1 has is answered before anything is made that can wait ([`Guard::at_once`]). It has neither a place nor a time
-//!    limit, since it is over when another could begin: hits go on where more requests are at work than may be.
+//! 6. A read of an entry that L1 has is answered before anything is made that can wait ([`Guard::at_once`]). It has no time limit and no place
+//!    but its tenant's, since it is over when another could begin: hits go on where more requests are at work than may be.
 //!
 //! One function instead of a stack of layers: an L1 hit costs little enough for layers to show.
 
@@ -36,7 +36,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::Service;
 use tracing::{Instrument, Span};
 
@@ -147,11 +147,12 @@ impl Guard {
         if !is_plain || self.refused(visit, request).is_some() {
             return None;
         }
+        let of_tenant = who.enter().ok()?;
         let is_raw = request.uri().path().starts_with(raw::PREFIX);
         let read =
             || if is_raw { raw::at_once(app, who, request) } else { entry::at_once(app, who, request) };
         let read = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_panic| Some(Err(panicked())));
-        let response = read?.unwrap_or_else(IntoResponse::into_response);
+        let response = keeping(of_tenant, read?.unwrap_or_else(IntoResponse::into_response));
         Some(self.counted(finish(response, request.uri()), request.uri()))
     }
 
@@ -247,11 +248,7 @@ impl Guard {
         };
         let place = is_work.then(|| self.at_work.try_acquire()).transpose();
         let _place = place.map_err(|_| overloaded())?;
-        let response = self.run(who, request).await?;
-        Ok(match of_tenant {
-            Some(place) => response.map(|body| backlog::keeping(body, place)),
-            None => response,
-        })
+        Ok(keeping(of_tenant, self.run(who, request).await?))
     }
 
     async fn run(&self, who: Option<&Who>, request: Request<Body>) -> Result<Response, Problem> {
@@ -399,6 +396,14 @@ async fn read<B: HttpBody<Data = Bytes>>(body: B, bytes_max: usize) -> Result<By
         bytes.extend_from_slice(&data);
     }
     Ok(bytes.freeze())
+}
+
+/// An answer that keeps the place of its request.
+fn keeping(place: Option<OwnedSemaphorePermit>, response: Response) -> Response {
+    match place {
+        Some(place) => response.map(|body| backlog::keeping(body, place)),
+        None => response,
+    }
 }
 
 fn panicked() -> Problem {
