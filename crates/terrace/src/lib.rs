@@ -89,7 +89,7 @@ pub use hot::HotKey;
 pub use invalidate::{InvalidateError, Invalidated, Invalidation, InvalidationPolicy, Invalidator, Preview};
 pub use keyspace::{Fetched, Keyspace, KeyspaceBuilder, ReadOptions, Strategy};
 pub use listing::{HeldKey, KeyPage, KeyPlace, KeyPlaceError};
-pub use origin::{Fence, Origin, OriginFn, OriginWrite, WriteFailure, WriteId};
+pub use origin::{Fence, Origin, OriginFn, OriginWrite, WriteFailure, WriteId, WriteIdError};
 pub use resilience::{Breaker, BreakerHealth, BreakerState, OriginBreaker, OriginCall, OriginHealth, Retry};
 pub use space::SuspectPolicy;
 pub use staleness::{Staleness, StalenessBudget};

@@ -101,6 +101,13 @@ impl Chain {
         self.entries.binary_search_by_key(&number, |entry| entry.record.number).ok()
     }
 
+    /// The number of the write that has taken the place of this one, while it waits.
+    pub(super) fn heir_of(&self, number: u64) -> Option<u64> {
+        let covering =
+            self.entries.iter().find(|entry| entry.covers <= number && number < entry.record.number);
+        covering.map(|entry| entry.record.number)
+    }
+
     /// Shows a write to local reads, unless a newer one is shown.
     pub(super) fn show(&mut self, record: &Arc<Record>) {
         if self.shown.as_ref().is_none_or(|shown| shown.number < record.number) {

@@ -13,9 +13,21 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Grave {
     pub(super) record: Arc<Record>,
+    /// The number of the oldest write whose place it took; its own if there is none.
+    pub(super) covers: u64,
     pub(super) attempts: u32,
     pub(super) reason: Arc<str>,
     pub(super) is_overtaken: bool,
+}
+
+impl Grave {
+    fn letter(&self, journal: u128) -> DeadLetter {
+        DeadLetter {
+            write: self.record.write(journal, self.attempts),
+            reason: self.reason.to_string(),
+            is_overtaken: self.is_overtaken,
+        }
+    }
 }
 
 /// All of them.
@@ -85,13 +97,20 @@ impl Graves {
 
     /// The first of them.
     pub(super) fn letters(&self, journal: u128, count_max: usize) -> Vec<DeadLetter> {
-        let first = self.by_number.values().take(count_max);
-        first
-            .map(|grave| DeadLetter {
-                write: grave.record.write(journal, grave.attempts),
-                reason: grave.reason.to_string(),
-                is_overtaken: grave.is_overtaken,
-            })
-            .collect()
+        self.by_number.values().take(count_max).map(|grave| grave.letter(journal)).collect()
+    }
+
+    /// The one with this number.
+    pub(super) fn letter(&self, number: u64, journal: u128) -> Option<DeadLetter> {
+        self.by_number.get(&number).map(|grave| grave.letter(journal))
+    }
+
+    /// The number of the one that has taken the place of this write.
+    pub(super) fn heir_of(&self, key: &Bytes, number: u64) -> Option<u64> {
+        let is_heir = |heir: &&u64| {
+            let covers = self.by_number.get(*heir).map(|grave| grave.covers);
+            number < **heir && covers.is_some_and(|covers| covers <= number)
+        };
+        self.by_key.get(key)?.iter().find(is_heir).copied()
     }
 }

@@ -3,7 +3,7 @@
 use super::counters::{self, LaneFigures};
 use super::error::{RetryError, WriteError};
 use super::options::{Ack, WhenFull};
-use super::record::{DeadLetter, Operation, Pending, Record, Write};
+use super::record::{DeadLetter, Operation, Pending, Record, Write, WriteState};
 use super::shared::{Keyspace, Taken, Terms};
 use super::{Owner, WriteId};
 use crate::runtime;
@@ -233,6 +233,25 @@ impl Lane {
     pub fn waiting(&self, count_max: usize) -> Vec<Write> {
         let shared = &self.owner.0;
         shared.state.lock().queues[self.index].waiting(shared.journal, count_max)
+    }
+
+    /// What has become of a write of this keyspace; `None` if the journal never gave out such an id.
+    ///
+    /// A write that was acknowledged is [`Waiting`](WriteState::Waiting), [`Dead`](WriteState::Dead) or
+    /// [`Coalesced`](WriteState::Coalesced) until the origin has it or somebody drops it, whatever is being done with it at the moment.
+    /// That it is [`Gone`](WriteState::Gone) does not say that the origin has it.
+    ///
+    /// # Cost
+    /// One short lock and a few lookups in it, whatever waits. A value is not copied.
+    ///
+    /// # Races
+    /// The answer is of one moment: the write may have moved on when it arrives.
+    pub fn state_of(&self, id: WriteId) -> Option<WriteState> {
+        let shared = &self.owner.0;
+        let now = shared.options.clock.precise();
+        let state = shared.state.lock();
+        let is_given_out = id.journal == shared.journal && id.number < state.next;
+        is_given_out.then(|| state.queues[self.index].state_of(id.number, shared.journal, now))
     }
 
     /// The first dead letters, in their order.

@@ -40,6 +40,7 @@
 //! | `stamps` | the versions of writes, by which an origin knows which of two is the newer |
 //! | `lane` | what a caller waits for |
 //! | `graves` | which dead letter may be brought back |
+//! | `roll` | what is known of a write by its number |
 //! | `store`, `tap`, `guarded` | what is in the file, what a failure of it means |
 //! | `writer` | who is acknowledged when |
 //! | `drain` | when the sink is called |
@@ -57,6 +58,7 @@ mod lane;
 mod options;
 mod queue;
 mod record;
+mod roll;
 mod shared;
 mod sink;
 mod stamps;
@@ -72,7 +74,7 @@ pub use error::{OpenError, RetryError, WriteError};
 pub(crate) use lane::Held;
 pub use lane::{Acknowledged, Flushed, Lane};
 pub use options::{Ack, JournalOptions, LaneOptions, WhenFull};
-pub use record::{DeadLetter, Operation, Outcome, Pending, Write};
+pub use record::{DeadLetter, Operation, Outcome, Pending, Write, WriteState};
 pub use sink::{Outcomes, Sink};
 
 use crate::runtime;
@@ -96,7 +98,7 @@ use store::{Opener, Store};
 /// ```
 /// use bytes::Bytes;
 /// use std::{sync::Arc, time::Duration};
-/// use terrace::behind::{Journal, JournalOptions, LaneOptions, Operation, Outcome, Outcomes, Pending, Sink, Write};
+/// use terrace::behind::{Journal, JournalOptions, LaneOptions, Operation, Outcome, Outcomes, Pending, Sink, Write, WriteState};
 ///
 /// struct Nowhere;
 ///
@@ -113,8 +115,9 @@ use store::{Opener, Store};
 /// let metrics = journal.lane("metrics", LaneOptions::default(), Arc::new(Nowhere))?;
 ///
 /// let value = Operation::Store(Bytes::from_static(b"17"));
-/// metrics.write("metrics:1".into(), value.clone(), None, Duration::from_secs(1)).await?;
+/// let written = metrics.write("metrics:1".into(), value.clone(), None, Duration::from_secs(1)).await?;
 /// assert_eq!(metrics.pending(b"metrics:1"), Pending::Stored(Bytes::from_static(b"17")));
+/// assert!(matches!(metrics.state_of(written.id), Some(WriteState::Waiting { .. })));
 ///
 /// assert_eq!(metrics.flush().await.left(), 0);
 /// assert_eq!(metrics.pending(b"metrics:1"), Pending::Nothing);

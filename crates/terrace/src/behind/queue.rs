@@ -10,12 +10,15 @@
 //! 4. `unsettled` has the numbers of all writes that were accepted and neither sent, nor coalesced into one that was, nor
 //!    parked or behind a parked one: so a flush is over when its first is above the flush's mark.
 
+mod asked;
+
 use super::chain::{Chain, Entry, Stage, State};
 use super::counters::{Counters, Tally};
 use super::error::RetryError;
 use super::graves::{Grave, Graves};
 use super::options::LaneOptions;
-use super::record::{DeadLetter, Outcome, Pending, Record, Write};
+use super::record::{DeadLetter, Outcome, Record, Write};
+use super::roll::Roll;
 use super::store::Note;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -59,7 +62,7 @@ pub(super) struct Queue {
     /// How many of the first in the row are to be sent without waiting for more.
     due: usize,
     parked: BTreeMap<(Moment, u64), Bytes>,
-    accepted: BTreeMap<u64, Moment>,
+    roll: Roll,
     unsettled: BTreeSet<u64>,
     bytes: usize,
     graves: Graves,
@@ -71,7 +74,7 @@ impl Queue {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.accepted.len()
+        self.roll.len()
     }
 
     /// What it counts, dead letters included.
@@ -88,7 +91,7 @@ impl Queue {
     }
 
     pub(super) fn oldest(&self) -> Option<Moment> {
-        self.accepted.first_key_value().map(|(_, since)| *since)
+        self.roll.oldest()
     }
 
     /// Whether all writes up to `mark` were sent, parked or given up.
@@ -98,7 +101,7 @@ impl Queue {
 
     /// How many writes there are with numbers up to `mark`.
     pub(super) fn count_until(&self, mark: u64) -> usize {
-        self.accepted.range(..=mark).count()
+        self.roll.count_until(mark)
     }
 
     /// Lets all that is ready be sent now.
@@ -109,7 +112,7 @@ impl Queue {
     /// Takes in a new write.
     pub(super) fn accept(&mut self, record: Arc<Record>, now: Moment, is_acknowledged: bool, is_held: bool) {
         self.bytes += record.weight();
-        self.accepted.insert(record.number, now);
+        self.roll.add(&record, now);
         let chain = self.chains.entry(record.key.clone()).or_default();
         if !chain.is_failing() {
             self.unsettled.insert(record.number);
@@ -191,7 +194,7 @@ impl Queue {
                 if entry.is_in_file() {
                     notes.push(Note::Done(number));
                 }
-                self.accepted.remove(&number);
+                self.roll.coalesce(&entry.record);
                 self.unsettled.remove(&entry.covers);
                 self.bytes -= entry.record.weight();
             }
@@ -210,7 +213,7 @@ impl Queue {
         if let Some(at) = chain.position(record.number) {
             chain.entries.remove(at);
             self.unsettled.remove(&record.number);
-            self.accepted.remove(&record.number);
+            self.roll.remove(record.number);
             self.bytes -= record.weight();
         }
         if chain.entries.is_empty() {
@@ -322,7 +325,7 @@ impl Queue {
         }
         settling.counters.add(Tally::Stored, 1);
         self.unsettled.remove(&done.covers);
-        self.accepted.remove(&number);
+        self.roll.remove(number);
         self.bytes -= done.record.weight();
         chain.hide_until(number);
         if chain.is_failing() {
@@ -402,7 +405,7 @@ impl Queue {
             let Entry { record, attempts, covers, .. } = entry;
             settling.notes.push(Note::Bury(record.number, attempts, Arc::clone(&reason)));
             self.unsettled.remove(&covers);
-            self.accepted.remove(&record.number);
+            self.roll.remove(record.number);
             self.bytes -= record.weight();
             chain.hide_until(record.number);
             settling.letters.push(DeadLetter {
@@ -410,7 +413,7 @@ impl Queue {
                 reason: reason.to_string(),
                 is_overtaken: false,
             });
-            self.graves.add(Grave { record, attempts, reason, is_overtaken: false });
+            self.graves.add(Grave { record, covers, attempts, reason, is_overtaken: false });
             reason = Arc::clone(&behind);
         }
         (chain.failures, chain.group, chain.state) = (0, usize::MAX, State::Waiting);
@@ -437,7 +440,7 @@ impl Queue {
             let Grave { record, attempts, .. } = grave;
             notes.push(Note::Revive(record.number));
             self.bytes += record.weight();
-            self.accepted.insert(record.number, now);
+            self.roll.add(&record, now);
             self.unsettled.insert(record.number);
             chain.show(&record);
             let entry = Entry { is_sent: attempts > 0, ..Entry::replayed(record, 0) };
@@ -452,32 +455,5 @@ impl Queue {
         let graves = self.graves.take_all(key);
         notes.extend(graves.iter().map(|grave| Note::Drop(grave.record.number)));
         graves.len()
-    }
-
-    pub(super) fn dead_letters(&self, journal: u128, count_max: usize) -> Vec<DeadLetter> {
-        self.graves.letters(journal, count_max)
-    }
-
-    /// What a local read must see.
-    pub(super) fn pending(&self, key: &[u8]) -> Pending {
-        let shown = self.chains.get(key).and_then(|chain| chain.shown.as_ref());
-        match shown.map(|record| record.operation.value()) {
-            None => Pending::Nothing,
-            Some(None) => Pending::Deleted,
-            Some(Some(value)) => Pending::Stored(value.clone()),
-        }
-    }
-
-    /// The first writes that wait, by number.
-    pub(super) fn waiting(&self, journal: u128, count_max: usize) -> Vec<Write> {
-        let mut all: Vec<Write> = self
-            .chains
-            .values()
-            .flat_map(|chain| &chain.entries)
-            .map(|entry| entry.record.write(journal, entry.attempts))
-            .collect();
-        all.sort_by_key(|write| write.id);
-        all.truncate(count_max);
-        all
     }
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// What is to be done with a key.
 #[derive(Clone, PartialEq, Eq)]
@@ -80,6 +81,31 @@ pub struct DeadLetter {
     /// Whether a newer write of the key was acknowledged since. Then it can be dropped, but not retried: it would bring back an
     /// old value.
     pub is_overtaken: bool,
+}
+
+/// What is known of one write: see [`Lane::state_of`](super::Lane::state_of).
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum WriteState {
+    /// It waits for the origin, or is on its way there.
+    Waiting {
+        /// The write, with the attempts that were made.
+        write: Write,
+        /// For how long it has waited in this process: since it was taken, or found in the file, or brought back.
+        waited: Duration,
+    },
+    /// It was given up.
+    Dead(DeadLetter),
+    /// A newer write of its key took its place before it was sent: the origin never gets it by itself.
+    Coalesced {
+        /// The write that stands for it now, while that waits or is a dead letter. If it does not, the origin has had it, or it was
+        /// dropped.
+        by: Option<WriteId>,
+    },
+    /// Nothing of it waits here. The journal keeps nothing of what is over, so it cannot say which of these is so: the origin has it; a
+    /// newer write has taken its place, a while ago or before a restart; it was a dead letter that somebody dropped; it was refused;
+    /// it was acknowledged as [`Ack::Memory`](super::Ack) or [`Ack::Os`](super::Ack), and ended with the process; it is a write of another keyspace.
+    Gone,
 }
 
 /// What a local read must see of a key.

@@ -123,7 +123,8 @@ impl Shared {
         let mut state = shared.state.lock();
         for (record, attempts, reason, is_overtaken) in loaded.dead {
             let lane = state.lane(&record.keyspace);
-            state.queues[lane].replay_dead(Grave { record, attempts, reason, is_overtaken });
+            let covers = record.number;
+            state.queues[lane].replay_dead(Grave { record, covers, attempts, reason, is_overtaken });
         }
         let mut notes = Vec::new();
         for (record, attempts) in loaded.pending {

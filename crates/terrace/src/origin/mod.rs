@@ -20,6 +20,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use std::fmt;
 use std::future::Future;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// Keys that [`Origin::load_many`] loads at the same time, unless the origin has a way of its own: it has only so many connections.
@@ -189,6 +190,24 @@ pub struct WriteId {
 impl fmt::Display for WriteId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}-{}", self.journal, self.number)
+    }
+}
+
+/// A text is not the name of a write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("no write is called so: a write's id is 32 hexadecimal digits, a `-` and a number")]
+#[non_exhaustive]
+pub struct WriteIdError;
+
+impl FromStr for WriteId {
+    type Err = WriteIdError;
+
+    /// Reads what [`Display`](fmt::Display) wrote, and nothing else: a write has one name.
+    fn from_str(text: &str) -> Result<Self, WriteIdError> {
+        let (journal, number) = text.split_once('-').ok_or(WriteIdError)?;
+        let journal = u128::from_str_radix(journal, 16).map_err(|_| WriteIdError)?;
+        let id = Self { journal, number: number.parse().map_err(|_| WriteIdError)? };
+        if id.to_string() == text { Ok(id) } else { Err(WriteIdError) }
     }
 }
 

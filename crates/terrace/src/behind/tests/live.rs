@@ -14,24 +14,24 @@ use std::time::Duration;
 use terrace_core::Chance;
 use tokio::sync::Semaphore;
 
-const LONG: Duration = Duration::from_mins(1);
+pub(super) const LONG: Duration = Duration::from_mins(1);
 
 /// An origin that does what the test says.
 #[derive(Default)]
-struct Origin {
+pub(super) struct Origin {
     /// All writes that it was given, in order.
-    log: Mutex<Vec<Write>>,
+    pub(super) log: Mutex<Vec<Write>>,
     /// What it does with the next calls, first to last; afterwards it stores.
-    script: Mutex<Vec<Act>>,
+    pub(super) script: Mutex<Vec<Act>>,
     /// Keys that fail.
-    failing: Mutex<BTreeMap<Bytes, Outcome>>,
-    letters: Mutex<Vec<DeadLetter>>,
+    pub(super) failing: Mutex<BTreeMap<Bytes, Outcome>>,
+    pub(super) letters: Mutex<Vec<DeadLetter>>,
     /// A call waits for a permit, if there is a gate.
-    gate: Option<Semaphore>,
+    pub(super) gate: Option<Semaphore>,
 }
 
 #[derive(Clone, Copy)]
-enum Act {
+pub(super) enum Act {
     Panic,
     Hang,
     Short,
@@ -63,7 +63,7 @@ impl Sink for Origin {
     }
 }
 
-fn options() -> LaneOptions {
+pub(super) fn options() -> LaneOptions {
     LaneOptions::default()
         .backoff(Duration::from_millis(2), Duration::from_millis(10))
         .attempt_timeout(Duration::from_millis(100))
@@ -71,23 +71,23 @@ fn options() -> LaneOptions {
         .attempts_max(3)
 }
 
-fn journal_on(disk: &Disk, options: JournalOptions) -> Journal {
+pub(super) fn journal_on(disk: &Disk, options: JournalOptions) -> Journal {
     let options = options.chance(Chance::seeded(1)).full_retry(Duration::from_millis(5));
     Journal::open_with(Path::new("live.journal"), disk.opener(), options).expect("sound")
 }
 
-fn lane_of(journal: &Journal, options: LaneOptions, origin: &Arc<Origin>) -> Lane {
+pub(super) fn lane_of(journal: &Journal, options: LaneOptions, origin: &Arc<Origin>) -> Lane {
     journal.lane("space", options, Arc::<Origin>::clone(origin)).expect("its first sink")
 }
 
-async fn put(lane: &Lane, key: &str, value: &str) -> Result<u64, WriteError> {
+pub(super) async fn put(lane: &Lane, key: &str, value: &str) -> Result<u64, WriteError> {
     let operation = Operation::Store(Bytes::copy_from_slice(value.as_bytes()));
     let written = lane.write(Bytes::copy_from_slice(key.as_bytes()), operation, None, LONG).await?;
     Ok(written.id.number)
 }
 
 /// Flushes until nothing waits.
-async fn drain(lane: &Lane) {
+pub(super) async fn drain(lane: &Lane) {
     tokio::time::timeout(LONG, async {
         while lane.figures().pending > 0 {
             lane.flush().await;

@@ -3,4 +3,5 @@
 mod disk;
 mod live;
 mod model;
+mod states;
 mod store;

@@ -6,7 +6,7 @@
 use super::disk::{Disk, Faults};
 use crate::behind::error::WriteError;
 use crate::behind::options::{Ack, JournalOptions, LaneOptions};
-use crate::behind::record::{Operation, Outcome, Pending, Record, Write};
+use crate::behind::record::{Operation, Outcome, Pending, Record, Write, WriteState};
 use crate::behind::shared::{Reply, Shared, Terms};
 use crate::behind::sink::{Outcomes, Sink};
 use crate::behind::store::Store;
@@ -160,6 +160,7 @@ impl World {
             Step::Room => self.disk.fail(Faults::default()),
         }
         self.check_reads();
+        self.check_states();
     }
 
     fn write(&mut self, key: u8, is_delete: bool, ack: Ack, is_held: bool) {
@@ -305,6 +306,35 @@ impl World {
                 Operation::Delete => Pending::Deleted,
             };
             assert_eq!(state.queues[0].pending(key), expected, "of write {number}");
+        }
+    }
+
+    /// What was acknowledged is told of until it is over, and what is told of it is so.
+    fn check_states(&self) {
+        let (state, now) = (self.shared.state.lock(), self.clock.now());
+        let state_of = |number| state.queues[0].state_of(number, 0, now);
+        for (number, known) in self.known.iter().filter(|(_, known)| known.is_acknowledged) {
+            let (is_over, is_dead) = (self.over.contains(number), self.dead.contains(number));
+            let of_key = |other: &u64| *other > *number && self.known[other].key == known.key;
+            match state_of(*number) {
+                WriteState::Waiting { write, .. } => {
+                    assert!(!is_over, "{number} waits and is over");
+                    assert_eq!(
+                        (write.id.number, &write.key, &write.operation),
+                        (*number, &known.key, &known.operation)
+                    );
+                }
+                WriteState::Dead(letter) => assert!(is_dead && letter.write.id.number == *number),
+                WriteState::Coalesced { by: Some(heir) } => {
+                    assert!(!is_over && of_key(&heir.number), "{number} is not of {heir}");
+                    let stands = state_of(heir.number);
+                    assert!(matches!(stands, WriteState::Waiting { .. } | WriteState::Dead(_)), "{stands:?}");
+                }
+                WriteState::Coalesced { by: None } => {
+                    assert!(!is_over && self.over.iter().any(of_key), "nothing stands for {number}");
+                }
+                WriteState::Gone => assert!(is_over && !is_dead, "{number} is gone and not over"),
+            }
         }
     }
 
