@@ -20,7 +20,7 @@ class Cache {
     });
     const answer = await reply.json();
     if (!reply.ok && reply.status !== 404) throw new Error(`${method} ${path}: ${answer.code}: ${answer.detail}`);
-    return { status: reply.status, ...answer };
+    return { status: reply.status, location: reply.headers.get("location"), ...answer };
   }
 
   #of(key) {
@@ -37,6 +37,9 @@ class Cache {
   delete = (key) => this.#ask("DELETE", this.#of(key));
   invalidate = (what) => this.#ask("POST", "/api/cache/invalidate", what);
   flush = (keyspace) => this.#ask("POST", `/api/cache/behind/${keyspace}/flush`);
+
+  /** What has become of a write that the origin gets later: waiting, dead, coalesced or gone. Only the instance that took it knows. */
+  state = async (location) => (await this.#ask("GET", location)).state;
 
   /** What the database has: the tiers are asked to forget the key first. */
   async atOrigin(key) {
@@ -104,10 +107,12 @@ const strategies = {
     const key = "behind:2";
     for (const [n, writer, reader] of [[0, one, other], [1, other, one]]) {
       const reply = await writer.put(key, { n });
-      assert.equal(reply.ack, "fsync");
+      assert.deepEqual([reply.status, reply.ack], [202, "fsync"]);
+      assert.equal(await writer.state(reply.location), "waiting");
       assert.deepEqual((await writer.get(key)).value, { n });
       await reader.sees(key, { n });
       assert.equal((await writer.flush("behind")).stored, 1);
+      assert.equal(await writer.state(reply.location), "gone", "the origin has it, and the journal keeps nothing of it");
       assert.deepEqual(await reader.atOrigin(key), { n });
     }
   },

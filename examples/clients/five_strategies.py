@@ -30,6 +30,16 @@ class Cache:
         reply = self.http.put("/api/cache", params={"key": key}, json={"value": value, **more})
         return reply.raise_for_status().json()
 
+    def put_later(self, key: str, value):
+        """Stores what the origin gets later, and says where to ask what has become of it."""
+        reply = self.http.put("/api/cache", params={"key": key}, json={"value": value}).raise_for_status()
+        assert reply.status_code == 202, reply
+        return reply.json(), reply.headers["location"]
+
+    def state(self, location: str):
+        """What has become of a write: waiting, dead, coalesced or gone. Only the instance that took it knows."""
+        return self.http.get(location).raise_for_status().json()["state"]
+
     def delete(self, key: str):
         return self.http.delete("/api/cache", params={"key": key}).raise_for_status().json()
 
@@ -95,11 +105,13 @@ def write_around(one: Cache, other: Cache):
 def write_behind(one: Cache, other: Cache):
     key = "behind:1"
     for number, (writer, reader) in enumerate([(one, other), (other, one)]):
-        reply = writer.put(key, {"n": number})
+        reply, location = writer.put_later(key, {"n": number})
         assert reply["ack"] == "fsync" and reply["write_id"], reply
+        assert writer.state(location) == "waiting"
         assert writer.get(key)[0] == {"n": number}
         reader.sees(key, {"n": number})
         assert writer.flush("behind")["stored"] == 1
+        assert writer.state(location) == "gone", "the origin has it, and the journal keeps nothing of it"
         assert reader.at_origin(key) == {"n": number}
 
 

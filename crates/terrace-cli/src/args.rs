@@ -10,7 +10,7 @@ mod setup;
 pub(crate) use service::TopArgs;
 pub(crate) use service::{
     BenchArgs, DropArgs, FlushArgs, KeysArgs, LetterArgs, MgetArgs, PlainArgs, QueueArgs, QueueLsArgs,
-    QueueVerb, TouchArgs, WarmArgs,
+    QueueVerb, TouchArgs, WarmArgs, WriteArgs,
 };
 pub(crate) use setup::{
     Begin, CompletionsArgs, ConfigArgs, ConfigVerb, DoctorArgs, ExplainArgs, InitArgs, InspectArgs,

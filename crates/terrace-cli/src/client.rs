@@ -9,7 +9,7 @@
 use crate::failure::{Exit, Failure, reasons};
 use anyhow::Context as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderValue, IF_MATCH};
+use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderValue, IF_MATCH, LOCATION};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -133,6 +133,24 @@ fn problem(text: &str) -> Problem {
     serde_json::from_str(text).unwrap_or_default()
 }
 
+/// What is said of a change that was made.
+#[derive(Debug)]
+pub(crate) struct Changed {
+    pub(crate) reply: String,
+    /// The keyspace and the id of the write, if it waits for its origin.
+    pub(crate) waits: Option<(String, String)>,
+}
+
+/// The keyspace and the write that the path of a queued write names.
+pub(crate) fn queued_write(path: &str) -> Option<(&str, &str)> {
+    path.strip_prefix("/api/cache/behind/")?.split_once("/writes/")
+}
+
+fn waiting_at(headers: &HeaderMap) -> Option<(String, String)> {
+    let (keyspace, id) = queued_write(headers.get(LOCATION)?.to_str().ok()?)?;
+    Some((keyspace.to_owned(), id.to_owned()))
+}
+
 /// What a service calls a miss.
 const KEY_NOT_FOUND: &str = "key_not_found";
 
@@ -180,21 +198,41 @@ impl Client {
         reply.ok_or_else(|| self.is_no_terrace(path))
     }
 
+    /// Changes an entry, and returns what was said of it; `None` if there is no such key.
+    pub(crate) async fn change(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+    ) -> anyhow::Result<Option<Changed>> {
+        let reply = self.exchange(method, path, body).await?;
+        Ok(reply.map(|(headers, reply)| Changed { waits: waiting_at(&headers), reply }))
+    }
+
     async fn request(
         &self,
         method: Method,
         path: &str,
         body: Option<String>,
     ) -> anyhow::Result<Option<String>> {
+        Ok(self.exchange(method, path, body).await?.map(|(_, text)| text))
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+    ) -> anyhow::Result<Option<(HeaderMap, String)>> {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);
         }
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
-        let status = response.status();
+        let (status, headers) = (response.status(), response.headers().clone());
         let text = response.text().await.map_err(|error| self.unreachable(&error))?;
         if status.is_success() {
-            return Ok(Some(text));
+            return Ok(Some((headers, text)));
         }
         let problem = problem(&text);
         match problem.code.as_str() {
@@ -286,7 +324,7 @@ impl Client {
         }
     }
 
-    fn is_no_terrace(&self, path: &str) -> anyhow::Error {
+    pub(crate) fn is_no_terrace(&self, path: &str) -> anyhow::Error {
         let what = format!("{} does not know {path}", self.base);
         Failure::new(Exit::Failure, what).next(IS_IT_TERRACE).into()
     }

@@ -63,6 +63,8 @@ pub(crate) struct QueueArgs {
 pub(crate) enum QueueVerb {
     /// Print what waits for origins, and what was given up
     Ls(QueueLsArgs),
+    /// Say what has become of one write, by the id that its acknowledgement had
+    Show(WriteArgs),
     /// Send what waits of a keyspace, and say what came of it
     Flush(FlushArgs),
     /// Bring a key's dead letters back
@@ -83,6 +85,19 @@ pub(crate) struct QueueLsArgs {
     /// Dead letters of each keyspace at most
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(0..=1000))]
     pub(crate) limit: u16,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WriteArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+
+    /// The keyspace
+    pub(crate) keyspace: String,
+
+    /// The `write_id`; `terrace set -v` prints it
+    #[arg(value_name = "ID")]
+    pub(crate) write: String,
 }
 
 #[derive(Args, Debug)]

@@ -4,7 +4,7 @@
 //! 2. A value that `set` was given comes back from `get` byte for byte, if it is a text or compact JSON.
 
 use crate::args::{DelArgs, GetArgs, SetArgs};
-use crate::client::{Client, IS_IT_TERRACE, path_of_key};
+use crate::client::{Changed, Client, IS_IT_TERRACE, path_of_key};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Talk};
 use reqwest::Method;
@@ -66,15 +66,24 @@ pub(crate) async fn set(args: SetArgs, talk: Talk) -> anyhow::Result<Exit> {
         None | Some("-") => read_stdin()?,
         Some(value) => value.to_owned(),
     };
-    let reply = client.send(Method::PUT, &path, body(&text, &args)?).await?;
+    let changed = client.change(Method::PUT, &path, Some(body(&text, &args)?)).await?;
+    let changed = changed.ok_or_else(|| client.is_no_terrace(&path))?;
     if args.service.json {
-        output::line(&reply)?;
+        output::line(&changed.reply)?;
     } else {
-        let until = client.json(&reply)?;
+        let until = client.json(&changed.reply)?;
         let until = until.get("expires_at").and_then(Value::as_str).unwrap_or("it is removed");
         talk.say(format!("stored {:?}, fresh until {until}", args.key));
+        say_waits(&changed, talk);
     }
     Ok(Exit::Success)
+}
+
+/// Says how to ask for a change that the origin gets later.
+fn say_waits(changed: &Changed, talk: Talk) {
+    if let Some((keyspace, id)) = &changed.waits {
+        talk.detail(format!("the origin gets it later: `terrace queue show {keyspace} {id}`"));
+    }
 }
 
 /// The request's body. The value goes in as it was written, so that no number loses a digit.
@@ -108,14 +117,15 @@ fn read_stdin() -> anyhow::Result<String> {
 pub(crate) async fn del(args: DelArgs, talk: Talk) -> anyhow::Result<Exit> {
     let client = Client::new(&args.service.url)?;
     for key in &args.keys {
-        let reply = client.ask(Method::DELETE, &path_of_key(key)).await?.unwrap_or_else(|| "{}".to_owned());
+        let changed = client.change(Method::DELETE, &path_of_key(key), None).await?;
+        let changed = changed.unwrap_or_else(|| Changed { reply: "{}".to_owned(), waits: None });
         if args.service.json {
-            output::line(&reply)?;
-        } else if client.json(&reply)?.get("deleted") == Some(&Value::Bool(true)) {
-            talk.say(format!("removed {key:?}"));
-        } else {
-            talk.say(format!("there was no {key:?}"));
+            output::line(&changed.reply)?;
+            continue;
         }
+        let was_there = client.json(&changed.reply)?.get("deleted") == Some(&Value::Bool(true));
+        talk.say(if was_there { format!("removed {key:?}") } else { format!("there was no {key:?}") });
+        say_waits(&changed, talk);
     }
     Ok(Exit::Success)
 }

@@ -1,7 +1,7 @@
 //! `queue`: what is written behind, and what people do about it.
 
-use crate::args::{DropArgs, FlushArgs, LetterArgs, QueueArgs, QueueLsArgs, QueueVerb};
-use crate::client::{Client, path_of_queue};
+use crate::args::{DropArgs, FlushArgs, LetterArgs, QueueArgs, QueueLsArgs, QueueVerb, WriteArgs};
+use crate::client::{Client, encoded, path_of_queue, queued_write};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Talk};
 use crate::words;
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 pub(crate) async fn queue(args: QueueArgs, talk: Talk) -> anyhow::Result<Exit> {
     match args.what {
         QueueVerb::Ls(args) => list(args).await,
+        QueueVerb::Show(args) => show(args).await,
         QueueVerb::Flush(args) => flush(args, talk).await,
         QueueVerb::Retry(args) => letter(args, "retry", "retried", talk).await,
         QueueVerb::Drop(args) => forget(args, talk).await,
@@ -27,6 +28,49 @@ async fn list(args: QueueLsArgs) -> anyhow::Result<Exit> {
         output::line(&text(&client.json(&reply)?))?;
     }
     Ok(Exit::Success)
+}
+
+async fn show(args: WriteArgs) -> anyhow::Result<Exit> {
+    let client = Client::new(&args.service.url)?;
+    let path = action(&args.keyspace, &format!("writes/{}", encoded(&args.write)));
+    let reply = client.read(&path).await?;
+    let told = client.json(&reply)?;
+    if args.service.json {
+        output::line(&reply)?;
+    } else {
+        output::line(&sentence(&told))?;
+    }
+    Ok(if told["state"] == "dead" { Exit::Failure } else { Exit::Success })
+}
+
+/// What has become of a write, in words.
+fn sentence(told: &Value) -> String {
+    let word = |name: &str| told[name].as_str().unwrap_or_default();
+    let key = told["key"].as_str().map_or_else(|| "a key".to_owned(), words::printable);
+    let attempts = match told["attempts"].as_u64().unwrap_or_default() {
+        0 => "not tried yet".to_owned(),
+        1 => "tried once".to_owned(),
+        count => format!("tried {} times", words::count(count)),
+    };
+    match word("state") {
+        "waiting" => {
+            let seconds = told["waiting_seconds"].as_f64().unwrap_or_default();
+            format!("waits to {} {key} for {seconds:.1} s, {attempts}", word("operation"))
+        }
+        "dead" => {
+            let newer = if told["overtaken"] == true { "; a newer write was acknowledged since" } else { "" };
+            let reason = words::printable(word("reason"));
+            format!("was given up, {attempts}: to {} {key}: {reason}{newer}", word("operation"))
+        }
+        "coalesced" => match queued_write(word("by")) {
+            Some((keyspace, id)) => {
+                format!("a newer write of its key took its place: terrace queue show {keyspace} {id}")
+            }
+            None => "a newer write of its key took its place, and waits no more".to_owned(),
+        },
+        _ => "waits no more: the origin has it, or a newer write of its key took its place, or somebody dropped it"
+            .to_owned(),
+    }
 }
 
 async fn flush(args: FlushArgs, talk: Talk) -> anyhow::Result<Exit> {
@@ -76,7 +120,7 @@ async fn letter(args: LetterArgs, verb: &str, done: &str, talk: Talk) -> anyhow:
 }
 
 fn action(keyspace: &str, verb: &str) -> String {
-    format!("/api/cache/behind/{}/{verb}", crate::client::encoded(keyspace))
+    format!("/api/cache/behind/{}/{verb}", encoded(keyspace))
 }
 
 /// A row for each keyspace, and then one for each dead letter.
@@ -126,6 +170,23 @@ fn text(behind: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_become_of_a_write_is_said_in_words() {
+        let of = |told: Value| sentence(&told);
+        let waiting = json!({"state": "waiting", "key": "k", "operation": "store", "attempts": 2, "waiting_seconds": 1.25});
+        assert_eq!(of(waiting), "waits to store k for 1.2 s, tried 2 times");
+        let dead =
+            json!({"state": "dead", "operation": "delete", "attempts": 1, "reason": "no", "overtaken": true});
+        assert_eq!(
+            of(dead),
+            "was given up, tried once: to delete a key: no; a newer write was acknowledged since"
+        );
+        let by = json!({"state": "coalesced", "by": "/api/cache/behind/docs/writes/ab-18"});
+        assert!(of(by).ends_with("terrace queue show docs ab-18"));
+        assert!(of(json!({"state": "coalesced"})).ends_with("waits no more"));
+        assert!(of(json!({"state": "gone"})).contains("or somebody dropped it"));
+    }
 
     #[test]
     fn dead_letters_come_after_the_keyspaces() {

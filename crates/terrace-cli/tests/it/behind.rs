@@ -54,7 +54,7 @@ fn ask(host: &str, method: &str, path: &str, body: &str) -> Option<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
-    head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
+    head.starts_with("HTTP/1.1 20").then(|| body.to_owned())
 }
 
 /// Stores numbers until the service does not take them any more. Gives the last one that was acknowledged, by key.

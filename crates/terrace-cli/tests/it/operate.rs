@@ -178,14 +178,23 @@ fn the_queue_is_seen_sent_retried_and_dropped() {
         folder.path().display()
     );
     let service = Service::start(&config);
-    service.run(&["set", "t:1", "good"]).expect(0);
+    let set = service.run(&["set", "-v", "t:1", "good"]).expect(0).stderr;
+    let show: Vec<&str> = set.split('`').nth(1).expect("a command").split(' ').skip(1).collect();
+    assert_eq!(show[..3], ["queue", "show", "t"], "{set}");
+    let waiting = service.run(&show).expect(0).stdout;
+    assert!(waiting.starts_with("waits to store t:1 for") && waiting.contains("not tried yet"), "{waiting}");
     let listed = service.run(&["queue", "ls"]).expect(0).stdout;
     assert!(listed.lines().any(|line| line.starts_with("| t ")), "{listed}");
     assert_eq!(json(&service.run(&["queue", "ls", "--json"]).expect(0).stdout)["keyspaces"][0]["pending"], 1);
     let flushed = service.run(&["queue", "flush", "t"]).expect(0).stderr;
     assert!(flushed.contains("1 reached the origin"), "{flushed}");
-    service.run(&["set", "t:2", "bad"]).expect(0);
+    assert!(service.run(&show).expect(0).stdout.starts_with("waits no more"));
+    assert!(service.run(&["queue", "show", "t", "x"]).expect(1).stderr.contains("never gave out this id"));
+    let set = service.run(&["set", "--json", "t:2", "bad"]).expect(0).stdout;
     service.run(&["queue", "flush", "t"]).expect(1);
+    let id = json(&set)["write_id"].as_str().expect("an id").to_owned();
+    let dead = service.run(&["queue", "show", "t", &id]).expect(1).stdout;
+    assert!(dead.starts_with("was given up, tried once: to store t:2: "), "{dead}");
     let listed = service.run(&["queue", "ls"]).expect(0).stdout;
     assert!(listed.contains("Given up:") && listed.contains("t:2"), "{listed}");
     assert!(service.run(&["queue", "drop", "t", "t:2"]).expect(2).stderr.contains("--yes"));

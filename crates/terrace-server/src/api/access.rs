@@ -306,6 +306,7 @@ mod tests {
             "/api/cache/why/{*key}",
             "/api/cache/hot",
             "/api/cache/behind",
+            "/api/cache/behind/{keyspace}/writes/{id}",
             "/api/cache/behind/{keyspace}/flush",
             "/api/cache/behind/{keyspace}/retry",
             "/api/cache/behind/{keyspace}/drop",

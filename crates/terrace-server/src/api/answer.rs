@@ -7,15 +7,17 @@
 //! | `Cache-Control` | `private`, and how old the entry may get: what is left is that, less `Age` |
 //! | `Last-Modified` | when it was written |
 //! | `Cache-Status` | which tier had it, and why the others did not (RFC 9211), nearest to the origin first |
+//! | `Location` | where it is told what becomes of a change that the origin gets later |
 //!
 //! 1. No header holds a key, or anything else that a client sent, but for the media type and the tags of an entry, which were checked when they were
 //!    stored.
 //! 2. A request without `Cache-Control` and without conditions costs what it did: it is one call of the library.
 
+use super::behind;
 use super::error::{Code, Problem};
 use super::fields::{CacheControl, EntityTags};
 use crate::document::Document;
-use crate::keyspaces::Keyspaces;
+use crate::keyspaces::{DocumentKeyspace, Keyspaces};
 use crate::traces;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -23,6 +25,7 @@ use bytes::BytesMut;
 use httpdate::HttpDate;
 use std::fmt::{self, Write};
 use std::time::{Duration, SystemTime};
+use terrace::behind::Acknowledged;
 use terrace::{
     Entry, EntryOptions, Key, ReadOptions, Removed, StaleReason, Strategy, Tier, Ttl, Version, Written,
 };
@@ -306,10 +309,18 @@ fn http_date(time: SystemTime) -> Option<HttpDate> {
     (since < Duration::from_secs(YEAR_10000_SECS)).then(|| HttpDate::from(time))
 }
 
-/// What came of a `PUT`, and its entity tag, if the tiers have the document by now.
+/// What came of a `PUT`, its entity tag, if the tiers have the document by now, and where its way to the origin is told of, if that is
+/// still before it.
 pub(super) struct Stored {
     pub(super) written: Written,
     pub(super) tag: Option<EntityTag>,
+    pub(super) location: Option<String>,
+}
+
+/// What came of a `DELETE`, and the same.
+pub(super) struct Dropped {
+    pub(super) removed: Removed,
+    pub(super) location: Option<String>,
 }
 
 /// Stores a document on the conditions of a request.
@@ -337,7 +348,7 @@ pub(super) async fn store(
     };
     let version = written.version;
     let tag = (version != Version::ZERO).then_some(EntityTag { version, fingerprint });
-    Ok(Stored { written, tag })
+    Ok(Stored { written, tag, location: location(keyspace, written.journaled) })
 }
 
 /// Removes an entry on the conditions of a request.
@@ -345,25 +356,61 @@ pub(super) async fn remove(
     keyspaces: &Keyspaces,
     key: &Key,
     conditions: &Conditions,
-) -> Result<Removed, Problem> {
+) -> Result<Dropped, Problem> {
     let keyspace = keyspaces.of(key);
-    if conditions.are_none() {
-        return Ok(keyspace.remove(key).await?);
-    }
-    let wanted = conditions.clone();
-    let removed = keyspace.remove_if(key, move |there| wanted.hold(there)).await?;
-    removed.ok_or_else(|| conditions.failed())
+    let removed = if conditions.are_none() {
+        keyspace.remove(key).await?
+    } else {
+        let wanted = conditions.clone();
+        let removed = keyspace.remove_if(key, move |there| wanted.hold(there)).await?;
+        removed.ok_or_else(|| conditions.failed())?
+    };
+    Ok(Dropped { removed, location: location(keyspace, removed.journaled) })
+}
+
+/// Where it is told what becomes of a change that the journal has.
+fn location(keyspace: &DocumentKeyspace, journaled: Option<Acknowledged>) -> Option<String> {
+    journaled.map(|journaled| behind::path_of(keyspace.name(), journaled.id))
 }
 
 impl Stored {
-    /// Completes an acknowledgement: 201 where it is known that there was nothing before.
-    pub(super) fn complete(self, mut response: Response) -> Response {
-        if self.written.replaced == Some(false) {
-            *response.status_mut() = StatusCode::CREATED;
+    /// 202 where the origin gets it later, 201 where it is known that there was nothing before.
+    pub(super) fn status(&self) -> StatusCode {
+        match (&self.location, self.written.replaced) {
+            (Some(_), _) => StatusCode::ACCEPTED,
+            (None, Some(false)) => StatusCode::CREATED,
+            (None, _) => StatusCode::OK,
         }
+    }
+
+    /// Completes an acknowledgement.
+    pub(super) fn complete(self, mut response: Response) -> Response {
+        *response.status_mut() = self.status();
+        locate(&mut response, self.location.as_deref());
         if let Some(tag) = self.tag {
             Texts::for_headers(response.headers_mut()).insert(header::ETAG, format_args!("{tag}"));
         }
         response
+    }
+}
+
+impl Dropped {
+    /// 202 where the origin gets it later.
+    pub(super) fn status(&self) -> StatusCode {
+        if self.location.is_some() { StatusCode::ACCEPTED } else { StatusCode::OK }
+    }
+
+    /// Completes an acknowledgement.
+    pub(super) fn complete(self, mut response: Response) -> Response {
+        *response.status_mut() = self.status();
+        locate(&mut response, self.location.as_deref());
+        response
+    }
+}
+
+/// Says where it is told what becomes of a change.
+fn locate(response: &mut Response, location: Option<&str>) {
+    if let Some(Ok(location)) = location.map(HeaderValue::from_str) {
+        response.headers_mut().insert(header::LOCATION, location);
     }
 }

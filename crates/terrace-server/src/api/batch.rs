@@ -18,7 +18,7 @@ use super::encoded::push_string;
 use super::entry::{Put, parse, shortened};
 use super::error::{Code, NO_DELETE, Problem};
 use super::guard::Whole;
-use super::render::{expiry, push_entry, push_time};
+use super::render::{expiry, push_entry, push_journaled, push_time};
 use super::{App, access, json, key};
 use crate::audit::Detail;
 use crate::auth::{Verb, Who};
@@ -37,6 +37,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
+use terrace::behind::Acknowledged;
 use terrace::{Entry, Error, Key};
 
 /// Items of an object.
@@ -344,14 +345,12 @@ async fn finish(app: &App, keyspaces: &Keyspaces, item: Item, found: Option<Read
         Item::Set(key, set) => {
             let (document, options, conditions) = *set;
             match answer::store(keyspaces, &key, document, options, conditions).await {
-                Ok(stored) => {
-                    let status = if stored.written.replaced == Some(false) { 201 } else { 200 };
-                    Made::new("set", Some(key.as_str()), status, |bytes| {
-                        bytes.extend_from_slice(b",\"expires_at\":");
-                        push_time(bytes, expiry(app.clock.wall(), stored.written.ttl));
-                        push_effect(bytes, stored.written.effect);
-                    })
-                }
+                Ok(stored) => Made::new("set", Some(key.as_str()), stored.status().as_u16(), |bytes| {
+                    bytes.extend_from_slice(b",\"expires_at\":");
+                    push_time(bytes, expiry(app.clock.wall(), stored.written.ttl));
+                    push_later(bytes, stored.written.journaled, stored.location.as_deref());
+                    push_effect(bytes, stored.written.effect);
+                }),
                 Err(problem) => Made::failed("set", Some(key.as_str()), &problem),
             }
         }
@@ -359,12 +358,23 @@ async fn finish(app: &App, keyspaces: &Keyspaces, item: Item, found: Option<Read
             Made::failed("delete", Some(key.as_str()), &Problem::new(Code::DeleteUnsupported, NO_DELETE))
         }
         Item::Delete(key) => match answer::remove(keyspaces, &key, &Conditions::default()).await {
-            Ok(removed) => Made::new("delete", Some(key.as_str()), 200, |bytes| {
+            Ok(dropped) => Made::new("delete", Some(key.as_str()), dropped.status().as_u16(), |bytes| {
+                let removed = dropped.removed;
                 bytes.extend_from_slice(format!(",\"deleted\":{}", removed.existed).as_bytes());
+                push_later(bytes, removed.journaled, dropped.location.as_deref());
                 push_effect(bytes, removed.effect);
             }),
             Err(problem) => Made::failed("delete", Some(key.as_str()), &problem),
         },
+    }
+}
+
+/// Says what the journal says of a change, and what the header `Location` says of one by itself.
+fn push_later(bytes: &mut Vec<u8>, journaled: Option<Acknowledged>, location: Option<&str>) {
+    push_journaled(bytes, journaled);
+    if let Some(location) = location {
+        bytes.extend_from_slice(b",\"location\":");
+        push_string(bytes, location);
     }
 }
 

@@ -1,21 +1,23 @@
-//! What is written behind: how it stands, and what people do about it.
+//! What is written behind: how it stands, what has become of one write, and what people do about it.
 //!
 //! 1. The words about a dead letter are those that are for anybody; the log has the origin's own.
 //! 2. A flush that takes longer than a request may is cut short, and what it began goes on.
+//! 3. A write is told of as long as the journal has it, wherever it stands. Of what is over nothing is kept, so that is `gone`, and never said to
+//!    be at the origin.
 
 use super::entry::parse;
 use super::error::{Code, Problem};
 use super::guard::Whole;
 use super::{App, json, key};
 use crate::audit::Detail;
-use crate::auth::Who;
+use crate::auth::{Verb, Who};
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::Uri;
 use axum::http::request::Parts;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use terrace::behind::{Condition, DeadLetter, JournalFigures, Lane, RetryError};
+use terrace::behind::{Condition, DeadLetter, JournalFigures, Lane, RetryError, Write, WriteId, WriteState};
 
 /// Dead letters of each keyspace in an answer, unless the request says otherwise.
 const LIMIT_DEFAULT: usize = 20;
@@ -112,8 +114,8 @@ struct Letter {
 impl Letter {
     fn of(letter: &DeadLetter) -> Self {
         Self {
-            key: String::from_utf8_lossy(&letter.write.key).into_owned(),
-            operation: if letter.write.operation.value().is_some() { "store" } else { "delete" },
+            key: key_of(&letter.write),
+            operation: operation_of(&letter.write),
             write_id: letter.write.id.to_string(),
             attempts: letter.write.attempt,
             reason: letter.reason.clone(),
@@ -121,6 +123,104 @@ impl Letter {
         }
     }
 }
+
+fn key_of(write: &Write) -> String {
+    String::from_utf8_lossy(&write.key).into_owned()
+}
+
+fn operation_of(write: &Write) -> &'static str {
+    if write.operation.value().is_some() { "store" } else { "delete" }
+}
+
+/// What has become of a write.
+#[derive(Serialize, Default)]
+struct Told<'a> {
+    write_id: String,
+    keyspace: &'a str,
+    state: &'static str,
+    /// The key, for those who may read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operation: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overtaken: Option<bool>,
+    /// Where it is told what becomes of the write that took its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
+}
+
+impl<'a> Told<'a> {
+    fn of(who: &Who, keyspace: &'a str, id: WriteId, state: &WriteState) -> Self {
+        let told = Self { write_id: id.to_string(), keyspace, ..Self::default() };
+        let of_write = |told: Self, write: &Write| Self {
+            key: Some(key_of(write)).filter(|key| who.may(Verb::Read, key)),
+            operation: Some(operation_of(write)),
+            attempts: Some(write.attempt),
+            ..told
+        };
+        match state {
+            WriteState::Waiting { write, waited } => Self {
+                state: "waiting",
+                waiting_seconds: Some(waited.as_secs_f64()),
+                ..of_write(told, write)
+            },
+            WriteState::Dead(letter) => Self {
+                state: "dead",
+                reason: Some(letter.reason.clone()),
+                overtaken: Some(letter.is_overtaken),
+                ..of_write(told, &letter.write)
+            },
+            WriteState::Coalesced { by } => {
+                Self { state: "coalesced", by: by.map(|by| path_of(keyspace, by)), ..told }
+            }
+            _ => Self { state: "gone", ..told },
+        }
+    }
+}
+
+/// Where it is told what has become of a write. A keyspace's name has nothing that a path would not take.
+pub(super) fn path_of(keyspace: &str, id: WriteId) -> String {
+    format!("/api/cache/behind/{keyspace}/writes/{id}")
+}
+
+/// `GET /api/cache/behind/{keyspace}/writes/{id}`.
+pub(super) async fn write(
+    State(app): State<Arc<App>>,
+    who: Who,
+    NamedWrite(keyspace, id): NamedWrite,
+) -> Result<Response, Problem> {
+    let lane = app.lane(&who, &keyspace)?;
+    let known = id.and_then(|id| Some((id, lane.state_of(id)?)));
+    let (id, state) = known.ok_or_else(|| {
+        let detail = "the journal of this instance never gave out this id; ask the instance that acknowledged the write";
+        Problem::new(Code::WriteNotFound, detail)
+    })?;
+    let told = Told::of(&who, &keyspace, id, &state);
+    Ok(json(serde_json::to_vec(&told).expect("text and numbers have a JSON form")))
+}
+
+/// The keyspace and the write that a path names. What is no id of a write names none.
+pub(super) struct NamedWrite(String, Option<WriteId>);
+
+impl<S: Send + Sync> FromRequestParts<S> for NamedWrite {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let names = Path::<(String, String)>::from_request_parts(parts, state).await;
+        names
+            .map(|Path((keyspace, id))| Self(keyspace, id.parse().ok()))
+            .map_err(|_| Problem::new(Code::NotWrittenBehind, NOT_UTF_8))
+    }
+}
+
+const NOT_UTF_8: &str = "the path names no keyspace: it is not UTF-8";
 
 /// `GET /api/cache/behind?keyspace=...&limit=...`.
 pub(super) async fn behind(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Result<Response, Problem> {
@@ -147,8 +247,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let name = Path::<String>::from_request_parts(parts, state).await;
-        name.map(|Path(name)| Self(name))
-            .map_err(|_| Problem::new(Code::NotWrittenBehind, "the path names no keyspace: it is not UTF-8"))
+        name.map(|Path(name)| Self(name)).map_err(|_| Problem::new(Code::NotWrittenBehind, NOT_UTF_8))
     }
 }
 

@@ -142,8 +142,10 @@ pub(super) async fn delete(
     if !keyspaces.can_delete(&key) {
         return Err(Problem::new(Code::DeleteUnsupported, NO_DELETE));
     }
-    let removed = answer::remove(keyspaces, &key, &Conditions::of(&headers)?).await?;
-    Ok(acknowledged(render::deleted(removed.existed, removed.journaled), removed.effect))
+    let dropped = answer::remove(keyspaces, &key, &Conditions::of(&headers)?).await?;
+    let removed = dropped.removed;
+    let reply = render::deleted(removed.existed, removed.journaled);
+    Ok(dropped.complete(acknowledged(reply, removed.effect)))
 }
 
 impl App {

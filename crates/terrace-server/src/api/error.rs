@@ -58,6 +58,7 @@ pub(crate) enum Code {
     JournalFull,
     JournalFailed,
     NotWrittenBehind,
+    WriteNotFound,
     DeadLetterNotFound,
     DeadLetterOvertaken,
     L2Refused,
@@ -68,7 +69,7 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    pub(crate) const ALL: [Self; 48] = [
+    pub(crate) const ALL: [Self; 49] = [
         Self::MalformedRequest,
         Self::Unauthorized,
         Self::Forbidden,
@@ -110,6 +111,7 @@ impl Code {
         Self::JournalFull,
         Self::JournalFailed,
         Self::NotWrittenBehind,
+        Self::WriteNotFound,
         Self::DeadLetterNotFound,
         Self::DeadLetterOvertaken,
         Self::L2Refused,
@@ -163,6 +165,9 @@ impl Code {
             Self::JournalFailed => (503, "journal_failed", "The journal takes no writes any more"),
             Self::NotWrittenBehind => {
                 (404, "not_written_behind", "There is no such keyspace that is written behind")
+            }
+            Self::WriteNotFound => {
+                (404, "write_not_found", "This instance has given out no such id of a write")
             }
             Self::DeadLetterNotFound => (404, "dead_letter_not_found", "There is no such dead letter"),
             Self::DeadLetterOvertaken => {

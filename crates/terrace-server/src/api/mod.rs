@@ -11,6 +11,7 @@
 //! | `/api/cache/events` | GET | what happens, as it happens |
 //! | `/api/cache/hot` | GET | the keys that are looked up most |
 //! | `/api/cache/behind` | GET | what is written behind, and what was given up |
+//! | `/api/cache/behind/{keyspace}/writes/{id}` | GET | what has become of one write |
 //! | `/api/cache/behind/{keyspace}/flush`, `retry`, `drop` | POST | what is done about it |
 //! | `/api/cache/keys` | GET | which keys the tiers hold |
 //! | `/api/cache/keyspaces` | GET | what each keyspace is, and what it did |
@@ -29,6 +30,7 @@
 //! 3. Handlers decide nothing about tiers: each is one call of the library.
 //! 4. A change that L2 could not be told yet is acknowledged like any other, with the header `terrace-effect: queued`; one
 //!    that is to come with `terrace-effect: later`.
+//! 5. A change that the origin gets later is 202, and `Location` leads to what becomes of it.
 
 pub(crate) mod access;
 mod answer;
@@ -146,6 +148,7 @@ fn routes(side: Side, has_metrics: bool) -> Routes {
         .stated("/api/cache/why/{*key}", Need::Admin, get(why::why))
         .stated("/api/cache/hot", Need::Admin, get(hot::hot))
         .stated("/api/cache/behind", Need::Admin, get(behind::behind))
+        .stated("/api/cache/behind/{keyspace}/writes/{id}", Need::Admin, get(behind::write))
         .stated("/api/cache/behind/{keyspace}/flush", Need::Admin, post(behind::flush))
         .stated("/api/cache/behind/{keyspace}/retry", Need::Admin, post(behind::retry))
         .stated("/api/cache/behind/{keyspace}/drop", Need::Admin, post(behind::forget))

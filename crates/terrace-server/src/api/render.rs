@@ -87,7 +87,8 @@ pub(crate) fn deleted(existed: bool, journaled: Option<Acknowledged>) -> Vec<u8>
     json
 }
 
-fn push_journaled(json: &mut Vec<u8>, journaled: Option<Acknowledged>) {
+/// What the journal says of a change: `,"ack":"fsync","write_id":"…"`, or nothing.
+pub(super) fn push_journaled(json: &mut Vec<u8>, journaled: Option<Acknowledged>) {
     if let Some(Acknowledged { ack, id, .. }) = journaled {
         let more = format!(",\"ack\":\"{}\",\"write_id\":\"{id}\"", ack.as_str());
         json.extend_from_slice(more.as_bytes());

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How often memory is looked at.
 const SAMPLES: u64 = 40;
 
-const PATHS: [&str; 36] = [
+const PATHS: [&str; 37] = [
     "/api/cache/{}",
     "/api/cache/{}",
     "/api/cache/{}",
@@ -39,6 +39,7 @@ const PATHS: [&str; 36] = [
     "/api/cache/hot?keyspace={}",
     "/api/cache/behind?keyspace={}",
     "/api/cache/behind",
+    "/api/cache/behind/late/writes/{}",
     "/api/cache/behind/late/flush",
     "/api/cache/behind/{}/retry",
     "/api/cache/behind/late/retry",

@@ -19,6 +19,7 @@ mod http_api;
 mod http_origin;
 mod keys;
 mod l2;
+mod later;
 mod limits;
 mod load_many;
 mod log;

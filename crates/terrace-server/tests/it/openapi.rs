@@ -32,8 +32,11 @@ async fn methods_that_are_described_are_there_and_no_others() {
     let service = start("").await;
     let document = document(&service).await;
     for (path, operations) in document["paths"].as_object().expect("an object") {
-        let target =
-            path.replace("{key}", "k").replace("{keyspace}", "default").replace("{code}", "internal");
+        let target = path
+            .replace("{key}", "k")
+            .replace("{keyspace}", "default")
+            .replace("{code}", "internal")
+            .replace("{id}", "x");
         for method in ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"] {
             if path == "/api/cache/events" && method == "GET" {
                 continue;
@@ -146,6 +149,9 @@ fn the_check_finds_what_is_wrong() {
 /// Where entries are, in the document.
 const ENTRY: &str = "/api/cache/{key}";
 
+/// Where it is told what has become of a write.
+const WRITE: &str = "/api/cache/behind/{keyspace}/writes/{id}";
+
 /// Method, path in the document, target, body.
 const REQUESTS: &[(&str, &str, &str, &str)] = &[
     ("PUT", ENTRY, "/api/cache/a", r#"{"value":{"n":1},"ttl":"5m","tags":["t"]}"#),
@@ -206,6 +212,8 @@ const REQUESTS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/api/cache/behind", "/api/cache/behind", ""),
     ("POST", "/api/cache/behind/{keyspace}/flush", "/api/cache/behind/users/flush", ""),
     ("GET", "/api/cache/behind", "/api/cache/behind?keyspace=users", ""),
+    ("GET", WRITE, "/api/cache/behind/users/writes/x", ""),
+    ("GET", WRITE, "/api/cache/behind/none/writes/x", ""),
     ("POST", "/api/cache/behind/{keyspace}/retry", "/api/cache/behind/users/retry", r#"{"key":"user:9"}"#),
     ("POST", "/api/cache/behind/{keyspace}/drop", "/api/cache/behind/users/drop", r#"{"key":"user:x"}"#),
     ("POST", "/api/cache/behind/{keyspace}/flush", "/api/cache/behind/none/flush", ""),
@@ -242,4 +250,18 @@ async fn answers_have_the_forms_that_are_described() {
         let answer = service.send(method, target, body).await;
         check(&document, (method, path), &answer);
     }
+    let mut states = Vec::new();
+    for value in ["\"first\"", "\"second\"", "null"] {
+        let stored = service.put("/api/cache/user:7", &format!("{{\"value\":{value}}}")).await;
+        check(&document, ("PUT", ENTRY), &stored);
+        states.push(stored.header("location").expect("it is written behind").to_owned());
+    }
+    for _before_and_after in 0..2 {
+        for location in &states {
+            check(&document, ("GET", WRITE), &service.get(location).await);
+        }
+        service.post("/api/cache/behind/users/flush", "").await;
+    }
+    let batch = r#"{"set":[{"key":"user:7","value":1}]}"#;
+    check(&document, ("POST", "/api/cache/batch"), &service.post("/api/cache/batch", batch).await);
 }

@@ -106,7 +106,7 @@ async fn a_postgres_that_dies_is_left_alone_and_asked_again_when_it_is_back() {
     })
     .await;
     assert_left_alone(&refused, "main");
-    assert_eq!(service.put("/api/cache/later:9", r#"{"value":9}"#).await.status, 200, "it waits");
+    assert_eq!(service.put("/api/cache/later:9", r#"{"value":9}"#).await.status, 202, "it waits");
 
     server.start_again().await;
     until_some("a closed breaker", async || {

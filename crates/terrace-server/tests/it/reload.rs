@@ -225,7 +225,7 @@ async fn strategies_and_sources_change_but_not_what_is_written_behind() {
     }
     let other = behind.replace("strategy = ", "ttl = '5m'\nstrategy = ");
     assert_eq!(service.reload(&other).await.expect("a TTL may change"), ["keyspace.rows.ttl"]);
-    assert_eq!(service.put("/api/cache/row:2", "{\"value\":\"later\"}").await.status, 200);
+    assert_eq!(service.put("/api/cache/row:2", "{\"value\":\"later\"}").await.status, 202);
     assert_eq!(service.post("/api/cache/behind/rows/flush", "").await.status, 200);
     assert_eq!(name(2), "\"later\"", "what is written behind goes on to its origin");
 }

@@ -26,11 +26,11 @@ impl Files {
         self.connection().execute_batch(TABLE).expect("a table");
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
     }
 
-    fn connection(&self) -> Connection {
+    pub(crate) fn connection(&self) -> Connection {
         let connection = Connection::open(self.path("ref.db")).expect("a file");
         connection.busy_timeout(Duration::from_secs(20)).expect("patience");
         connection
@@ -41,7 +41,7 @@ impl Files {
         row.optional().expect("the table is there")
     }
 
-    fn toml(&self, strategy: &str, more: &str) -> String {
+    pub(crate) fn toml(&self, strategy: &str, more: &str) -> String {
         let version = if strategy == "write-behind" { ":version" } else { "0" };
         let fence = if strategy == "write-behind" { " where docs.version < excluded.version" } else { "" };
         let (file, journal) = (self.path("ref.db"), self.path("writes.journal"));
@@ -71,12 +71,12 @@ impl Files {
         )
     }
 
-    async fn service(&self, strategy: &str) -> Running {
+    pub(crate) async fn service(&self, strategy: &str) -> Running {
         start(&self.toml(strategy, "")).await
     }
 }
 
-fn json(answer: &Answer) -> Value {
+pub(crate) fn json(answer: &Answer) -> Value {
     serde_json::from_str(&answer.body).unwrap_or_else(|_| panic!("{answer:?}"))
 }
 
@@ -274,7 +274,7 @@ async fn a_full_journal_refuses_and_says_when_to_come_again() {
         let toml = files.toml("write-behind", &format!("pending_max = 1\n{more}\n"));
         let service = start(&format!("server.request_timeout = '1s'\n{toml}")).await;
         let first = service.put("/api/cache/doc:0", r#"{"value":1}"#).await;
-        assert_eq!(first.status, 200, "{first:?}");
+        assert_eq!(first.status, 202, "{first:?}");
         let refused = put(&service, value).await;
         refused.problem(503, "journal_full");
         assert_eq!(refused.header("retry-after"), Some("1"));
@@ -282,7 +282,7 @@ async fn a_full_journal_refuses_and_says_when_to_come_again() {
         lock.execute_batch("rollback").expect("unlocked");
         service.post("/api/cache/behind/docs/flush", "").await;
         until(&service, |standing| standing["pending"] == 0).await;
-        assert_eq!(put(&service, value).await.status, 200);
+        assert_eq!(put(&service, value).await.status, 202);
         assert!(service.stop(Stop::Now).await.is_clean());
         assert_eq!(files.doc("1").as_deref(), Some(value), "a shutdown drains");
     }
@@ -295,7 +295,7 @@ async fn what_stays_in_the_journal_goes_on_with_the_next_start() {
     let service = start(&format!("server.shutdown.grace = '1s'\n{toml}")).await;
     let lock = files.connection();
     lock.execute_batch("begin exclusive").expect("locked");
-    assert_eq!(put(&service, "1").await.status, 200);
+    assert_eq!(put(&service, "1").await.status, 202);
     let ended = service.stop(Stop::Now).await;
     assert_eq!(ended.cache.as_ref().err().map(|error| error.writes), Some(1), "{ended:?}");
     assert!(ended.is_clean(), "nothing was lost: {ended:?}");

@@ -132,6 +132,11 @@ fn responses(operation: &Operation) -> Value {
             let tag = "What `If-Match` and `If-None-Match` compare with.";
             response["headers"] = object!({ "ETag": { "description": tag, "schema": { "type": "string" } } });
         }
+        if operation.has_location && *status == 202 {
+            let text = "Where it is told what becomes of it: `whereIsWrite`.";
+            response["headers"]["Location"] =
+                object!({ "description": text, "schema": { "type": "string" } });
+        }
         responses.insert(status.to_string(), response);
     }
     let mut codes: BTreeMap<u16, Vec<&str>> = BTreeMap::new();

@@ -58,6 +58,8 @@ pub(super) struct Operation {
     pub(super) problems: Vec<Code>,
     /// Whether its answers have an entity tag.
     pub(super) has_tag: bool,
+    /// Whether what is 202 says where to ask for it.
+    pub(super) has_location: bool,
     /// Whether it asks for no token.
     pub(super) is_open: bool,
 }
@@ -76,6 +78,7 @@ impl Operation {
             answers: Vec::new(),
             problems: Vec::new(),
             has_tag: false,
+            has_location: false,
             is_open: false,
         }
     }
@@ -129,6 +132,12 @@ impl Operation {
 
     fn json(self, form: &'static str) -> Self {
         self.answers(200, "As asked for.", Content::Json(form))
+    }
+
+    /// What is answered where the keyspace is written behind.
+    fn later(self, form: &'static str) -> Self {
+        let description = "The journal has it, and the origin gets it later.";
+        Self { has_location: true, ..self.answers(202, description, Content::Json(form)) }
     }
 
     fn answers(mut self, status: u16, description: &'static str, content: Content) -> Self {
@@ -260,6 +269,7 @@ impl View {
             .tagged()
             .json("Written")
             .answers(201, "Stored, and nothing was there.", Content::Json("Written"))
+            .later("Written")
             .or(&[
                 Code::ValueTooLarge,
                 Code::ValueInvalid,
@@ -270,6 +280,7 @@ impl View {
             .or(&OF_CHANGES);
         let delete = entry("delete", delete, "Removes an entry, where the keyspace's strategy says.")
             .json("Deleted")
+            .later("Deleted")
             .or(&[Code::DeleteUnsupported, Code::ConditionUnsupported, Code::L2Unavailable])
             .or(&OF_CHANGES);
         match self {
@@ -314,7 +325,7 @@ fn changes() -> [Operation; 3] {
 }
 
 /// What is written behind.
-fn behind() -> [Operation; 4] {
+fn behind() -> [Operation; 5] {
     let of = |operation: Operation| {
         let description = "The name of a keyspace that is written behind.";
         operation
@@ -322,7 +333,8 @@ fn behind() -> [Operation; 4] {
             .with("keyspace", Place::Path, description, text())
             .or(&[Code::NotWrittenBehind])
     };
-    let (flush, retry, forget) = (
+    let (write, flush, retry, forget) = (
+        "/api/cache/behind/{keyspace}/writes/{id}",
         "/api/cache/behind/{keyspace}/flush",
         "/api/cache/behind/{keyspace}/retry",
         "/api/cache/behind/{keyspace}/drop",
@@ -338,6 +350,10 @@ fn behind() -> [Operation; 4] {
         .query("limit", "Dead letters of each keyspace at most.", number(0, 1_000, 20))
         .json("Behind")
         .or(&[Code::BodyInvalid, Code::NotWrittenBehind, Code::KeyEncoding]),
+        of(Operation::get(write, "whereIsWrite", "What has become of one write."))
+            .with("id", Place::Path, "The `write_id` of what was acknowledged.", text())
+            .json("Told")
+            .or(&[Code::WriteNotFound]),
         of(Operation::new("post", flush, "flushBehind", "Sends what waits, and says what came of it."))
             .json("Flushed")
             .or(&[Code::BodyTooLarge, Code::BodyTimeout, Code::BodyMalformed]),

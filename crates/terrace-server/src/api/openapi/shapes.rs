@@ -132,7 +132,7 @@ fn entries() -> Vec<(&'static str, Value)> {
             object([
                 has("success", done()),
                 has("deleted", flag()),
-                may("ack", text()),
+                may("ack", words(&["fsync", "os", "memory"])),
                 may("write_id", text()),
             ]),
         ),
@@ -164,6 +164,9 @@ fn batched() -> Value {
         may("cached_at", maybe_time()),
         may("expires_at", maybe_time()),
         may("deleted", flag()),
+        may("ack", words(&["fsync", "os", "memory"])),
+        may("write_id", text()),
+        may("location", text()),
         may("effect", words(&["queued"])),
         may("code", text()),
         may("detail", text()),
@@ -256,6 +259,7 @@ fn behind() -> Vec<(&'static str, Value)> {
     ]);
     journal["type"] = json!(["object", "null"]);
     vec![
+        ("Told", told()),
         ("Behind", object([has("journal", journal), has("keyspaces", list(&standing))])),
         (
             "Flushed",
@@ -269,6 +273,22 @@ fn behind() -> Vec<(&'static str, Value)> {
         ("Retried", object([has("retried", count()), has("success", done())])),
         ("Dropped", object([has("dropped", count()), has("success", done())])),
     ]
+}
+
+/// What has become of a write.
+fn told() -> Value {
+    object([
+        has("write_id", text()),
+        has("keyspace", text()),
+        has("state", words(&["waiting", "dead", "coalesced", "gone"])),
+        may("key", text()),
+        may("operation", words(&["store", "delete"])),
+        may("attempts", count()),
+        may("waiting_seconds", number()),
+        may("reason", text()),
+        may("overtaken", flag()),
+        may("by", text()),
+    ])
 }
 
 fn lists() -> Vec<(&'static str, Value)> {
