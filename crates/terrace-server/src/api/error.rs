@@ -1,12 +1,13 @@
 //! What a client is told when something goes wrong: the one place that chooses a status.
 //!
 //! 1. Every error is `application/problem+json` (RFC 9457): `type`, `title`, `status`, `detail`, `instance`, and `code`,
-//!    the word for programs. `type` is a path of this service that explains the code in a sentence.
+//!    the word for programs; `trace_id` where the request is traced. `type` is a path of this service that explains the code in a sentence.
 //! 2. Handlers return a [`Problem`]; [`finish`] turns it into bytes when the path is at hand. Headers that were set on
 //!    the way (`Allow`) stay.
 //! 3. A detail quotes what the client sent, never what a database, another tier or a panic said.
 
 use crate::origin::{OriginError, Told};
+use crate::traces;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -246,7 +247,7 @@ impl Problem {
     }
 
     /// The problem in bytes.
-    fn body(&self, instance: &str) -> Vec<u8> {
+    fn body(&self, instance: &str, trace_id: Option<&str>) -> Vec<u8> {
         #[derive(Serialize)]
         struct Body<'a> {
             r#type: String,
@@ -258,6 +259,8 @@ impl Problem {
             code: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
             retry_after: Option<u32>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            trace_id: Option<&'a str>,
         }
         let body = Body {
             r#type: format!("/problems/{}", self.code.word()),
@@ -267,6 +270,7 @@ impl Problem {
             instance: cut(instance),
             code: self.code.word(),
             retry_after: self.retry_after,
+            trace_id,
         };
         serde_json::to_vec(&body).expect("text and numbers have a JSON form")
     }
@@ -274,7 +278,7 @@ impl Problem {
     /// A whole HTTP/1.1 response, for requests that were refused before there was a path to answer to. The connection
     /// ends with it.
     pub(crate) fn wire(&self) -> Vec<u8> {
-        let body = self.body("");
+        let body = self.body("", None);
         let status = self.code.status();
         let head = format!(
             "HTTP/1.1 {} {}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
@@ -309,7 +313,7 @@ impl IntoResponse for Problem {
 /// Writes out the problem of a response, if it has one. What answers a `HEAD` loses its body on the wire.
 pub(crate) fn finish(mut response: Response, uri: &Uri) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
-    let body = problem.body(uri.path());
+    let body = problem.body(uri.path(), traces::current().as_deref());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     // The router has noted the length of the body that it saw.
@@ -462,7 +466,7 @@ mod tests {
     fn a_problem_has_the_members_of_rfc_9457() {
         let problem = Problem::new(Code::KeyEmpty, "say \"which\"");
         assert_eq!(
-            String::from_utf8(problem.body("/api/cache/")).expect("UTF-8"),
+            String::from_utf8(problem.body("/api/cache/", None)).expect("UTF-8"),
             r#"{"type":"/problems/key_empty","title":"The key is empty","status":400,"detail":"say \"which\"","instance":"/api/cache/","code":"key_empty"}"#
         );
     }
@@ -470,6 +474,6 @@ mod tests {
     #[test]
     fn long_paths_are_not_repeated_in_full() {
         let path = format!("/api/cache/{}", "k".repeat(60_000));
-        assert!(Problem::new(Code::KeyTooLong, "").body(&path).len() < 1024);
+        assert!(Problem::new(Code::KeyTooLong, "").body(&path, None).len() < 1024);
     }
 }

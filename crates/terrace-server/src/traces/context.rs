@@ -64,6 +64,13 @@ pub(super) fn adopt(span: &Span, parent: SpanContext) {
     }
 }
 
+/// The id of the trace that a span is of.
+pub(super) fn trace_of(span: &Span) -> Option<String> {
+    let context = span.context();
+    let context = context.span().span_context().clone();
+    context.is_valid().then(|| context.trace_id().to_string())
+}
+
 /// What tells others that they are asked on behalf of a span.
 pub(super) fn told(span: &Span) -> HeaderMap {
     let mut told = Told(HeaderMap::new());
@@ -76,6 +83,11 @@ mod tests {
     use super::*;
 
     const VALID: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[test]
+    fn what_is_not_traced_is_of_no_trace() {
+        assert_eq!(trace_of(&Span::none()), None);
+    }
 
     fn parent(values: &[&str]) -> Option<(String, bool)> {
         let mut headers = HeaderMap::new();

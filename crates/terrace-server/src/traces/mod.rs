@@ -28,7 +28,7 @@ mod outbox;
 mod sampling;
 mod spans;
 
-pub(crate) use spans::{Outgoing, end_lookup, end_request, lookup};
+pub(crate) use spans::{Outgoing, current, end_lookup, end_request, lookup};
 
 #[cfg(feature = "otlp")]
 mod sent;
@@ -40,6 +40,10 @@ pub use sent::{Traces, TracesError};
 mod context {
     pub(super) fn told(_: &tracing::Span) -> axum::http::HeaderMap {
         axum::http::HeaderMap::new()
+    }
+
+    pub(super) fn trace_of(_: &tracing::Span) -> Option<String> {
+        None
     }
 }
 

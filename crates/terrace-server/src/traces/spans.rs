@@ -20,6 +20,11 @@ fn is_traced() -> bool {
     IS_ON.load(Ordering::Relaxed) && !Span::current().is_none()
 }
 
+/// The id of the trace that what is under way is of, if it is traced.
+pub(crate) fn current() -> Option<String> {
+    is_traced().then(|| super::context::trace_of(&Span::current())).flatten()
+}
+
 /// The methods that a span may name; there is no bound on those that a client makes up.
 fn name_of(method: &Method) -> &'static str {
     match *method {

@@ -193,7 +193,9 @@ async fn what_is_not_sampled_or_not_switched_on_is_nowhere() {
         [(url.as_str(), 1.0, &[UNSAMPLED][..]), (&url, 0.0, &[]), ("", 1.0, &[SAMPLED])]
     {
         let (service, _listening) = traced(&toml, endpoint, sample).await;
-        assert_eq!(service.send_with("GET", "/api/cache/doc:1", lines, b"").await.status, 404);
+        let missing = service.send_with("GET", "/api/cache/doc:1", lines, b"").await;
+        assert_eq!(missing.status, 404);
+        assert!(!missing.body.contains("trace_id"), "{missing:?}");
         assert_eq!(service.get("/livez").await.status, 200);
         assert!(service.stop(Stop::Now).await.is_clean());
         let asked = api.asked();
@@ -209,6 +211,36 @@ async fn what_is_not_sampled_or_not_switched_on_is_nowhere() {
     let roots: Vec<&str> =
         spans.iter().filter(|span| span.parent_span_id.is_empty()).map(|span| span.name.as_str()).collect();
     assert_eq!(roots, ["GET /api/cache/{*key}"], "a trace of its own, and none of a probe");
+}
+
+#[tokio::test]
+async fn a_problem_says_of_which_trace_it_is() {
+    let ((collector, url), api, folder) =
+        (Collector::start().await, Api::start().await, tempfile::tempdir().expect("a folder"));
+    let tokens = token("web", "sesame", "scopes = ['read:doc:*']");
+    let toml = format!("{}\n{tokens}", toml(&api, "read-through", folder.path()));
+    let (service, _listening) = traced(&toml, &url, 1.0).await;
+    let trace_of = |answer: &crate::support::Answer| {
+        let body: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
+        body["trace_id"].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned()
+    };
+    let token = "authorization: Bearer sesame";
+    for (target, lines, status) in [
+        ("/api/cache/doc:1", &[SAMPLED, token][..], 404),
+        ("/v1/keys/doc:1", &[SAMPLED, token], 404),
+        ("/api/cache/other", &[SAMPLED, token], 403),
+        ("/api/cache/doc:1", &[SAMPLED], 401),
+        ("/api/cache/%00", &[SAMPLED, token], 400),
+    ] {
+        let answer = service.send_with("GET", target, lines, b"").await;
+        assert_eq!((answer.status, trace_of(&answer).as_str()), (status, TRACE), "{answer:?}");
+    }
+    let own = service.send_with("GET", "/api/cache/doc:1", &[token], b"").await;
+    let own = trace_of(&own);
+    assert_ne!(own, TRACE, "a trace of its own");
+    assert!(service.stop(Stop::Now).await.is_clean());
+    let traces: Vec<String> = collector.spans().iter().map(|span| hex(&span.trace_id)).collect();
+    assert!(traces.contains(&own), "{own} in {traces:?}");
 }
 
 #[tokio::test]

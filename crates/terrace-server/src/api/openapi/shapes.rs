@@ -475,5 +475,6 @@ fn problem() -> Value {
         may("instance", text()),
         has("code", words(&codes)),
         may("retry_after", count()),
+        may("trace_id", text()),
     ])
 }
