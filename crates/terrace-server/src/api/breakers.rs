@@ -16,7 +16,7 @@ struct Breakers {
 /// A breaker, with what it counted since the start.
 #[derive(Serialize)]
 struct Breaker {
-    /// What it keeps from being asked: `l2`, or `origin.` and a name.
+    /// What it keeps from being asked: `l2`; `origin.` and a name, for its loads; the same and `.writes`.
     target: String,
     /// `closed`, `open` or `half_open`.
     state: &'static str,
@@ -31,10 +31,8 @@ struct Breaker {
 /// `GET /api/cache/breakers`.
 pub(super) async fn breakers(State(app): State<Arc<App>>) -> Response {
     let l2 = app.cache.breaker().map(|health| l2(&app, &health));
-    let of_origins = app
-        .breakers
-        .iter()
-        .filter_map(|(name, breaker)| breaker.as_ref().map(|breaker| origin(&app, name, &breaker.health())));
+    let of_origins = app.breakers.iter().flat_map(|(name, guards)| guards.named(name));
+    let of_origins = of_origins.map(|(target, breaker)| origin(&app, target, &breaker.health()));
     let breakers = Breakers { breakers: l2.into_iter().chain(of_origins).collect() };
     json(serde_json::to_vec(&breakers).expect("text and numbers have a JSON form"))
 }
@@ -49,9 +47,9 @@ fn l2(app: &App, health: &BreakerHealth) -> Breaker {
     }
 }
 
-fn origin(app: &App, name: &str, health: &OriginHealth) -> Breaker {
+fn origin(app: &App, target: String, health: &OriginHealth) -> Breaker {
     Breaker {
-        target: format!("origin.{name}"),
+        target,
         state: health.state.as_str(),
         since: app.clock.wall().checked_sub(health.lasting).and_then(rfc_3339),
         calls: health.calls,

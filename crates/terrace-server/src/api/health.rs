@@ -92,8 +92,8 @@ impl Check {
     }
 
     /// Whether an origin is asked. Its name is for operators.
-    fn of_origin(name: Option<&str>, state: BreakerState) -> Self {
-        let name = name.map_or(Cow::Borrowed(ORIGIN), |name| Cow::Owned(format!("{ORIGIN}.{name}")));
+    fn of_origin(name: Option<String>, state: BreakerState) -> Self {
+        let name = name.map_or(Cow::Borrowed(ORIGIN), Cow::Owned);
         Self { name, state: state.as_str(), ok: state == BreakerState::Closed }
     }
 
@@ -134,8 +134,8 @@ fn checks(
         checks.push(Check::new("journal", behind::word(&condition), condition == Condition::Sound));
     }
     let states = || {
-        let with_breaker = app.breakers.iter();
-        with_breaker.filter_map(|(name, breaker)| Some((name, breaker.as_ref()?.health().state)))
+        let named = app.breakers.iter().flat_map(|(name, guards)| guards.named(name));
+        named.map(|(name, breaker)| (name, breaker.health().state))
     };
     if is_operator {
         checks.extend(states().map(|(name, state)| Check::of_origin(Some(name), state)));

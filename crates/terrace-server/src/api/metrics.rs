@@ -1,6 +1,7 @@
 //! Counters: as JSON for people and programs, as text for Prometheus, as a line in the log.
 
 use super::{App, json, key};
+use crate::origin::Guards;
 use crate::traces::Traces;
 use axum::extract::State;
 use axum::http::{HeaderValue, Uri, header};
@@ -109,7 +110,7 @@ pub(super) async fn summary(State(app): State<Arc<App>>, uri: Uri) -> Response {
 
 /// `GET /metrics`.
 pub(super) async fn prometheus(State(app): State<Arc<App>>) -> Response {
-    let mut more = app.reloads.metrics() + &origin_metrics(app.breakers.values().flatten());
+    let mut more = app.reloads.metrics() + &origin_metrics(app.breakers.values().flat_map(Guards::each));
     more.extend(app.traces.as_ref().map(Traces::metrics));
     let mut response = with(app.cache.metrics(), &more).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE));

@@ -5,12 +5,14 @@
 //!    headers; one that has a place for a tenant is not made for nobody's.
 //! 2. A batch goes to the origin a few writes at a time. When it is in trouble, or half of the time for the batch is over, the rest is
 //!    not asked for, and says so: what was not tried counts as no attempt.
-//! 3. The words of a database go to the log, here. What leaves is [`Told`], whose words are for anybody.
+//! 3. Loads and writes each ask the breaker that is theirs, and tell it what they came to: one for a key by that key, so that one at which
+//!    the origin always fails is not taken for an origin that does.
+//! 4. The words of a database go to the log, here. What leaves is [`Told`], whose words are for anybody.
 
 use super::endpoint::Endpoint;
 use super::error::{OriginError, Told};
 use super::http::Http;
-use super::{Database, Written, together};
+use super::{Database, Guards, Written, together};
 use crate::config::{DOCUMENT, TENANT, VERSION};
 use crate::template::{Captures, Template};
 use futures_util::future::join_all;
@@ -178,7 +180,7 @@ pub(crate) struct Loader {
     pub(super) pattern: Template,
     pub(super) asking: Asking,
     /// Whether the origin is asked at all.
-    pub(super) breaker: Option<OriginBreaker>,
+    pub(super) guards: Guards,
     /// How long a batch may take before the rest of it is left.
     pub(super) batch_time: Duration,
 }
@@ -205,34 +207,48 @@ impl Loader {
     pub(super) async fn load_one(&self, key: &Key) -> Answer {
         let Some(captures) = self.captures(key) else { return Ok(None) };
         match &self.asking {
-            Asking::Sql(statements) => self.judged(statements.load(&captures)).await,
+            Asking::Sql(statements) => self.judged(Some(key), statements.load(&captures)).await,
             Asking::Http(requests) => match requests.to_load(&captures)? {
-                Some(request) => self.judged(requests.api.load(&requests.load, request)).await,
+                Some(request) => self.judged(Some(key), requests.api.load(&requests.load, request)).await,
                 None => Ok(None),
             },
         }
     }
 
-    /// Asks the origin, if it is not left alone, and notes how it did. What can be said without asking was said before: it would pass for
-    /// an answer.
-    async fn judged<T>(&self, asked: impl Future<Output = Result<T, OriginError>>) -> Result<T, OriginError> {
-        let call = self.begin()?;
+    /// Loads from the origin, if it is not left alone, and notes how it did. What can be said without asking was said before: it would pass
+    /// for an answer.
+    async fn judged<T>(
+        &self,
+        key: Option<&Key>,
+        asked: impl Future<Output = Result<T, OriginError>>,
+    ) -> Result<T, OriginError> {
+        let call = self.begin(self.guards.loads.as_ref(), key)?;
         let answer = asked.await;
         end(call, answer.as_ref().err());
         answer
     }
 
-    /// Leave to ask the origin.
-    fn begin(&self) -> Result<Option<OriginCall>, OriginError> {
-        let leave = self.breaker.as_ref().map(OriginBreaker::begin).transpose();
-        leave.map_err(|again| OriginError::LeftAlone { origin: Arc::clone(&self.origin), again })
+    /// Leave to ask the origin, for one key or for several.
+    fn begin(
+        &self,
+        guard: Option<&OriginBreaker>,
+        key: Option<&Key>,
+    ) -> Result<Option<OriginCall>, OriginError> {
+        let begin = |guard: &OriginBreaker| match key {
+            Some(key) => guard.begin_for(&(self.tenant.as_deref(), key.as_str())),
+            None => guard.begin(),
+        };
+        guard
+            .map(begin)
+            .transpose()
+            .map_err(|again| OriginError::LeftAlone { origin: Arc::clone(&self.origin), again })
     }
 
     /// Loads values in one call: an answer for each key, or the failure of all. `None` if there is no such call.
     pub(super) async fn load_at_once(&self, keys: &[Key]) -> Option<Result<Vec<Answer>, OriginError>> {
         let (Asking::Sql(statements), Some(many)) = (&self.asking, self.many()) else { return None };
         let captures: Vec<Captures<'_>> = keys.iter().map(|key| self.captures(key)).collect::<Option<_>>()?;
-        Some(self.judged(statements.load_many(many, &captures)).await)
+        Some(self.judged(None, statements.load_many(many, &captures)).await)
     }
 
     async fn write(
@@ -243,7 +259,7 @@ impl Loader {
     ) -> Result<(), WriteFailure<Told>> {
         let change = Change { value, fence };
         let written = match self.captures(key) {
-            Some(captures) => self.write_captured(&captures, change).await,
+            Some(captures) => self.write_captured(key, &captures, change).await,
             None => Err(WriteFailure::Refused(OriginError::Key {
                 origin: Arc::clone(&self.origin),
                 reason: "it is not of the keyspace's pattern".to_owned(),
@@ -261,8 +277,8 @@ impl Loader {
         })
     }
 
-    async fn write_captured(&self, captures: &Captures<'_>, change: Change<'_>) -> Written {
-        let begin = || self.begin().map_err(WriteFailure::Unavailable);
+    async fn write_captured(&self, key: &Key, captures: &Captures<'_>, change: Change<'_>) -> Written {
+        let begin = || self.begin(self.guards.writes.as_ref(), Some(key)).map_err(WriteFailure::Unavailable);
         let (call, written) = match &self.asking {
             Asking::Sql(statements) => {
                 let statement = statements.to_write(change)?;
@@ -289,6 +305,7 @@ impl Loader {
 fn end(call: Option<OriginCall>, error: Option<&OriginError>) {
     match call {
         Some(call) if matches!(error, Some(OriginError::NotNow { .. })) => call.not_made(),
+        Some(call) if matches!(error, Some(OriginError::Unavailable { .. })) => call.unreachable(),
         Some(call) => call.end(error.is_some_and(OriginError::is_trouble)),
         None => {}
     }

@@ -6,8 +6,9 @@
 //!    whether the origin has it, does not have it, or may have it.
 //! 3. Every answer comes within the origin's own deadlines.
 //!
-//! 4. An origin that fails too often is left alone for a while, by a breaker of its own that all its keyspaces share: then a load fails at
-//!    once, and a write is not made. A reload that leaves the origin as it is leaves the breaker as it is.
+//! 4. An origin that fails too often is left alone for a while, by breakers of its own that all its keyspaces share: one for loads, which
+//!    fail at once then, and one for writes, which are not made. Neither says anything of the other: a database that has no room left can be
+//!    read. A reload that leaves the origin as it is leaves them as they are.
 //!
 //! Deliberately absent: retries. What a failure means for a request, the library and the API decide.
 
@@ -232,8 +233,40 @@ pub(crate) struct Origins {
     breakers: Breakers,
 }
 
-/// The breakers of origins, by name; of one that is always asked, none.
-pub(crate) type Breakers = BTreeMap<String, Option<OriginBreaker>>;
+/// The breakers of origins, by name.
+pub(crate) type Breakers = BTreeMap<String, Guards>;
+
+/// The breakers of one origin. What is always asked has none, and what is never written has none for writes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Guards {
+    pub(crate) loads: Option<OriginBreaker>,
+    pub(crate) writes: Option<OriginBreaker>,
+}
+
+impl Guards {
+    fn new(name: &str, origin: &OriginConfig, is_written: bool) -> Result<Self, SetupError> {
+        let settings = origin.breaker();
+        let guard = |calls: &'static str, is_asked: bool| {
+            let breaker = (is_asked && settings.enabled)
+                .then(|| OriginBreaker::for_calls(name, calls, settings.settings(), Clock::system()));
+            breaker
+                .transpose()
+                .map_err(|error| SetupError { origin: name.to_owned(), reason: error.to_string() })
+        };
+        Ok(Self { loads: guard("loads", true)?, writes: guard("writes", is_written)? })
+    }
+
+    /// Each of them.
+    pub(crate) fn each(&self) -> impl Iterator<Item = &OriginBreaker> {
+        self.loads.iter().chain(&self.writes)
+    }
+
+    /// Each of them, with what it is called beside others.
+    pub(crate) fn named(&self, origin: &str) -> impl Iterator<Item = (String, &OriginBreaker)> {
+        let loads = self.loads.iter().map(move |breaker| (format!("origin.{origin}"), breaker));
+        loads.chain(self.writes.iter().map(move |breaker| (format!("origin.{origin}.writes"), breaker)))
+    }
+}
 
 impl Origins {
     pub(crate) fn start(config: &Config) -> Result<Self, SetupError> {
@@ -262,16 +295,11 @@ impl Origins {
             };
             let failed =
                 |error: terrace::ConfigError| SetupError { origin: name.clone(), reason: error.to_string() };
-            let breaker = if let Some(breaker) = self.breakers.get(name).filter(|_| is_same) {
-                breaker.clone()
-            } else {
-                let settings = Some(origin.breaker()).filter(|breaker| breaker.enabled);
-                let breaker = settings.map(|breaker| {
-                    OriginBreaker::new(name, breaker.settings(), Clock::system()).map_err(failed)
-                });
-                breaker.transpose()?
+            let guards = match self.breakers.get(name).filter(|_| is_same) {
+                Some(guards) => guards.clone(),
+                None => Guards::new(name, origin, is_written(config, name))?,
             };
-            next.breakers.insert(name.clone(), breaker);
+            next.breakers.insert(name.clone(), guards);
             if let Some(bulkhead) = bulkhead {
                 next.bulkheads.insert(name.clone(), bulkhead.map_err(failed)?);
             }
@@ -298,7 +326,7 @@ impl Origins {
             tenant: tenant.map(Into::into),
             pattern: keyspace.pattern.clone(),
             asking: self.systems.get(&source.origin)?.asking(source)?,
-            breaker: self.breakers.get(&source.origin).cloned().flatten(),
+            guards: self.breakers.get(&source.origin).cloned().unwrap_or_default(),
             batch_time: attempt / 2,
         })
     }

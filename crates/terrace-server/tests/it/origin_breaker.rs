@@ -1,10 +1,11 @@
 //! An origin that fails too often is left alone, and what comes of it.
 
+use crate::postgres::Schema;
 use crate::support::{Answer, Running, start};
 use axum::Router;
 use axum::extract::Path;
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{get, put};
 use futures_util::future::join_all;
 use serde_json::Value;
 use std::sync::Arc;
@@ -82,7 +83,8 @@ async fn a_postgres_that_dies_is_left_alone_and_asked_again_when_it_is_back() {
     assert_eq!(service.get("/api/cache/doc:1").await.status, 200);
     assert_eq!(breaker(&service, "origin.main").await["state"], "closed");
     assert_eq!(
-        series(&service, "terrace_origin_breaker_state{origin=\"main\",state=\"open\"}").await,
+        series(&service, "terrace_origin_breaker_state{origin=\"main\",calls=\"loads\",state=\"open\"}")
+            .await,
         Some(0.0)
     );
 
@@ -125,9 +127,14 @@ async fn a_postgres_that_dies_is_left_alone_and_asked_again_when_it_is_back() {
     })
     .await;
     assert_eq!(breaker(&service, "origin.main").await["state"], "closed");
-    let opened =
-        series(&service, "terrace_origin_breaker_transitions_total{origin=\"main\",state=\"open\"}").await;
-    let rejected = series(&service, "terrace_origin_calls_total{origin=\"main\",result=\"rejected\"}").await;
+    let opened = series(
+        &service,
+        "terrace_origin_breaker_transitions_total{origin=\"main\",calls=\"loads\",state=\"open\"}",
+    )
+    .await;
+    let rejected =
+        series(&service, "terrace_origin_calls_total{origin=\"main\",calls=\"loads\",result=\"rejected\"}")
+            .await;
     assert!(opened >= Some(1.0) && rejected >= Some(1.0), "{opened:?} {rejected:?}");
 }
 
@@ -139,10 +146,14 @@ async fn api(status: &Arc<AtomicU16>, asked: &Arc<AtomicU64>) -> String {
         let status = StatusCode::from_u16(status.load(Ordering::Relaxed)).expect("a status");
         async move { (status, format!("{{\"id\":\"{id}\"}}")) }
     };
+    serve(Router::new().route("/a/{id}", get(answer))).await
+}
+
+async fn serve(router: Router) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("it is bound");
     crate::support::beside(async move {
-        axum::serve(listener, Router::new().route("/a/{id}", get(answer))).await.ok();
+        axum::serve(listener, router).await.ok();
     });
     format!("http://{address}")
 }
@@ -179,6 +190,87 @@ async fn what_an_api_refuses_opens_nothing_and_what_it_fails_at_does() {
     assert_eq!(asked.load(Ordering::Relaxed), before, "it is not asked");
     status.store(200, Ordering::Relaxed);
     assert_eq!(service.get("/api/cache/b:new").await.status, 200, "each origin has a breaker of its own");
+}
+
+#[tokio::test]
+async fn a_key_at_which_an_api_always_fails_does_not_shut_off_the_others() {
+    let failing = get(async |Path(id): Path<String>| match id.as_str() {
+        "bad" => (StatusCode::INTERNAL_SERVER_ERROR, "{}"),
+        _ => (StatusCode::OK, "{}"),
+    });
+    let base = serve(Router::new().route("/a/{id}", failing)).await;
+    let service = start(&format!(
+        "[origin.api]\ntype = 'http'\nbase_url = '{base}'\n{LONG}\n\
+         [keyspace.a]\npattern = 'a:{{id}}'\nsource = {{ origin = 'api', load = 'GET /a/{{id}}' }}\n"
+    ))
+    .await;
+    for _ in 0..24 {
+        assert_eq!(service.get("/api/cache/a:bad").await.status, 502);
+    }
+    assert_eq!(service.get("/api/cache/a:good").await.status, 200);
+    let well = breaker(&service, "origin.api").await;
+    assert_eq!((&well["state"], &well["failures"]), (&"closed".into(), &24.into()));
+}
+
+#[tokio::test]
+async fn writes_that_wait_for_a_lock_shut_off_no_reads() {
+    let Some(schema) = Schema::create().await else { return };
+    let (url, docs) = (&schema.url, format!("{}.docs", schema.name));
+    let rows = format!(
+        "create table {docs} (id text primary key, doc jsonb); insert into {docs} select i::text, '1' from generate_series(1, 9) i"
+    );
+    schema.client.batch_execute(&rows).await.expect("rows");
+    let service = start(&format!(
+        "[origin.main]\ntype = 'postgres'\nurl = '{url}'\nstatement_timeout = '50ms'\n{LONG}\n\
+         [keyspace.docs]\npattern = 'doc:{{id}}'\nstrategy = 'write-through'\n\
+         [keyspace.docs.source]\norigin = 'main'\ndocument = 'doc'\nload = 'select doc from {docs} where id = :id'\n\
+         store = 'update {docs} set doc = :value where id = :id'\n"
+    ))
+    .await;
+    let mut holder = table(url).await;
+    let lock = holder.transaction().await.expect("it begins");
+    lock.batch_execute(&format!("lock table {docs} in exclusive mode")).await.expect("nobody else has it");
+    for number in 1..=4 {
+        let answer = service.put(&format!("/api/cache/doc:{number}"), r#"{"value":2}"#).await;
+        assert!([502, 503, 504].contains(&answer.status), "{answer:?}");
+    }
+    assert_eq!(breaker(&service, "origin.main.writes").await["state"], "open");
+    assert_left_alone(&service.put("/api/cache/doc:9", r#"{"value":2}"#).await, "main");
+    assert_eq!(breaker(&service, "origin.main").await["state"], "closed");
+    for number in 1..=9 {
+        assert_eq!(service.get(&format!("/api/cache/doc:{number}")).await.status, 200, "it is read");
+    }
+    let ready: Value = serde_json::from_str(&service.get("/readyz?verbose").await.body).expect("JSON");
+    let is_shut = |name: &str| {
+        let checks = ready["checks"].as_array().expect("a list");
+        checks.iter().find(|check| check["check"] == name).map(|check| check["ok"] == false)
+    };
+    assert_eq!((is_shut("origin.main"), is_shut("origin.main.writes")), (Some(false), Some(true)), "{ready}");
+    let of = |calls: &str| {
+        format!("terrace_origin_breaker_state{{origin=\"main\",calls=\"{calls}\",state=\"open\"}}")
+    };
+    assert_eq!(
+        (series(&service, &of("loads")).await, series(&service, &of("writes")).await),
+        (Some(0.0), Some(1.0))
+    );
+    drop(lock);
+    schema.remove().await;
+}
+
+#[tokio::test]
+async fn reads_that_fail_shut_off_no_writes() {
+    let route = get(async || StatusCode::INTERNAL_SERVER_ERROR).merge(put(async || StatusCode::NO_CONTENT));
+    let base = serve(Router::new().route("/a/{id}", route)).await;
+    let service = start(&format!(
+        "[origin.api]\ntype = 'http'\nbase_url = '{base}'\n{LONG}\n\
+         [keyspace.a]\npattern = 'a:{{id}}'\nstrategy = 'write-around'\n\
+         source = {{ origin = 'api', load = 'GET /a/{{id}}', store = 'PUT /a/{{id}}' }}\n"
+    ))
+    .await;
+    open(&service, "a", "origin.api").await;
+    assert_eq!(service.put("/api/cache/a:1", r#"{"value":2}"#).await.status, 200);
+    let writes = breaker(&service, "origin.api.writes").await;
+    assert_eq!((&writes["state"], &writes["calls"]), (&"closed".into(), &1.into()));
 }
 
 #[tokio::test]
@@ -235,14 +327,10 @@ async fn what_is_refused_without_asking_neither_closes_it_nor_keeps_it_open() {
 
 #[tokio::test]
 async fn a_crowd_that_waits_here_says_nothing_of_the_origin() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("it is bound");
     let never = get(async || std::future::pending::<StatusCode>().await);
-    crate::support::beside(async move {
-        axum::serve(listener, Router::new().route("/a/{id}", never)).await.ok();
-    });
+    let base = serve(Router::new().route("/a/{id}", never)).await;
     let service = start(&format!(
-        "[origin.api]\ntype = 'http'\nbase_url = 'http://{address}'\ntimeout = '2s'\nconcurrency = 1\n{LONG}\n\
+        "[origin.api]\ntype = 'http'\nbase_url = '{base}'\ntimeout = '2s'\nconcurrency = 1\n{LONG}\n\
          [keyspace.a]\npattern = 'a:{{id}}'\nsource = {{ origin = 'api', load = 'GET /a/{{id}}' }}\n"
     ))
     .await;

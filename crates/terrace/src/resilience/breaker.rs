@@ -31,7 +31,7 @@ use terrace_core::{Chance, Moment, RemoteError};
 #[must_use = "settings do nothing until a cache is built with them"]
 pub struct Breaker {
     failures: f64,
-    window: Duration,
+    pub(super) window: Duration,
     min_calls: u32,
     open: Duration,
     slow: Option<Duration>,

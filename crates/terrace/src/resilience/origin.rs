@@ -7,11 +7,16 @@
 //! 2. Whether a call failed, who made it says: what an origin refused, it answered.
 //! 3. A call that is given up says nothing, unless it had been under way for [`GIVEN_UP_MIN`]: then, or if it was the probe, it has failed.
 //! 4. Once it is closed, all calls pass: there is nothing else to answer them with, so it has no ramp.
+//! 5. What ends after an opening that it began before says nothing of the time since, whatever the state is by then.
+//! 6. Of the failures of one thing, one counts in a window: what an origin always fails at is not taken for one that fails at everything.
+//!    That it was not reached counts always, whatever it was asked for.
 
 use super::breaker::{Breaker, BreakerState, Machine, Probe};
 use crate::error::ConfigError;
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::fmt;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 use terrace_core::{Chance, Clock, Moment};
@@ -34,14 +39,19 @@ pub struct OriginBreaker(Arc<Inner>);
 
 struct Inner {
     name: String,
+    calls: &'static str,
     settings: Breaker,
     clock: Clock,
     chance: Chance,
+    hasher: RandomState,
     state: Mutex<State>,
 }
 
 struct State {
     machine: Machine,
+    /// How often it was opened.
+    openings: u64,
+    failed: Failed,
     since: Moment,
     transitions: [u64; 3],
     calls: u64,
@@ -72,8 +82,30 @@ pub struct OriginHealth {
 pub struct OriginCall {
     breaker: OriginBreaker,
     began: Moment,
+    openings: u64,
+    /// What it is for, if that is one thing.
+    thing: Option<u64>,
     probe: Option<Probe>,
     is_over: bool,
+}
+
+/// What failed lately, each thing once: the oldest first.
+#[derive(Default)]
+struct Failed(VecDeque<(u64, Moment)>);
+
+impl Failed {
+    /// Whether this is the first failure of the thing in the window, or it is forgotten that it was not.
+    fn is_first(&mut self, thing: u64, now: Moment, window: Duration) -> bool {
+        self.0.retain(|(_, at)| now.since(*at) < window);
+        let is_first = self.0.iter().all(|(other, _)| *other != thing);
+        if is_first {
+            if self.0.len() == FAILED_MAX {
+                self.0.pop_front();
+            }
+            self.0.push_back((thing, now));
+        }
+        is_first
+    }
 }
 
 impl OriginBreaker {
@@ -82,16 +114,43 @@ impl OriginBreaker {
     /// # Errors
     /// [`ConfigError`] for settings that cannot be.
     pub fn new(name: impl Into<String>, settings: Breaker, clock: Clock) -> Result<Self, ConfigError> {
+        Self::for_calls(name, "all", settings, clock)
+    }
+
+    /// As [`new`](Self::new), for some calls of the origin alone. `calls` is what the log and metrics call them, `writes` for example.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for settings that cannot be.
+    pub fn for_calls(
+        name: impl Into<String>,
+        calls: &'static str,
+        settings: Breaker,
+        clock: Clock,
+    ) -> Result<Self, ConfigError> {
         settings.check()?;
         let (machine, since) = (Machine::new(settings.ramp(Duration::ZERO)), clock.precise());
-        let state = State { machine, since, transitions: [0; 3], calls: 0, failures: 0, rejected: 0 };
+        let state = State {
+            machine,
+            openings: 0,
+            failed: Failed::default(),
+            since,
+            transitions: [0; 3],
+            calls: 0,
+            failures: 0,
+            rejected: 0,
+        };
         let (name, chance, state) = (name.into(), Chance::system(), Mutex::new(state));
-        Ok(Self(Arc::new(Inner { name, settings, clock, chance, state })))
+        Ok(Self(Arc::new(Inner { name, calls, settings, clock, chance, hasher: RandomState::new(), state })))
     }
 
     /// What the log calls it.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// Which calls it is for; `all` unless it was made for some.
+    pub fn calls(&self) -> &'static str {
+        self.0.calls
     }
 
     /// Leave to make a call now.
@@ -102,17 +161,49 @@ impl OriginBreaker {
     /// # Cost
     /// A lock, for an instant.
     pub fn begin(&self) -> Result<OriginCall, Duration> {
-        let now = self.0.clock.precise();
+        self.begin_call(None)
+    }
+
+    /// Leave to make a call now that is for one thing, a key for example. If it fails again and again it counts once in a
+    /// [window](Breaker::window), as long as no more than 64 others failed since: so an origin that fails at one thing, and is asked for little
+    /// else, goes on to be asked for the rest.
+    ///
+    /// # Errors
+    /// How long until somebody may ask again, if the origin is left alone.
+    ///
+    /// # Cost
+    /// A lock, for an instant.
+    ///
+    /// # Examples
+    /// ```
+    /// use terrace::{Breaker, BreakerState, Clock, OriginBreaker};
+    /// let breaker = OriginBreaker::new("database", Breaker::default().min_calls(2), Clock::system())?;
+    /// for _ in 0..9 {
+    ///     breaker.begin_for("user:1").unwrap().end(true);
+    /// }
+    /// assert_eq!(breaker.health().state, BreakerState::Closed);
+    /// breaker.begin_for("user:2").unwrap().end(true);
+    /// assert_eq!(breaker.health().state, BreakerState::Open);
+    /// # Ok::<(), terrace::ConfigError>(())
+    /// ```
+    pub fn begin_for(&self, thing: &(impl Hash + ?Sized)) -> Result<OriginCall, Duration> {
+        self.begin_call(Some(self.0.hasher.hash_one(thing)))
+    }
+
+    fn begin_call(&self, thing: Option<u64>) -> Result<OriginCall, Duration> {
+        let began = self.0.clock.precise();
         let mut state = self.0.state.lock();
-        if state.machine.state() == BreakerState::Closed {
-            return Ok(OriginCall { breaker: self.clone(), began: now, probe: None, is_over: false });
+        let mut probe = None;
+        if state.machine.state() != BreakerState::Closed {
+            probe = state.machine.probe(began);
+            if probe.is_none() {
+                state.rejected += 1;
+                return Err(state.machine.until_probe(began).unwrap_or(PROBING));
+            }
+            self.entered(&mut state, began);
         }
-        let Some(probe) = state.machine.probe(now) else {
-            state.rejected += 1;
-            return Err(state.machine.until_probe(now).unwrap_or(PROBING));
-        };
-        self.entered(&mut state, now);
-        Ok(OriginCall { breaker: self.clone(), began: now, probe: Some(probe), is_over: false })
+        let openings = state.openings;
+        Ok(OriginCall { breaker: self.clone(), began, openings, thing, probe, is_over: false })
     }
 
     /// How it is.
@@ -137,16 +228,20 @@ impl OriginBreaker {
         state.since = now;
         let entered = state.machine.state();
         state.transitions[entered as usize] += 1;
-        let origin = self.0.name.as_str();
+        if entered == BreakerState::Open {
+            state.openings += 1;
+            state.failed = Failed::default();
+        }
+        let (origin, calls) = (self.0.name.as_str(), self.0.calls);
         let means = match entered {
             BreakerState::Open => {
-                tracing::warn!(origin, "the breaker is open: the origin is left alone");
+                tracing::warn!(origin, calls, "the breaker is open: the origin is left alone");
                 return;
             }
             BreakerState::HalfOpen => "the breaker is half-open: the origin is probed",
             BreakerState::Closed => "the breaker is closed: the origin is asked again",
         };
-        tracing::info!(origin, "{means}");
+        tracing::info!(origin, calls, "{means}");
     }
 }
 
@@ -154,10 +249,29 @@ impl OriginBreaker {
 const GIVEN_UP_MIN: Duration = Duration::from_secs(1);
 /// How soon to come again while somebody probes.
 const PROBING: Duration = Duration::from_secs(1);
+/// Things of which it is remembered that they failed.
+const FAILED_MAX: usize = 64;
 
 impl OriginCall {
     /// The call has ended: whether it failed by the origin's fault.
     pub fn end(mut self, is_failure: bool) {
+        let thing = self.thing;
+        self.count(is_failure, thing);
+    }
+
+    /// The call has failed, and any other would have: the origin was not reached. It counts, whatever it was for.
+    pub fn unreachable(mut self) {
+        self.count(true, None);
+    }
+
+    /// The call was not made after all: it waited for something else. That says nothing; if it was the probe, another has to be made, after
+    /// the same time.
+    pub fn not_made(mut self) {
+        self.is_over = self.probe.is_none();
+    }
+
+    /// Counts it, as one of many for a thing or by itself.
+    fn count(&mut self, is_failure: bool, thing: Option<u64>) {
         self.is_over = true;
         let Inner { settings, clock, chance, state, .. } = &*self.breaker.0;
         let now = clock.precise();
@@ -170,7 +284,12 @@ impl OriginCall {
                 state.machine.probed(probe, !is_failure, now, chance);
                 true
             }
-            None => state.machine.called(is_failure, now, chance),
+            None if self.openings != state.openings => false,
+            None => {
+                let is_known = is_failure
+                    && thing.is_some_and(|thing| !state.failed.is_first(thing, now, settings.window));
+                !is_known && state.machine.called(is_failure, now, chance)
+            }
         };
         if changes {
             self.breaker.entered(&mut state, now);
@@ -178,43 +297,26 @@ impl OriginCall {
     }
 }
 
-impl OriginCall {
-    /// The call was not made after all: it waited for something else. That says nothing; if it was the probe, another has to be made, after
-    /// the same time.
-    pub fn not_made(mut self) {
-        self.is_over = self.probe.is_none();
-    }
-}
-
 impl Drop for OriginCall {
     fn drop(&mut self) {
-        let Inner { clock, chance, state, .. } = &*self.breaker.0;
-        let now = clock.precise();
-        let changes = match self.probe.take() {
-            _ if self.is_over => return,
-            Some(probe) => {
-                state.lock().machine.probed(probe, false, now, chance);
-                true
-            }
-            None if now.since(self.began) < GIVEN_UP_MIN => return,
-            None => {
-                let mut state = state.lock();
-                state.calls += 1;
-                state.failures += 1;
-                state.machine.called(true, now, chance)
-            }
-        };
-        if changes {
-            self.breaker.entered(&mut state.lock(), now);
+        if self.is_over {
+            return;
         }
+        let lasted = self.breaker.0.clock.precise().since(self.began);
+        if self.probe.is_none() && lasted < GIVEN_UP_MIN {
+            return;
+        }
+        let thing = self.thing;
+        self.count(true, thing);
     }
 }
 
 impl fmt::Debug for OriginBreaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { name, settings, .. } = &*self.0;
+        let Inner { name, calls, settings, .. } = &*self.0;
         f.debug_struct("OriginBreaker")
             .field("name", name)
+            .field("calls", calls)
             .field("settings", settings)
             .finish_non_exhaustive()
     }
@@ -286,6 +388,61 @@ mod tests {
         breaker.begin().expect("it is closed").end(false);
         assert_eq!(breaker.health().transitions.map(|(_, times)| times), [1, 1, 1]);
         assert_eq!(breaker.health().rejected, 2);
+    }
+
+    #[test]
+    fn what_began_before_an_opening_says_nothing_after_a_closing() {
+        for ends in [true, false] {
+            let (breaker, clock) = breaker();
+            let old: Vec<OriginCall> = (0..8).map(|_| breaker.begin().expect("it is closed")).collect();
+            for _ in 0..4 {
+                breaker.begin().expect("it is closed").end(true);
+            }
+            clock.advance(Duration::from_secs(2));
+            breaker.begin().expect("it is time").end(false);
+            for call in old {
+                if ends { call.end(true) } else { drop(call) }
+            }
+            let health = breaker.health();
+            assert_eq!((health.state, health.calls, health.failures), (BreakerState::Closed, 13, 12));
+            for _ in 0..4 {
+                breaker.begin().expect("it is closed").end(true);
+            }
+            assert_eq!(breaker.health().state, BreakerState::Open, "what began since counts");
+        }
+    }
+
+    #[test]
+    fn one_thing_that_fails_again_and_again_counts_once_in_a_window() {
+        let (breaker, clock) = breaker();
+        let fail = |thing: &str| breaker.begin_for(thing).expect("it is closed").end(true);
+        for _ in 0..100 {
+            fail("a");
+        }
+        ["b", "c"].into_iter().for_each(&fail);
+        fail("a");
+        assert_eq!(breaker.health().state, BreakerState::Closed, "three things");
+        assert_eq!(breaker.health().failures, 103);
+        clock.advance(Breaker::WINDOW_DEFAULT);
+        ["a", "a", "b", "c"].into_iter().for_each(&fail);
+        assert_eq!(breaker.health().state, BreakerState::Closed, "three things of another window");
+        fail("d");
+        assert_eq!(breaker.health().state, BreakerState::Open);
+    }
+
+    #[test]
+    fn that_it_was_not_reached_or_given_up_late_counts_by_what_it_says() {
+        let (breaker, clock) = breaker();
+        for _ in 0..4 {
+            let call = breaker.begin_for("a").expect("it is closed");
+            clock.advance(GIVEN_UP_MIN);
+            drop(call);
+        }
+        assert_eq!(breaker.health().state, BreakerState::Closed, "one thing");
+        for _ in 0..3 {
+            breaker.begin_for("a").expect("it is closed").unreachable();
+        }
+        assert_eq!(breaker.health().state, BreakerState::Open);
     }
 
     #[test]

@@ -116,15 +116,15 @@ pub(super) const BREAKER_TRANSITIONS: Metric =
     counter("terrace_breaker_transitions_total", "Times that the breaker came into a state.");
 pub(super) const ORIGIN_BREAKER_STATE: Metric = gauge(
     "terrace_origin_breaker_state",
-    "1 for the state that the breaker of an origin is in, 0 for the others: closed, half_open, open.",
+    "1 for the state that the breaker of an origin's loads or writes is in, 0 for the others: closed, half_open, open.",
 );
 pub(super) const ORIGIN_BREAKER_TRANSITIONS: Metric = counter(
     "terrace_origin_breaker_transitions_total",
-    "Times that the breaker of an origin came into a state.",
+    "Times that the breaker of an origin's loads or writes came into a state.",
 );
 pub(super) const ORIGIN_CALLS: Metric = counter(
     "terrace_origin_calls_total",
-    "Calls of an origin, reads and writes, by whether they failed by its fault, or were not made because its breaker was open.",
+    "Loads and writes of an origin, by whether they failed by its fault, or were not made because its breaker was open.",
 );
 pub(super) const L2_REJECTED: Metric = counter(
     "terrace_l2_rejected_total",

@@ -17,11 +17,15 @@ type Lines = Vec<(&'static str, u64)>;
 /// ```
 /// use terrace::{Breaker, Clock, OriginBreaker, origin_metrics};
 /// let breaker = OriginBreaker::new("main", Breaker::default(), Clock::system())?;
-/// assert!(origin_metrics([&breaker]).contains("terrace_origin_breaker_state{origin=\"main\",state=\"open\"} 0\n"));
+/// let series = "terrace_origin_breaker_state{origin=\"main\",calls=\"all\",state=\"open\"} 0\n";
+/// assert!(origin_metrics([&breaker]).contains(series));
 /// # Ok::<(), terrace::ConfigError>(())
 /// ```
 pub fn origin_metrics<'a>(breakers: impl IntoIterator<Item = &'a OriginBreaker>) -> String {
-    let of_each = |breaker: &'a OriginBreaker| (escaped(breaker.name()), breaker.health());
+    let labels = |breaker: &OriginBreaker| {
+        format!("origin=\"{}\",calls=\"{}\"", escaped(breaker.name()), escaped(breaker.calls()))
+    };
+    let of_each = |breaker: &'a OriginBreaker| (labels(breaker), breaker.health());
     let healths: Vec<(String, OriginHealth)> = breakers.into_iter().map(of_each).collect();
     let mut text = String::new();
     if healths.is_empty() {
@@ -56,9 +60,9 @@ fn family(
     let kind = if kind == Kind::Counter { "counter" } else { "gauge" };
     // Writing to a text does not fail.
     let _ok = writeln!(text, "# HELP {base} {help}\n# TYPE {base} {kind}");
-    for (origin, health) in healths {
+    for (labels, health) in healths {
         for (value, number) in lines(health) {
-            let _ok = writeln!(text, "{name}{{origin=\"{origin}\",{label}=\"{value}\"}} {number}");
+            let _ok = writeln!(text, "{name}{{{labels},{label}=\"{value}\"}} {number}");
         }
     }
 }
