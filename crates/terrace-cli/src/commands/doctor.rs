@@ -1,16 +1,18 @@
 //! `doctor`: what is wrong with what a configuration names, and what to do about it.
 //!
 //! 1. It changes nothing. It asks what `check` asks, and Redis for its version, user, settings and time.
+//!    Where a service listens already it is asked what it leaves alone, with the token that other commands use.
 //! 2. Each finding says what was looked at, how it is, and, unless it is well, the next step.
 
 use crate::args::DoctorArgs;
+use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Talk};
 use crate::runtime;
 use crate::words;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 use terrace_server::config::{Config, L2Config};
 
@@ -57,7 +59,9 @@ impl Finding {
 /// Looks for what is wrong.
 pub(crate) async fn doctor(args: DoctorArgs, talk: Talk) -> anyhow::Result<Exit> {
     let config = super::serve::load(&super::check::sources(args.file.config))?;
-    let mut findings = vec![listener(&config)];
+    let here = listener(&config);
+    let is_taken = here.state != State::Well;
+    let mut findings = vec![here];
     let checked = terrace_server::check(&config)
         .await
         .map_err(|error| Failure::new(Exit::Failure, "the configuration cannot be used").why(error))?;
@@ -77,6 +81,9 @@ pub(crate) async fn doctor(args: DoctorArgs, talk: Talk) -> anyhow::Result<Exit>
             "set `l2.url` to share what is kept",
         )),
         Some(l2) => findings.extend(redis(l2).await),
+    }
+    if is_taken {
+        findings.extend(running(&config).await);
     }
     for finding in &findings {
         print(finding, args.json, talk)?;
@@ -128,6 +135,47 @@ fn listener(config: &Config) -> Finding {
             "if that is terrace itself, all is well; else choose another address",
         ),
     }
+}
+
+/// What the service that listens where this one would leaves alone; nothing if it does not say.
+async fn running(config: &Config) -> Vec<Finding> {
+    let asking = async { Client::new(&address(config)?).ok()?.read("/readyz?verbose").await.ok() };
+    let said = tokio::time::timeout(PATIENCE, asking).await.ok().flatten();
+    let ready: Value = said.and_then(|said| serde_json::from_str(&said).ok()).unwrap_or_default();
+    ready["checks"].as_array().into_iter().flatten().filter_map(left_alone).collect()
+}
+
+/// Where a service with this configuration is asked from this machine.
+fn address(config: &Config) -> Option<String> {
+    let scheme = if config.server.tls.is_some() { "https" } else { "http" };
+    let listen = &config.server.listen;
+    let listen = match listen.parse::<SocketAddr>() {
+        Ok(at) if at.ip().is_unspecified() && at.is_ipv4() => format!("127.0.0.1:{}", at.port()),
+        Ok(at) if at.ip().is_unspecified() => format!("[::1]:{}", at.port()),
+        _ => listen.clone(),
+    };
+    (!listen.ends_with(":0")).then(|| format!("{scheme}://{listen}"))
+}
+
+/// What a breaker of a running service does, by what it says when it is asked whether it is ready.
+fn left_alone(check: &Value) -> Option<Finding> {
+    let (name, state) = (check["check"].as_str()?, check["state"].as_str()?);
+    let is_of_redis = name == "breaker";
+    if !is_of_redis && name != "origin" && !name.starts_with("origin.") {
+        return None;
+    }
+    let what = if is_of_redis { "running.l2".to_owned() } else { format!("running.{name}") };
+    if check["ok"] == true {
+        return Some(Finding::new(what, State::Well, "the service that runs asks it", ""));
+    }
+    let says =
+        format!("the service that runs leaves it alone, because it failed too often: its breaker is {state}");
+    let next = if is_of_redis {
+        "see that Redis runs and is not slow; it is asked again by itself. Do not restart the service: what is queued for Redis would be lost"
+    } else {
+        "see that the origin runs and is not slow, the log of the service has its words; it is asked again by itself, within `breaker.open`"
+    };
+    Some(Finding::new(what, State::Ill, says, next))
 }
 
 /// What Redis says of itself.
@@ -323,6 +371,26 @@ mod tests {
             assert!(finding.next.is_some_and(|next| next.contains(part)), "{finding:?}");
         }
         assert_eq!(clock(Duration::from_secs(3)).state, State::Note);
+    }
+
+    #[test]
+    fn what_a_service_leaves_alone_is_ill_and_what_is_no_breaker_is_none() {
+        let check = |name: &str, state: &str, ok: bool| {
+            left_alone(&json!({ "check": name, "state": state, "ok": ok }))
+                .map(|finding| (finding.what, finding.state))
+        };
+        for (name, what) in [
+            ("breaker", "running.l2"),
+            ("origin", "running.origin"),
+            ("origin.main.writes", "running.origin.main.writes"),
+        ] {
+            assert_eq!(check(name, "open", false), Some((what.to_owned(), State::Ill)));
+            assert_eq!(check(name, "half_open", false), Some((what.to_owned(), State::Ill)));
+            assert_eq!(check(name, "closed", true), Some((what.to_owned(), State::Well)));
+        }
+        for name in ["serving", "l2", "bus", "stale", "journal", "originals"] {
+            assert_eq!(check(name, "failed", false), None);
+        }
     }
 
     #[test]

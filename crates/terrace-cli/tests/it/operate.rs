@@ -237,6 +237,28 @@ fn the_doctor_says_what_is_ill_and_what_to_do() {
 }
 
 #[test]
+fn the_doctor_asks_the_service_that_runs_what_it_leaves_alone() {
+    let origin = "[origin.main]\ntype = \"postgres\"\nurl = \"postgres://nobody@127.0.0.1:1/none\"\n\
+        breaker = { min_calls = 1, open = \"10m\" }\n[keyspace.a]\npattern = \"a:{id}\"\n\
+        source = { origin = \"main\", load = \"select :id as id\" }\n";
+    let service = Service::start(origin);
+    let address = service.url.trim_start_matches("http://");
+    let text = format!("server.listen = \"{address}\"\n{origin}");
+    let file = write(service.folder.path(), "doctor.toml", text.as_bytes());
+    let found = || {
+        let findings = lines(&run(["doctor", "-c", &file.to_string_lossy(), "--json"]));
+        let of_it = findings.into_iter().find(|finding| finding["what"] == "running.origin.main");
+        of_it.expect("the service was asked")
+    };
+    assert_eq!(found()["state"], "ok");
+    service.run(&["get", "a:1"]).expect(5);
+    let ill = found();
+    assert_eq!(ill["state"], "not ok");
+    assert!(ill["says"].as_str().is_some_and(|says| says.contains("its breaker is open")), "{ill}");
+    assert!(ill["next"].as_str().is_some_and(|next| next.contains("the log of the service")), "{ill}");
+}
+
+#[test]
 fn shells_and_man_are_told_of_every_verb() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(run(["completions", shell]).expect(0).stdout.contains("journal"), "{shell}");
