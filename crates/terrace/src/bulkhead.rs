@@ -98,6 +98,13 @@ impl Place {
     }
 }
 
+/// A place of a [`Bulkhead`] that its holder loads in by himself. Dropping it gives the place to the next.
+#[derive(Debug)]
+#[must_use = "dropping it gives the place back"]
+pub struct BulkheadPlace {
+    _permit: OwnedSemaphorePermit,
+}
+
 impl Bulkhead {
     /// How long a load waits for a place, unless told otherwise: 1 second.
     pub const WAIT_MAX_DEFAULT: Duration = Duration::from_secs(1);
@@ -142,6 +149,24 @@ impl Bulkhead {
             waiting: waiting.load(Ordering::Relaxed),
             refused: refused.load(Ordering::Relaxed),
         }
+    }
+
+    /// A place for a call that the cache does not make itself, if one is free and nobody waits for it: for an origin whose
+    /// [`load_many`](crate::Origin::load_many), which has one place for all its keys, makes several calls at the same time.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::Duration;
+    /// # use terrace::Bulkhead;
+    /// let database = Bulkhead::new("database", 1, Duration::from_millis(500))?;
+    /// let place = database.try_place();
+    /// assert!(place.is_some() && database.try_place().is_none());
+    /// drop(place);
+    /// assert!(database.try_place().is_some());
+    /// # Ok::<(), terrace::ConfigError>(())
+    /// ```
+    pub fn try_place(&self) -> Option<BulkheadPlace> {
+        self.take_now().map(|permit| BulkheadPlace { _permit: permit })
     }
 
     /// Whether they are the same bulkhead.

@@ -76,7 +76,7 @@ mod write;
 
 pub use adaptive::AdaptiveTtl;
 pub use builder::{CacheBuilder, L1};
-pub use bulkhead::{Bulkhead, BulkheadLoad};
+pub use bulkhead::{Bulkhead, BulkheadLoad, BulkheadPlace};
 pub use cache::{Cache, Health};
 pub use coherence::bus_health::{BusHealth, BusState};
 pub use entry::{Entry, StaleReason, Tier};

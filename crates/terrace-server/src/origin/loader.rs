@@ -21,7 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use terrace::behind::WriteId;
 use terrace::codec::JsonText;
-use terrace::{Clock, Key, Origin, OriginBreaker, OriginCall, OriginWrite, WriteFailure};
+use terrace::{
+    Bulkhead, BulkheadPlace, Clock, Key, Origin, OriginBreaker, OriginCall, OriginWrite, WriteFailure,
+};
 
 /// A statement as the database wants it, and the names of its parameters by number.
 #[derive(Clone, Debug)]
@@ -181,8 +183,35 @@ pub(crate) struct Loader {
     pub(super) asking: Asking,
     /// Whether the origin is asked at all.
     pub(super) guards: Guards,
+    /// Where the loads of a batch have their places.
+    pub(super) room: Room,
     /// How long a batch may take before the rest of it is left.
     pub(super) batch_time: Duration,
+}
+
+/// What bounds the loads of a keyspace.
+#[derive(Clone, Debug)]
+pub(super) enum Room {
+    /// Nothing.
+    Wide,
+    /// The bulkhead of its origin.
+    Shared(Bulkhead),
+    /// One of its own: what a batch has is all that it gets.
+    Own,
+}
+
+/// Places for the calls of a batch: the one that it has, and others that were free.
+#[must_use]
+pub(super) struct Places {
+    count: usize,
+    _more: Vec<BulkheadPlace>,
+}
+
+impl Places {
+    /// How many calls may be under way at the same time; at least one.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
 }
 
 impl Loader {
@@ -200,6 +229,24 @@ impl Loader {
         match &self.asking {
             Asking::Sql(statements) => statements.load_many.as_ref(),
             Asking::Http(_) => None,
+        }
+    }
+
+    /// Places for so many calls of a batch at the most, without a wait.
+    pub(super) fn places(&self, most: usize) -> Places {
+        let more = match &self.room {
+            Room::Wide => return Places { count: most.max(1), _more: Vec::new() },
+            Room::Own => Vec::new(),
+            Room::Shared(bulkhead) => (1..most).map_while(|_| bulkhead.try_place()).collect(),
+        };
+        Places { count: 1 + more.len(), _more: more }
+    }
+
+    /// How many statements of one batch may run at the same time: some connections are for others.
+    pub(super) fn statements_at_once(&self) -> usize {
+        match &self.asking {
+            Asking::Sql(statements) => (statements.database.loads_at_once() / 2).max(1),
+            Asking::Http(_) => 1,
         }
     }
 

@@ -32,7 +32,7 @@ pub(crate) use loader::Loader;
 
 use crate::config::{Config, KeyspaceConfig, OriginConfig, SourceConfig, list_of};
 use http::Http;
-use loader::{Answer, Asking, Many, Parameter, Prepared, Requests, Statements};
+use loader::{Answer, Asking, Many, Parameter, Prepared, Requests, Room, Statements};
 use postgres::{Postgres, many_documents, one_document};
 use sql::Statement;
 use sqlite::{Purpose, Sqlite, many_rows};
@@ -176,6 +176,14 @@ impl Database {
         match self {
             Self::Sqlite(sqlite) => sqlite.write(text, values).await,
             Self::Postgres(postgres) => postgres.write(text, &values).await,
+        }
+    }
+
+    /// How many loads are under way at the same time.
+    fn loads_at_once(&self) -> usize {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.loads_at_once(),
+            Self::Postgres(postgres) => postgres.loads_at_once(),
         }
     }
 
@@ -327,6 +335,11 @@ impl Origins {
             pattern: keyspace.pattern.clone(),
             asking: self.systems.get(&source.origin)?.asking(source)?,
             guards: self.breakers.get(&source.origin).cloned().unwrap_or_default(),
+            room: match self.bulkhead(&source.origin) {
+                _ if keyspace.limits.loads_max.is_some() => Room::Own,
+                Some(bulkhead) => Room::Shared(bulkhead.clone()),
+                None => Room::Wide,
+            },
             batch_time: attempt / 2,
         })
     }

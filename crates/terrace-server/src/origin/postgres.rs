@@ -9,12 +9,14 @@
 //!    it gets a write, so that one that died while it idled does not leave a write unknown.
 //! 5. A write is one statement, and a transaction of its own. An error of the server that leaves the connection alive says that
 //!    it was taken back; that the connection ended, or did not answer in time, says nothing.
-//! 6. TLS has [`super::postgres_tls`].
+//! 6. A statement that loads many is asked for [`ROWS_MAX`] rows and one more: with that it is not for keys, and does not do.
+//! 7. TLS has [`super::postgres_tls`].
 
 use super::Written;
 use super::error::OriginError;
 use super::loader::{Answer, Parameter};
 use super::postgres_tls::{connector, settings};
+use super::together::AT_ONCE_MAX;
 use crate::config::PostgresConfig;
 use crate::runtime;
 use bytes::{Bytes, BytesMut};
@@ -99,7 +101,11 @@ impl Postgres {
         count: usize,
     ) -> Result<Vec<Answer>, OriginError> {
         let mut answers: Vec<Answer> = (0..count).map(|_| Ok(None)).collect();
-        for row in self.found(sql, values).await? {
+        let rows = self.found(sql, values).await?;
+        if rows.len() > ROWS_MAX {
+            return Err(self.failed(TOO_MANY.to_owned()));
+        }
+        for row in rows {
             let place: Option<i64> = row.try_get(0).map_err(|error| self.explain(&error))?;
             let place = place.and_then(|place| usize::try_from(place).ok()?.checked_sub(1));
             let Some(answer) = place.and_then(|place| answers.get_mut(place)) else {
@@ -150,6 +156,11 @@ impl Postgres {
             drop(Object::take(client));
         }
         written
+    }
+
+    /// How many loads can be under way at the same time.
+    pub(super) fn loads_at_once(&self) -> usize {
+        self.loading.pool.status().max_size.max(1)
     }
 
     /// How many writes can be under way at the same time.
@@ -277,6 +288,11 @@ const UNREADABLE_VALUE: [&str; 7] = ["22003", "22007", "22008", "22021", "22P02"
 /// That `load_many` brings what nobody asked for.
 pub(super) const NO_KEY: &str = "`load_many` found a row that belongs to none of its keys";
 
+/// Most rows that `load_many` may bring: one for each key, and as many again.
+const ROWS_MAX: usize = 2 * AT_ONCE_MAX;
+/// That `load_many` brings more.
+const TOO_MANY: &str = "`load_many` found more than 512 rows, so keys have several: give it a column that is unique, or leave it out";
+
 /// Classes of states that say that the server, not the statement, is in trouble: connection, resources, shutdown.
 const UNAVAILABLE: [&str; 3] = ["08", "53", "57"];
 
@@ -293,7 +309,9 @@ pub(super) fn one_document(sql: &str, column: Option<&str>) -> String {
 pub(super) fn many_documents(sql: &str, column: Option<&str>, part: &str, number: usize) -> String {
     let (text, part) = (text_of(column), part.replace('"', "\"\""));
     format!(
-        "select k.n, {text} from (\n{sql}\n) t left join unnest(${number}) with ordinality k(v, n) on t.\"{part}\" = k.v"
+        "select k.n, {text} from (\n{sql}\n) t left join unnest(${number}) with ordinality k(v, n) on t.\"{part}\" = k.v \
+         limit {}",
+        ROWS_MAX + 1
     )
 }
 

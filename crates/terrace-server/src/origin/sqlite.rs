@@ -58,6 +58,7 @@ pub(super) enum Purpose {
 pub(super) struct Sqlite {
     name: Arc<str>,
     jobs: mpsc::Sender<Job>,
+    threads: usize,
     writer: Option<Writer>,
     delay: Duration,
     /// The longest that an answer can take: one statement in front of it, and its own.
@@ -82,7 +83,14 @@ impl Sqlite {
             })?;
         }
         let writer = if is_written { Some(Writer::start(&name, config)?) } else { None };
-        Ok(Self { name, jobs, writer, delay: config.delay.0, limit: config.statement_timeout.0 * 2 })
+        let threads = usize::try_from(config.pool).unwrap_or(usize::MAX);
+        let (delay, limit) = (config.delay.0, config.statement_timeout.0 * 2);
+        Ok(Self { name, jobs, threads, writer, delay, limit })
+    }
+
+    /// How many loads can be under way at the same time.
+    pub(super) fn loads_at_once(&self) -> usize {
+        self.threads
     }
 
     pub(super) async fn write(&self, sql: &Arc<str>, values: Vec<Parameter>) -> Written {

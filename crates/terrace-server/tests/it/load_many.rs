@@ -275,6 +275,100 @@ async fn a_key_that_the_database_cannot_read_fails_no_other() {
     schema.remove().await;
 }
 
+/// The number of statements that run at the same time as the one that says so, itself included.
+fn at_work(name: &str) -> String {
+    format!("(select count(*) from pg_stat_activity where state = 'active' and application_name = '{name}')")
+}
+
+/// What the answers say of how many there were, at most.
+fn most_at_work(answers: &[(u64, Value)]) -> u64 {
+    answers.iter().filter_map(|(_, value)| value["n"].as_u64()).max().expect("they say so")
+}
+
+#[tokio::test]
+async fn a_column_that_is_not_unique_brings_so_many_rows_and_no_more() {
+    let Some(schema) = with_rows().await else { return };
+    let Schema { url, name, .. } = &schema;
+    let select = |how: &str| format!("select id, n, '{how}' as how from {name}.twice");
+    let toml = format!("[origin.main]\ntype = 'postgres'\nurl = '{url}'\n")
+        + &keyspace(
+            "twice",
+            &format!("{} where id = :id", select("alone")),
+            &format!("{} where id = any(:id)", select("many")),
+            "",
+        );
+    let keys = numbered("twice", 1..3);
+    let few = together(&start(&toml).await, &keys).await;
+    assert_eq!((few[0].0, &few[1].1["how"]), (502, &"many".into()), "{few:?}");
+    let more = format!("insert into {name}.twice select 1, i from generate_series(3, 511) i");
+    schema.client.batch_execute(&more).await.expect("rows");
+    let most = together(&start(&toml).await, &keys).await;
+    assert_eq!((most[0].0, &most[1].1["how"]), (502, &"many".into()), "512 rows: {most:?}");
+    let one = format!("insert into {name}.twice values (1, 512)");
+    schema.client.batch_execute(&one).await.expect("a row");
+    let service = start(&toml).await;
+    let many = together(&service, &keys).await;
+    assert_eq!((many[0].0, &many[1].1["how"]), (502, &"alone".into()), "513 rows: {many:?}");
+    let breakers = service.get("/api/cache/breakers").await.body;
+    assert!(breakers.contains(r#""state":"closed""#) && breakers.contains(r#""failures":0"#), "{breakers}");
+    schema.remove().await;
+}
+
+#[tokio::test]
+async fn keys_that_are_loaded_one_by_one_have_a_place_each() {
+    let Some(schema) = with_rows().await else { return };
+    let Schema { url, name, .. } = &schema;
+    let sign = if url.contains('?') { '&' } else { '?' };
+    for (application, bound, own, least, most) in
+        [("wide", "", "", 3, 8), ("shared", "loads_max = 2", "", 1, 2), ("own", "", "loads_max = 3", 1, 1)]
+    {
+        let load = format!(
+            "with w as materialized (select pg_sleep(0.03)) select id, {} as n from w, {name}.many where id = :id",
+            at_work(application)
+        );
+        // Its `load_many` never does.
+        let many = format!("select id::text as id from {name}.many where id = any(:id)");
+        let toml = format!(
+            "[origin.main]\ntype = 'postgres'\nurl = '{url}{sign}application_name={application}'\npool = 12\n{bound}\n"
+        ) + &keyspace("one", &load, &many, "")
+            + own;
+        let answers = together(&start(&toml).await, &numbered("one", 0..24)).await;
+        assert_eq!(answers.iter().filter(|(status, _)| *status == 200).count(), 22, "{answers:?}");
+        let found = most_at_work(&answers);
+        assert!((least..=most).contains(&found), "{application}: {found}");
+    }
+    schema.remove().await;
+}
+
+#[tokio::test]
+async fn statements_of_one_batch_run_beside_each_other_as_far_as_there_is_room() {
+    let Some(schema) = with_rows().await else { return };
+    let url = &schema.url;
+    let sign = if url.contains('?') { '&' } else { '?' };
+    for (application, bound, least, most) in [
+        ("pooled", "pool = 16", 2, 4),
+        ("narrow", "pool = 2", 1, 1),
+        ("bound", "pool = 16\nloads_max = 1", 1, 1),
+    ] {
+        let toml = format!(
+            "[origin.main]\ntype = 'postgres'\nurl = '{url}{sign}application_name={application}'\n{bound}\n"
+        ) + &keyspace(
+            "far",
+            "select :id as id",
+            &format!(
+                "with w as materialized (select pg_sleep(0.2)) select i as id, {} as n from w, generate_series(0, 999) i where i = any(:id)",
+                at_work(application)
+            ),
+            "",
+        );
+        let answers = together(&start(&toml).await, &numbered("far", 0..1000)).await;
+        assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
+        let found = most_at_work(&answers);
+        assert!((least..=most).contains(&found), "{application}: {found}");
+    }
+    schema.remove().await;
+}
+
 #[test]
 fn what_is_not_one_list_is_refused_when_it_is_read() {
     let of = |kind: &str, pattern: &str, load_many: &str| {
