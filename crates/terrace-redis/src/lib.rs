@@ -40,7 +40,8 @@
 //! `+zrange +zrangebyscore +scan +evalsha +script|load +publish +subscribe +time +ping`. With `+info` besides, a connection that is
 //! lost while the server goes on costs no copies: without it, nodes cannot know that it is the same server with the same memory.
 //! On a Cluster also `+spublish +ssubscribe +asking +cluster|slots +cluster|info +cluster|nodes`. At sentinels, where users are
-//! others: `+sentinel|master`. With `+config|get` the adapter can warn of settings that give no bound on a split brain.
+//! others: `+sentinel|master`, and `+sentinel|get-master-addr-by-name` for the one that leads a failover to be
+//! believed meanwhile. With `+config|get` the adapter can warn of settings that give no bound on a split brain.
 //! [`PlainRedis`] needs [other rights](PlainRedis#what-an-acl-user-needs). The setting `tracking` needs `+client|tracking`.
 
 #![forbid(unsafe_code)]

@@ -3,6 +3,8 @@
 //! 1. Sentinels are all asked, and the one that has seen the latest election is believed. Whoever it names is spoken to only
 //!    if it says itself that it is the primary. The primary of an earlier election than one that was heard of is not gone back to,
 //!    although it may answer sooner, unless all sentinels agree that there was no later one: they were set up anew.
+//!    The sentinel that leads a failover counts the election before it puts the winner's address beside the number, and goes on so until
+//!    all replicas have followed. While it does it is asked whom it would name, too.
 //! 2. Of a Cluster a few members are asked. One that finds the Cluster down is believed only if there is no map yet: it may
 //!    be cut off from the others.
 //! 3. It is asked at intervals; at once when a connection is lost or a server sends us elsewhere; and again and again, after
@@ -165,7 +167,15 @@ async fn ask_sentinel(
     command.arg("MASTER").arg(primary);
     let command = one(command);
     let answer = patiently(address, link.ask(&command)).await.map_err(|error| naming(address, error))?;
-    let (epoch, found) = elected(answer.first())?;
+    let (mut epoch, mut found) = elected(answer.first())?;
+    if is_failing_over(answer.first()) {
+        let mut both = redis::pipe();
+        both.cmd("SENTINEL").arg("MASTER").arg(primary);
+        both.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(primary);
+        let answers = patiently(address, link.ask(&both)).await.map_err(|error| naming(address, error))?;
+        epoch = elected(answers.first())?.0;
+        found = named(answers.get(1))?;
+    }
     Ok((link, epoch, found))
 }
 
@@ -190,6 +200,28 @@ fn elected(answer: Option<&Value>) -> Result<(u64, Address), RemoteError> {
         Some((epoch, Address { host: field("ip")?.to_owned(), port }))
     })();
     found.ok_or_else(|| unexpected("the address of a primary", &fields))
+}
+
+/// Whether the sentinel that says this leads a failover.
+fn is_failing_over(answer: Option<&Value>) -> bool {
+    let Some(Value::Map(fields)) = answer else { return false };
+    let flags = fields.iter().find(|(key, _)| text(key) == Some("flags"));
+    let flags = flags.and_then(|(_, flags)| text(flags)).unwrap_or_default();
+    flags.split(',').any(|flag| flag == "failover_in_progress")
+}
+
+/// The primary that is named to whoever asks for it.
+fn named(answer: Option<&Value>) -> Result<Address, RemoteError> {
+    let found = match answer {
+        Some(Value::Array(parts)) => match parts.as_slice() {
+            [host, port] => text(host).zip(text(port).and_then(|port| port.parse().ok())),
+            _ => None,
+        },
+        _ => None,
+    };
+    let found = found.filter(|(_, port)| *port > 0);
+    let found = found.map(|(host, port)| Address { host: host.to_owned(), port });
+    found.ok_or_else(|| unexpected("the address of a primary", &answer))
 }
 
 /// Who owns which slots, as some member of the Cluster sees it.

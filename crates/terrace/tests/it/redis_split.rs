@@ -110,6 +110,18 @@ impl Split {
         primary
     }
 
+    /// That what the far node has just changed went to the primary that was elected, and not to the one that is cut off: else the near node
+    /// has every right to see it.
+    async fn assert_apart(&self, primary: usize, value: &str) {
+        let is_here = async |server: &RedisServer| {
+            let name = server.cli(&["keys", "*:d:k"]).await;
+            server.cli(&["get", name.trim()]).await.contains(value)
+        };
+        let servers = self.watched.servers();
+        assert!(!is_here(&servers[primary]).await, "the far node went back to the primary that was replaced");
+        assert!(is_here(&servers[self.watched.primary().await]).await, "the far node's change is elsewhere");
+    }
+
     async fn mend(&self, primary: usize) {
         self.watched.servers()[primary].cli(&["acl", "setuser", "peer", "on"]).await;
         self.roads.iter().for_each(Proxy::unblock);
@@ -124,6 +136,7 @@ async fn a_primary_that_asks_for_a_replica_deceives_no_longer_than_its_settings_
     until_some("the near node has it", async || fresh(&near, "k").await.filter(|value| value == "old")).await;
     let primary = split.tear(&far).await;
     put(&far, "k", "new").await;
+    split.assert_apart(primary, "new").await;
     let clock = Clock::system();
     let (changed, bound) = (clock.precise(), LEASE + LAG_MAX + LAG_STEP);
     let mut deceived = Duration::ZERO;
@@ -156,6 +169,7 @@ async fn one_that_asks_for_none_deceives_for_as_long_as_it_is_cut_off_and_was_wa
     .await;
     let primary = split.tear(&far).await;
     put(&far, "k", "new").await;
+    split.assert_apart(primary, "new").await;
     let clock = Clock::system();
     let changed = clock.precise();
     while clock.precise().since(changed) < LEASE + LAG_MAX + LAG_STEP {
