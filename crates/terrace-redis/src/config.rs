@@ -13,9 +13,11 @@ pub(crate) use settings::{Mode, Settings};
 
 use crate::plain::PlainRedis;
 use crate::remote::Redis;
+use crate::tls::RootFile;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use terrace_core::Partition;
 
@@ -215,7 +217,8 @@ impl RedisBuilder {
         self
     }
 
-    /// A file with the root certificates to trust, as PEM, instead of the system's. Implies TLS.
+    /// A file with the root certificates to trust, as PEM, instead of the system's. Implies TLS. It is read anew for each connection, so other
+    /// certificates can be put there; where they cannot be used, those before are, and a warning says so.
     pub fn root_certificate(mut self, file: impl Into<PathBuf>) -> Self {
         self.root_certificate = Some(file.into());
         self.tls = true;
@@ -379,7 +382,7 @@ impl RedisBuilder {
         let connections = self.check_connections()?;
         let root_certificate = self.root_certificate.as_ref().map(|file| {
             let allowed = "a readable file of PEM certificates";
-            std::fs::read(file).map_err(|error| {
+            RootFile::read(file).map(Arc::new).map_err(|error| {
                 ConfigError::new("root_certificate", format!("{} ({error})", file.display()), allowed)
             })
         });

@@ -15,7 +15,7 @@
 
 use crate::config::{Address, Settings};
 use crate::link::Link;
-use crate::{bounds, tls};
+use crate::{bounds, error, tls};
 use arc_swap::ArcSwapOption;
 use redis::{Client, RedisResult};
 use std::fmt;
@@ -51,7 +51,6 @@ struct Status {
 struct Pool {
     settings: Arc<Settings>,
     address: Address,
-    client: Client,
     /// Told when a connection is lost.
     doubt: Arc<Notify>,
     slots: Box<[ArcSwapOption<Link>]>,
@@ -116,8 +115,15 @@ impl Pool {
         }
     }
 
+    /// What a connection is opened with now.
+    fn client(&self) -> Result<Client, RemoteError> {
+        let client = tls::client(&self.settings, &self.address);
+        client.map_err(|error| error::of_opening(&self.address, &error, self.settings.mode))
+    }
+
     async fn open(&self) -> Result<Arc<Link>, RemoteError> {
-        let opening = Link::open(&self.client, &self.address, &self.settings);
+        let client = self.client()?;
+        let opening = Link::open(&client, &self.address, &self.settings);
         in_time(&self.settings, &self.address, opening).await.map(Arc::new)
     }
 
@@ -213,6 +219,8 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     /// Keeps the settings. Opens nothing yet.
     pub(crate) fn new(settings: &Arc<Settings>, address: &Address, doubt: &Arc<Notify>) -> RedisResult<Self> {
+        // Settings that cannot be are told at once.
+        tls::client(settings, address)?;
         let status = Status {
             first_attempts: settings.connections,
             reason: RemoteError::Unavailable { reason: format!("{address}: not connected yet") },
@@ -222,7 +230,6 @@ impl Supervisor {
         let pool = Pool {
             settings: Arc::clone(settings),
             address: address.clone(),
-            client: tls::client(settings, address)?,
             doubt: Arc::clone(doubt),
             slots: (0..settings.connections).map(|_| ArcSwapOption::empty()).collect(),
             turn: AtomicUsize::new(0),
@@ -235,8 +242,9 @@ impl Supervisor {
         &self.pool.address
     }
 
-    pub(crate) fn client(&self) -> &Client {
-        &self.pool.client
+    /// What a connection is opened with now.
+    pub(crate) fn client(&self) -> Result<Client, RemoteError> {
+        self.pool.client()
     }
 
     /// What the server's settings leave open, as far as is known.

@@ -1,9 +1,12 @@
 //! How is the server known to be the right one?
 //!
 //! 1. With TLS the peer's certificate and name are always verified.
-//! 2. A provider of cryptography (`ring`) is installed for the process only if none is: the program's choice wins.
+//! 2. The file with roots is read anew for each connection. Where it cannot be used by then, what it said before is: a connection that is
+//!    lost while somebody writes the file can be made again.
+//! 3. A provider of cryptography (`ring`) is installed for the process only if none is: the program's choice wins.
 
 use crate::config::{Address, Login, Settings};
+use arc_swap::ArcSwap;
 use redis::io::tcp::TcpSettings;
 use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{
@@ -11,6 +14,10 @@ use redis::{
     TlsCertificates,
 };
 use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What connections to a server with values are opened with.
@@ -52,6 +59,56 @@ fn open(settings: &Settings, login: &Login, address: &Address, database: u32) ->
         // Only fails if somebody else was faster, which serves as well.
         ring::default_provider().install_default().ok();
     }
-    let root_cert = settings.root_certificate.clone();
-    Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })
+    let with = |root_cert: Option<Vec<u8>>| {
+        Client::build_with_tls(info.clone(), TlsCertificates { client_tls: None, root_cert })
+    };
+    match &settings.root_certificate {
+        None => with(None),
+        Some(file) => file.by_newest(|pem| with(Some(pem))),
+    }
+}
+
+/// What a file with roots says. Without any, as while somebody writes it, nobody would be believed.
+fn roots(path: &Path) -> std::io::Result<Vec<u8>> {
+    let pem = std::fs::read(path)?;
+    let has_some = CertificateDer::pem_slice_iter(&pem).next().is_some();
+    has_some
+        .then_some(pem)
+        .ok_or_else(|| std::io::Error::other("there is no PEM section `CERTIFICATE` in it"))
+}
+
+/// A file with roots, and what it said last that could be used.
+#[derive(Debug)]
+pub(crate) struct RootFile {
+    path: PathBuf,
+    last: ArcSwap<Vec<u8>>,
+}
+
+impl RootFile {
+    /// Reads the file for the first time.
+    pub(crate) fn read(path: &Path) -> std::io::Result<Self> {
+        Ok(Self { path: path.to_owned(), last: ArcSwap::from_pointee(roots(path)?) })
+    }
+
+    /// What is made of what the file says now; where that is nothing, of what it said before.
+    fn by_newest<T>(&self, make: impl Fn(Vec<u8>) -> RedisResult<T>) -> RedisResult<T> {
+        let (last, file) = (self.last.load_full(), self.path.display());
+        match roots(&self.path) {
+            Ok(now) if now != *last => match make(now.clone()) {
+                Ok(made) => {
+                    tracing::info!(%file, "other root certificates are believed from now on");
+                    self.last.store(Arc::new(now));
+                    return Ok(made);
+                }
+                Err(error) => {
+                    tracing::warn!(%file, %error, "root certificates cannot be used; those before are believed");
+                }
+            },
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%file, %error, "root certificates cannot be read; those before are believed");
+            }
+        }
+        make(last.to_vec())
+    }
 }

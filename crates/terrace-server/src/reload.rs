@@ -6,9 +6,10 @@
 //! 3. A request goes by the configuration that held when it came: none is disturbed.
 //! 4. Entries stay. But keys that belong to another keyspace than before begin without any, on every change: their old entries may be of
 //!    an earlier time, when they belonged there. They are dropped before the change, and again when no request is left that began before it.
-//! 5. A keyspace that is taken out goes on to hear of changes, so that it can come back. So do those of a tenant whose tokens are taken out.
-//! 6. Who may come in changes last: a new tenant's keyspaces are there before anybody is taken for it, and nothing can fail after that.
-//! 7. What was a tenant's in this process is nobody else's in it, and the other way round: a name that would be both is refused.
+//! 5. Files with certificates are read again by each reload, also by one that changes no setting.
+//! 6. A keyspace that is taken out goes on to hear of changes, so that it can come back. So do those of a tenant whose tokens are taken out.
+//! 7. Who may come in changes last: a new tenant's keyspaces are there before anybody is taken for it, and nothing can fail after that.
+//! 8. What was a tenant's in this process is nobody else's in it, and the other way round: a name that would be both is refused.
 //!
 //! What a new part of the service has to do on a reload is done in [`Reloader::take`]; tokens and certificates are an example.
 
@@ -16,7 +17,7 @@ use crate::api::App;
 use crate::api::gate::Gate;
 use crate::config::{Config, ConfigError, Sources, Strategy, is_keyspace_of};
 use crate::keyspaces::{Keyspaces, OfTenants, Opened};
-use crate::origin::{Origins, SetupError};
+use crate::origin::{Origins, Renewal, SetupError};
 use crate::runtime;
 use crate::security::{Security, SecurityError};
 use crate::server::limits;
@@ -147,7 +148,7 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Reads a configuration and goes by it from now on. Says which settings changed.
+    /// Reads a configuration and goes by it from now on. Says which settings changed, and of which the file has other certificates.
     ///
     /// How it went is in the log, in the metric `terrace_config_reload_success`, and an event `config` for those who read events.
     ///
@@ -194,11 +195,13 @@ impl Reloader {
         }
         if changed.is_empty() {
             // Files that it names may have changed.
+            let renewals = in_force.origins.renewals(&config)?;
             self.security.replace(&config)?;
-            return Ok(changed);
+            return Ok(renew(renewals));
         }
         let origins = in_force.origins.next(&in_force.config, &config)?;
         let security = self.security.prepare(&config)?;
+        let renewals = origins.renewals(&config)?;
         let moved = moved(&in_force.config, &config);
         let settled = settle(in_force, &config, &origins, security.tenants(), &moved).await;
         let (spaces, spaces_of_tenants) = match settled {
@@ -224,7 +227,7 @@ impl Reloader {
             app.tasks.spawn(sweep_again(Arc::clone(&app), moved, patience));
         }
         *in_force = InForce { config, origins, opened: std::mem::take(&mut in_force.opened), app };
-        Ok(changed)
+        Ok(changed.into_iter().chain(renew(renewals)).collect())
     }
 }
 
@@ -242,6 +245,15 @@ async fn settle(
         sweep(of_one, moved).await?;
     }
     Ok(keyspaces)
+}
+
+/// Lets origins believe other roots, and names the settings whose files have changed.
+fn renew(renewals: Vec<(String, Renewal)>) -> Vec<String> {
+    let renew = |(name, renewal): (String, Renewal)| {
+        renewal.take();
+        format!("origin.{name}.root_certificate_file")
+    };
+    renewals.into_iter().map(renew).collect()
 }
 
 /// The settings that are not the same in both, sorted. One that is hidden is named by the address or password that it is likely to be.

@@ -109,6 +109,18 @@ pub(crate) fn settings(config: &TlsConfig) -> Result<Arc<ServerConfig>, TlsError
 
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    some(path, read)
+}
+
+/// Those that a file has whose content was read before.
+pub(crate) fn certificates_of(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    some(path, CertificateDer::pem_slice_iter(pem).collect())
+}
+
+fn some(
+    path: &Path,
+    read: Result<Vec<CertificateDer<'static>>, rustls::pki_types::pem::Error>,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates = read.map_err(|error| no(path, "certificate", &error))?;
     if certificates.is_empty() {
         return Err(no(path, "certificate", &"there is no PEM section `CERTIFICATE`"));

@@ -1,6 +1,8 @@
 //! All settings, as they are once they were checked.
 
 use super::{Login, Servers};
+use crate::tls::RootFile;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What is asked of a server, and what is promised for it.
@@ -30,7 +32,7 @@ pub(crate) struct Settings {
     pub(crate) login: Login,
     /// For sentinels.
     pub(crate) sentinel_login: Login,
-    pub(crate) root_certificate: Option<Vec<u8>>,
+    pub(crate) root_certificate: Option<Arc<RootFile>>,
     pub(crate) database: u32,
     pub(crate) key_prefix: String,
     pub(crate) partitions: u16,

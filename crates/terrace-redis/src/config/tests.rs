@@ -129,10 +129,11 @@ fn wrong_values_are_refused_with_what_and_what_else() {
 #[test]
 fn a_file_without_certificates_is_refused() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
-    std::fs::write(file.path(), "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n")
-        .expect("written");
-    let refusal = refusal(RedisBuilder::from_address("localhost").root_certificate(file.path()));
-    assert!(refusal.contains("root_certificate"), "{refusal}");
+    for text in ["-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", "no certificate", ""] {
+        std::fs::write(file.path(), text).expect("written");
+        let refusal = refusal(RedisBuilder::from_address("localhost").root_certificate(file.path()));
+        assert!(refusal.contains("root_certificate"), "{refusal}");
+    }
 }
 
 #[test]

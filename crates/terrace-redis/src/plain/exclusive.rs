@@ -123,7 +123,8 @@ impl PlainRedis {
         if let Some(link) = self.0.exclusive.idle.take(supervisor.address()) {
             return Ok(link);
         }
-        let opening = Link::listening(supervisor.client(), supervisor.address(), settings, |_| Ok(()));
+        let client = supervisor.client()?;
+        let opening = Link::listening(&client, supervisor.address(), settings, |_| Ok(()));
         in_time(settings, supervisor.address(), opening).await.map(Arc::new)
     }
 }

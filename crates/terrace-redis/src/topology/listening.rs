@@ -170,9 +170,8 @@ async fn open(
     let beats: Vec<_> =
         map.shards.iter().map(|shard| commands.names.beat(shard.tag, &commands.origin)).collect();
     let opened = map.shards.iter().zip(&beats).map(async |(shard, beats)| {
-        let supervisor = &shard.supervisor;
-        let link =
-            Link::listening(supervisor.client(), supervisor.address(), &state.settings, hear.clone()).await?;
+        let (supervisor, client) = (&shard.supervisor, shard.supervisor.client()?);
+        let link = Link::listening(&client, supervisor.address(), &state.settings, hear.clone()).await?;
         link.subscribe(std::slice::from_ref(beats)).await?;
         Ok::<_, RemoteError>(Arc::new(link))
     });

@@ -7,6 +7,7 @@ use terrace_core::remote::{Remote, RemoteError, SharedSettings};
 use terrace_redis::{Redis, RedisBuilder};
 use terrace_testkit::conformance::swept;
 use terrace_testkit::server::RedisServer;
+use terrace_testkit::wait;
 
 const SECRET: &str = "s3cret-w0rd";
 
@@ -65,7 +66,7 @@ async fn a_password_that_changes_is_noticed_and_recovered_from() {
     server.cli(&["-a", "another", "client", "kill", "type", "normal"]).await;
     let refused =
         async || redis.health().await.err().filter(|error| matches!(error, RemoteError::Refused { .. }));
-    let error = terrace_testkit::wait::until_some("the refusal", refused).await;
+    let error = wait::until_some("the refusal", refused).await;
     assert!(error.to_string().contains("WRONGPASS"), "{error}");
     server.cli(&["-a", "another", "config", "set", "requirepass", SECRET]).await;
     crate::support::until_served(&redis).await;
@@ -125,6 +126,24 @@ async fn tls_is_spoken_and_the_peer_is_verified() {
         build(adapter(&server).root_certificate(stranger)).health().await.expect_err("not its authority");
     assert!(error.to_string().contains("certificate"), "{error}");
     assert!(build(adapter(&server)).health().await.is_err(), "a server with TLS is not spoken to without");
+}
+
+#[tokio::test]
+async fn another_root_in_the_same_file_is_believed_by_the_next_connection() {
+    let Some(server) = RedisServer::builder().tls().start().await else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("ca.pem");
+    let put = |from: &std::path::Path| std::fs::copy(from, &file).expect("it is there");
+    put(server.stranger().expect("it has TLS"));
+    let redis = build(adapter(&server).root_certificate(&file));
+    let error = redis.health().await.expect_err("not its authority");
+    assert!(error.to_string().contains("certificate"), "{error}");
+    put(server.authority().expect("it has TLS"));
+    let answers = async || redis.health().await.ok();
+    wait::until_some("its authority to be believed", answers).await;
+    std::fs::write(&file, "no certificate").expect("it is written");
+    server.cli(&["client", "kill", "type", "normal"]).await;
+    wait::until_some("a connection by the roots before", answers).await;
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@
 use super::Written;
 use super::endpoint::{Endpoint, Verb};
 use super::error::OriginError;
+use super::roots::{Believing, Renewal, Roots};
 use crate::config::HttpConfig;
 use crate::runtime;
 use crate::traces::Outgoing;
@@ -35,7 +36,7 @@ const VERSION: HeaderName = HeaderName::from_static("terrace-version");
 #[derive(Debug)]
 pub(super) struct Http {
     name: Arc<str>,
-    client: Client,
+    client: Believing<Client>,
     base: Url,
     timeout: Duration,
     body_bytes_max: usize,
@@ -46,34 +47,10 @@ pub(super) struct Http {
 
 impl Http {
     pub(super) fn new(name: &str, config: &HttpConfig) -> Result<Self, String> {
-        // Whoever embeds the service may have chosen one already.
-        rustls::crypto::ring::default_provider().install_default().ok();
-        let mut headers = HeaderMap::new();
-        for (header, value) in &config.headers {
-            let header: HeaderName = header.parse().map_err(|_| format!("`{header}` is no header"))?;
-            let mut value: HeaderValue = value
-                .reveal()
-                .parse()
-                .map_err(|_| format!("the header `{header}` cannot have this value"))?;
-            value.set_sensitive(true);
-            headers.insert(header, value);
-        }
-        let mut client = Client::builder()
-            .default_headers(headers)
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(config.connect_timeout.0)
-            .user_agent(concat!("terrace/", env!("CARGO_PKG_VERSION")));
-        if let Some(file) = &config.root_certificate_file {
-            let cannot = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
-            let pem = std::fs::read(file).map_err(|error| cannot(&error))?;
-            let roots = Certificate::from_pem_bundle(&pem).map_err(|error| cannot(&error))?;
-            client = client.tls_certs_only(roots);
-        }
         let (loads, writes) = (clamp(config.concurrency), clamp(config.write_concurrency));
         Ok(Self {
             name: name.into(),
-            client: client.build().map_err(|error| words(&error))?,
+            client: Believing::new(config.root_certificate_file.as_deref(), |roots| client(config, roots))?,
             base: config.base_url.parse().map_err(|_| "its `base_url` cannot be read".to_owned())?,
             timeout: config.timeout.0,
             body_bytes_max: clamp(config.max_body.0),
@@ -81,6 +58,11 @@ impl Http {
             writes: Semaphore::new(writes),
             writes_at_once: writes,
         })
+    }
+
+    /// Another client, if the file with roots says something else by now.
+    pub(super) fn renew(&self, config: &HttpConfig) -> Result<Option<Renewal>, String> {
+        self.client.next(config.root_certificate_file.as_deref(), |roots| client(config, roots))
     }
 
     pub(super) fn writes_at_once(&self) -> usize {
@@ -213,7 +195,7 @@ impl Http {
 
     /// Whether the origin can be reached; what it answers is its own affair.
     pub(super) async fn check(&self) -> Result<(), OriginError> {
-        let request = self.client.head(self.base.clone());
+        let request = self.client.now().head(self.base.clone());
         match runtime::within(self.timeout, request.send()).await {
             Some(Ok(_)) => Ok(()),
             Some(Err(error)) => Err(self.unsent(&error)),
@@ -243,7 +225,7 @@ impl Http {
         if url.origin() != self.base.origin() {
             return Err(self.bad_key("it makes an address of another host".to_owned()));
         }
-        Ok(self.client.request(method_of(endpoint), url).header(ACCEPT, JSON))
+        Ok(self.client.now().request(method_of(endpoint), url).header(ACCEPT, JSON))
     }
 
     fn unsent(&self, error: &reqwest::Error) -> OriginError {
@@ -279,6 +261,35 @@ fn method_of(endpoint: &Endpoint) -> Method {
         Verb::Patch => Method::PATCH,
         Verb::Delete => Method::DELETE,
     }
+}
+
+/// A client that believes these roots.
+fn client(config: &HttpConfig, roots: &Roots) -> Result<Client, String> {
+    // Whoever embeds the service may have chosen one already.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let mut headers = HeaderMap::new();
+    for (header, value) in &config.headers {
+        let header: HeaderName = header.parse().map_err(|_| format!("`{header}` is no header"))?;
+        let mut value: HeaderValue =
+            value.reveal().parse().map_err(|_| format!("the header `{header}` cannot have this value"))?;
+        value.set_sensitive(true);
+        headers.insert(header, value);
+    }
+    let mut client = Client::builder()
+        .default_headers(headers)
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .connect_timeout(config.connect_timeout.0)
+        .user_agent(concat!("terrace/", env!("CARGO_PKG_VERSION")));
+    if let Some((file, pem)) = config.root_certificate_file.as_ref().zip(roots.as_ref()) {
+        let cannot = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+        let roots = Certificate::from_pem_bundle(pem).map_err(|error| cannot(&error))?;
+        if roots.is_empty() {
+            return Err(cannot(&"there is no PEM section `CERTIFICATE` in it"));
+        }
+        client = client.tls_certs_only(roots);
+    }
+    client.build().map_err(|error| words(&error))
 }
 
 /// What an answer to a write says that is not success.

@@ -19,6 +19,7 @@ mod http;
 mod loader;
 mod postgres;
 pub(crate) mod postgres_tls;
+mod roots;
 pub mod sql;
 mod sqlite;
 mod sqlite_file;
@@ -29,6 +30,7 @@ pub use ask::Ask;
 pub use error::OriginError;
 pub(crate) use error::Told;
 pub(crate) use loader::Loader;
+pub(crate) use roots::Renewal;
 
 use crate::config::{Config, KeyspaceConfig, OriginConfig, SourceConfig, list_of};
 use http::Http;
@@ -313,6 +315,24 @@ impl Origins {
             }
         }
         Ok(next)
+    }
+
+    /// Those whose file with roots says something else by now, made ready to believe that.
+    pub(crate) fn renewals(&self, config: &Config) -> Result<Vec<(String, Renewal)>, SetupError> {
+        let mut renewals = Vec::new();
+        for (name, system) in &self.systems {
+            let renewal = match (system, config.origins.get(name)) {
+                (System::Http(api), Some(OriginConfig::Http(config))) => api.renew(config),
+                (System::Database(database), Some(OriginConfig::Postgres(config))) => match &**database {
+                    Database::Postgres(postgres) => postgres.renew(config),
+                    Database::Sqlite(_) => Ok(None),
+                },
+                _ => Ok(None),
+            };
+            let failed = |reason| SetupError { origin: name.clone(), reason };
+            renewals.extend(renewal.map_err(failed)?.map(|renewal| (name.clone(), renewal)));
+        }
+        Ok(renewals)
     }
 
     /// What bounds the loads of an origin, of all keyspaces together.

@@ -16,6 +16,7 @@ use super::Written;
 use super::error::OriginError;
 use super::loader::{Answer, Parameter};
 use super::postgres_tls::{connector, settings};
+use super::roots::{Believing, Renewal, Roots};
 use super::together::AT_ONCE_MAX;
 use crate::config::PostgresConfig;
 use crate::runtime;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use terrace::WriteFailure;
 use terrace::codec::JsonText;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::Row;
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
@@ -37,8 +38,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// A PostgreSQL server.
 pub(super) struct Postgres {
     name: Arc<str>,
-    loading: Connections,
-    writing: Connections,
+    pools: Believing<Pools>,
     connect_timeout: Duration,
     statement_timeout: Duration,
 }
@@ -51,36 +51,25 @@ impl std::fmt::Debug for Postgres {
 
 impl Postgres {
     pub(super) fn new(name: &str, config: &PostgresConfig) -> Result<Self, String> {
-        let mut settings = settings(config.url.reveal(), config.root_certificate_file.is_some())?;
-        let tls = connector(config, settings.get_ssl_mode())?;
         if !config.verify_certificate {
             tracing::warn!(
                 origin = name,
                 "whose certificate the server shows is not looked at: whoever is between can read and change everything"
             );
         }
-        if settings.get_application_name().is_none() {
-            settings.application_name("terrace");
-        }
-        settings.connect_timeout(config.connect_timeout.0);
-        let timeout = config.statement_timeout.0;
         Ok(Self {
             name: name.into(),
-            loading: Connections::new(
-                (&settings, tls.clone()),
-                RecyclingMethod::Fast,
-                config.pool,
-                prepare_session(timeout, "on"),
-            )?,
-            writing: Connections::new(
-                (&settings, tls),
-                RecyclingMethod::Verified,
-                config.write_pool,
-                prepare_session(timeout, "off"),
-            )?,
+            pools: Believing::new(config.root_certificate_file.as_deref(), |roots| {
+                Pools::new(config, roots)
+            })?,
             connect_timeout: config.connect_timeout.0,
             statement_timeout: config.statement_timeout.0,
         })
+    }
+
+    /// Other connections, if the file with roots says something else by now.
+    pub(super) fn renew(&self, config: &PostgresConfig) -> Result<Option<Renewal>, String> {
+        self.pools.next(config.root_certificate_file.as_deref(), |roots| Pools::new(config, roots))
     }
 
     /// Loads a value. A pooled connection that turns out to be dead is thrown away and another one is asked, until one
@@ -120,8 +109,9 @@ impl Postgres {
     }
 
     async fn found(&self, sql: &str, values: &[Parameter]) -> Result<Vec<Row>, OriginError> {
+        let pools = self.pools.now();
         loop {
-            let (client, _place) = self.client(&self.loading).await?;
+            let (client, _place) = self.client(&pools.loading).await?;
             let is_pooled = Object::metrics(&client).recycle_count > 0;
             match self.rows(client, sql, values).await {
                 Err(OriginError::Unavailable { .. }) if is_pooled => {}
@@ -145,7 +135,8 @@ impl Postgres {
 
     /// Makes a change.
     pub(super) async fn write(&self, sql: &str, values: &[Parameter]) -> Written {
-        let (client, _place) = self.client(&self.writing).await.map_err(WriteFailure::Unavailable)?;
+        let pools = self.pools.now();
+        let (client, _place) = self.client(&pools.writing).await.map_err(WriteFailure::Unavailable)?;
         let limit = self.statement_timeout + PATIENCE;
         let written = match runtime::within(limit, change(&client, sql, values)).await {
             Some(Ok(())) => return Ok(()),
@@ -160,12 +151,12 @@ impl Postgres {
 
     /// How many loads can be under way at the same time.
     pub(super) fn loads_at_once(&self) -> usize {
-        self.loading.pool.status().max_size.max(1)
+        self.pools.now().loading.pool.status().max_size.max(1)
     }
 
     /// How many writes can be under way at the same time.
     pub(super) fn writes_at_once(&self) -> usize {
-        self.writing.pool.status().max_size.max(1)
+        self.pools.now().writing.pool.status().max_size.max(1)
     }
 
     fn explain_write(&self, error: &Unchanged) -> WriteFailure<OriginError> {
@@ -216,18 +207,19 @@ impl Postgres {
 
     /// Whether the statement compiles.
     pub(super) async fn check(&self, sql: &str) -> Result<(), OriginError> {
-        let (client, _place) = self.client(&self.loading).await?;
+        let (client, _place) = self.client(&self.pools.now().loading).await?;
         match runtime::within(self.statement_timeout + PATIENCE, client.prepare(sql)).await {
             Some(prepared) => prepared.map(|_statement| ()).map_err(|error| self.explain(&error)),
             None => Err(self.timeout(self.statement_timeout)),
         }
     }
 
-    async fn client<'a>(
+    async fn client(
         &self,
-        connections: &'a Connections,
-    ) -> Result<(Object, Option<SemaphorePermit<'a>>), OriginError> {
-        let place = runtime::within(self.connect_timeout, connections.places.acquire()).await;
+        connections: &Connections,
+    ) -> Result<(Object, Option<OwnedSemaphorePermit>), OriginError> {
+        let places = Arc::clone(&connections.places);
+        let place = runtime::within(self.connect_timeout, places.acquire_owned()).await;
         let Some(place) = place else {
             let reason = format!("no connection was free within {:?}", self.connect_timeout);
             return Err(OriginError::NotNow { origin: Arc::clone(&self.name), reason });
@@ -343,10 +335,41 @@ async fn change(client: &Object, sql: &str, values: &[Parameter]) -> Result<(), 
     changed.map(|_rows| ()).map_err(Unchanged::Sent)
 }
 
+/// Connections that load, and those that write.
+#[derive(Clone)]
+struct Pools {
+    loading: Connections,
+    writing: Connections,
+}
+
+impl Pools {
+    fn new(config: &PostgresConfig, roots: &Roots) -> Result<Self, String> {
+        let mut settings = settings(config.url.reveal(), config.root_certificate_file.is_some())?;
+        let tls = connector(config, settings.get_ssl_mode(), roots)?;
+        if settings.get_application_name().is_none() {
+            settings.application_name("terrace");
+        }
+        settings.connect_timeout(config.connect_timeout.0);
+        let timeout = config.statement_timeout.0;
+        let loading = prepare_session(timeout, "on");
+        let writing = prepare_session(timeout, "off");
+        Ok(Self {
+            loading: Connections::new((&settings, tls.clone()), RecyclingMethod::Fast, config.pool, loading)?,
+            writing: Connections::new(
+                (&settings, tls),
+                RecyclingMethod::Verified,
+                config.write_pool,
+                writing,
+            )?,
+        })
+    }
+}
+
 /// Connections, and the places for those who use them: who waits for a place waits for others here, and who has one for the server.
+#[derive(Clone)]
 struct Connections {
     pool: Pool,
-    places: Semaphore,
+    places: Arc<Semaphore>,
 }
 
 impl Connections {
@@ -359,7 +382,7 @@ impl Connections {
         let manager = Manager::from_config(settings.clone(), tls, ManagerConfig { recycling_method });
         let size = usize::try_from(size).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let pool = Pool::builder(manager).max_size(size).post_create(session).build();
-        Ok(Self { pool: pool.map_err(|error| error.to_string())?, places: Semaphore::new(size) })
+        Ok(Self { pool: pool.map_err(|error| error.to_string())?, places: Arc::new(Semaphore::new(size)) })
     }
 }
 

@@ -13,6 +13,7 @@
 //!
 //! Deliberately absent: `verify-ca`, which believes any host that a root knows; client certificates.
 
+use super::roots::Roots;
 use crate::config::PostgresConfig;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -121,12 +122,16 @@ fn mode_in_words(text: &str) -> Option<Range<usize>> {
 ///
 /// # Errors
 /// Which roots cannot be read, and why.
-pub(super) fn connector(config: &PostgresConfig, mode: SslMode) -> Result<MakeRustlsConnect, String> {
+pub(super) fn connector(
+    config: &PostgresConfig,
+    mode: SslMode,
+    believed: &Roots,
+) -> Result<MakeRustlsConnect, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
     let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
     let settings = if config.verify_certificate {
-        let roots = if mode == SslMode::Disable { RootCertStore::empty() } else { roots(config)? };
+        let roots = if mode == SslMode::Disable { RootCertStore::empty() } else { roots(config, believed)? };
         builder.with_root_certificates(roots)
     } else {
         let verifier = Arc::new(Whoever(provider));
@@ -135,11 +140,11 @@ pub(super) fn connector(config: &PostgresConfig, mode: SslMode) -> Result<MakeRu
     Ok(MakeRustlsConnect::new(settings.with_no_client_auth()))
 }
 
-fn roots(config: &PostgresConfig) -> Result<RootCertStore, String> {
+fn roots(config: &PostgresConfig, believed: &Roots) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    match &config.root_certificate_file {
-        Some(file) => {
-            for root in crate::tls::certificates(file).map_err(|error| error.to_string())? {
+    match config.root_certificate_file.as_ref().zip(believed.as_ref()) {
+        Some((file, pem)) => {
+            for root in crate::tls::certificates_of(file, pem).map_err(|error| error.to_string())? {
                 roots.add(root).map_err(|error| format!("{}: {error}", file.display()))?;
             }
         }

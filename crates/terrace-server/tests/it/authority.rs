@@ -37,6 +37,11 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), root, folder }
     }
 
+    /// The root's own certificate, as PEM.
+    pub(crate) fn root(&self) -> &str {
+        &self.root
+    }
+
     pub(crate) fn sign(&self) -> Identity {
         let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
         let key = KeyPair::generate().expect("a key can be made");

@@ -101,6 +101,13 @@ fn any_key_can_be_set_by_a_variable() {
 }
 
 #[test]
+fn a_variable_of_the_platform_can_be_passed_over() {
+    let ambient = ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318");
+    let config = loaded("", &[ambient, ("TERRACE__TELEMETRY__OTLP__ENDPOINT", "")]);
+    assert_eq!(config.telemetry.otlp.endpoint, None);
+}
+
+#[test]
 fn what_a_variable_cannot_be_is_refused_with_its_name() {
     for (name, value, expected) in [
         (
@@ -117,6 +124,12 @@ fn what_a_variable_cannot_be_is_refused_with_its_name() {
             "CACHE_CLEANUP_INTERVAL",
             "0",
             "error: this cannot be: it must be more than zero\n --> environment variable CACHE_CLEANUP_INTERVAL",
+        ),
+        #[cfg(feature = "otlp")]
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "collector:4318",
+            "error: this is not the address of a collector\n --> environment variable OTEL_EXPORTER_OTLP_ENDPOINT\n  = help: write `http://localhost:4318`",
         ),
         (
             "METRICS_ENABLED",

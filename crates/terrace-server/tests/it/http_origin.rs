@@ -1,5 +1,6 @@
 //! Keyspaces over an HTTP API: what it is asked, what its answers mean, and that no key leads it elsewhere.
 
+use crate::authority::Authority;
 use crate::http_api::{Api, Mood};
 use crate::support::{Answer, Running, config, start};
 use serde_json::Value;
@@ -278,4 +279,36 @@ fn the_value_of_a_header_is_never_shown() {
     let wrong = toml.replace("'Bearer hunter2'", "['Bearer hunter2']");
     let error = Config::load(&Sources::text(&wrong)).expect_err("refused").to_string();
     assert!(!error.contains("hunter2"), "{error}");
+}
+
+/// Its journal goes on with the same lane: what is written behind to an origin cannot be changed by a reload, and whom it believes can.
+#[tokio::test]
+async fn another_root_in_the_same_file_is_believed_after_a_reload_also_by_what_is_written_behind() {
+    let (own, stranger, folder) =
+        (Authority::new(), Authority::new(), tempfile::tempdir().expect("a folder"));
+    let api = start(&own.toml("")).await;
+    let file = folder.path().join("ca.pem");
+    let put = |text: &str| std::fs::write(&file, text).expect("it is written");
+    put(stranger.root());
+    let toml = format!(
+        "[origin.api]\ntype = 'http'\nbase_url = 'https://{}'\nroot_certificate_file = '{}'\n\
+         [write_behind]\npath = '{}'\n[keyspace.a]\npattern = 'a:{{id}}'\nstrategy = 'write-behind'\n\
+         source = {{ origin = 'api', load = 'GET /livez?of={{id}}', store = 'PUT /api/cache/{{id}}' }}\n",
+        api.address,
+        file.display(),
+        folder.path().join("journal").display(),
+    );
+    let service = start(&toml).await;
+    let is_loaded = async |key: &str| service.get(&format!("/api/cache/a:{key}")).await.status == 200;
+    assert!(!is_loaded("1").await);
+    put(own.root());
+    let named = ["origin.api.root_certificate_file"];
+    assert_eq!(service.reload(&toml).await.expect("it is taken"), named);
+    assert!(is_loaded("1").await);
+    for wrong in ["", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"] {
+        put(wrong);
+        let refused = service.reload(&toml).await.expect_err("nobody would be believed").to_string();
+        assert!(refused.contains("api") && refused.contains("ca.pem"), "{refused}");
+    }
+    assert!(is_loaded("2").await, "the root before is believed");
 }

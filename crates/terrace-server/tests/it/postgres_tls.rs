@@ -70,6 +70,35 @@ async fn a_server_that_wants_tls_gets_it_or_nothing() {
     assert!([502, 503].contains(&plain.get("/api/cache/tls:1").await.status));
 }
 
+/// A reload that changes no setting reads the file again: wrong roots are believed no more, and what is none is refused.
+#[tokio::test]
+async fn another_root_in_the_same_file_is_believed_after_a_reload() {
+    let Some(server) = PostgresServer::start(false).await else { return };
+    let (own, stranger) = server.roots();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("ca.pem");
+    let put = |from: &std::path::Path| std::fs::copy(from, &file).expect("it is there");
+    put(stranger);
+    let toml = toml(&server.url(), &root(&file));
+    let service = start(&toml).await;
+    let is_loaded = async |key: &str| service.get(&format!("/api/cache/tls:{key}")).await.status == 200;
+    assert!(!is_loaded("1").await);
+    assert_eq!(service.reload(&toml).await.expect("it is taken"), [""; 0], "the same file");
+    put(own);
+    assert!(!is_loaded("1").await, "nobody has read it");
+    let named = ["origin.main.root_certificate_file"];
+    assert_eq!(service.reload(&toml).await.expect("it is taken"), named);
+    assert!(is_loaded("1").await);
+    std::fs::write(&file, "no certificate").expect("it is written");
+    let refused = service.reload(&toml).await.expect_err("there is none in it").to_string();
+    assert!(refused.contains("main") && refused.contains("ca.pem"), "{refused}");
+    assert!(is_loaded("2").await, "the root before is believed");
+    put(stranger);
+    let more = format!("{toml}[keyspace.other]\npattern = 'other'\n");
+    assert_eq!(service.reload(&more).await.expect("it is taken"), ["keyspace.other", named[0]]);
+    assert!(!is_loaded("3").await, "connections of the root before are used no more");
+}
+
 #[test]
 fn what_contradicts_itself_is_refused() {
     let of = |url: &str, more: &str| refused(&toml(url, more));
