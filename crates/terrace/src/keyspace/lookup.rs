@@ -141,7 +141,8 @@ where
         // A lookup that finds nothing would count, for the eviction policy and the statistics of L1, beside the one that follows it.
         let (l1, _) = self.view.l1_trusted()?;
         let latest = self.view.latest();
-        let is_value = |copy: &Resident| copy.is_answer(latest) && !copy.is_absent();
+        let is_value =
+            |copy: &Resident| copy.is_answer(latest) && latest < copy.plain_until && !copy.is_absent();
         key.with_name(|name| l1.peek_with(self.view.name(name), &self.view.space.bans, is_value))
             .filter(|is_value| *is_value)?;
         let timer = self.view.space.counters.timer();
