@@ -11,11 +11,13 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of one permit; answers with fewer do not count.
 const UNIT: u64 = 4 << 10;
+/// Bytes that are handed out at once of an answer that counts: what is handed out is in a buffer of the connection, and does not count.
+const PIECE_BYTES: usize = 32 << 10;
 /// Room for each request that may be at work, in bytes.
 const BYTES_PER_REQUEST: u64 = 64 << 10;
 
@@ -39,19 +41,28 @@ impl Backlog {
         let Some(bytes) = body.size_hint().exact().filter(|bytes| *bytes >= UNIT) else { return Some(body) };
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.units);
         let room = Arc::clone(&self.room).try_acquire_many_owned(units).ok()?;
-        Some(Body::new(Counted { body, _room: room }))
+        Some(Body::new(Counted::new(body, room)))
     }
 }
 
 /// The body, which keeps a place until it is taken.
 pub(super) fn keeping(body: Body, place: OwnedSemaphorePermit) -> Body {
-    Body::new(Counted { body, _room: place })
+    Body::new(Counted::new(body, place))
 }
 
-/// A body that counts.
+/// A body that counts. It is handed out in pieces: a connection drops a body with its last one, and takes no more of them than it has buffers
+/// for.
 struct Counted {
     body: Body,
+    /// What is there of it, and not handed out.
+    rest: Bytes,
     _room: OwnedSemaphorePermit,
+}
+
+impl Counted {
+    fn new(body: Body, room: OwnedSemaphorePermit) -> Self {
+        Self { body, rest: Bytes::new(), _room: room }
+    }
 }
 
 impl HttpBody for Counted {
@@ -62,24 +73,56 @@ impl HttpBody for Counted {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        if self.rest.is_empty() {
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+            let Some(Ok(frame)) = frame else { return Poll::Ready(frame) };
+            match frame.into_data() {
+                Ok(data) => self.rest = data,
+                Err(frame) => return Poll::Ready(Some(Ok(frame))),
+            }
+        }
+        let bytes = self.rest.len().min(PIECE_BYTES);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(bytes)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut whole = SizeHint::new();
+        if let Some(upper) = hint.upper() {
+            whole.set_upper(upper.saturating_add(rest));
+        }
+        whole.set_lower(hint.lower().saturating_add(rest));
+        whole
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::poll_fn;
 
     fn body(bytes: usize) -> Body {
         Body::from(vec![0; bytes])
+    }
+
+    #[tokio::test]
+    async fn what_counts_is_handed_out_in_pieces_and_is_the_same() {
+        let bytes: Vec<u8> = (0..100_000_u32).map(|number| number.to_le_bytes()[1]).collect();
+        let mut body = Backlog::new(4).count(Body::from(bytes.clone())).expect("there is room");
+        let (mut taken, mut pieces) = (Vec::new(), 0);
+        while !body.is_end_stream() {
+            assert_eq!(body.size_hint().exact(), Some((bytes.len() - taken.len()) as u64));
+            let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+            let data = frame.expect("it has not ended").expect("no error").into_data().expect("data");
+            assert!(data.len() <= PIECE_BYTES);
+            taken.extend_from_slice(&data);
+            pieces += 1;
+        }
+        assert_eq!((taken == bytes, pieces), (true, 4));
     }
 
     #[test]

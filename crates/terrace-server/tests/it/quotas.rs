@@ -123,28 +123,36 @@ async fn a_tenant_has_so_many_requests_at_work_and_no_more() {
     }
 }
 
-#[tokio::test]
-async fn a_request_is_at_work_until_its_client_has_the_answer() {
-    const LINES: usize = 2_000;
-    let service = start(&tokens(&[("a1", "a")], "[auth.tenant.a]\nmax_requests = 1\n")).await;
-    let value = format!("{{\"value\":\"{}\"}}", "v".repeat(100_000));
+/// Asks for something large, and does not read on after the beginning of the answer.
+async fn asked_and_unread(bytes: usize, request: &str, content: &str) {
+    let limits =
+        "[auth.tenant.a]\nmax_requests = 1\n[server]\nmax_body = '64MiB'\n[defaults]\nmax_value = '64MiB'\n";
+    let service = start(&tokens(&[("a1", "a")], limits)).await;
+    let value = format!("{{\"value\":\"{}\"}}", "v".repeat(bytes));
     assert_eq!(service.with("a1", "PUT", "/api/cache/large", &value).await.status, 200);
     let mut reader = TcpStream::connect(service.address).await.expect("it listens");
-    let lines = "{\"get\":\"large\"}\n".repeat(LINES);
     let head = format!(
-        "POST /api/cache/batch HTTP/1.1\r\nhost: test\r\nauthorization: Bearer a1\r\n\
-         content-type: application/x-ndjson\r\ncontent-length: {}\r\n\r\n{lines}",
-        lines.len()
+        "{request} HTTP/1.1\r\nhost: test\r\nauthorization: Bearer a1\r\n\
+         content-type: application/x-ndjson\r\ncontent-length: {}\r\n\r\n{content}",
+        content.len()
     );
     reader.write_all(head.as_bytes()).await.expect("sent");
     let mut first = [0; 12];
     reader.read_exact(&mut first).await.expect("it begins to answer");
     assert!(first.ends_with(b"200"), "{first:?}");
     for _ in 0..3 {
-        assert_eq!(status(&service, "a1").await, 429, "200 MB are not in the buffers of a socket");
+        assert_eq!(status(&service, "a1").await, 429, "so much is not in the buffers of a socket");
     }
     drop(reader);
     until_some("the place to be left", async || (status(&service, "a1").await == 200).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_request_is_at_work_until_its_client_has_the_answer() {
+    asked_and_unread(100_000, "POST /api/cache/batch", &"{\"get\":\"large\"}\n".repeat(2_000)).await;
+    for path in ["/api/cache/large", "/v1/keys/large", "/api/cache/large?verbose"] {
+        asked_and_unread(32 << 20, &format!("GET {path}"), "").await;
+    }
 }
 
 /// A tenant that keeps as many writes at work as it can, until it is told to end.
