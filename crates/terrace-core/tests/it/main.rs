@@ -1,6 +1,7 @@
 //! The envelope, the codecs and the compression from outside: a format that stays, round trips, hostile bytes.
 
 mod allocation;
+mod bombs;
 mod chain;
 mod codecs;
 mod fixture;

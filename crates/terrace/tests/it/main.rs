@@ -48,6 +48,7 @@ mod redis_cluster;
 mod redis_failover;
 #[cfg(feature = "redis")]
 mod redis_fleet;
+mod redis_forged;
 #[cfg(feature = "redis")]
 mod redis_plain;
 #[cfg(feature = "redis")]

@@ -125,6 +125,12 @@ fn whatever_a_loss_of_power_leaves_has_all_commits_that_returned() {
     assert!(cuts > 50 && halves > 0, "{cuts} cuts, {halves} of which the last commit survived");
 }
 
+/// How often each sector is damaged, by `TERRACE_TEST_DAMAGES`.
+fn rounds() -> usize {
+    let given = std::env::var("TERRACE_TEST_DAMAGES").ok();
+    given.map_or(1, |rounds| rounds.parse().expect("a number of rounds"))
+}
+
 #[test]
 fn a_damaged_byte_is_seen_and_the_file_keeps_its_bytes() {
     for is_clean in [false, true] {
@@ -146,7 +152,7 @@ fn a_damaged_byte_is_seen_and_the_file_keeps_its_bytes() {
             .extend(all.iter().map(|record| (record.number, (record.key.clone(), record.operation.clone()))));
         let (mut seen, mut harmless) = (0, 0);
         let chance = Chance::seeded(11);
-        for sector in 0..bytes.len() / 256 {
+        for sector in (0..bytes.len() / 256).cycle().take(bytes.len() / 256 * rounds()) {
             let mut damaged = bytes.clone();
             let at = sector * 256 + usize::try_from(chance.below(256)).expect("small");
             damaged[at] ^= 1 << chance.below(8);
@@ -167,6 +173,7 @@ fn a_damaged_byte_is_seen_and_the_file_keeps_its_bytes() {
                 }
             }
         }
+        println!("a damaged bit, clean {is_clean}: {seen} seen, {harmless} harmless");
         assert!(seen > 20, "clean {is_clean}: {seen} seen, {harmless} harmless");
     }
 }
