@@ -2,13 +2,15 @@
 //!
 //! 1. Who lies knows more than a channel tells: the last number of a partition, so that a forged message can be the next of its chain, and
 //!    the last messages of its log, which are told again as they are and with a byte changed.
-//! 2. Values cannot be forged so, because no message carries one. What is checked is K2, as where a server is ill-treated.
+//! 2. Most are told in floods, of the keys that are read. Now and then there is one alone, of another key and with a number far ahead, and
+//!    silence after it: copies stay then, and the changes that come have numbers that were told already.
+//! 3. Values cannot be forged so, because no message carries one. What is checked is K2, as where a server is ill-treated.
 //!
 //! Deliberately absent: beats that are forged, and numbers that are guessed before they are given out. Against those there is no proof:
 //! who may publish is trusted that far.
 
 use crate::fixture::spawn;
-use crate::redis_fleet::{KEYS, Watch, node, reader, writer};
+use crate::redis_fleet::{KEYS, LEASE, Watch, node, reader, writer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,6 +23,8 @@ use tokio::task::JoinHandle;
 /// Forged messages in the short form; `TERRACE_TEST_FORGERIES` sets another number.
 const FORGERIES: u64 = 3_000;
 const FORGED_AT_ONCE: u64 = 50;
+/// Floods between two that are told alone.
+const FLOODS: u64 = 20;
 
 /// Publishes messages in the name of others, which change nothing at the server.
 const FORGE: &str = "math.randomseed(tonumber(ARGV[2])) \
@@ -36,6 +40,7 @@ const FORGE: &str = "math.randomseed(tonumber(ARGV[2])) \
       local kind = math.random(6) \
       local old = #told > 0 and told[math.random(#told)][2][2] or '' \
       local forged = old \
+      if ARGV[1] == '1' then forged = '1 ' .. seq .. ' ' .. number(1000000) .. ' 00000000000000ff invalidate other' kind = 0 end \
       if kind == 2 then forged = message(seq, number(math.random(1000000))) end \
       if kind == 3 then forged = message(number(-math.random(1000)), number(math.random(1000))) end \
       if kind == 4 then forged = message(seq, seq) end \
@@ -48,22 +53,33 @@ const FORGE: &str = "math.randomseed(tonumber(ARGV[2])) \
     end \
     return ARGV[1]";
 
+/// Publishes so many in the partition of a key.
+async fn forge(server: &RedisServer, key: u64, count: u64, seed: u64) {
+    let (namespace, key) = (Namespace::new("numbers").expect("valid"), key.to_string());
+    let partition = Partition::of(&namespace, &key, Partition::COUNT_DEFAULT).0;
+    let [counter, log, channel] =
+        ["s", "log", "c"].map(|kind| format!("terrace:1:{{{namespace}.{partition}}}:{kind}"));
+    let (count, seed) = (count.to_string(), seed.to_string());
+    let words = ["EVAL", FORGE, "3", &counter, &log, &channel, &count, &seed, &key];
+    let told = server.cli(&words).await;
+    assert_eq!(told.trim().trim_matches('"'), count, "the script runs");
+}
+
 fn forger(watch: &Arc<Watch>, server: &Arc<RedisServer>, forged: &Arc<AtomicU64>) -> JoinHandle<()> {
     let (watch, server, forged) = (Arc::clone(watch), Arc::clone(server), Arc::clone(forged));
     spawn(async move {
-        let namespace = Namespace::new("numbers").expect("valid");
         for turn in 1_u64.. {
             if watch.is_over() {
                 return;
             }
-            let key = (turn % KEYS).to_string();
-            let partition = Partition::of(&namespace, &key, Partition::COUNT_DEFAULT).0;
-            let [counter, log, channel] =
-                ["s", "log", "c"].map(|kind| format!("terrace:1:{{{namespace}.{partition}}}:{kind}"));
-            let (count, seed) = (FORGED_AT_ONCE.to_string(), turn.to_string());
-            let words = ["EVAL", FORGE, "3", &counter, &log, &channel, &count, &seed, &key];
-            let told = server.cli(&words).await;
-            assert_eq!(told.trim().trim_matches('"'), count, "the script runs");
+            if turn % FLOODS == 1 {
+                for key in 0..KEYS {
+                    forge(&server, key, 1, turn).await;
+                }
+                forged.fetch_add(KEYS, Ordering::Relaxed);
+                pause(LEASE * 3).await;
+            }
+            forge(&server, turn % KEYS, FORGED_AT_ONCE, turn).await;
             forged.fetch_add(FORGED_AT_ONCE, Ordering::Relaxed);
             pause(Duration::from_millis(5)).await;
         }
