@@ -356,7 +356,23 @@ where
     /// # Ok::<(), terrace_memory::ConfigError>(())
     /// ```
     pub fn miss_ratio_curve(&self) -> Vec<CurvePoint> {
-        self.stats().miss_ratio().map_or_else(Vec::new, |measured| self.sampler.curve(measured))
+        self.stats().miss_ratio().map_or_else(Vec::new, |measured| self.miss_ratio_curve_at(measured))
+    }
+
+    /// [`Memory::miss_ratio_curve`] beside a miss ratio that the caller has measured: lately, say, or of its own kind of lookups.
+    ///
+    /// # Cost
+    /// As [`Memory::miss_ratio_curve`], without the sum of the counters.
+    ///
+    /// # Examples
+    /// ```
+    /// use terrace_memory::Memory;
+    /// let memory = Memory::<u64, ()>::builder().entries_max(100).build()?;
+    /// assert!(memory.miss_ratio_curve_at(0.2).is_empty(), "it was never full");
+    /// # Ok::<(), terrace_memory::ConfigError>(())
+    /// ```
+    pub fn miss_ratio_curve_at(&self, miss_ratio_measured: f64) -> Vec<CurvePoint> {
+        self.sampler.curve(miss_ratio_measured)
     }
 
     /// Sets all counters to zero. What is held is not a counter.

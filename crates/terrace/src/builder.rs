@@ -6,6 +6,7 @@ use crate::error::ConfigError;
 use crate::l1::L1 as FirstTier;
 use crate::resilience::{Breaker, L2, Patience, Retry};
 use crate::runtime::{Runtime, Turns};
+use crate::sizes::Lately;
 use crate::space::Shared;
 use crate::staleness::StalenessBudget;
 use crate::telemetry::Telemetry;
@@ -254,6 +255,7 @@ impl CacheBuilder {
             }),
             tickets,
             runtime: Runtime::default(),
+            lately: Lately::since(clock.now()),
             telemetry: Telemetry::new(clock.clone(), env!("CARGO_PKG_VERSION")),
             versions: LocalVersions::default(),
             default_ttl,

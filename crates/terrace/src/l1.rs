@@ -128,6 +128,7 @@ pub(crate) struct L1 {
     ttl_alone: Ttl,
     pub(crate) is_bounded_by_bytes: bool,
     bounds: (usize, u64),
+    pub(crate) policy: Policy,
     residencies: Arc<Residencies>,
 }
 
@@ -187,6 +188,7 @@ impl L1 {
             ttl_alone: ttl.unwrap_or(Ttl::Never),
             is_bounded_by_bytes,
             bounds: (entries_max, bytes_max),
+            policy,
             residencies,
         })
     }

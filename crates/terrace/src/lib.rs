@@ -61,6 +61,7 @@ mod read;
 mod refresh;
 mod resilience;
 mod runtime;
+mod sizes;
 mod space;
 mod stale;
 mod staleness;
@@ -91,6 +92,7 @@ pub use keyspace::{Fetched, Keyspace, KeyspaceBuilder, ReadOptions, Strategy};
 pub use listing::{HeldKey, KeyPage, KeyPlace, KeyPlaceError};
 pub use origin::{Fence, Origin, OriginFn, OriginWrite, WriteFailure, WriteId, WriteIdError};
 pub use resilience::{Breaker, BreakerHealth, BreakerState, OriginBreaker, OriginCall, OriginHealth, Retry};
+pub use sizes::{L1Size, NoSizes};
 pub use space::SuspectPolicy;
 pub use staleness::{Staleness, StalenessBudget};
 pub use telemetry::spans::TARGET as TRACE_TARGET;
@@ -103,8 +105,8 @@ pub use terrace_core::envelope::{Algorithm, Compression};
 pub use terrace_core::glob::GlobError;
 pub use terrace_core::remote::{Remote, RemoteError, RemoteHealth, SweepRule};
 pub use terrace_core::{
-    CacheKey, Chance, Clock, CodecError, Glob, Key, KeyError, KeyName, Namespace, Tag, TextKey, Ttl, Version,
-    codec,
+    CacheKey, Chance, Clock, CodecError, Glob, Key, KeyError, KeyName, Moment, Namespace, Tag, TextKey, Ttl,
+    Version, codec,
 };
 pub use terrace_memory::Policy;
 #[cfg(feature = "redis")]

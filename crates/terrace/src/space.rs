@@ -18,6 +18,7 @@ use crate::l1::{Copy, KeyRef, L1, UNANCHORED_TTL_MAX};
 use crate::refresh::Refreshes;
 use crate::resilience::{Agreement, L2};
 use crate::runtime::{Leave, Runtime, Turn, Turns};
+use crate::sizes::Lately;
 use crate::stale::Cooling;
 use crate::staleness::{StalenessBudget, Watch};
 use crate::telemetry::{SpaceCounters, Telemetry};
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) tickets: Arc<Tickets>,
     pub(crate) runtime: Runtime,
     pub(crate) telemetry: Telemetry,
+    /// What L1 was asked for in the last minutes.
+    pub(crate) lately: Lately,
     pub(crate) versions: LocalVersions,
     pub(crate) default_ttl: Ttl,
     pub(crate) staleness_budget: StalenessBudget,
@@ -349,10 +352,11 @@ async fn clean(shared: Weak<Shared>, interval: Duration, _turn: Turn) {
         loop {
             let Some(shared) = shared.upgrade() else { return };
             let more = shared.l1.as_ref().is_some_and(|l1| l1.expire(Shared::CLEANING_STEP));
-            drop(shared);
             if !more {
+                shared.mark_traffic();
                 break;
             }
+            drop(shared);
             tokio::task::yield_now().await;
         }
     }

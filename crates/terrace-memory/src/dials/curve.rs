@@ -26,6 +26,8 @@ const GHOST_WAYS_MAX: u8 = 4;
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct CurvePoint {
+    /// Its size as a multiple of the cache as it is, which is the point at 1.
+    pub factor: f64,
     /// How many entries such a cache holds.
     pub entries: usize,
     /// Misses per lookup, from 0 to 1.
@@ -134,7 +136,8 @@ impl Curve {
         let mut least = 1.0_f64;
         let points = sizes.into_iter().map(|(quarters, misses)| {
             least = least.min(misses * per_miss);
-            CurvePoint { entries: self.entries.saturating_mul(quarters) / 4, miss_ratio: least }
+            let (factor, entries) = (quarters as f64 / 4.0, self.entries.saturating_mul(quarters) / 4);
+            CurvePoint { factor, entries, miss_ratio: least }
         });
         points.collect()
     }

@@ -235,6 +235,7 @@ fn the_curve_never_rises_and_finds_where_the_keys_fit() {
     ask(&sampler, (0..2_000_000).map(|step| mix(step) % 3000));
     let curve = sampler.curve(2.0 / 3.0);
     assert_eq!(curve.iter().map(|point| point.entries).collect::<Vec<_>>(), [250, 500, 1000, 2000, 4000]);
+    assert_eq!(curve.iter().map(|point| point.factor).collect::<Vec<_>>(), [0.25, 0.5, 1.0, 2.0, 4.0]);
     assert!(curve.is_sorted_by(|smaller, larger| smaller.miss_ratio >= larger.miss_ratio), "{curve:?}");
     for point in &curve {
         let expected = (1.0 - point.entries as f64 / 3000.0).max(0.0);

@@ -216,6 +216,11 @@ impl SpaceCounters {
         }
     }
 
+    /// Lookups, and of these the ones that L1 answered with a fresh value.
+    pub(crate) fn lookups_and_hits(&self) -> (u64, u64) {
+        (self.counts().lookups, self.total(Event::HitL1 as usize))
+    }
+
     /// How often messages of other nodes were found missing.
     pub(crate) fn gaps(&self) -> u64 {
         [Event::BusRepaired, Event::BusSuspected].into_iter().map(|event| self.total(event as usize)).sum()

@@ -29,6 +29,7 @@ mod jitter;
 mod l1;
 mod l1_l2;
 mod l1_limits;
+mod l1_sizes;
 mod l2;
 mod later;
 mod listing;
