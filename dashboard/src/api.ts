@@ -24,6 +24,25 @@ export interface Keyspace {
   behind_pending: number | null;
 }
 
+/** The counters of a keyspace that are kept, each as numbers over time. */
+export type Counters = Record<
+  "hits_l1" | "hits_l2" | "hits_stale" | "misses" | "loads" | "load_failures" | "evictions" | "invalidations",
+  (number | null)[]
+>;
+
+/** What the service has kept, the oldest first. */
+export interface History {
+  interval_seconds: number;
+  ago_seconds: number[];
+  keyspaces: ({ name: string } & Counters)[];
+  service: {
+    latencies: { tier: string; counts: number[][] }[];
+    breakers: { target: string; states: (Breaker["state"] | null)[] }[];
+    lag_seconds: (number | null)[];
+    left_out: number;
+  } | null;
+}
+
 export interface TierLatency {
   tier: string;
   counts: number[];
@@ -94,6 +113,21 @@ export interface Summary {
   l2_errors: number;
   pending_invalidations: number;
   seconds: number;
+}
+
+/** Memory of a size, and what it would miss. */
+export interface Size {
+  factor: number;
+  entries: number;
+  bytes: number;
+  miss_ratio: number;
+}
+
+export interface Capacity {
+  l1_entries: number;
+  l1_bytes: number;
+  sizes: Size[];
+  unknown: { code: string; detail: string } | null;
 }
 
 export interface Ready {

@@ -4,12 +4,14 @@
 // 2. A question that fails costs its own picture only, which says why.
 // 3. While nobody looks at the page nothing is asked.
 // 4. Told to come back later (429, 503), it comes back later.
+// 5. What was before the page was opened, or while nobody looked at it, is asked for once and put in its place.
 
 import {
   get, Problem, words,
-  type Behind, type Breaker, type Bus, type HotKey, type Keyspace, type Latencies, type Ready, type Summary,
+  type Behind, type Breaker, type Bus, type Capacity, type History, type HotKey, type Keyspace, type Latencies, type Ready, type Summary,
 } from "./api";
 import type { Happening } from "./events";
+import { looksOf, marksOf, together } from "./history";
 
 /** Between two looks. */
 export const INTERVAL_MS = 2000;
@@ -31,6 +33,7 @@ export interface Look {
   behind: Answer<Behind>;
   hot: Answer<HotKey[]>;
   summary: Answer<Summary>;
+  capacity: Answer<Capacity>;
   ready: Answer<Ready>;
 }
 
@@ -70,10 +73,14 @@ export class Store {
   private timer: ReturnType<typeof setTimeout> | undefined;
   private isAsking = false;
   private notBefore = 0;
+  private wantsPast = true;
+  private hasMarks = false;
 
   constructor(private readonly show: (state: State) => void) {
     document.addEventListener("visibilitychange", () => {
-      if (!document.hidden) this.ask();
+      if (document.hidden) return;
+      this.wantsPast ||= Date.now() - (this.looks.at(-1)?.at ?? 0) > 3 * INTERVAL_MS;
+      this.ask();
     });
   }
 
@@ -117,7 +124,8 @@ export class Store {
 
   private async look(at: number): Promise<void> {
     const only = this.filter === null ? "" : `&keyspace=${encodeURIComponent(this.filter)}`;
-    const [keyspaces, latencies, breakers, bus, behind, hot, summary, ready] = await Promise.all([
+    const [past, keyspaces, latencies, breakers, bus, behind, hot, summary, capacity, ready] = await Promise.all([
+      this.wantsPast ? answer<History>("api/cache/history", same) : null,
       answer("api/cache/keyspaces", (value: { keyspaces: Keyspace[] }) => value.keyspaces),
       answer<Latencies>("api/cache/latencies", same),
       answer("api/cache/breakers", (value: { breakers: Breaker[] }) => value.breakers),
@@ -125,10 +133,11 @@ export class Store {
       answer<Behind>("api/cache/behind", same),
       answer(`api/cache/hot?limit=15${only}`, (value: { keys: HotKey[] }) => value.keys),
       answer<Summary>("api/cache/metrics", same),
+      answer<Capacity>("api/cache/capacity", same),
       answer<Ready>("readyz?verbose=true", same),
     ]);
-    const look: Look = { at, keyspaces, latencies, breakers, bus, behind, hot, summary, ready };
-    const answers: Answer<unknown>[] = [keyspaces, latencies, breakers, bus, behind, hot, summary];
+    const look: Look = { at, keyspaces, latencies, breakers, bus, behind, hot, summary, capacity, ready };
+    const answers: Answer<unknown>[] = [keyspaces, latencies, breakers, bus, behind, hot, summary, capacity];
     const isRefused = answers.every((one) => !one.ok && (one.status === 401 || one.status === 403));
     const isGone = [...answers, ready].every((one) => !one.ok && one.status === 0);
     this.reach = isRefused ? "refused" : isGone ? "no" : "yes";
@@ -139,8 +148,24 @@ export class Store {
     // A look right after another one, after a change, takes its place: a pace needs time to be measured in.
     const isSoon = at - (this.looks.at(-1)?.at ?? 0) < INTERVAL_MS / 2;
     const kept = isSoon ? this.looks.slice(0, -1) : this.looks;
-    this.looks = [...kept.filter((old) => old.at >= since), look].slice(-LOOKS_MAX);
+    this.looks = [...kept, look];
+    if (past) this.recall(past, look);
+    this.looks = this.looks.filter((old) => old.at >= since).slice(-LOOKS_MAX);
     this.marks = this.marks.filter((mark) => mark.at >= since);
+  }
+
+  /** Puts what was before in its place. Where there was no answer because of who asked, or when, it is asked for again. */
+  private recall(past: Answer<History>, look: Look): void {
+    if (!past.ok) {
+      this.wantsPast = [0, 401, 429, 503].includes(past.status);
+      return;
+    }
+    this.wantsPast = false;
+    this.looks = together(this.looks, looksOf(past.value, look), INTERVAL_MS);
+    if (this.hasMarks) return;
+    this.hasMarks = true;
+    const first = Math.min(look.at, ...this.marks.map((mark) => mark.at));
+    this.marks = [...marksOf(past.value, look.at).filter((mark) => mark.at < first), ...this.marks].slice(-MARKS_MAX);
   }
 }
 

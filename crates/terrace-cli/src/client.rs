@@ -27,7 +27,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const FOR_EVER: Duration = Duration::from_hours(24 * 365);
 
 /// Paths below `/api/cache/` that are no keys, and those that URLs give a meaning of their own.
-const RESERVED: [&str; 17] = [
+const RESERVED: [&str; 19] = [
     "",
     ".",
     "..",
@@ -43,6 +43,8 @@ const RESERVED: [&str; 17] = [
     "breakers",
     "latencies",
     "bus",
+    "capacity",
+    "history",
     "batch",
     "openapi.json",
 ];

@@ -36,6 +36,7 @@ mod connection;
 mod document;
 mod explain;
 mod feed;
+mod history;
 mod keyspaces;
 pub mod origin;
 mod reload;

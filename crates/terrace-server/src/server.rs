@@ -16,6 +16,7 @@ use crate::auth::Auth;
 use crate::config::{AuthMode, Config, ServerConfig};
 use crate::connection::{self, Service};
 use crate::feed::Feed;
+use crate::history;
 use crate::keyspaces::{Keyspaces, Opened};
 use crate::origin::{Origins, SetupError};
 use crate::reload::{InForce, Reloader, Reloads};
@@ -277,6 +278,7 @@ impl Server {
     /// # Cancel safety
     /// Dropping the future closes the listener. Connections go on until they end.
     pub async fn run<S: Into<Stop>>(self, shutdown: impl Future<Output = S>) -> Ended {
+        self.tasks.spawn(history::keep(Arc::clone(&self.reloader.in_force), self.tasks.clone()));
         if let Some(interval) = self.metrics_interval {
             self.tasks.spawn(log_counters(Arc::clone(&self.app), self.tasks.clone(), interval));
         }
@@ -369,6 +371,7 @@ pub(crate) fn app(config: &Config, traces: Option<Traces>) -> Result<InForce, St
         is_metrics_enabled: config.metrics.enabled,
         is_draining: Arc::default(),
         feed: Arc::new(Feed::new(life.id, tasks.clone())),
+        history: Arc::default(),
         reloads: Arc::new(Reloads::default()),
         traces,
         tasks,

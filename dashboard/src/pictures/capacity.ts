@@ -1,6 +1,4 @@
-// 9. What takes the room in memory: bytes of L1 by keyspace, as areas.
-//
-// Deliberately absent: what would be if L1 were larger, which the API does not tell.
+// 9. What takes the room in memory: bytes of L1 by keyspace, as areas; and what more room would bring.
 
 import type { Keyspace } from "../api";
 import { cells, h, Rows, table, write, type Row } from "../dom";
@@ -8,6 +6,7 @@ import { bytes, count, share } from "../format";
 import { Panel, type Picture, type Wishes } from "../panel";
 import { treemap, type Tile } from "../series";
 import { latest, type State } from "../store";
+import { sizes } from "./sizes";
 
 /** The proportions for which the tiles are laid out. */
 const WIDTH = 100;
@@ -46,7 +45,8 @@ export function capacity(wishes: Wishes): Picture {
   const panel = new Panel("capacity", "Memory by keyspace");
   const map = h("div", { class: "treemap" });
   const list = table("Memory by keyspace", ["Keyspace", "#Entries", "#Bytes", "#Share", "#Evicted"]);
-  const views = panel.views(map, list.root);
+  const other = sizes();
+  const views = panel.views(h("div", {}, map, other.drawing), h("div", {}, list.root, other.list));
   const areas = new Rows<Area>(map, ({ tile }) => tile.item.name, ({ tile }) => area(wishes, tile.item.name));
   const rows = new Rows<readonly [Keyspace, number]>(list.body, ([of]) => of.name, () => {
     const element = h("tr");
@@ -69,6 +69,7 @@ export function capacity(wishes: Wishes): Picture {
       return;
     }
     panel.full();
+    other.update(latest(state, "capacity"));
     panel.about(`${bytes(sum)} in ${count(all.reduce((total, of) => total + of.l1_entries, 0))} entries`);
     const byName = [...all].sort((one, other) => other.l1_bytes - one.l1_bytes);
     if (views.isTable()) rows.show(byName.map((of) => [of, sum] as const));

@@ -17,9 +17,10 @@ after(async () => {
   for (const server of servers) await server.close();
 });
 
-/** A page before a world in which as much time passes as the page looks; `change` may answer otherwise. */
-async function stage({ change = () => undefined, token = null, ...options } = {}) {
+/** A page before a world in which as much time passes as the page looks, after `minutes` of which the service knows; `change` may answer otherwise. */
+async function stage({ change = () => undefined, token = null, minutes = 0, ...options } = {}) {
   const world = new World();
+  if (minutes > 0) world.live(minutes);
   const posts = [];
   const server = await serve({
     token,
@@ -87,6 +88,83 @@ test("the pace and the shares are those of what happened between two looks", asy
   const cells = await it.page.locator("#hits tbody tr").first().locator("td").allTextContents();
   const [lookups, l1] = [cells[1], cells[2]].map((text) => Number(text.replaceAll(",", "")));
   assert.ok(lookups > 0 && Math.abs(l1 / lookups - 0.7) < 1e-9, `${cells}`);
+  assert.deepEqual(await it.end(), []);
+});
+
+/** The sums of the columns of the table of which tier answers. */
+async function answered(page) {
+  const button = page.locator("#hits").getByRole("button", { name: "Table" });
+  if ((await button.getAttribute("aria-pressed")) === "false") await button.click();
+  const rows = await page.locator("#hits tbody tr").evaluateAll((all) => all.map((row) => [...row.children].slice(1).map((cell) => Number(cell.textContent.replaceAll(",", "")))));
+  return { minutes: rows.length, sums: rows.reduce((sum, row) => sum.map((value, index) => value + row[index])) };
+}
+
+test("a page that was only just opened shows what was before, and a second time too", async () => {
+  // Nothing goes on: all that is drawn is of the past.
+  const it = await stage({ minutes: 8, change: (path, query, _, world) => (path === "/api/cache/latencies" ? world.answer(path, query) : undefined) });
+  const { keyspaces, service } = it.world.history();
+  const rise = (names) => keyspaces.reduce((sum, of) => sum + names.reduce((all, name) => all + of[name].at(-1) - of[name][0], 0), 0);
+  const told = keyspaces[0].invalidations.at(-1);
+  assert.ok(rise(["hits_l1"]) > 1000 && told > 0, "there is something to be seen");
+  for (const round of ["opened", "opened again"]) {
+    if (round === "opened again") await it.page.reload();
+    await row(it.page, "users").waitFor();
+    const { minutes, sums } = await answered(it.page);
+    assert.ok(minutes >= 8, `${round}: ${minutes}`);
+    const expected = [["hits_l1", "hits_l2", "hits_stale", "misses"], ["hits_l1"], ["hits_l2"], ["hits_stale"]].map(rise);
+    assert.deepEqual(sums.slice(0, 4), expected, round);
+    assert.equal(sums[4] + sums[5], rise(["misses"]), round);
+    assert.equal(sums[6], told, `${round}: marks`);
+    assert.equal(await it.page.locator("#legend-marks").textContent(), String(told));
+    const ribbon = await it.page.locator(".ribbon").getAttribute("aria-label");
+    assert.match(ribbon, /closed, then open, then half open, then closed$/, `${round}: ${ribbon}`);
+    const lookups = service.latencies.map(({ counts }) => counts.at(-1).reduce((sum, value, index) => sum + value - counts[0][index], 0));
+    await it.page.locator("#latency").getByRole("button", { name: "Table" }).click();
+    const timed = await it.page.locator("#latency tbody tr").evaluateAll((rows) => rows.map((one) => [one.children[1].textContent, Number(one.children[2].textContent.replaceAll(",", ""))]));
+    const byTier = ["Memory (L1)", "Redis (L2)", "Origin"].map((name) => timed.reduce((sum, [tier, value]) => sum + (tier === name ? value : 0), 0));
+    assert.deepEqual(byTier, lookups, round);
+  }
+  assert.equal(it.server.requests.filter((line) => line === "GET /api/cache/history").length, 2, "once each time");
+  assert.deepEqual(await it.end(), []);
+});
+
+test("a keyspace of whose past nothing is known is not taken for one that began anew", async () => {
+  const it = await stage({
+    minutes: 3,
+    change(path, _query, _body, world) {
+      if (path !== "/api/cache/history") return undefined;
+      const all = world.history();
+      const [users, products] = all.keyspaces;
+      users.hits_l1 = users.hits_l1.map((value, index) => (index < 10 ? null : value));
+      return { ...all, keyspaces: [users, products] };
+    },
+  });
+  const before = structuredClone(it.world.past[0].keyspaces);
+  await row(it.page, "users").waitFor();
+  const { sums } = await answered(it.page);
+  const all = it.world.keyspaces.reduce((sum, of, index) => sum + of.hits_l1 - before[index].hits_l1, 0);
+  assert.ok(sums[1] > 0 && sums[1] <= all, `${sums[1]} of at most ${all}`);
+  assert.deepEqual(await it.end(), []);
+});
+
+test("what memory of another size would answer is that of the answers, as a drawing and as a table", async () => {
+  const sizes = [[0.25, 10, 0.4], [0.5, 20, 0.31], [1, 40, 0.17], [2, 80, 0.12], [4, 160, 0.115]];
+  let answer = { l1_entries: 40, l1_bytes: 40_960, sizes: sizes.map(([factor, entries, miss_ratio]) => ({ factor, entries, bytes: entries * 1024, miss_ratio })), unknown: null };
+  const it = await stage({ change: (path) => (path === "/api/cache/capacity" ? answer : undefined) });
+  await it.page.getByText("Twice the memory: 83.0 % → 88.0 % of the lookups.".replaceAll(" %", "\u00a0%")).waitFor();
+  const steps = (await it.page.locator(".sizes-steps li").allTextContents()).map(plain);
+  assert.deepEqual(steps, ["60.0 %¼ ×10.0 KiB", "69.0 %½ ×20.0 KiB", "83.0 %now40.0 KiB", "88.0 %2 ×80.0 KiB", "88.5 %4 ×160 KiB"]);
+  const heights = await it.page.locator(".size-dot").evaluateAll((dots) => dots.map((dot) => Number(dot.getAttribute("d").match(/^M\S+ ([\d.]+)h0$/)[1])));
+  assert.deepEqual(heights, [...heights].sort((one, other) => other - one), "a larger size is higher");
+  assert.equal(await it.page.locator(".size-now").count(), 1);
+  await it.page.locator("#capacity").getByRole("button", { name: "Table" }).focus();
+  await it.page.keyboard.press("Enter");
+  const cells = await it.page.getByRole("region", { name: "Hits of memory at other sizes" }).locator("tbody tr").nth(3).locator("th, td").allTextContents();
+  assert.deepEqual(cells.map(plain), ["2 ×", "80", "80.0 KiB", "88.0 %"]);
+  answer = { l1_entries: 0, l1_bytes: 0, sizes: [], unknown: { code: "not_full", detail: "L1 has not been full" } };
+  await it.page.keyboard.press("Enter");
+  await it.page.getByText("Not known yet: L1 has not been full.").waitFor();
+  assert.equal(await it.page.locator(".sizes-steps li").count(), 0);
   assert.deepEqual(await it.end(), []);
 });
 

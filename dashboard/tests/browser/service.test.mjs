@@ -73,6 +73,56 @@ test("the numbers on the page are those of the API", { skip: isSkipped }, async 
   await close();
 });
 
+test("what memory of another size would answer is that of the API", { skip: isSkipped }, async () => {
+  const small = await service("l1.max_entries = 100");
+  const ids = Array.from({ length: 300 }, (_, id) => `k:${id}`);
+  for (let round = 0; round < 8; round += 1) {
+    for (let from = 0; from < ids.length; from += 50) {
+      const some = ids.slice(from, from + 50);
+      const body = JSON.stringify({ get: some, set: some.map((key) => ({ key, value: from })) });
+      const answer = await fetch(`${small.url}api/cache/batch`, { method: "POST", body, headers: { "content-type": "application/json" } });
+      assert.equal(answer.status, 200);
+      await answer.text();
+    }
+  }
+  const { page, noted, close } = await open(browser, small.url);
+  await page.locator(".sizes-steps li").first().waitFor();
+  const { sizes } = await small.get("api/cache/capacity");
+  const shown = await page.locator(".sizes-steps li").evaluateAll((steps) => steps.map((step) => [Number(step.dataset.factor), step.querySelector("b").textContent]));
+  assert.deepEqual(shown.map(([factor, text]) => [factor, plain(text)]), sizes.map(({ factor, miss_ratio }) => [factor, `${(100 * (1 - miss_ratio)).toFixed(1)} %`]));
+  assert.match(plain(await page.locator("#what-if").textContent()), /^Twice the memory/);
+  assert.deepEqual(noted.errors, []);
+  await close();
+  await small.end();
+});
+
+test("a page that was only just opened shows what was before, and a second time too", { skip: isSkipped }, async () => {
+  const young = await service(KEYSPACES);
+  await until("a first sample", async () => (await young.get("api/cache/history")).ago_seconds.length > 0);
+  for (let id = 1; id <= 9; id += 1) await young.put(`user:${id}`, { id });
+  for (let round = 0; round < 7; round += 1) for (let id = 1; id <= 12; id += 1) await young.status(`api/cache/user:${id}`);
+  const lookups = ({ hits_l1, misses }, at) => hits_l1.at(at) + misses.at(at);
+  const kept = await until("a sample with all of it", async () => {
+    const { keyspaces } = await young.get("api/cache/history");
+    const users = keyspaces.find(({ name }) => name === "users");
+    return lookups(users, -1) === 84 && users;
+  });
+  assert.equal(lookups(kept, 0), 0, "the first sample is of before");
+  const { page, noted, close } = await open(browser, young.url);
+  for (const round of ["opened", "opened again"]) {
+    if (round === "opened again") await page.reload();
+    await page.locator('tr[data-keyspace="users"]').waitFor();
+    await page.locator("#hits").getByRole("button", { name: "Table" }).click();
+    const rows = await page.locator("#hits tbody tr").evaluateAll((all) => all.map((row) => [...row.children].slice(1).map((cell) => Number(cell.textContent))));
+    const sums = rows.reduce((sum, row) => sum.map((value, index) => value + row[index]));
+    assert.deepEqual(sums.slice(0, 3), [84, kept.hits_l1.at(-1), 0], round);
+    assert.equal(sums[4] + sums[5], kept.misses.at(-1), round);
+  }
+  assert.deepEqual(noted.errors, []);
+  await close();
+  await young.end();
+});
+
 test("the hottest keys are those of the API", { skip: isSkipped }, async () => {
   const { keys } = await server.get("api/cache/hot?limit=15");
   const { page, close } = await open(browser, server.url);

@@ -37,6 +37,17 @@ pub(super) async fn breakers(State(app): State<Arc<App>>) -> Response {
     json(serde_json::to_vec(&breakers).expect("text and numbers have a JSON form"))
 }
 
+impl App {
+    /// The state of each breaker, by what it keeps from being asked.
+    pub(crate) fn breaker_states(&self) -> Vec<(String, &'static str)> {
+        let l2 = self.cache.breaker().map(|health| ("l2".to_owned(), health.state.as_str()));
+        let of_origins = self.breakers.iter().filter_map(|(name, breaker)| {
+            Some((format!("origin.{name}"), breaker.as_ref()?.health().state.as_str()))
+        });
+        l2.into_iter().chain(of_origins).collect()
+    }
+}
+
 fn l2(app: &App, health: &BreakerHealth) -> Breaker {
     Breaker {
         target: "l2".to_owned(),

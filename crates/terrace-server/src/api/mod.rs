@@ -18,6 +18,8 @@
 //! | `/api/cache/breakers` | GET | what is left alone because it fails |
 //! | `/api/cache/latencies` | GET | how long lookups took, as a distribution |
 //! | `/api/cache/bus` | GET | how this instance hears of others' changes |
+//! | `/api/cache/capacity` | GET | what memory holds, and what other sizes would miss |
+//! | `/api/cache/history` | GET | counters of the last quarter of an hour |
 //! | `/api/cache/metrics` | GET | counters as JSON |
 //! | `/metrics` | GET | counters for Prometheus |
 //! | `/livez`, `/readyz`, `/healthz` | GET | health |
@@ -39,6 +41,7 @@ mod batch;
 mod behind;
 mod breakers;
 mod bus;
+mod capacity;
 mod dashboard;
 mod encoded;
 mod entry;
@@ -48,6 +51,7 @@ mod fields;
 pub(crate) mod gate;
 pub(crate) mod guard;
 mod health;
+mod history;
 mod hot;
 mod invalidate;
 mod key;
@@ -64,6 +68,7 @@ mod why;
 use crate::audit::Refusals;
 use crate::auth::Auth;
 use crate::feed::Feed;
+use crate::history::History;
 use crate::keyspaces::{Keyspaces, OfTenants};
 use crate::origin::Breakers;
 use crate::reload::Reloads;
@@ -99,6 +104,7 @@ pub(crate) struct App {
     /// Set when the service is about to stop.
     pub(crate) is_draining: Arc<AtomicBool>,
     pub(crate) feed: Arc<Feed>,
+    pub(crate) history: Arc<History>,
     pub(crate) reloads: Arc<Reloads>,
     /// What traces requests, if anything does.
     pub(crate) traces: Option<Traces>,
@@ -154,9 +160,11 @@ fn routes(side: Side, has_metrics: bool) -> Routes {
         .stated("/api/cache/behind/{keyspace}/drop", Need::Admin, post(behind::forget))
         .stated("/api/cache/keys", Need::Admin, get(keys::keys))
         .stated("/api/cache/keyspaces", Need::Admin, get(keyspaces::keyspaces))
+        .stated("/api/cache/history", Need::Admin, get(history::history))
         .route("/api/cache/breakers", get(breakers::breakers))
         .route("/api/cache/latencies", get(latencies::latencies))
         .route("/api/cache/bus", get(bus::bus))
+        .route("/api/cache/capacity", get(capacity::capacity))
         .route("/api/cache/metrics", get(metrics::summary))
         .stated("/api/cache/openapi.json", Need::Nothing, get(openapi::openapi))
         .stated("/openapi.json", Need::Nothing, get(openapi::openapi))

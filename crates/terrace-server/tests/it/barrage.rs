@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How often memory is looked at.
 const SAMPLES: u64 = 40;
 
-const PATHS: [&str; 37] = [
+const PATHS: [&str; 39] = [
     "/api/cache/{}",
     "/api/cache/{}",
     "/api/cache/{}",
@@ -51,6 +51,8 @@ const PATHS: [&str; 37] = [
     "/api/cache/breakers",
     "/api/cache/latencies",
     "/api/cache/bus",
+    "/api/cache/capacity",
+    "/api/cache/history",
     "/api/cache/metrics?verbose={}",
     "/v1/keys/{}",
     "/metrics",

@@ -208,6 +208,8 @@ const REQUESTS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/api/cache/breakers", "/api/cache/breakers", ""),
     ("GET", "/api/cache/latencies", "/api/cache/latencies", ""),
     ("GET", "/api/cache/bus", "/api/cache/bus", ""),
+    ("GET", "/api/cache/capacity", "/api/cache/capacity", ""),
+    ("GET", "/api/cache/history", "/api/cache/history", ""),
     ("GET", "/api/cache/metrics", "/api/cache/metrics?verbose=true", ""),
     ("GET", "/api/cache/behind", "/api/cache/behind", ""),
     ("POST", "/api/cache/behind/{keyspace}/flush", "/api/cache/behind/users/flush", ""),

@@ -88,6 +88,102 @@ async fn latencies_are_told_class_by_class() {
 }
 
 #[tokio::test]
+async fn what_other_sizes_of_memory_would_miss_is_told_or_why_it_is_not() {
+    let service = start("[l1]\nmax_entries = 100").await;
+    let first = told(&service, "/api/cache/capacity").await;
+    let detail = first["unknown"]["detail"].as_str();
+    assert!(detail.is_some_and(|detail| detail.contains("has not been full")), "{first}");
+    let unknown = json!({ "code": "not_full", "detail": detail });
+    assert_eq!(first, json!({ "l1_entries": 0, "l1_bytes": 0, "sizes": [], "unknown": unknown }));
+    let put = |id| json!({ "key": format!("k:{id}"), "value": id });
+    let get = |id| format!("k:{id}");
+    for _ in 0..20 {
+        for ids in [0..50_u32, 50..100, 100..150] {
+            let batch = json!({ "set": ids.clone().map(put).collect::<Vec<_>>(), "get": ids.map(get).collect::<Vec<_>>() });
+            service.post("/api/cache/batch", &batch.to_string()).await;
+        }
+        let all = json!({ "get": (0..150_u32).map(get).collect::<Vec<_>>() });
+        service.post("/api/cache/batch", &all.to_string()).await;
+    }
+    let all = told(&service, "/api/cache/capacity").await;
+    assert_eq!(all["unknown"], Value::Null, "{all}");
+    let column = |name: &str| -> Vec<f64> {
+        let sizes = all["sizes"].as_array().expect("an array");
+        sizes.iter().map(|size| size[name].as_f64().expect("a number")).collect()
+    };
+    assert_eq!(column("factor"), [0.25, 0.5, 1.0, 2.0, 4.0]);
+    assert_eq!(column("entries"), [25.0, 50.0, 100.0, 200.0, 400.0]);
+    let misses = column("miss_ratio");
+    assert!(misses.is_sorted_by(|smaller, larger| smaller >= larger), "{all}");
+    let metrics = told(&service, "/api/cache/metrics").await;
+    let counted = 1.0 - metrics["l1_hit_rate"].as_f64().expect("a number");
+    assert!((misses[2] - counted).abs() < 1e-9, "{all} {metrics}");
+    assert_eq!((&all["l1_entries"], &all["l1_bytes"]), (&metrics["l1_size"], &metrics["l1_bytes"]));
+    let lru = start("[l1]\nmax_entries = 100\npolicy = 'lru'").await;
+    assert_eq!(told(&lru, "/api/cache/capacity").await["unknown"]["code"], "lru");
+}
+
+/// The sum of what a column rose by, from the first sample to the last.
+fn rise(keyspace: &Value, column: &str) -> u64 {
+    let counts: Vec<u64> = serde_json::from_value(keyspace[column].clone()).expect("numbers");
+    counts.last().zip(counts.first()).map_or(0, |(last, first)| last - first)
+}
+
+#[tokio::test]
+async fn what_was_before_is_kept_for_those_who_come_later() {
+    let Some(url) = redis_url().await else { return };
+    let toml = format!(
+        "[l2]\nurl = '{url}'\nkey_prefix = '{}'\n[keyspace.users]\npattern = 'user:{{id}}'",
+        unique_prefix()
+    );
+    let service = start(&toml).await;
+    let first = until_some("a first sample", async || {
+        let history = told(&service, "/api/cache/history").await;
+        (history["ago_seconds"].as_array().map(Vec::len) == Some(1)).then_some(history)
+    })
+    .await;
+    assert_eq!(first["interval_seconds"], 5.0);
+    let names = first["keyspaces"].as_array().expect("an array").iter().map(|of| of["name"].as_str());
+    assert_eq!(names.collect::<Vec<_>>(), [Some("users"), Some("default")]);
+    assert_eq!(first["keyspaces"][0]["hits_l1"], json!([0]));
+    service.put("/api/cache/user:1", r#"{"value":1}"#).await;
+    for key in ["user:1", "user:1", "user:1", "user:2", "other"] {
+        service.get(&format!("/api/cache/{key}")).await;
+    }
+    service.post("/api/cache/invalidate", r#"{"keys":["user:1"]}"#).await;
+    let history = until_some("a sample with all of it", async || {
+        let history = told(&service, "/api/cache/history").await;
+        (rise(&history["keyspaces"][0], "invalidations") == 1).then_some(history)
+    })
+    .await;
+    let of = |name| told(&service, name);
+    let (now, latencies) = (of("/api/cache/keyspaces").await, of("/api/cache/latencies").await);
+    for (place, keyspace) in now["keyspaces"].as_array().expect("an array").iter().enumerate() {
+        let kept = &history["keyspaces"][place];
+        assert_eq!(kept["name"], keyspace["name"]);
+        for column in ["hits_l1", "hits_l2", "hits_stale", "misses", "loads", "load_failures", "evictions"] {
+            let column_kept = kept[column].as_array().expect("an array");
+            assert_eq!(column_kept.last(), Some(&keyspace[column]), "{column} {history}");
+        }
+    }
+    assert_eq!((rise(&history["keyspaces"][0], "hits_l1"), rise(&history["keyspaces"][1], "misses")), (3, 1));
+    let ago: Vec<f64> = serde_json::from_value(history["ago_seconds"].clone()).expect("numbers");
+    assert!(ago.windows(2).all(|pair| pair[0] - pair[1] >= 5.0), "{ago:?}");
+    for (place, tier) in latencies["tiers"].as_array().expect("an array").iter().enumerate() {
+        let kept = &history["service"]["latencies"][place];
+        assert_eq!(
+            (&kept["tier"], kept["counts"].as_array().map(Vec::len)),
+            (&tier["tier"], Some(ago.len()))
+        );
+        assert_eq!(kept["counts"][ago.len() - 1], tier["counts"]);
+    }
+    let breakers = json!([{ "target": "l2", "states": vec!["closed"; ago.len()] }]);
+    assert_eq!(history["service"]["breakers"], breakers);
+    assert_eq!(history["service"]["lag_seconds"].as_array().map(Vec::len), Some(ago.len()));
+    assert_eq!(history["service"]["left_out"], 0);
+}
+
+#[tokio::test]
 async fn one_that_is_alone_has_no_breaker_and_says_so() {
     let service = start("").await;
     assert_eq!(told(&service, "/api/cache/breakers").await, json!({ "breakers": [] }));

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use terrace_server::config::{Config, Sources};
+use terrace_testkit::wait::until_some;
 
 /// Requests in the short form; `TERRACE_TEST_TENANT_CASES` sets another number.
 const CASES: u64 = 3_000;
@@ -265,6 +266,7 @@ async fn what_concerns_all_of_the_service_is_for_no_tenant() {
         "/api/cache/events",
         "/api/cache/bus",
         "/api/cache/latencies",
+        "/api/cache/capacity",
         "/nowhere",
     ] {
         service.with("token-a", "GET", target, "").await.problem(403, "forbidden");
@@ -272,6 +274,16 @@ async fn what_concerns_all_of_the_service_is_for_no_tenant() {
     for target in ["/api/cache/hot", "/api/cache/behind", "/api/cache/why/x"] {
         assert_eq!(service.with("token-a", "GET", target, "").await.status, 200, "{target}");
     }
+    let told = until_some("a first sample", async || {
+        let history = service.with("token-a", "GET", "/api/cache/history", "").await;
+        let told: serde_json::Value = serde_json::from_str(&history.body).expect("JSON");
+        (told["ago_seconds"] != serde_json::json!([])).then_some(told)
+    })
+    .await;
+    let names = told["keyspaces"].as_array().expect("an array").iter().map(|of| of["name"].as_str());
+    let names: Vec<&str> = names.map(|name| name.expect("text")).collect();
+    assert!(!names.is_empty() && names.iter().all(|name| name.starts_with("a--")), "{names:?}");
+    assert!(told["service"].is_null() && !told.to_string().contains("b--"), "{told}");
     let unknown = service.with("token-a", "GET", "/api/cache/hot?keyspace=b--users", "").await;
     assert!(!unknown.problem(422, "body_invalid").contains("b--"), "{unknown:?}");
 }

@@ -412,7 +412,7 @@ fn lists() -> [Operation; 5] {
 }
 
 /// Figures.
-fn figures() -> [Operation; 5] {
+fn figures() -> [Operation; 7] {
     [
         Operation::get("/api/cache/keyspaces", "listKeyspaces", "What each keyspace is, and what it did.")
             .json("Keyspaces"),
@@ -421,6 +421,14 @@ fn figures() -> [Operation; 5] {
         Operation::get("/api/cache/latencies", "latencies", "How long lookups took, as a distribution.")
             .json("Latencies"),
         Operation::get("/api/cache/bus", "bus", "How this instance hears of others' changes.").json("Bus"),
+        Operation::get(
+            "/api/cache/capacity",
+            "capacity",
+            "What memory holds, and what it would miss at other sizes.",
+        )
+        .json("Capacity"),
+        Operation::get("/api/cache/history", "history", "Counters of the last quarter of an hour.")
+            .json("History"),
         Operation::get("/api/cache/metrics", "metrics", "Counters.")
             .query("verbose", "Adds `stats`: everything, by keyspace.", flag())
             .json("Metrics"),
