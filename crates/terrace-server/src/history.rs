@@ -184,6 +184,25 @@ mod tests {
     }
 
     #[test]
+    fn each_counter_is_that_of_its_name() {
+        let mut figures = Figures::default();
+        (figures.hits_l1, figures.hits_l2, figures.stale_hits, figures.misses) = (1, 2, 3, 4);
+        (figures.loads, figures.loads_failed, figures.loads_panicked) = (50, 6, 7);
+        (figures.evictions, figures.invalidations, figures.hits) = (8, 9, 100);
+        let expected = Counted {
+            hits_l1: 1,
+            hits_l2: 2,
+            hits_stale: 3,
+            misses: 4,
+            loads: 50,
+            load_failures: 13,
+            evictions: 8,
+            invalidations: 9,
+        };
+        assert_eq!(Counted::from(&figures), expected);
+    }
+
+    #[test]
     fn a_name_keeps_its_place_and_there_are_only_so_many() {
         let mut names = Vec::new();
         assert!(place(&mut names, "a", 2) && place(&mut names, "b", 2) && place(&mut names, "a", 2));

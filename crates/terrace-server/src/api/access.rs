@@ -312,6 +312,7 @@ mod tests {
             "/api/cache/behind/{keyspace}/drop",
             "/api/cache/keys",
             "/api/cache/keyspaces",
+            "/api/cache/history",
         ];
         assert_eq!(paths(&routes, Need::Admin), admin);
     }
