@@ -33,7 +33,7 @@ pub struct Breaker {
     failures: f64,
     pub(super) window: Duration,
     min_calls: u32,
-    open: Duration,
+    pub(super) open: Duration,
     slow: Option<Duration>,
     ramp: Duration,
 }

@@ -9,7 +9,8 @@
 //! 4. Once it is closed, all calls pass: there is nothing else to answer them with, so it has no ramp.
 //! 5. What ends after an opening that it began before says nothing of the time since, whatever the state is by then.
 //! 6. Of the failures of one thing, one counts in a window: what an origin always fails at is not taken for one that fails at everything.
-//!    That it was not reached counts always, whatever it was asked for.
+//!    That it was not reached counts always, whatever it was asked for. Nor does such a thing probe again and again: where a probe has
+//!    failed that was for one thing, others have the next for a while.
 
 use super::breaker::{Breaker, BreakerState, Machine, Probe};
 use crate::error::ConfigError;
@@ -52,6 +53,8 @@ struct State {
     /// How often it was opened.
     openings: u64,
     failed: Failed,
+    /// What the last probe was for, if that was one thing, and failed.
+    failed_probe: Option<u64>,
     since: Moment,
     transitions: [u64; 3],
     calls: u64,
@@ -133,6 +136,7 @@ impl OriginBreaker {
             machine,
             openings: 0,
             failed: Failed::default(),
+            failed_probe: None,
             since,
             transitions: [0; 3],
             calls: 0,
@@ -195,10 +199,14 @@ impl OriginBreaker {
         let mut state = self.0.state.lock();
         let mut probe = None;
         if state.machine.state() != BreakerState::Closed {
-            probe = state.machine.probe(began);
+            let is_others = thing.is_some()
+                && thing == state.failed_probe
+                && began.since(state.since) < self.0.settings.open * 2;
+            probe = if is_others { None } else { state.machine.probe(began) };
             if probe.is_none() {
                 state.rejected += 1;
-                return Err(state.machine.until_probe(began).unwrap_or(PROBING));
+                let wait = state.machine.until_probe(began).filter(|wait| !wait.is_zero());
+                return Err(wait.unwrap_or(PROBING));
             }
             self.entered(&mut state, began);
         }
@@ -282,6 +290,7 @@ impl OriginCall {
         let changes = match self.probe.take() {
             Some(probe) => {
                 state.machine.probed(probe, !is_failure, now, chance);
+                state.failed_probe = thing.filter(|_| is_failure);
                 true
             }
             None if self.openings != state.openings => false,
@@ -428,6 +437,23 @@ mod tests {
         assert_eq!(breaker.health().state, BreakerState::Closed, "three things of another window");
         fail("d");
         assert_eq!(breaker.health().state, BreakerState::Open);
+    }
+
+    #[test]
+    fn a_thing_whose_probe_failed_leaves_the_next_to_others_for_a_while() {
+        let (breaker, clock) = opened();
+        clock.advance(Duration::from_secs(2));
+        breaker.begin_for("a").expect("it is time").end(true);
+        clock.advance(Duration::from_secs(2));
+        let wait = breaker.begin_for("a").expect_err("it has just failed");
+        assert!(wait > Duration::ZERO, "{wait:?}");
+        let other = breaker.begin_for("b").expect("it is time");
+        other.unreachable();
+        clock.advance(Duration::from_secs(2));
+        breaker.begin_for("b").expect("it was not for the thing that it failed").end(true);
+        clock.advance(Duration::from_secs(4));
+        breaker.begin_for("b").expect("nobody else came").end(false);
+        assert_eq!(breaker.health().state, BreakerState::Closed);
     }
 
     #[test]
