@@ -113,7 +113,7 @@ impl History {
         let times = app.cache.lookup_times();
         let breakers = app.breaker_states();
         let mut kept = self.kept();
-        let spaces = [&app.spaces].into_iter().chain(&app.spaces_of_tenants);
+        let spaces = [&app.spaces].into_iter().chain(app.spaces_of_tenants.values());
         kept.left_out = 0;
         for name in spaces.flat_map(|spaces| spaces.iter().map(terrace::Keyspace::name)) {
             kept.left_out += usize::from(!place(&mut kept.keyspaces, name, KEYSPACES_MAX));

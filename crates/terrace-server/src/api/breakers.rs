@@ -41,9 +41,8 @@ impl App {
     /// The state of each breaker, by what it keeps from being asked.
     pub(crate) fn breaker_states(&self) -> Vec<(String, &'static str)> {
         let l2 = self.cache.breaker().map(|health| ("l2".to_owned(), health.state.as_str()));
-        let of_origins = self.breakers.iter().filter_map(|(name, breaker)| {
-            Some((format!("origin.{name}"), breaker.as_ref()?.health().state.as_str()))
-        });
+        let of_origins = self.breakers.iter().flat_map(|(name, guards)| guards.named(name));
+        let of_origins = of_origins.map(|(target, breaker)| (target, breaker.health().state.as_str()));
         l2.into_iter().chain(of_origins).collect()
     }
 }

@@ -1,5 +1,6 @@
 //! The last quarter of an hour, of those who ask: what a page draws that has only just been opened.
 
+use super::error::Problem;
 use super::{App, json};
 use crate::auth::Who;
 use crate::history::{Counted, Kept, STEP};
@@ -97,9 +98,9 @@ impl<'a> OfService<'a> {
 }
 
 /// `GET /api/cache/history`.
-pub(super) async fn history(State(app): State<Arc<App>>, who: Who) -> Response {
+pub(super) async fn history(State(app): State<Arc<App>>, who: Who) -> Result<Response, Problem> {
     let (kept, now) = (app.history.read(), app.clock.now());
-    let own = app.keyspaces(&who).iter();
+    let own = app.keyspaces(&who)?.iter();
     let place = |name: &str| kept.keyspaces.iter().position(|there| **there == *name);
     let history = History {
         interval_seconds: STEP.as_secs_f64(),
@@ -107,5 +108,5 @@ pub(super) async fn history(State(app): State<Arc<App>>, who: Who) -> Response {
         keyspaces: own.filter_map(|of| Some(OfKeyspace::of(&kept, place(of.name())?))).collect(),
         service: who.is_operator().then(|| OfService::of(&app, &kept)),
     };
-    json(serde_json::to_vec(&history).expect("text and numbers have a JSON form"))
+    Ok(json(serde_json::to_vec(&history).expect("text and numbers have a JSON form")))
 }
