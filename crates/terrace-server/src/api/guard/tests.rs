@@ -1,3 +1,5 @@
+//! The door by itself: what breaks, what hangs, and who has no keyspaces here.
+
 use super::*;
 use crate::config::{Config, Sources};
 use axum::http::StatusCode;
