@@ -2,16 +2,18 @@
 //!
 //! 1. A task notes the counters every [`STEP`], and keeps the last [`SAMPLES_MAX`] of them. Requests pay nothing for it.
 //! 2. What is kept is bounded: 12 KiB for each keyspace, of which [`KEYSPACES_MAX`] are kept, and a third of a megabyte besides, so less than four
-//!    megabytes. Keyspaces of nobody in particular come first, then those of tenants. One beyond that has no history, and [`Kept::left_out`] says
-//!    how many there are.
-//! 3. A keyspace has its place here for good: its numbers are always those of the same name.
+//!    megabytes. At the start keyspaces of nobody in particular come first, then those of tenants. One beyond that has no history, and
+//!    [`Kept::left_out`] says how many there are.
+//! 3. A keyspace has its place here for good, also one that is gone: its numbers are always those of the same name.
 //! 4. Counters are kept as they were, not as differences: who reads them does as with two answers of the other paths.
 //! 5. Times are told by how long ago they were: a browser's clock may be another one.
 
 use crate::api::App;
 use crate::reload::InForce;
 use crate::runtime::{self, Tasks};
+use futures_util::future::{Either, select};
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use terrace::{Figures, Moment, TierTimes};
@@ -137,7 +139,9 @@ impl History {
 /// Notes what is, until the service is about to stop.
 pub(crate) async fn keep(in_force: Arc<tokio::sync::Mutex<InForce>>, tasks: Tasks) {
     loop {
-        let app = Arc::clone(&in_force.lock().await.app);
+        // A reload can take long, and an end does not wait for it.
+        let look = async { Arc::clone(&in_force.lock().await.app) };
+        let Either::Left((app, _)) = select(pin!(look), tasks.stopped()).await else { return };
         app.history.note(&app);
         drop(app);
         if runtime::within(STEP, tasks.stopped()).await.is_some() {

@@ -3,8 +3,9 @@
 //! 1. How much more or less other sizes would miss is the engine's estimate, from simulations on a sample of what L1 is asked for. How much L1
 //!    misses as it is was counted: lookups of the last five to ten minutes, of the keyspaces that use L1.
 //! 2. More room keeps only what leaves for want of room. What leaves because its time is over, or because it was invalidated, would leave a
-//!    larger L1 too. So of what the simulations promise a larger size, only the share counts that evictions have of all that left. Of a smaller
-//!    size it is the other way round: all that they threaten counts. Neither promises too much.
+//!    larger L1 too. So of what the simulations promise a larger size, only the share counts that evictions have of all that left, and no more
+//!    than there were evictions: a miss that more room avoids had one before it. Of a smaller size it is the other way round: all that they
+//!    threaten counts. Neither promises too much.
 //! 3. Nothing of this is on the way of a lookup. Counters are summed up when somebody asks, and at most once with each cleaning of L1.
 
 use crate::cache::Cache;
@@ -90,6 +91,11 @@ impl Traffic {
         (self.lookups >= LOOKUPS_MIN).then(|| misses as f64 / self.lookups as f64)
     }
 
+    /// Evictions for each lookup: more misses than that, more room cannot avoid.
+    fn evicted(self) -> f64 {
+        self.evictions as f64 / self.lookups.max(1) as f64
+    }
+
     /// The share of what left that more room would have kept.
     fn share_of_evictions(self) -> f64 {
         if self.departures == 0 {
@@ -155,7 +161,9 @@ impl Cache {
     ///
     /// Of the lookups of the last five to ten minutes, by all keyspaces that use L1; of a longer time where L1 is cleaned more rarely than that.
     /// The size that L1 has was counted. The others are estimated from a sample of the keys, usually within a few points, as if what is asked for
-    /// stayed as it is. What would leave a larger L1 just the same, because its time is over or it is invalidated, is not promised to stay.
+    /// stayed as it is. What would leave a larger L1 just the same, because its time is over or it is invalidated, is not promised to stay, and a
+    /// larger size is promised to avoid no more misses than there were evictions. Where few misses are for want of room, a smaller size would
+    /// miss less than is said.
     ///
     /// # Errors
     /// [`NoSizes`]: why nothing can be said.
@@ -194,10 +202,10 @@ impl Cache {
         let measured = lately.miss_ratio().ok_or(NoSizes::FewLookups)?;
         // Where the simulations miss nothing at the size that L1 has, this is not what was measured.
         let own = points.iter().rfind(|point| point.factor <= 1.0).map_or(measured, |point| point.miss_ratio);
-        let share = lately.share_of_evictions();
+        let (share, evicted) = (lately.share_of_evictions(), lately.evicted());
         let size = |point: terrace_memory::CurvePoint| {
             let more = point.miss_ratio - own;
-            let counted = if point.factor > 1.0 { more * share } else { more };
+            let counted = if point.factor > 1.0 { (more * share).max(-evicted) } else { more };
             L1Size {
                 factor: point.factor,
                 entries: point.entries as u64,

@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of one permit; answers with fewer do not count.
 const UNIT: u64 = 4 << 10;
-/// Bytes that are handed out at once of an answer that counts: what is handed out is in a buffer of the connection, and does not count.
+/// Bytes that are handed out at once of an answer that counts: a connection takes no more of them than it has buffers for.
 const PIECE_BYTES: usize = 32 << 10;
 /// Room for each request that may be at work, in bytes.
 const BYTES_PER_REQUEST: u64 = 64 << 10;
@@ -50,18 +50,30 @@ pub(super) fn keeping(body: Body, place: OwnedSemaphorePermit) -> Body {
     Body::new(Counted::new(body, place))
 }
 
-/// A body that counts. It is handed out in pieces: a connection drops a body with its last one, and takes no more of them than it has buffers
-/// for.
+/// A body that counts. It is handed out in pieces, and each of them counts for as long as it is kept somewhere: a connection drops a body with its
+/// last piece.
 struct Counted {
     body: Body,
     /// What is there of it, and not handed out.
     rest: Bytes,
-    _room: OwnedSemaphorePermit,
+    room: Arc<OwnedSemaphorePermit>,
 }
 
 impl Counted {
     fn new(body: Body, room: OwnedSemaphorePermit) -> Self {
-        Self { body, rest: Bytes::new(), _room: room }
+        Self { body, rest: Bytes::new(), room: Arc::new(room) }
+    }
+}
+
+/// A piece of a body, and the room that all of it takes.
+struct Piece {
+    bytes: Bytes,
+    _room: Arc<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -81,8 +93,9 @@ impl HttpBody for Counted {
                 Err(frame) => return Poll::Ready(Some(Ok(frame))),
             }
         }
-        let bytes = self.rest.len().min(PIECE_BYTES);
-        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(bytes)))))
+        let length = self.rest.len().min(PIECE_BYTES);
+        let piece = Piece { bytes: self.rest.split_to(length), _room: Arc::clone(&self.room) };
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -133,5 +146,18 @@ mod tests {
         assert!(backlog.count(body(1 << 10)).is_some());
         drop(first);
         assert!(backlog.count(body(1 << 20)).is_some(), "one that is larger than all the room");
+    }
+
+    #[tokio::test]
+    async fn a_piece_that_is_kept_counts_when_its_body_is_gone() {
+        let backlog = Backlog::new(1);
+        let mut body = backlog.count(body(60 << 10)).expect("there is room");
+        poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+        let last = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+        assert!(body.is_end_stream());
+        drop(body);
+        assert!(backlog.count(Body::from(vec![0; 60 << 10])).is_none());
+        drop(last);
+        assert!(backlog.count(Body::from(vec![0; 60 << 10])).is_some());
     }
 }

@@ -82,6 +82,22 @@ async fn more_room_is_not_said_to_keep_what_leaves_because_its_time_is_over() {
 }
 
 #[tokio::test]
+async fn more_room_is_not_said_to_avoid_more_misses_than_there_were_evictions() {
+    let (cache, numbers) = cache(100, &Clock::manual());
+    ask(&numbers, (0..200).cycle().take(2_000)).await;
+    // What nobody has is asked for again and again, and is never kept, however much room there is.
+    for step in 0..60_000 {
+        numbers.get(&(1_000 + step % 150)).await.unwrap();
+        if step % 30 == 0 {
+            ask(&numbers, [step / 30 % 200].into_iter()).await;
+        }
+    }
+    let sizes = cache.l1_sizes().unwrap();
+    assert!(of(&sizes, 1.0) > 0.9, "{sizes:?}");
+    assert!(of(&sizes, 4.0) > of(&sizes, 1.0) - 0.1, "there were few evictions: {sizes:?}");
+}
+
+#[tokio::test]
 async fn the_minutes_before_the_last_ten_do_not_count() {
     let clock = Clock::manual();
     let (cache, numbers) = cache(100, &clock);
