@@ -437,13 +437,13 @@ impl Queue {
         let count = graves.len();
         let chain = self.chains.entry(key.clone()).or_default();
         for grave in graves.into_iter().rev() {
-            let Grave { record, attempts, .. } = grave;
+            let Grave { record, attempts, covers, .. } = grave;
             notes.push(Note::Revive(record.number));
             self.bytes += record.weight();
             self.roll.add(&record, now);
-            self.unsettled.insert(record.number);
+            self.unsettled.insert(covers);
             chain.show(&record);
-            let entry = Entry { is_sent: attempts > 0, ..Entry::replayed(record, 0) };
+            let entry = Entry { is_sent: attempts > 0, covers, ..Entry::replayed(record, 0) };
             chain.entries.push_front(entry);
         }
         self.make_ready(key, now);

@@ -3,6 +3,9 @@
 //! Nothing runs by itself here: each step of the writer's thread and of the sender is taken by the test, so a history can be
 //! repeated and shrunk.
 
+mod step;
+
+use self::step::{Step, step};
 use super::disk::{Disk, Faults};
 use crate::behind::error::WriteError;
 use crate::behind::options::{Ack, JournalOptions, LaneOptions};
@@ -30,52 +33,6 @@ impl Sink for Unused {
     fn store_many<'a>(&'a self, _: &'a [Write]) -> Outcomes<'a> {
         unreachable!("the test is the sink")
     }
-}
-
-/// One step of a history.
-#[derive(Clone, Debug)]
-enum Step {
-    Write {
-        key: u8,
-        is_delete: bool,
-        ack: Ack,
-        is_held: bool,
-    },
-    /// L2 gives the oldest held write a version, by a clock that is so many seconds off; or does not answer.
-    Release(Option<i64>),
-    Commit,
-    Send,
-    /// Settles what is under way; two bits of the number for each write say how.
-    Settle(u64),
-    /// The batch fails as a whole.
-    Fail,
-    Advance(u64),
-    Kill,
-    /// The power goes, after so many more changes of the disk by a commit.
-    Power {
-        changes: usize,
-        seed: u64,
-    },
-    DiskFull(usize),
-    Room,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let ack = prop_oneof![3 => Just(Ack::Fsync), 1 => Just(Ack::Os), 1 => Just(Ack::Memory)];
-    prop_oneof![
-        8 => (0..4_u8, prop::bool::weighted(0.25), ack, any::<bool>())
-            .prop_map(|(key, is_delete, ack, is_held)| Step::Write { key, is_delete, ack, is_held }),
-        5 => prop::option::weighted(0.8, -OFF..OFF).prop_map(Step::Release),
-        5 => Just(Step::Commit),
-        4 => Just(Step::Send),
-        4 => any::<u64>().prop_map(Step::Settle),
-        1 => Just(Step::Fail),
-        2 => (1..60_u64).prop_map(Step::Advance),
-        1 => Just(Step::Kill),
-        1 => (0..12_usize, any::<u64>()).prop_map(|(changes, seed)| Step::Power { changes, seed }),
-        1 => (0..6_usize).prop_map(Step::DiskFull),
-        1 => Just(Step::Room),
-    ]
 }
 
 /// What the test knows of a write.
@@ -148,6 +105,7 @@ impl World {
             Step::Send => self.send(),
             Step::Settle(bits) => self.settle(*bits),
             Step::Fail => self.fail(),
+            Step::Retry(key) => self.retry(*key),
             Step::Advance(seconds) => self.clock.advance(Duration::from_secs(*seconds)),
             Step::Kill => self.restart(self.disk.after_kill(), false),
             Step::Power { changes, seed } => {
@@ -242,12 +200,13 @@ impl World {
         let outcomes: Vec<Outcome> = batch
             .iter()
             .enumerate()
-            .map(|(index, write)| match (bits >> (2 * index)) & 3 {
-                0 | 1 => {
+            .map(|(index, write)| match (bits >> (3 * index)) & 7 {
+                0..=2 => {
                     self.apply(write);
                     Outcome::Stored
                 }
-                2 => Outcome::Failed("no".into()),
+                3 | 4 => Outcome::Refused("never".into()),
+                5 => Outcome::Failed("no".into()),
                 // It was applied, and the answer was lost.
                 _ => {
                     self.apply(write);
@@ -280,6 +239,39 @@ impl World {
                 self.over.insert(number);
                 self.open.remove(&letter.write.key);
             }
+        }
+    }
+
+    /// What is brought back waits as if it had never been given up, and so does what it had taken the place of.
+    fn retry(&mut self, key: u8) {
+        let key = Bytes::from(vec![b'k', key]);
+        let (now, mut notes) = (self.clock.now(), Vec::new());
+        let mut state = self.shared.state.lock();
+        let queue = &mut state.queues[0];
+        let letters = queue.dead_letters(0, usize::MAX);
+        let heirs: Vec<(u64, WriteState)> =
+            self.known.keys().map(|number| (*number, queue.state_of(*number, 0, now))).collect();
+        let Ok(count) = queue.revive(&key, now, &mut notes) else { return };
+        let back: Vec<u64> = letters
+            .iter()
+            .filter(|letter| letter.write.key == key && !letter.is_overtaken)
+            .map(|letter| letter.write.id.number)
+            .collect();
+        assert_eq!(count, back.len());
+        for (number, before) in heirs {
+            let WriteState::Coalesced { by: Some(heir) } = before else { continue };
+            let is_back = back.contains(&heir.number);
+            assert!(
+                !is_back || !queue.is_settled(number),
+                "{number} waits with {heir}, and is called settled"
+            );
+        }
+        self.shared.note(&mut state, notes);
+        drop(state);
+        for number in back {
+            self.over.remove(&number);
+            self.dead.remove(&number);
+            self.known.entry(number).and_modify(|known| known.is_acknowledged = true);
         }
     }
 
@@ -457,5 +449,21 @@ fn writes_of_a_batch_that_failed_as_a_whole_come_in_smaller_ones() {
     world.send();
     assert_eq!(world.under_way.len(), 1, "all three are due, and whose fault it was is not known");
     world.settle(0);
+    world.end();
+}
+
+#[test]
+fn what_is_brought_back_stands_for_what_it_had_taken_the_place_of() {
+    let mut world = World::new();
+    for _ in 0..2 {
+        world.write(0, false, Ack::Fsync, false);
+    }
+    world.commit();
+    world.send();
+    assert_eq!(world.under_way.len(), 1, "one has taken the place of the other");
+    world.run(&Step::Settle(3));
+    assert_eq!(world.dead.len(), 1);
+    world.run(&Step::Retry(0));
+    assert!(world.dead.is_empty());
     world.end();
 }

@@ -56,6 +56,7 @@ async fn a_write_is_told_of_wherever_it_stands() {
     origin.failing.lock().clear();
     lane.retry_dead(b"k").expect("none is overtaken");
     assert_eq!(told(&lane, first), ("waiting", Some(0)));
+    assert_eq!(told(&lane, id(behind[0])), ("coalesced", Some(behind[2])), "by one that was brought back");
     drain(&lane).await;
     assert_eq!((told(&lane, first), told(&lane, id(behind[2]))), (("gone", None), ("gone", None)));
     assert_eq!(told(&lane, id(behind[0])), ("coalesced", None), "what stood for it is over, too");
