@@ -241,6 +241,14 @@ impl Machine {
         }
     }
 
+    /// For how long a probe could have begun, if it can and none has.
+    pub(super) fn due_for(&self, now: Moment) -> Option<Duration> {
+        match self.state {
+            State::Open { since, until } => (now.max(since) >= until).then(|| now.since(until)),
+            State::Closed { .. } | State::HalfOpen => None,
+        }
+    }
+
     /// Leave to probe L2, if it is time for that and nobody does.
     pub(super) fn probe(&mut self, now: Moment) -> Option<Probe> {
         if self.until_probe(now)? > Duration::ZERO {

@@ -8,14 +8,20 @@
 //! 3. A call that is given up says nothing, unless it had been under way for [`GIVEN_UP_MIN`]: then, or if it was the probe, it has failed.
 //! 4. Once it is closed, all calls pass: there is nothing else to answer them with, so it has no ramp.
 //! 5. What ends after an opening that it began before says nothing of the time since, whatever the state is by then.
-//! 6. Of the failures of one thing, one counts in a window: what an origin always fails at is not taken for one that fails at everything.
-//!    That it was not reached counts always, whatever it was asked for. Nor does such a thing probe again and again: where a probe has
-//!    failed that was for one thing, others have the next for a while.
+//! 6. Of the failures of one thing, one counts in a window, while it succeeds at another: what an origin always fails at is not taken for one
+//!    that fails at everything. Where nothing else succeeds each counts, so one that is dead is found out by however few things it is asked
+//!    for. That it was not reached counts always.
+//! 7. A thing whose probe failed leaves the next to others, for as long as it may stay open once more: what an origin always fails at does
+//!    not keep it open for the rest, and what is asked for alone is asked for in the end.
+//! 8. It is said to be half-open from when the next call may be the probe, whether anybody makes one or not: nothing is left alone for
+//!    which nobody asks.
 
+mod lately;
+
+use self::lately::Lately;
 use super::breaker::{Breaker, BreakerState, Machine, Probe};
 use crate::error::ConfigError;
 use parking_lot::Mutex;
-use std::collections::VecDeque;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
@@ -52,9 +58,7 @@ struct State {
     machine: Machine,
     /// How often it was opened.
     openings: u64,
-    failed: Failed,
-    /// What the last probe was for, if that was one thing, and failed.
-    failed_probe: Option<u64>,
+    lately: Lately,
     since: Moment,
     transitions: [u64; 3],
     calls: u64,
@@ -70,7 +74,7 @@ pub struct OriginHealth {
     pub state: BreakerState,
     /// For how long it has been so.
     pub lasting: Duration,
-    /// How often it came into each state: closed, open, half-open.
+    /// How often it came into each state: closed, open, half-open; into the last with a call that probes.
     pub transitions: [(BreakerState, u64); 3],
     /// Calls that have ended, in whatever state.
     pub calls: u64,
@@ -90,25 +94,6 @@ pub struct OriginCall {
     thing: Option<u64>,
     probe: Option<Probe>,
     is_over: bool,
-}
-
-/// What failed lately, each thing once: the oldest first.
-#[derive(Default)]
-struct Failed(VecDeque<(u64, Moment)>);
-
-impl Failed {
-    /// Whether this is the first failure of the thing in the window, or it is forgotten that it was not.
-    fn is_first(&mut self, thing: u64, now: Moment, window: Duration) -> bool {
-        self.0.retain(|(_, at)| now.since(*at) < window);
-        let is_first = self.0.iter().all(|(other, _)| *other != thing);
-        if is_first {
-            if self.0.len() == FAILED_MAX {
-                self.0.pop_front();
-            }
-            self.0.push_back((thing, now));
-        }
-        is_first
-    }
 }
 
 impl OriginBreaker {
@@ -135,8 +120,7 @@ impl OriginBreaker {
         let state = State {
             machine,
             openings: 0,
-            failed: Failed::default(),
-            failed_probe: None,
+            lately: Lately::default(),
             since,
             transitions: [0; 3],
             calls: 0,
@@ -169,8 +153,9 @@ impl OriginBreaker {
     }
 
     /// Leave to make a call now that is for one thing, a key for example. If it fails again and again it counts once in a
-    /// [window](Breaker::window), as long as no more than 64 others failed since: so an origin that fails at one thing, and is asked for little
-    /// else, goes on to be asked for the rest.
+    /// [window](Breaker::window), as long as something else succeeded in that time, and no more than 64 others failed since: so an origin that
+    /// fails at one thing goes on to be asked for the rest. A thing whose probe failed leaves the next probe to others, for one more
+    /// [`open`](Breaker::open).
     ///
     /// # Errors
     /// How long until somebody may ask again, if the origin is left alone.
@@ -181,12 +166,13 @@ impl OriginBreaker {
     /// # Examples
     /// ```
     /// use terrace::{Breaker, BreakerState, Clock, OriginBreaker};
-    /// let breaker = OriginBreaker::new("database", Breaker::default().min_calls(2), Clock::system())?;
+    /// let breaker = OriginBreaker::new("database", Breaker::default().min_calls(3), Clock::system())?;
+    /// breaker.begin_for("user:1").unwrap().end(false);
     /// for _ in 0..9 {
-    ///     breaker.begin_for("user:1").unwrap().end(true);
+    ///     breaker.begin_for("user:2").unwrap().end(true);
     /// }
     /// assert_eq!(breaker.health().state, BreakerState::Closed);
-    /// breaker.begin_for("user:2").unwrap().end(true);
+    /// breaker.begin_for("user:3").unwrap().end(true);
     /// assert_eq!(breaker.health().state, BreakerState::Open);
     /// # Ok::<(), terrace::ConfigError>(())
     /// ```
@@ -199,14 +185,14 @@ impl OriginBreaker {
         let mut state = self.0.state.lock();
         let mut probe = None;
         if state.machine.state() != BreakerState::Closed {
-            let is_others = thing.is_some()
-                && thing == state.failed_probe
-                && began.since(state.since) < self.0.settings.open * 2;
-            probe = if is_others { None } else { state.machine.probe(began) };
+            if let Some(wait) = self.wait_for_others(&state, thing, began) {
+                state.rejected += 1;
+                return Err(wait);
+            }
+            probe = state.machine.probe(began);
             if probe.is_none() {
                 state.rejected += 1;
-                let wait = state.machine.until_probe(began).filter(|wait| !wait.is_zero());
-                return Err(wait.unwrap_or(PROBING));
+                return Err(state.machine.until_probe(began).unwrap_or(PROBING));
             }
             self.entered(&mut state, began);
         }
@@ -214,13 +200,25 @@ impl OriginBreaker {
         Ok(OriginCall { breaker: self.clone(), began, openings, thing, probe, is_over: false })
     }
 
-    /// How it is.
+    /// How long a thing whose probe failed leaves the next to others, which is due; `None` if it does not.
+    fn wait_for_others(&self, state: &State, thing: Option<u64>, now: Moment) -> Option<Duration> {
+        let due = state.machine.due_for(now)?;
+        thing.filter(|thing| state.lately.is_blamed(*thing))?;
+        self.0.settings.open.checked_sub(due).filter(|wait| !wait.is_zero())
+    }
+
+    /// How it is. Once the next call may be the probe that is [`BreakerState::HalfOpen`], for as long as nobody makes it.
     pub fn health(&self) -> OriginHealth {
         let state = self.0.state.lock();
+        let now = self.0.clock.precise();
         let [closed, open, half_open] = state.transitions;
+        let (is, lasting) = match state.machine.due_for(now) {
+            Some(due) => (BreakerState::HalfOpen, due),
+            None => (state.machine.state(), now.since(state.since)),
+        };
         OriginHealth {
-            state: state.machine.state(),
-            lasting: self.0.clock.precise().since(state.since),
+            state: is,
+            lasting,
             transitions: [
                 (BreakerState::Closed, closed),
                 (BreakerState::Open, open),
@@ -236,9 +234,13 @@ impl OriginBreaker {
         state.since = now;
         let entered = state.machine.state();
         state.transitions[entered as usize] += 1;
-        if entered == BreakerState::Open {
-            state.openings += 1;
-            state.failed = Failed::default();
+        match entered {
+            BreakerState::Open => {
+                state.openings += 1;
+                state.lately.opened();
+            }
+            BreakerState::Closed => state.lately.closed(),
+            BreakerState::HalfOpen => {}
         }
         let (origin, calls) = (self.0.name.as_str(), self.0.calls);
         let means = match entered {
@@ -257,8 +259,6 @@ impl OriginBreaker {
 const GIVEN_UP_MIN: Duration = Duration::from_secs(1);
 /// How soon to come again while somebody probes.
 const PROBING: Duration = Duration::from_secs(1);
-/// Things of which it is remembered that they failed.
-const FAILED_MAX: usize = 64;
 
 impl OriginCall {
     /// The call has ended: whether it failed by the origin's fault.
@@ -276,6 +276,7 @@ impl OriginCall {
     /// the same time.
     pub fn not_made(mut self) {
         self.is_over = self.probe.is_none();
+        self.thing = None;
     }
 
     /// Counts it, as one of many for a thing or by itself.
@@ -289,15 +290,14 @@ impl OriginCall {
         state.failures += u64::from(is_failure);
         let changes = match self.probe.take() {
             Some(probe) => {
+                state.lately.probed(thing, is_failure, now);
                 state.machine.probed(probe, !is_failure, now, chance);
-                state.failed_probe = thing.filter(|_| is_failure);
                 true
             }
             None if self.openings != state.openings => false,
             None => {
-                let is_known = is_failure
-                    && thing.is_some_and(|thing| !state.failed.is_first(thing, now, settings.window));
-                !is_known && state.machine.called(is_failure, now, chance)
+                let counts = state.lately.called(thing, is_failure, now, settings.window);
+                counts && state.machine.called(is_failure, now, chance)
             }
         };
         if changes {
@@ -338,154 +338,4 @@ impl fmt::Debug for OriginCall {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn breaker() -> (OriginBreaker, Clock) {
-        let clock = Clock::manual();
-        let settings = Breaker::default().min_calls(4).open(Duration::from_secs(2));
-        (OriginBreaker::new("main", settings, clock.clone()).expect("valid"), clock)
-    }
-
-    fn opened() -> (OriginBreaker, Clock) {
-        let (breaker, clock) = breaker();
-        for _ in 0..4 {
-            breaker.begin().expect("it is closed").end(true);
-        }
-        assert_eq!(breaker.health().state, BreakerState::Open);
-        (breaker, clock)
-    }
-
-    #[test]
-    fn what_succeeds_or_is_given_up_does_not_open_it() {
-        let (breaker, _) = breaker();
-        for round in 0..40 {
-            let call = breaker.begin().expect("it is closed");
-            match round % 4 {
-                3 => call.end(true),
-                0 => drop(call),
-                _ => call.end(false),
-            }
-        }
-        let health = breaker.health();
-        assert_eq!((health.state, health.calls, health.failures), (BreakerState::Closed, 30, 10));
-    }
-
-    #[test]
-    fn what_is_given_up_late_has_failed_and_what_was_not_made_says_nothing() {
-        for is_made in [true, false] {
-            let (breaker, clock) = breaker();
-            let calls: Vec<OriginCall> = (0..4).map(|_| breaker.begin().expect("it is closed")).collect();
-            clock.advance(GIVEN_UP_MIN);
-            for call in calls {
-                if is_made { drop(call) } else { call.not_made() }
-            }
-            let expected = if is_made { BreakerState::Open } else { BreakerState::Closed };
-            assert_eq!(breaker.health().state, expected);
-        }
-    }
-
-    #[test]
-    fn one_call_probes_after_its_time_and_the_others_wait_for_what_it_came_to() {
-        let (breaker, clock) = opened();
-        let wait = breaker.begin().expect_err("it is open");
-        assert!(wait > Duration::ZERO && wait <= Duration::from_secs(2), "{wait:?}");
-        clock.advance(Duration::from_secs(2));
-        let probe = breaker.begin().expect("it is time");
-        assert!(breaker.begin().is_err(), "one at a time");
-        probe.end(false);
-        breaker.begin().expect("it is closed").end(false);
-        assert_eq!(breaker.health().transitions.map(|(_, times)| times), [1, 1, 1]);
-        assert_eq!(breaker.health().rejected, 2);
-    }
-
-    #[test]
-    fn what_began_before_an_opening_says_nothing_after_a_closing() {
-        for ends in [true, false] {
-            let (breaker, clock) = breaker();
-            let old: Vec<OriginCall> = (0..8).map(|_| breaker.begin().expect("it is closed")).collect();
-            for _ in 0..4 {
-                breaker.begin().expect("it is closed").end(true);
-            }
-            clock.advance(Duration::from_secs(2));
-            breaker.begin().expect("it is time").end(false);
-            for call in old {
-                if ends { call.end(true) } else { drop(call) }
-            }
-            let health = breaker.health();
-            assert_eq!((health.state, health.calls, health.failures), (BreakerState::Closed, 13, 12));
-            for _ in 0..4 {
-                breaker.begin().expect("it is closed").end(true);
-            }
-            assert_eq!(breaker.health().state, BreakerState::Open, "what began since counts");
-        }
-    }
-
-    #[test]
-    fn one_thing_that_fails_again_and_again_counts_once_in_a_window() {
-        let (breaker, clock) = breaker();
-        let fail = |thing: &str| breaker.begin_for(thing).expect("it is closed").end(true);
-        for _ in 0..100 {
-            fail("a");
-        }
-        ["b", "c"].into_iter().for_each(&fail);
-        fail("a");
-        assert_eq!(breaker.health().state, BreakerState::Closed, "three things");
-        assert_eq!(breaker.health().failures, 103);
-        clock.advance(Breaker::WINDOW_DEFAULT);
-        ["a", "a", "b", "c"].into_iter().for_each(&fail);
-        assert_eq!(breaker.health().state, BreakerState::Closed, "three things of another window");
-        fail("d");
-        assert_eq!(breaker.health().state, BreakerState::Open);
-    }
-
-    #[test]
-    fn a_thing_whose_probe_failed_leaves_the_next_to_others_for_a_while() {
-        let (breaker, clock) = opened();
-        clock.advance(Duration::from_secs(2));
-        breaker.begin_for("a").expect("it is time").end(true);
-        clock.advance(Duration::from_secs(2));
-        let wait = breaker.begin_for("a").expect_err("it has just failed");
-        assert!(wait > Duration::ZERO, "{wait:?}");
-        let other = breaker.begin_for("b").expect("it is time");
-        other.unreachable();
-        clock.advance(Duration::from_secs(2));
-        breaker.begin_for("b").expect("it was not for the thing that it failed").end(true);
-        clock.advance(Duration::from_secs(4));
-        breaker.begin_for("b").expect("nobody else came").end(false);
-        assert_eq!(breaker.health().state, BreakerState::Closed);
-    }
-
-    #[test]
-    fn that_it_was_not_reached_or_given_up_late_counts_by_what_it_says() {
-        let (breaker, clock) = breaker();
-        for _ in 0..4 {
-            let call = breaker.begin_for("a").expect("it is closed");
-            clock.advance(GIVEN_UP_MIN);
-            drop(call);
-        }
-        assert_eq!(breaker.health().state, BreakerState::Closed, "one thing");
-        for _ in 0..3 {
-            breaker.begin_for("a").expect("it is closed").unreachable();
-        }
-        assert_eq!(breaker.health().state, BreakerState::Open);
-    }
-
-    #[test]
-    fn a_probe_that_fails_or_is_given_up_opens_it_again() {
-        for is_given_up in [false, true] {
-            let (breaker, clock) = opened();
-            clock.advance(Duration::from_secs(2));
-            let probe = breaker.begin().expect("it is time");
-            if is_given_up {
-                drop(probe);
-            } else {
-                probe.end(true);
-            }
-            assert_eq!(breaker.health().state, BreakerState::Open);
-            assert!(breaker.begin().is_err());
-            clock.advance(Duration::from_secs(2));
-            assert!(breaker.begin().is_ok());
-        }
-    }
-}
+mod tests;
