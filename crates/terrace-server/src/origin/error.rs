@@ -3,7 +3,9 @@
 //! 1. The words of a database are for the log. They may name tables, or worse, so the words that reach a client of the
 //!    service are made from the kind of the failure alone: see [`OriginError::public`].
 //! 2. What says that the origin is in trouble counts for its breaker: [`OriginError::is_trouble`].
-//! 3. A key that the origin cannot have is the caller's mistake, and says nothing about the origin.
+//! 3. That nobody was reached says the same of all that it could have been asked for; what it answers, or breaks off, may be for what it was
+//!    asked for: [`OriginError::is_unreached`].
+//! 4. A key that the origin cannot have is the caller's mistake, and says nothing about the origin.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +14,15 @@ use std::time::Duration;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OriginError {
-    /// No connection could be had.
+    /// No connection could be had, or what answered or ended one says that nothing can be had now.
     #[error("origin `{origin}` is unreachable: {reason}")]
     Unavailable {
         /// The origin's name.
         origin: Arc<str>,
         /// What was tried, and what came of it.
         reason: String,
+        /// Whether something had the request, or could have had it: then it may be for what was asked for.
+        is_reached: bool,
     },
     /// It is not in trouble, and does not take this now: all places for it are taken here, or it takes no writes.
     #[error("origin `{origin}` does not take this now: {reason}")]
@@ -105,6 +109,11 @@ impl OriginError {
                 | Self::Unknown { is_answered: false, .. }
                 | Self::Broken { .. }
         )
+    }
+
+    /// Whether nobody was reached who could have looked at what was asked for.
+    pub(crate) fn is_unreached(&self) -> bool {
+        matches!(self, Self::Unavailable { is_reached: false, .. })
     }
 
     /// Whether any other call would have failed now, too: it says nothing of what was asked for.

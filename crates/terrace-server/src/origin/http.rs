@@ -101,7 +101,9 @@ impl Http {
             StatusCode::TOO_MANY_REQUESTS
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => return Err(self.unavailable(format!("it answered {status}"))),
+            | StatusCode::GATEWAY_TIMEOUT => {
+                return Err(self.unavailable(format!("it answered {status}"), true));
+            }
             _ if status.is_redirection() => {
                 return Err(self.failed(format!("it answered {status}, and redirects are not followed")));
             }
@@ -130,7 +132,8 @@ impl Http {
                 }
                 Ok(None) => return Ok(body.freeze()),
                 Err(error) => {
-                    return Err(self.unavailable(format!("its answer broke off: {}", words(&error))));
+                    let reason = format!("its answer broke off: {}", words(&error));
+                    return Err(self.unavailable(reason, true));
                 }
             }
         }
@@ -167,7 +170,7 @@ impl Http {
         match answer {
             Some(Ok(response)) => self.written(response.status(), document.is_none(), fence.is_some()),
             Some(Err(error)) if error.is_connect() || error.is_builder() => {
-                Err(WriteFailure::Unavailable(self.unavailable(words(&error.without_url()))))
+                Err(WriteFailure::Unavailable(self.unavailable(words(&error.without_url()), false)))
             }
             Some(Err(error)) => Err(WriteFailure::Unknown(self.unknown(words(&error.without_url()), false))),
             None => {
@@ -187,7 +190,7 @@ impl Http {
             Refusal::OfTheWrite => {
                 WriteFailure::Refused(OriginError::Refused { origin: Arc::clone(&self.name), reason })
             }
-            Refusal::ForNow => WriteFailure::Unavailable(self.unavailable(reason)),
+            Refusal::ForNow => WriteFailure::Unavailable(self.unavailable(reason, true)),
             Refusal::Unclear => WriteFailure::Unknown(self.unknown(reason, !status.is_server_error())),
             Refusal::OfAnything => WriteFailure::Failed(self.failed(reason)),
         })
@@ -229,15 +232,19 @@ impl Http {
     }
 
     fn unsent(&self, error: &reqwest::Error) -> OriginError {
-        if error.is_timeout() { self.timed_out() } else { self.unavailable(words(error)) }
+        if error.is_timeout() {
+            self.timed_out()
+        } else {
+            self.unavailable(words(error), !error.is_connect())
+        }
     }
 
     fn bad_key(&self, reason: String) -> OriginError {
         OriginError::Key { origin: Arc::clone(&self.name), reason }
     }
 
-    fn unavailable(&self, reason: String) -> OriginError {
-        OriginError::Unavailable { origin: Arc::clone(&self.name), reason }
+    fn unavailable(&self, reason: String, is_reached: bool) -> OriginError {
+        OriginError::Unavailable { origin: Arc::clone(&self.name), reason, is_reached }
     }
 
     fn unknown(&self, reason: String, is_answered: bool) -> OriginError {

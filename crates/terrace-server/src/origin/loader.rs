@@ -308,6 +308,7 @@ impl Loader {
         let written = match self.captures(key) {
             Some(captures) => self.write_captured(key, &captures, change).await,
             None => Err(WriteFailure::Refused(OriginError::Key {
+            is_reached: true,
                 origin: Arc::clone(&self.origin),
                 reason: "it is not of the keyspace's pattern".to_owned(),
             })),
@@ -352,7 +353,7 @@ impl Loader {
 fn end(call: Option<OriginCall>, error: Option<&OriginError>) {
     match call {
         Some(call) if matches!(error, Some(OriginError::NotNow { .. })) => call.not_made(),
-        Some(call) if matches!(error, Some(OriginError::Unavailable { .. })) => call.unreachable(),
+        Some(call) if error.is_some_and(OriginError::is_unreached) => call.unreachable(),
         Some(call) => call.end(error.is_some_and(OriginError::is_trouble)),
         None => {}
     }

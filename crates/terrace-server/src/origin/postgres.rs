@@ -167,7 +167,7 @@ impl Postgres {
             return if is_sent {
                 self.unknown(reason)
             } else {
-                WriteFailure::Unavailable(self.unavailable(reason))
+                WriteFailure::Unavailable(self.unavailable(reason, true))
             };
         };
         let ends_connection = matches!(database.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
@@ -186,7 +186,7 @@ impl Postgres {
                 WriteFailure::Refused(OriginError::Refused { origin, reason })
             }
             code if UNAVAILABLE.iter().any(|class| code.starts_with(class)) => {
-                WriteFailure::Unavailable(self.unavailable(reason))
+                WriteFailure::Unavailable(self.unavailable(reason, true))
             }
             _ => WriteFailure::Failed(self.failed(reason)),
         }
@@ -227,10 +227,10 @@ impl Postgres {
         match runtime::within(self.connect_timeout, connections.pool.get()).await {
             Some(Ok(client)) => Ok((client, place.ok())),
             Some(Err(PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)))) => {
-                Err(self.unavailable(words(&error)))
+                Err(self.unavailable(words(&error), false))
             }
-            Some(Err(error)) => Err(self.unavailable(error.to_string())),
-            None => Err(self.unavailable(format!("no connection within {:?}", self.connect_timeout))),
+            Some(Err(error)) => Err(self.unavailable(error.to_string(), false)),
+            None => Err(self.unavailable(format!("no connection within {:?}", self.connect_timeout), false)),
         }
     }
 
@@ -242,7 +242,7 @@ impl Postgres {
     fn explain(&self, error: &tokio_postgres::Error) -> OriginError {
         let Some(code) = error.code() else {
             return if error.is_closed() {
-                self.unavailable(words(error))
+                self.unavailable(words(error), true)
             } else {
                 self.failed(words(error))
             };
@@ -255,13 +255,13 @@ impl Postgres {
             code if UNREADABLE_VALUE.contains(&code) => {
                 OriginError::Key { origin: Arc::clone(&self.name), reason }
             }
-            code if UNAVAILABLE.iter().any(|class| code.starts_with(class)) => self.unavailable(reason),
+            code if UNAVAILABLE.iter().any(|class| code.starts_with(class)) => self.unavailable(reason, true),
             _ => self.failed(reason),
         }
     }
 
-    fn unavailable(&self, reason: String) -> OriginError {
-        OriginError::Unavailable { origin: Arc::clone(&self.name), reason }
+    fn unavailable(&self, reason: String, is_reached: bool) -> OriginError {
+        OriginError::Unavailable { origin: Arc::clone(&self.name), reason, is_reached }
     }
 
     fn failed(&self, reason: String) -> OriginError {

@@ -190,13 +190,17 @@ impl Worker {
     fn explain(&self, failure: Failure) -> OriginError {
         let origin = Arc::clone(&self.name);
         match failure {
-            Failure::Open(error) => OriginError::Unavailable { origin, reason: error.to_string() },
+            Failure::Open(error) => {
+                OriginError::Unavailable { origin, reason: error.to_string(), is_reached: false }
+            }
             Failure::NotUnique => OriginError::NotUnique { origin },
             Failure::Sql(error) => match error.sqlite_error_code() {
                 Some(ErrorCode::OperationInterrupted | ErrorCode::DatabaseBusy) => {
                     OriginError::Timeout { origin, after: self.file.timeout() }
                 }
-                Some(ErrorCode::CannotOpen) => OriginError::Unavailable { origin, reason: error.to_string() },
+                Some(ErrorCode::CannotOpen) => {
+                    OriginError::Unavailable { origin, reason: error.to_string(), is_reached: false }
+                }
                 _ => OriginError::Failed { origin, reason: error.to_string() },
             },
             Failure::Row(reason) => OriginError::Failed { origin, reason },

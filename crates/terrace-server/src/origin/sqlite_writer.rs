@@ -110,7 +110,9 @@ impl Worker {
     }
 
     fn unavailable(&self, error: &rusqlite::Error) -> OriginError {
-        OriginError::Unavailable { origin: Arc::clone(&self.name), reason: error.to_string() }
+        // A document can be too much for the memory that there is.
+        let is_reached = error.sqlite_error_code() == Some(ErrorCode::OutOfMemory);
+        OriginError::Unavailable { origin: Arc::clone(&self.name), reason: error.to_string(), is_reached }
     }
 }
 

@@ -194,9 +194,9 @@ async fn what_an_api_refuses_opens_nothing_and_what_it_fails_at_does() {
 
 #[tokio::test]
 async fn a_key_at_which_an_api_always_fails_does_not_shut_off_the_others() {
-    let failing = get(async |Path(id): Path<String>| match id.as_str() {
-        "bad" => (StatusCode::INTERNAL_SERVER_ERROR, "{}"),
-        _ => (StatusCode::OK, "{}"),
+    let failing = get(async |Path(id): Path<String>| {
+        let status = id.strip_prefix("bad").and_then(|status| status.parse().ok()).unwrap_or(200);
+        (StatusCode::from_u16(status).expect("a status"), "{}")
     });
     let base = serve(Router::new().route("/a/{id}", failing)).await;
     let service = start(&format!(
@@ -204,12 +204,94 @@ async fn a_key_at_which_an_api_always_fails_does_not_shut_off_the_others() {
          [keyspace.a]\npattern = 'a:{{id}}'\nsource = {{ origin = 'api', load = 'GET /a/{{id}}' }}\n"
     ))
     .await;
-    for _ in 0..24 {
-        assert_eq!(service.get("/api/cache/a:bad").await.status, 502);
+    for number in 0..6 {
+        assert_eq!(service.get(&format!("/api/cache/a:good{number}")).await.status, 200);
+    }
+    for status in [429, 500, 503, 504] {
+        for _ in 0..24 {
+            assert_eq!(service.get(&format!("/api/cache/a:bad{status}")).await.status, 502);
+        }
     }
     assert_eq!(service.get("/api/cache/a:good").await.status, 200);
     let well = breaker(&service, "origin.api").await;
-    assert_eq!((&well["state"], &well["failures"]), (&"closed".into(), &24.into()));
+    assert_eq!((&well["state"], &well["failures"]), (&"closed".into(), &96.into()));
+}
+
+#[tokio::test]
+async fn a_gateway_that_has_nothing_behind_it_is_left_alone_whatever_it_is_asked_for() {
+    for keys in [1, 99] {
+        let (status, asked) = (Arc::new(AtomicU16::new(200)), Arc::new(AtomicU64::new(0)));
+        let base = api(&status, &asked).await;
+        let service = start(&format!(
+            "[origin.api]\ntype = 'http'\nbase_url = '{base}'\n{LONG}\n\
+             [keyspace.a]\npattern = 'a:{{id}}'\nsource = {{ origin = 'api', load = 'GET /a/{{id}}' }}\n"
+        ))
+        .await;
+        status.store(503, Ordering::Relaxed);
+        for number in 0..4 {
+            service.get(&format!("/api/cache/a:{}", number % keys)).await.problem(502, "origin_unavailable");
+        }
+        assert_left_alone(&service.get("/api/cache/a:0").await, "api");
+        assert_eq!(asked.load(Ordering::Relaxed), 4);
+    }
+}
+
+#[tokio::test]
+async fn a_key_at_which_an_api_always_fails_does_not_keep_it_from_the_others() {
+    let is_down = Arc::new(AtomicU16::new(1));
+    let down = Arc::clone(&is_down);
+    let failing = get(async move |Path(id): Path<String>| match id.as_str() {
+        "bad" => StatusCode::INTERNAL_SERVER_ERROR,
+        _ if down.load(Ordering::Relaxed) == 1 => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::NOT_FOUND,
+    });
+    let base = serve(Router::new().route("/a/{id}", failing)).await;
+    let service = start(&format!(
+        "[origin.api]\ntype = 'http'\nbase_url = '{base}'\nbreaker = {{ min_calls = 4, open = '2s' }}\n\
+         [keyspace.a]\npattern = 'a:{{id}}'\nsource = {{ origin = 'api', load = 'GET /a/{{id}}' }}\n"
+    ))
+    .await;
+    open(&service, "a", "origin.api").await;
+    is_down.store(0, Ordering::Relaxed);
+    // It is asked for all the time, so it is what is asked for when the first probe is due.
+    until_some("a probe that fails", async || {
+        (service.get("/api/cache/a:bad").await.status == 502).then_some(())
+    })
+    .await;
+    until_some("another that is due", async || {
+        let bad = service.get("/api/cache/a:bad").await;
+        assert_left_alone(&bad, "api");
+        (breaker(&service, "origin.api").await["state"] == "half_open").then_some(())
+    })
+    .await;
+    assert_eq!(service.get("/api/cache/a:good").await.status, 404);
+    assert_eq!(breaker(&service, "origin.api").await["state"], "closed");
+}
+
+#[tokio::test]
+async fn a_key_for_which_a_database_has_not_enough_memory_does_not_shut_off_the_others() {
+    let Some(schema) = Schema::create().await else { return };
+    let (url, name) = (&schema.url, &schema.name);
+    let doc = format!(
+        "create function {name}.doc(id text) returns jsonb language plpgsql as $$ begin
+         if id = 'bad' then raise exception 'too much' using errcode = '53200'; end if;
+         return to_jsonb(id); end $$"
+    );
+    schema.client.batch_execute(&doc).await.expect("a function");
+    let service = start(&format!(
+        "[origin.main]\ntype = 'postgres'\nurl = '{url}'\n{LONG}\n\
+         [keyspace.docs]\npattern = 'doc:{{id}}'\n\
+         source = {{ origin = 'main', document = 'doc', load = 'select {name}.doc(:id) as doc' }}\n"
+    ))
+    .await;
+    for number in 0..3 {
+        assert_eq!(service.get(&format!("/api/cache/doc:{number}")).await.status, 200);
+    }
+    for _ in 0..9 {
+        service.get("/api/cache/doc:bad").await.problem(502, "origin_unavailable");
+    }
+    assert_eq!(service.get("/api/cache/doc:9").await.status, 200);
+    schema.remove().await;
 }
 
 #[tokio::test]
@@ -318,7 +400,7 @@ async fn what_is_refused_without_asking_neither_closes_it_nor_keeps_it_open() {
     for _ in 0..8 {
         service.get("/api/cache?key=a:..").await.problem(400, "key_refused");
     }
-    assert_eq!(breaker(&service, "origin.api").await["state"], "open");
+    assert_eq!(breaker(&service, "origin.api").await["state"], "half_open");
     assert_eq!(asked.load(Ordering::Relaxed), before, "nothing was asked");
     status.store(200, Ordering::Relaxed);
     assert_eq!(service.get("/api/cache/a:new").await.status, 200, "the probe was still to be had");
