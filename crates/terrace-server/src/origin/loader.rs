@@ -12,6 +12,7 @@
 use super::endpoint::Endpoint;
 use super::error::{OriginError, Told};
 use super::http::Http;
+use super::room::Room;
 use super::{Database, Guards, Written, together};
 use crate::config::{DOCUMENT, TENANT, VERSION};
 use crate::template::{Captures, Template};
@@ -21,9 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use terrace::behind::WriteId;
 use terrace::codec::JsonText;
-use terrace::{
-    Bulkhead, BulkheadPlace, Clock, Key, Origin, OriginBreaker, OriginCall, OriginWrite, WriteFailure,
-};
+use terrace::{Clock, Key, Origin, OriginBreaker, OriginCall, OriginWrite, WriteFailure};
 
 /// A statement as the database wants it, and the names of its parameters by number.
 #[derive(Clone, Debug)]
@@ -189,31 +188,6 @@ pub(crate) struct Loader {
     pub(super) batch_time: Duration,
 }
 
-/// What bounds the loads of a keyspace.
-#[derive(Clone, Debug)]
-pub(super) enum Room {
-    /// Nothing.
-    Wide,
-    /// The bulkhead of its origin.
-    Shared(Bulkhead),
-    /// One of its own: what a batch has is all that it gets.
-    Own,
-}
-
-/// Places for the calls of a batch: the one that it has, and others that were free.
-#[must_use]
-pub(super) struct Places {
-    count: usize,
-    _more: Vec<BulkheadPlace>,
-}
-
-impl Places {
-    /// How many calls may be under way at the same time; at least one.
-    pub(super) fn count(&self) -> usize {
-        self.count
-    }
-}
-
 impl Loader {
     /// The parts of a key, and whose it is; `None` if it is not of the keyspace's pattern.
     fn captures<'a>(&'a self, key: &'a Key) -> Option<Captures<'a>> {
@@ -230,16 +204,6 @@ impl Loader {
             Asking::Sql(statements) => statements.load_many.as_ref(),
             Asking::Http(_) => None,
         }
-    }
-
-    /// Places for so many calls of a batch at the most, without a wait.
-    pub(super) fn places(&self, most: usize) -> Places {
-        let more = match &self.room {
-            Room::Wide => return Places { count: most.max(1), _more: Vec::new() },
-            Room::Own => Vec::new(),
-            Room::Shared(bulkhead) => (1..most).map_while(|_| bulkhead.try_place()).collect(),
-        };
-        Places { count: 1 + more.len(), _more: more }
     }
 
     /// How many statements of one batch may run at the same time: some connections are for others.
@@ -308,7 +272,6 @@ impl Loader {
         let written = match self.captures(key) {
             Some(captures) => self.write_captured(key, &captures, change).await,
             None => Err(WriteFailure::Refused(OriginError::Key {
-            is_reached: true,
                 origin: Arc::clone(&self.origin),
                 reason: "it is not of the keyspace's pattern".to_owned(),
             })),
@@ -345,6 +308,7 @@ impl Loader {
         WriteFailure::Unavailable(Told(OriginError::Unavailable {
             origin: Arc::clone(&self.origin),
             reason: "writes before this one took too long".to_owned(),
+            is_reached: true,
         }))
     }
 }

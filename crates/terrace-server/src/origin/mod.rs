@@ -19,6 +19,7 @@ mod http;
 mod loader;
 mod postgres;
 pub(crate) mod postgres_tls;
+mod room;
 mod roots;
 pub mod sql;
 mod sqlite;
@@ -34,8 +35,9 @@ pub(crate) use roots::Renewal;
 
 use crate::config::{Config, KeyspaceConfig, OriginConfig, SourceConfig, list_of};
 use http::Http;
-use loader::{Answer, Asking, Many, Parameter, Prepared, Requests, Room, Statements};
+use loader::{Answer, Asking, Many, Parameter, Prepared, Requests, Statements};
 use postgres::{Postgres, many_documents, one_document};
+use room::Room;
 use sql::Statement;
 use sqlite::{Purpose, Sqlite, many_rows};
 use std::collections::BTreeMap;

@@ -341,6 +341,30 @@ async fn keys_that_are_loaded_one_by_one_have_a_place_each() {
 }
 
 #[tokio::test]
+async fn keys_that_no_statement_of_a_batch_can_read_are_loaded_a_few_at_a_time() {
+    let Some(schema) = with_rows().await else { return };
+    let Schema { url, name, .. } = &schema;
+    let sign = if url.contains('?') { '&' } else { '?' };
+    for (application, bound, least, most) in [("wide", "", 3, 8), ("shared", "loads_max = 5", 2, 5)] {
+        let load = format!(
+            "with w as materialized (select pg_sleep(0.01)) select :id as id, {} as n from w",
+            at_work(application)
+        );
+        // It compares with numbers, which `x1` is none of.
+        let many = format!("select id, word as n from {name}.many where id = any(:id)");
+        let toml = format!(
+            "[origin.main]\ntype = 'postgres'\nurl = '{url}{sign}application_name={application}'\npool = 40\n{bound}\n"
+        ) + &keyspace("far", &load, &many, "");
+        let keys: Vec<String> = (0..1000).map(|number| format!("far:x{number}")).collect();
+        let answers = together(&start(&toml).await, &keys).await;
+        assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
+        let found = most_at_work(&answers);
+        assert!((least..=most).contains(&found), "{application}: {found}");
+    }
+    schema.remove().await;
+}
+
+#[tokio::test]
 async fn statements_of_one_batch_run_beside_each_other_as_far_as_there_is_room() {
     let Some(schema) = with_rows().await else { return };
     let url = &schema.url;
