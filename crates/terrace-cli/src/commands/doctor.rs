@@ -137,12 +137,18 @@ fn listener(config: &Config) -> Finding {
     }
 }
 
-/// What the service that listens where this one would leaves alone; nothing if it does not say.
+/// What the service that listens where this one would leaves alone, or that it does not say.
 async fn running(config: &Config) -> Vec<Finding> {
-    let asking = async { Client::new(&address(config)?).ok()?.read("/readyz?verbose").await.ok() };
+    let Some(address) = address(config) else { return Vec::new() };
+    let asking = async { Client::new(&address).ok()?.read("/readyz?verbose").await.ok() };
     let said = tokio::time::timeout(PATIENCE, asking).await.ok().flatten();
-    let ready: Value = said.and_then(|said| serde_json::from_str(&said).ok()).unwrap_or_default();
-    ready["checks"].as_array().into_iter().flatten().filter_map(left_alone).collect()
+    let ready: Option<Value> = said.and_then(|said| serde_json::from_str(&said).ok());
+    let Some(checks) = ready.as_ref().and_then(|ready| ready["checks"].as_array()) else {
+        let says = format!("what listens there could not be asked at {address} what it leaves alone");
+        let next = "if it is terrace, ask it by the name that is in its certificate: `terrace breakers --url https://NAME`";
+        return vec![Finding::new("running", State::Note, says, next)];
+    };
+    checks.iter().filter_map(left_alone).collect()
 }
 
 /// Where a service with this configuration is asked from this machine.
@@ -168,12 +174,17 @@ fn left_alone(check: &Value) -> Option<Finding> {
     if check["ok"] == true {
         return Some(Finding::new(what, State::Well, "the service that runs asks it", ""));
     }
+    if !is_of_redis && state == "half_open" {
+        let says = "it failed too often, and the next call of the service that runs asks it again: its breaker is half_open";
+        let next = "ask for something that is in no tier: what is answered shows whether it is well again";
+        return Some(Finding::new(what, State::Note, says, next));
+    }
     let says =
         format!("the service that runs leaves it alone, because it failed too often: its breaker is {state}");
     let next = if is_of_redis {
         "see that Redis runs and is not slow; it is asked again by itself. Do not restart the service: what is queued for Redis would be lost"
     } else {
-        "see that the origin runs and is not slow, the log of the service has its words; it is asked again by itself, within `breaker.open`"
+        "see that the origin runs and is not slow, the log of the service has its words; it is asked again by the first call after `breaker.open`"
     };
     Some(Finding::new(what, State::Ill, says, next))
 }
@@ -385,7 +396,8 @@ mod tests {
             ("origin.main.writes", "running.origin.main.writes"),
         ] {
             assert_eq!(check(name, "open", false), Some((what.to_owned(), State::Ill)));
-            assert_eq!(check(name, "half_open", false), Some((what.to_owned(), State::Ill)));
+            let half_open = if name == "breaker" { State::Ill } else { State::Note };
+            assert_eq!(check(name, "half_open", false), Some((what.to_owned(), half_open)));
             assert_eq!(check(name, "closed", true), Some((what.to_owned(), State::Well)));
         }
         for name in ["serving", "l2", "bus", "stale", "journal", "originals"] {

@@ -231,6 +231,12 @@ fn the_doctor_says_what_is_ill_and_what_to_do() {
         "{well:?}"
     );
     let ill = doctor("[l2]\nurl = \"redis://127.0.0.1:1\"\n", &["--json"]).expect(5);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let text = format!("server.listen = \"{}\"\n", silent.local_addr().expect("it is bound"));
+    let file = write(folder.path(), "silent.toml", text.as_bytes());
+    let unasked = lines(&run(["doctor", "-c", &file.to_string_lossy(), "--json"]).expect(0));
+    let said = unasked.iter().find(|finding| finding["what"] == "running").expect("it is said");
+    assert_eq!(said["state"], "note", "{said}");
     let l2 = lines(&ill).into_iter().find(|finding| finding["what"] == "l2").expect("l2 is looked at");
     assert_eq!(l2["state"], "not ok");
     assert!(l2["next"].as_str().is_some_and(|next| next.contains("l2.url")), "{l2}");

@@ -8,7 +8,7 @@
 //! 4. What L2's own settings leave open, and what the mode of the bus does not promise, is shown as `warnings`, and changes
 //!    nothing else.
 //! 5. A journal that takes no writes makes it `degraded`: reads go on.
-//!    So does an origin that is left alone: what is kept is served.
+//!    So does an origin that is left alone: what is kept is served. It does until a call has found it well, also while nobody makes one.
 //! 6. While it is about to stop it is not ready, so that load balancers turn away.
 //! 7. Names of keyspaces and what the servers' settings are go to operators alone; anybody learns what is degraded.
 //! 8. The answer comes within [`PATIENCE`], whatever L2 does.
@@ -140,7 +140,11 @@ fn checks(
     if is_operator {
         checks.extend(states().map(|(name, state)| Check::of_origin(Some(name), state)));
     } else {
-        let worst = states().map(|(_, state)| state).max_by_key(|state| *state != BreakerState::Closed);
+        let worst = states().map(|(_, state)| state).max_by_key(|state| match state {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        });
         checks.extend(worst.map(|state| Check::of_origin(None, state)));
     }
     checks

@@ -116,7 +116,7 @@ pub(super) const BREAKER_TRANSITIONS: Metric =
     counter("terrace_breaker_transitions_total", "Times that the breaker came into a state.");
 pub(super) const ORIGIN_BREAKER_STATE: Metric = gauge(
     "terrace_origin_breaker_state",
-    "1 for the state that the breaker of an origin's loads or writes is in, 0 for the others: closed, half_open, open.",
+    "1 for the state that the breaker of an origin's loads or writes is in, 0 for the others: closed, half_open (also while nobody asks), open.",
 );
 pub(super) const ORIGIN_BREAKER_TRANSITIONS: Metric = counter(
     "terrace_origin_breaker_transitions_total",
