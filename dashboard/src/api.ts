@@ -79,7 +79,8 @@ export interface Bus {
 }
 
 export interface DeadLetter {
-  key: string;
+  /** For tokens that may read it. */
+  key?: string;
   operation: string;
   write_id: string;
   attempts: number;

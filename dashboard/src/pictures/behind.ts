@@ -71,33 +71,35 @@ export function behind(wishes: Wishes): Picture {
 
   const letterRow = ({ of, keyspace }: Letter): Row<Letter> => {
     const path = encodeURIComponent(keyspace);
-    const retry = h("button", { type: "button", "aria-label": `Retry ${of.key}` }, "Retry");
-    const drop = h("button", { type: "button", "aria-label": `Drop ${of.key}` }, "Drop");
+    const name = of.key ?? "a key that you may not read";
+    const retry = h("button", { type: "button", "aria-label": `Retry ${name}` }, "Retry");
+    const drop = h("button", { type: "button", "aria-label": `Drop ${name}` }, "Drop");
     retry.addEventListener("click", () => void act(retry, `${path}/retry`, { key: of.key }, (value) =>
-      `${count(value["retried"] ?? 0)} of ${of.key} brought back.`));
+      `${count(value["retried"] ?? 0)} of ${name} brought back.`));
     drop.addEventListener("click", () => {
       if (drop.dataset["sure"] !== "yes") {
         drop.dataset["sure"] = "yes";
         write(drop, "Drop for good");
         return;
       }
-      void act(drop, `${path}/drop`, { key: of.key }, (value) => `${count(value["dropped"] ?? 0)} of ${of.key} forgotten.`);
+      void act(drop, `${path}/drop`, { key: of.key }, (value) => `${count(value["dropped"] ?? 0)} of ${name} forgotten.`);
     });
     drop.addEventListener("blur", () => {
       delete drop.dataset["sure"];
       write(drop, "Drop");
     });
-    const element = h("tr", { "data-letter": of.key });
+    const element = h("tr", { "data-letter": name });
     const texts = (letter: DeadLetter): HTMLElement[] => [
       ...cells([keyspace, letter.operation], 9), ...cells([count(letter.attempts)], 0), h("td", { class: "wide" }, letter.reason),
     ];
-    const key = h("th", { scope: "row", class: "mono" }, of.key);
+    const key = h("th", { scope: "row", class: "mono" }, name);
     const actions = h("td", { class: "row" }, retry, drop);
     let shown = "";
     return {
       element,
       update({ of: letter }) {
-        retry.disabled = letter.overtaken;
+        retry.disabled = letter.overtaken || letter.key === undefined;
+        drop.disabled = letter.key === undefined;
         retry.title = letter.overtaken ? "A newer write of this key was acknowledged since" : "";
         const now = JSON.stringify(letter);
         if (now === shown) return;

@@ -79,7 +79,7 @@ struct Standing {
 }
 
 impl Standing {
-    fn of(keyspace: &str, lane: &Lane, limit: usize) -> Self {
+    fn of(who: &Who, keyspace: &str, lane: &Lane, limit: usize) -> Self {
         let figures = lane.figures();
         Self {
             keyspace: keyspace.to_owned(),
@@ -94,7 +94,7 @@ impl Standing {
             stored: figures.stored,
             retried: figures.retried,
             replayed: figures.replayed,
-            dead_letters: lane.dead_letters(limit).iter().map(Letter::of).collect(),
+            dead_letters: lane.dead_letters(limit).iter().map(|letter| Letter::of(who, letter)).collect(),
         }
     }
 }
@@ -102,7 +102,9 @@ impl Standing {
 /// A write that was given up.
 #[derive(Serialize)]
 struct Letter {
-    key: String,
+    /// The key, for those who may read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
     operation: &'static str,
     write_id: String,
     attempts: u32,
@@ -112,9 +114,9 @@ struct Letter {
 }
 
 impl Letter {
-    fn of(letter: &DeadLetter) -> Self {
+    fn of(who: &Who, letter: &DeadLetter) -> Self {
         Self {
-            key: key_of(&letter.write),
+            key: key_of(who, &letter.write),
             operation: operation_of(&letter.write),
             write_id: letter.write.id.to_string(),
             attempts: letter.write.attempt,
@@ -124,8 +126,9 @@ impl Letter {
     }
 }
 
-fn key_of(write: &Write) -> String {
-    String::from_utf8_lossy(&write.key).into_owned()
+/// A write's key, for those who may read it.
+fn key_of(who: &Who, write: &Write) -> Option<String> {
+    Some(String::from_utf8_lossy(&write.key).into_owned()).filter(|key| who.may(Verb::Read, key))
 }
 
 fn operation_of(write: &Write) -> &'static str {
@@ -160,7 +163,7 @@ impl<'a> Told<'a> {
     fn of(who: &Who, keyspace: &'a str, id: WriteId, state: &WriteState) -> Self {
         let told = Self { write_id: id.to_string(), keyspace, ..Self::default() };
         let of_write = |told: Self, write: &Write| Self {
-            key: Some(key_of(write)).filter(|key| who.may(Verb::Read, key)),
+            key: key_of(who, write),
             operation: Some(operation_of(write)),
             attempts: Some(write.attempt),
             ..told
@@ -231,8 +234,8 @@ pub(super) async fn behind(State(app): State<Arc<App>>, who: Who, uri: Uri) -> R
         })?,
     };
     let keyspaces = match key::parameter(&uri, "keyspace")? {
-        Some(name) => vec![Standing::of(&name, app.lane(&who, &name)?, limit)],
-        None => app.lanes(&who)?.map(|(name, lane)| Standing::of(name, lane, limit)).collect(),
+        Some(name) => vec![Standing::of(&who, &name, app.lane(&who, &name)?, limit)],
+        None => app.lanes(&who)?.map(|(name, lane)| Standing::of(&who, name, lane, limit)).collect(),
     };
     // The figures of the journal are of everybody's writes.
     let journal = app.cache.journal().filter(|_| who.is_operator()).map(|journal| journal.figures().into());

@@ -197,4 +197,12 @@ async fn nobody_is_told_of_the_writes_of_others() {
             "{gone:?}"
         );
     }
+    client.ask("token-a", "PUT", "/api/cache/doc:secret", r#"{"value":"never"}"#).await;
+    client.ask("token-a", "POST", "/api/cache/behind/a--docs/flush", "").await;
+    for (token, key) in [("token-a", Some("doc:secret")), ("token-blind", None)] {
+        let behind = json(&client.ask(token, "GET", "/api/cache/behind", "").await);
+        let letter = &behind["keyspaces"][0]["dead_letters"][0];
+        let shown = letter.get("key").and_then(Value::as_str);
+        assert_eq!((&letter["operation"], shown), (&"store".into(), key), "{behind}");
+    }
 }

@@ -235,7 +235,8 @@ impl Lane {
         shared.state.lock().queues[self.index].waiting(shared.journal, count_max)
     }
 
-    /// What has become of a write of this keyspace; `None` if the journal never gave out such an id.
+    /// What has become of a write of this keyspace; `None` if the journal never gave out such an id. Numbers are reserved ahead in the file,
+    /// and those that were not given out before a restart never are: after it such an id is told of as [`Gone`](WriteState::Gone).
     ///
     /// A write that was acknowledged is [`Waiting`](WriteState::Waiting), [`Dead`](WriteState::Dead) or
     /// [`Coalesced`](WriteState::Coalesced) until the origin has it or somebody drops it, whatever is being done with it at the moment.

@@ -133,7 +133,7 @@ fn responses(operation: &Operation) -> Value {
             response["headers"] = object!({ "ETag": { "description": tag, "schema": { "type": "string" } } });
         }
         if operation.has_location && *status == 202 {
-            let text = "Where it is told what becomes of it: `whereIsWrite`.";
+            let text = "Where it is told what becomes of it: `whereIsWrite`. A path of the admin listener, if there is one.";
             response["headers"]["Location"] =
                 object!({ "description": text, "schema": { "type": "string" } });
         }

@@ -236,7 +236,7 @@ fn bodies() -> Vec<(&'static str, Value)> {
 
 fn behind() -> Vec<(&'static str, Value)> {
     let letter = object([
-        has("key", text()),
+        may("key", text()),
         has("operation", words(&["store", "delete"])),
         has("write_id", text()),
         has("attempts", count()),
