@@ -101,7 +101,8 @@ fn loader(
 
 impl Keyspaces {
     /// Opens the keyspaces of a configuration, and gives those that are open its settings: first those of nobody in particular, then those
-    /// of each tenant. What is open and not in the configuration any more keeps nothing of an origin.
+    /// of each tenant. What is open and not in the configuration any more keeps nothing of an origin, but for what is written behind: that
+    /// stays as it was opened, and what is not in the configuration has only been opened for one that was refused.
     pub(crate) fn all(
         config: &Config,
         cache: &Cache,
@@ -114,9 +115,12 @@ impl Keyspaces {
         let names = || config.keyspaces.keys().map(String::as_str).chain([UNMATCHED]);
         let current: BTreeSet<String> =
             whose.iter().flat_map(|tenant| names().map(|name| name_of(*tenant, name))).collect();
-        let gone: Vec<String> = opened.keys().filter(|name| !current.contains(*name)).cloned().collect();
-        for name in gone {
-            let is = opened.get(&name).map_or((true, false), |open| (open.uses_l1, open.is_of_tenant));
+        let is_gone =
+            |(name, open): &(&String, &Open)| !current.contains(*name) && open.keyspace.behind().is_none();
+        let gone = opened.iter().filter(is_gone);
+        let gone: Vec<_> =
+            gone.map(|(name, open)| (name.clone(), (open.uses_l1, open.is_of_tenant))).collect();
+        for (name, is) in gone {
             settle(rules(config, cache, &name), &name, is, opened)?;
         }
         // Those that are open come first: a bound that is shared by name is another one for all of them before one more has it.

@@ -209,7 +209,9 @@ impl Reloader {
             Err(error) => {
                 // What was opened with the old settings can be opened with them again.
                 let InForce { config, origins, opened, app } = in_force;
-                Keyspaces::all(config, &app.cache, origins, &app.auth.tenants(), opened)?;
+                if let Err(error) = Keyspaces::all(config, &app.cache, origins, &app.auth.tenants(), opened) {
+                    tracing::error!(%error, "keyspaces may have settings of a configuration that was refused: start anew");
+                }
                 return Err(error);
             }
         };

@@ -6,7 +6,9 @@ use rusqlite::Connection;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use terrace::KeyspaceError;
 use terrace_server::{ReloadError, Stop};
+use terrace_testkit::server::{RedisServer, unique_prefix};
 
 /// A database with two tables of the same rows.
 fn database(folder: &Path) -> Connection {
@@ -331,4 +333,58 @@ async fn nobody_comes_in_by_a_configuration_whose_keyspaces_cannot_be_opened() {
     assert_eq!(ask("other").await, 401, "the old tokens are in force, all of them and no others");
     service.reload(&format!("{all}{long}{new}")).await.expect("what was refused is in nobody's way");
     assert_eq!((ask("all").await, ask("new").await, ask("long").await), (200, 200, 200));
+}
+
+/// What a reload brings that is refused later than its keyspaces are opened, of which one is written behind.
+fn with_lane(folder: &Path, ttl: &str, more: &str) -> String {
+    let statements =
+        "load = 'select name from one where id = :id', store = 'update one set name = :value where id = :id'";
+    let lane = "pattern = 'later:{id}'\nstrategy = 'write-behind'\nsource = { origin = 'lite', ";
+    toml(folder, "one", &format!("ttl = '{ttl}'\n[keyspace.later]\n{lane}{statements} }}\n{more}"))
+}
+
+#[tokio::test]
+async fn a_refused_reload_that_opened_a_lane_leaves_all_as_it_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let _database = database(folder.path());
+    let Some(redis) = RedisServer::start().await else { return };
+    let scopes = "scopes = ['read:*', 'write:*', 'admin']";
+    let all = token("all", "all", scopes);
+    let long = token("long", "long", &format!("tenant = 'abcdefghijkl'\n{scopes}"));
+    let l2 = format!("[l2]\nurl = '{}'\nkey_prefix = '{}'\n", redis.url(), unique_prefix());
+    let too_long = "[keyspace.names-of-20-characters]\npattern = 'n:{id}'\n";
+    for (fixed, tokens, more) in [(l2.as_str(), "", ""), ("", all.as_str(), too_long)] {
+        let journal = folder.path().join(format!("journal-{}", more.len()));
+        let of = |keyspaces: &str| {
+            format!("write_behind.path = '{}'\n{fixed}{tokens}{keyspaces}", journal.display())
+        };
+        let plain = |ttl: &str| of(&toml(folder.path(), "one", &format!("ttl = '{ttl}'")));
+        let tenant = if tokens.is_empty() { "" } else { &long };
+        let told_apart = plain("1h").replace("id = :id'", "id = :id and :tenant is not 0'");
+        let service = start(&format!("{told_apart}{tenant}")).await;
+        service.reload(&plain("1h")).await.unwrap_or_else(|error| panic!("{error}"));
+        let ttl = async || {
+            let mut client = Client::of(&service).await;
+            let put = client.ask("all", "PUT", "/api/cache/entry:1", "{\"value\":1}").await;
+            assert_eq!(put.status, 200, "{put:?}");
+            let entry = client.ask("all", "GET", "/api/cache/entry:1?verbose=true", "").await.body;
+            let entry: serde_json::Value = serde_json::from_str(&entry).expect("JSON");
+            entry["ttl"].as_f64().expect("a number")
+        };
+        assert!(ttl().await > 3000.0);
+        // What a keyspace that moves has is swept by a script.
+        redis.cli(&["acl", "setuser", "default", "-eval", "-evalsha"]).await;
+        let error = service.reload(&of(&with_lane(folder.path(), "1m", more))).await.expect_err("refused");
+        redis.cli(&["acl", "setuser", "default", "+@all"]).await;
+        let is_first = if more.is_empty() {
+            matches!(error, ReloadError::Sweep(_))
+        } else {
+            matches!(error, ReloadError::Keyspace(KeyspaceError::Name(_)))
+        };
+        assert!(is_first, "{error:?}");
+        assert!(ttl().await > 3000.0, "the old settings");
+        let changed = service.reload(&plain("2m")).await.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(changed, ["keyspace.entries.ttl"], "what was refused is in nobody's way");
+        assert!(ttl().await < 121.0);
+    }
 }
