@@ -311,9 +311,13 @@ fn fixed(in_force: &InForce, config: &Config, changed: &[String]) -> Vec<String>
     };
     let known = in_force.app.auth.tenants();
     let tenants: BTreeSet<String> = known.union(&config.auth.tenants()).cloned().collect();
+    let is_of_tenant = |name: &&String| tenants.iter().any(|tenant| is_keyspace_of(tenant, name));
+    // Also what nobody has opened yet: the tenant's and this one would be opened as one.
+    let theirs = config.keyspaces.keys().filter(is_of_tenant);
+    fixed.extend(theirs.map(|name| format!("keyspace.{name}")));
     for (name, open) in &in_force.opened {
-        let is_of_tenant = tenants.iter().any(|tenant| is_keyspace_of(tenant, name));
-        if open.is_of_tenant && config.keyspaces.contains_key(name) || !open.is_of_tenant && is_of_tenant {
+        let is_named = config.keyspaces.contains_key(name);
+        if open.is_of_tenant && is_named || !open.is_of_tenant && is_of_tenant(&name) {
             fixed.insert(format!("keyspace.{name}"));
         }
         let (was, is) = (is_behind(&in_force.config, name), is_behind(config, name));

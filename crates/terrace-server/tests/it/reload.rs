@@ -388,3 +388,17 @@ async fn a_refused_reload_that_opened_a_lane_leaves_all_as_it_was() {
         assert!(ttl().await < 121.0);
     }
 }
+
+#[tokio::test]
+async fn what_would_be_a_tenants_that_was_here_is_nobody_elses_although_it_was_never_opened() {
+    let scopes = "scopes = ['read:*', 'write:*']";
+    let (op, acme) = (token("op", "op", scopes), token("a", "a", &format!("tenant = 'acme'\n{scopes}")));
+    let service = start(&format!("{op}{acme}")).await;
+    let both = "[keyspace.x]\npattern = 'x:{id}'\n[keyspace.acme--x]\npattern = 'y:{id}'\n";
+    for keyspaces in [both, "[keyspace.acme--x]\npattern = 'y:{id}'\n"] {
+        let error = service.reload(&format!("{op}{keyspaces}")).await.expect_err("it would be the tenant's");
+        let ReloadError::Fixed(names) = error else { panic!("{error:?}") };
+        assert_eq!(names, ["keyspace.acme--x"]);
+    }
+    service.reload(&format!("{op}[keyspace.x]\npattern = 'x:{{id}}'\n")).await.expect("another name may");
+}
