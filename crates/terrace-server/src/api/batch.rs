@@ -9,9 +9,11 @@
 //! 2. Of an object, all reads come first, together, then all writes, then all removals. Writes of one key keep their order. Of lines, those
 //!    that follow each other and are of one kind are made together, at most [`TOGETHER_MAX`] of them.
 //! 3. A batch is no transaction: others may see some of it done and some not.
-//! 4. An object has at most [`ITEMS_MAX`] items, and an answer of at most [`ANSWER_BYTES_MAX`]; a stream has at most [`LINES_MAX`] lines, and
-//!    what is done of it at a time has the time of a request. It stops where its reader does.
-//! 5. Each item counts for a rate as a request does. An object that is more than the rate allows is refused whole; of lines, those are.
+//! 4. An object has at most [`ITEMS_MAX`] items, and values of at most [`ANSWER_BYTES_MAX`] in its answer; a stream has at most [`LINES_MAX`]
+//!    lines, and what is done of it at a time has the time of a request. It stops where its reader does.
+//! 5. A value that was read is brought into form when its turn comes, and where there is room for it: an answer never takes more memory
+//!    than it may have bytes, or of lines than a piece.
+//! 6. Each item counts for a rate as a request does. An object that is more than the rate allows is refused whole; of lines, those are.
 
 use super::answer::{self, Conditions};
 use super::encoded::push_string;
@@ -37,6 +39,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::SystemTime;
 use terrace::behind::Acknowledged;
 use terrace::{Entry, Error, Key};
 
@@ -48,8 +51,10 @@ const LINES_MAX: usize = 100_000;
 const TOGETHER_MAX: usize = 256;
 /// Writes or removals of a batch that are under way at a time.
 const CHANGES_AT_ONCE: usize = 64;
-/// Longest answer to an object: what would be more is to be asked for by itself.
+/// Most bytes of an answer to an object that have values in them: what would be more is to be asked for by itself.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Bytes of lines that go out together, or one line that has more.
+const PIECE_BYTES: usize = 64 << 10;
 /// The media type of lines of JSON.
 const NDJSON: &str = "application/x-ndjson";
 
@@ -162,16 +167,12 @@ pub(super) async fn batch(
     for (name, items) in groups {
         reply.push(if reply.is_empty() { b'{' } else { b',' });
         reply.extend_from_slice(format!("\"{name}\":[").as_bytes());
-        for (place, answer) in make(&app, app.keyspaces(&who)?, items).await.into_iter().enumerate() {
+        for (place, done) in make(&app, app.keyspaces(&who)?, items).await.into_iter().enumerate() {
             if place > 0 {
                 reply.push(b',');
             }
             let room = ANSWER_BYTES_MAX.saturating_sub(reply.len());
-            reply.extend_from_slice(&if answer.bytes.len() > room {
-                answer.without_value()
-            } else {
-                answer.bytes
-            });
+            reply.extend_from_slice(&done.made(room).bytes);
         }
         reply.push(b']');
     }
@@ -190,32 +191,61 @@ fn stream_of(app: Arc<App>, who: Who, body: Bytes) -> Result<Response, Problem> 
     }
     app.keyspaces(&who)?;
     // The first line was counted when the request came.
-    let lines = stream::unfold((app, who, body, 1), |(app, who, mut rest, noted)| async move {
-        let items = next_together(&app, &who, &mut rest)?;
-        let named = items.iter().map(|item| (item.kind(), item.key().map(str::to_owned))).collect::<Vec<_>>();
-        let failed = |problem: &Problem| {
-            named.iter().map(|(kind, key)| Made::failed(kind, key.as_deref(), problem)).collect()
-        };
-        let answers = match access::afford(&who, items.len(), noted) {
-            Ok(()) => {
-                let (limit, keyspaces) = (app.limits.request_timeout, app.keyspaces(&who).ok()?);
-                let made = runtime::within(limit, make(&app, keyspaces, items)).await;
-                made.unwrap_or_else(|| failed(&too_late()))
-            }
-            Err(problem) => failed(&problem),
-        };
-        let mut lines = Vec::new();
-        for answer in answers {
-            lines.extend_from_slice(format!("{{\"op\":\"{}\",", answer.kind).as_bytes());
-            lines.extend_from_slice(&answer.bytes[1..]);
-            lines.push(b'\n');
-        }
-        Some((Ok::<_, Infallible>(Bytes::from(lines)), (app, who, rest, 0)))
-    });
+    let lines = Lines { app, who, rest: body, noted: 1, done: Vec::new().into_iter() };
+    let lines = stream::unfold(lines, Lines::next);
     let mut response = Response::new(Body::from_stream(lines));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
     response.extensions_mut().insert(Detail::of([], count as u64));
     Ok(response)
+}
+
+/// Lines that are made as their reader takes the answers.
+struct Lines {
+    app: Arc<App>,
+    who: Who,
+    rest: Bytes,
+    /// How many of those that come next were counted before.
+    noted: u32,
+    /// What has not gone out yet of those that were made together.
+    done: std::vec::IntoIter<Done>,
+}
+
+impl Lines {
+    /// The next piece of the answer.
+    async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
+        if self.done.len() == 0 {
+            self.done = self.make().await?.into_iter();
+        }
+        let mut piece = Vec::new();
+        while piece.len() < PIECE_BYTES
+            && let Some(done) = self.done.next()
+        {
+            let made = done.made(usize::MAX);
+            piece.extend_from_slice(format!("{{\"op\":\"{}\",", made.kind).as_bytes());
+            piece.extend_from_slice(&made.bytes[1..]);
+            piece.push(b'\n');
+        }
+        Some((Ok(Bytes::from(piece)), self))
+    }
+
+    /// Makes the lines that come next. `None` if there are no more.
+    async fn make(&mut self) -> Option<Vec<Done>> {
+        let items = next_together(&self.app, &self.who, &mut self.rest)?;
+        let noted = std::mem::take(&mut self.noted);
+        let named = items.iter().map(|item| (item.kind(), item.key().map(str::to_owned))).collect::<Vec<_>>();
+        let failed = |problem: &Problem| {
+            let failed = |(kind, key): &(&'static str, Option<String>)| {
+                Done::Made(Made::failed(kind, key.as_deref(), problem))
+            };
+            Some(named.iter().map(failed).collect())
+        };
+        if let Err(problem) = access::afford(&self.who, items.len(), noted) {
+            return failed(&problem);
+        }
+        let (limit, keyspaces) = (self.app.limits.request_timeout, self.app.keyspaces(&self.who).ok()?);
+        let made = runtime::within(limit, make(&self.app, keyspaces, items)).await;
+        made.or_else(|| failed(&too_late()))
+    }
 }
 
 /// Takes lines that are made together off the rest. `None` if there are no more.
@@ -246,7 +276,6 @@ fn next_together(app: &App, who: &Who, rest: &mut Bytes) -> Option<Vec<Item>> {
 struct Made {
     bytes: Vec<u8>,
     kind: &'static str,
-    key: String,
 }
 
 impl Made {
@@ -261,7 +290,7 @@ impl Made {
         bytes.extend_from_slice(format!("\"status\":{status}").as_bytes());
         more(&mut bytes);
         bytes.push(b'}');
-        Self { bytes, kind, key: key.unwrap_or_default().to_owned() }
+        Self { bytes, kind }
     }
 
     fn failed(kind: &'static str, key: Option<&str>, problem: &Problem) -> Self {
@@ -271,12 +300,44 @@ impl Made {
         })
     }
 
-    /// The same where there is no room for it.
-    fn without_value(&self) -> Vec<u8> {
+    /// What was read, where there is no room for it.
+    fn without_value(key: &Key) -> Self {
         let detail = format!(
             "the answer to the batch would have more than {ANSWER_BYTES_MAX} bytes; ask for this by itself"
         );
-        Self::failed(self.kind, Some(&self.key), &Problem::new(Code::ValueTooLarge, detail)).bytes
+        Self::failed("get", Some(key.as_str()), &Problem::new(Code::ValueTooLarge, detail))
+    }
+}
+
+/// What an item has come to.
+enum Done {
+    Made(Made),
+    /// What was found under a key, and when.
+    Read(Key, Option<Read>, SystemTime),
+}
+
+impl Done {
+    /// The answer. A value that needs more room than this is not in it.
+    fn made(self, room: usize) -> Made {
+        let (key, found, at) = match self {
+            Self::Made(made) => return made,
+            Self::Read(key, found, at) => (key, found, at),
+        };
+        match found {
+            Some(Ok(Some(entry))) if entry.value.bytes().len() > room => Made::without_value(&key),
+            Some(Ok(Some(entry))) => {
+                let made = Made::new("get", Some(key.as_str()), 200, |bytes| {
+                    bytes.push(b',');
+                    push_entry(bytes, &entry, at, None);
+                });
+                if made.bytes.len() > room { Made::without_value(&key) } else { made }
+            }
+            Some(Err(error)) => Made::failed("get", Some(key.as_str()), &error.into()),
+            _ => {
+                let problem = Problem::new(Code::KeyNotFound, format!("nothing is stored under {key}"));
+                Made::failed("get", Some(key.as_str()), &problem)
+            }
+        }
     }
 }
 
@@ -285,7 +346,7 @@ fn too_late() -> Problem {
 }
 
 /// Makes what items of one kind ask for, and gives what came of each, in their order.
-async fn make(app: &App, keyspaces: &Keyspaces, items: Vec<Item>) -> Vec<Made> {
+async fn make(app: &App, keyspaces: &Keyspaces, items: Vec<Item>) -> Vec<Done> {
     let mut gets: BTreeMap<usize, Vec<Key>> = BTreeMap::new();
     for item in &items {
         if let Item::Get(key) = item {
@@ -328,20 +389,10 @@ async fn read(keyspaces: &Keyspaces, index: usize, keys: Vec<Key>) -> (usize, Ve
     (index, keyspace.get_each_entry(&keys).await)
 }
 
-async fn finish(app: &App, keyspaces: &Keyspaces, item: Item, found: Option<Read>) -> Made {
-    match item {
+async fn finish(app: &App, keyspaces: &Keyspaces, item: Item, found: Option<Read>) -> Done {
+    Done::Made(match item {
+        Item::Get(key) => return Done::Read(key, found, app.clock.wall()),
         Item::Bad(kind, key, problem) => Made::failed(kind, key.as_deref(), &problem),
-        Item::Get(key) => match found {
-            Some(Ok(Some(entry))) => Made::new("get", Some(key.as_str()), 200, |bytes| {
-                bytes.push(b',');
-                push_entry(bytes, &entry, app.clock.wall(), None);
-            }),
-            Some(Err(error)) => Made::failed("get", Some(key.as_str()), &error.into()),
-            _ => {
-                let problem = Problem::new(Code::KeyNotFound, format!("nothing is stored under {key}"));
-                Made::failed("get", Some(key.as_str()), &problem)
-            }
-        },
         Item::Set(key, set) => {
             let (document, options, conditions) = *set;
             match answer::store(keyspaces, &key, document, options, conditions).await {
@@ -366,7 +417,7 @@ async fn finish(app: &App, keyspaces: &Keyspaces, item: Item, found: Option<Read
             }),
             Err(problem) => Made::failed("delete", Some(key.as_str()), &problem),
         },
-    }
+    })
 }
 
 /// Says what the journal says of a change, and what the header `Location` says of one by itself.

@@ -3,6 +3,8 @@
 use crate::support::{Running, start, token};
 use serde_json::Value;
 use terrace_testkit::server::{RedisServer, redis_url, unique_prefix};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 async fn batch(service: &Running, body: &str) -> Value {
     let answer = service.post("/api/cache/batch", body).await;
@@ -197,4 +199,72 @@ async fn each_item_needs_the_scope_that_it_needs_by_itself() {
     let told: Vec<_> = self::lines(&answer.body).iter().map(|line| line["status"].clone()).collect();
     assert_eq!(told, [403, 403, 200]);
     service.post("/api/cache/batch", body).await.problem(401, "unauthorized");
+}
+
+/// The most memory that this process has taken, in KiB; 0 where the system does not tell.
+fn resident_max_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Sends a batch on a connection of its own.
+async fn send(service: &Running, lines: &str, body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(service.address).await.expect("it listens");
+    let length = body.len();
+    let head = format!(
+        "POST /api/cache/batch HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{lines}content-length: {length}\r\n\r\n"
+    );
+    stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await.expect("sent");
+    stream
+}
+
+/// Reads to the end, keeps nothing, and says how many bytes came and how many answers had which status.
+async fn counted(mut stream: TcpStream, statuses: [&str; 2]) -> (usize, [usize; 2]) {
+    let (mut bytes, mut counts, mut left) = (0, [0; 2], Vec::with_capacity(1 << 20));
+    while stream.read_buf(&mut left).await.expect("it answers") > 0 {
+        // What could be the beginning of a status stays.
+        let text = String::from_utf8_lossy(&left).into_owned();
+        let kept = left.len().min(statuses[0].len() - 1);
+        for (count, status) in counts.iter_mut().zip(statuses) {
+            *count += text.matches(status).count();
+        }
+        bytes += left.len() - kept;
+        left.drain(..left.len() - kept);
+    }
+    (bytes + left.len(), counts)
+}
+
+const STATUSES: [&str; 2] = ["\"status\":200", "\"status\":413"];
+
+#[tokio::test]
+async fn an_answer_takes_no_more_memory_than_it_may_have_bytes() {
+    const ITEMS: usize = 1_000;
+    // As many as are made together.
+    const LINES: usize = 256;
+    let service = start("").await;
+    let big = "v".repeat(1_000_000);
+    let put = service.put("/api/cache/big", &format!("{{\"value\":\"{big}\"}}")).await;
+    assert_eq!(put.status, 200);
+    let before = resident_max_kib();
+    let lines = "{\"get\":\"big\"}\n".repeat(LINES);
+    let stream = send(&service, "content-type: application/x-ndjson\r\n", &lines).await;
+    let (bytes, counts) = counted(stream, STATUSES).await;
+    assert_eq!((bytes > LINES * big.len(), counts), (true, [LINES, 0]), "lines have no such bound");
+    let of_lines = resident_max_kib() - before;
+
+    let keys = vec!["\"big\""; ITEMS - 1].join(",");
+    let body = format!("{{\"get\":[{keys}],\"set\":[{{\"key\":\"k\",\"value\":1}}]}}");
+    let (bytes, [made, too_large]) = counted(send(&service, "", &body).await, STATUSES).await;
+    let of_object = resident_max_kib() - before;
+    println!("{of_lines} KiB for lines, {of_object} KiB for an object, of {bytes} bytes");
+    assert_eq!(
+        (made, too_large),
+        (67 + 1, ITEMS - 1 - 67),
+        "what was stored is said to be, also without room"
+    );
+    assert!(bytes < 65 << 20, "{bytes}");
+    assert!(of_lines < 64 << 10, "{of_lines} KiB");
+    // An answer of 64 MiB, and as much again while its room grows.
+    assert!(of_object < 256 << 10, "{of_object} KiB");
 }
