@@ -5,7 +5,8 @@
 //! 2. A handler runs within a time limit of its own. A change that was begun goes on when its request is given up.
 //! 3. At most so many requests are at work at a time. More are turned away at once, with the time to come back. Probes
 //!    are never turned away. So it is with answers that wait for clients to take them ([`super::backlog`]). A tenant that has a number of
-//!    its own takes a place of it before its body is read, and keeps it until its client has the answer.
+//!    its own takes a place of it before its body is read, and keeps it until its client has the answer; while it sends the body, one of the
+//!    share that may.
 //! 4. Who asks is known before anything else is done, and who may not is refused before the body is read.
 //! 5. A panic is a 500 of its request, and of no other.
 //!
@@ -19,7 +20,7 @@ use super::backlog::{self, Backlog};
 use super::error::{Code, Problem, finish};
 use super::{App, Limits, entry, raw};
 use crate::audit::{self, Detail, Refusals};
-use crate::auth::{Auth, Denied, Who};
+use crate::auth::{Auth, Denied, UPLOAD_SHARE, Who};
 use crate::runtime;
 use crate::traces::{self, Traces};
 use axum::Router;
@@ -68,10 +69,6 @@ pub(crate) struct Guard {
     backlog: Backlog,
 }
 
-/// Of the requests that may be at work, the share that may be sending a body, as a divisor: it bounds the memory that
-/// bodies take.
-const UPLOAD_SHARE: usize = 4;
-
 /// Room made at once for a body that says how long it is; the rest is made as it arrives.
 const BODY_BYTES_AT_ONCE: usize = 64 << 10;
 
@@ -98,6 +95,7 @@ impl Guard {
             traces: None,
             limits,
             at_work: Arc::new(Semaphore::new(limits.requests_max)),
+            // Fewer than may be at work: it bounds the memory that bodies take.
             uploads: Arc::new(Semaphore::new((limits.requests_max / UPLOAD_SHARE).max(1))),
             backlog: Backlog::new(limits.requests_max),
         }
@@ -244,7 +242,7 @@ impl Guard {
             request.map(|_nothing| Body::empty())
         } else {
             // Apart, so that a request without a body does not carry what it takes to read one.
-            Box::pin(self.receive(request)).await?
+            Box::pin(self.receive(who, request)).await?
         };
         let place = is_work.then(|| self.at_work.try_acquire()).transpose();
         let _place = place.map_err(|_| overloaded())?;
@@ -276,7 +274,7 @@ impl Guard {
     }
 
     /// Reads the body of a method that has one; other bodies are left unread.
-    async fn receive<B>(&self, request: Request<B>) -> Result<Request<Body>, Problem>
+    async fn receive<B>(&self, who: Option<&Who>, request: Request<B>) -> Result<Request<Body>, Problem>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
     {
@@ -284,6 +282,12 @@ impl Guard {
         if !matches!(parts.method, Method::PUT | Method::POST) {
             return Ok(Request::from_parts(parts, Body::empty()));
         }
+        let of_tenant = who.map_or(Ok(None), Who::upload);
+        let _of_tenant = of_tenant.map_err(|most| {
+            let detail =
+                format!("this tenant is sending {most} bodies, as many as it may; try again in a second");
+            Problem::new(Code::RateLimited, detail)
+        })?;
         let _place = self.uploads.try_acquire().map_err(|_| overloaded())?;
         let limit = self.limits.request_timeout;
         let read = runtime::within(limit, read(body, self.limits.body_bytes_max)).await;

@@ -22,6 +22,7 @@ mod scope;
 
 pub use digest::Digest;
 pub use rate::RateLimit;
+pub(crate) use quota::UPLOAD_SHARE;
 pub(crate) use rate::{Rate, TooMuch};
 pub use scope::{Scope, ScopeError, Verb};
 
@@ -82,8 +83,16 @@ impl Who {
         self.0.tenant.as_ref().map_or(Ok(None), |tenant| tenant.enter())
     }
 
-    /// Takes note of `count` requests at once, of which `noted` were noted before. Where the token may and its tenant may not, the token has
-    /// used so many.
+    /// A place for one more request of their tenant that sends a body, to be kept until that is there, if such places are counted.
+    ///
+    /// # Errors
+    /// How many places there are, if all are taken.
+    pub(crate) fn upload(&self) -> Result<Option<OwnedSemaphorePermit>, usize> {
+        self.0.tenant.as_ref().map_or(Ok(None), |tenant| tenant.upload())
+    }
+
+    /// Takes note of `count` requests at once, of which `noted` were noted before. What could never be is noted nowhere. Where the token may
+    /// now and its tenant may not, the token has used so many.
     ///
     /// # Errors
     /// [`TooMuch`] if that is more than the token or its tenant may ask for.

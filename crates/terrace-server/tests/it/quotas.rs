@@ -95,24 +95,24 @@ async fn of_lines_those_are_refused_that_are_more_than_the_rate() {
 async fn a_tenant_has_so_many_requests_at_work_and_no_more() {
     let limits = |most: u32| format!("[auth.tenant_defaults]\nmax_requests = {most}\n");
     let names = [("a1", "a"), ("a2", "a"), ("b1", "b")];
-    let service = start(&tokens(&names, &limits(2))).await;
-    let held = [hold(&service, "a1").await, hold(&service, "a2").await];
-    let refused = until_some("both to be at work", async || {
+    let service = start(&tokens(&names, &limits(1))).await;
+    let held = hold(&service, "a1").await;
+    let refused = until_some("it to be at work", async || {
         let answer = service.with("a1", "GET", "/api/cache/k", "").await;
         (answer.status == 429).then_some(answer)
     })
     .await;
-    assert!(refused.problem(429, "rate_limited").contains("2 requests at work"), "{refused:?}");
+    assert!(refused.problem(429, "rate_limited").contains("1 requests at work"), "{refused:?}");
     assert_eq!(refused.header("retry-after"), Some("1"));
     assert_eq!(status(&service, "a2").await, 429, "another token is no way around");
     assert_eq!(status(&service, "b1").await, 200, "another tenant has its own");
     assert_eq!(service.with("a1", "GET", "/readyz", "").await.status, 200, "probes do not count");
 
-    service.reload(&tokens(&names[1..], &limits(2))).await.expect("a token goes");
+    service.reload(&tokens(&names[1..], &limits(1))).await.expect("a token goes");
     assert_eq!(status(&service, "a2").await, 429, "what is at work still counts");
     service.reload(&tokens(&names, &limits(3))).await.expect("limits may change");
     assert_eq!(status(&service, "a2").await, 200, "another number counts anew");
-    service.reload(&tokens(&names, &limits(2))).await.expect("limits may change");
+    service.reload(&tokens(&names, &limits(1))).await.expect("limits may change");
     drop(held);
     for _ in 0..20 {
         assert_eq!(status(&service, "a1").await, 200, "an answer that was taken leaves its place");
@@ -121,6 +121,24 @@ async fn a_tenant_has_so_many_requests_at_work_and_no_more() {
     for _ in 0..20 {
         assert_eq!(client.ask("a1", "GET", "/api/cache/k", "").await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn a_share_of_a_tenants_requests_may_send_bodies() {
+    let names = [("a1", "a"), ("a2", "a"), ("b1", "b")];
+    let service = start(&tokens(&names, "[auth.tenant.a]\nmax_requests = 8\n")).await;
+    let held = [hold(&service, "a1").await, hold(&service, "a2").await];
+    let refused = until_some("both to be at work", async || {
+        let answer = service.with("a1", "PUT", "/api/cache/k", "{\"value\":1}").await;
+        (answer.status == 429).then_some(answer)
+    })
+    .await;
+    assert!(refused.problem(429, "rate_limited").contains("2 bodies"), "{refused:?}");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_ne!(service.with("a2", "GET", "/api/cache/k", "").await.status, 429, "it has no body");
+    assert_eq!(status(&service, "b1").await, 200, "another tenant has its own");
+    drop(held);
+    until_some("a place for a body", async || (status(&service, "a1").await == 200).then_some(())).await;
 }
 
 /// Asks for something large, and does not read on after the beginning of the answer.
@@ -192,12 +210,16 @@ async fn beside_one_that_drips(limits: &str) -> (u64, u64, u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_that_asks_for_all_there_is_keeps_nobody_waiting_where_it_has_a_limit() {
-    let (done, refused, turned_away) =
-        beside_one_that_drips("[auth.tenant.greedy]\nmax_requests = 3\n").await;
+    // The first has fewer places than the service has for bodies, the second has more.
+    for most in [3, 12] {
+        let limit = format!("[auth.tenant.greedy]\nmax_requests = {most}\n");
+        let (done, refused, turned_away) = beside_one_that_drips(&limit).await;
+        println!(
+            "beside 32 writes that drip and {most} places: {done} of 100 done, {refused} refused (of the others {turned_away})"
+        );
+        assert_eq!((done, refused), (100, 0), "{most}");
+    }
     let (done_without, refused_without, _) = beside_one_that_drips("").await;
-    println!(
-        "beside 32 writes that drip: {done} of 100 done, {refused} refused (of the others {turned_away}); without a limit {done_without} done, {refused_without} refused"
-    );
-    assert_eq!((done, refused), (100, 0));
+    println!("without a limit {done_without} done, {refused_without} refused");
     assert!(refused_without > 0, "the attack is one");
 }
