@@ -14,6 +14,7 @@
 //! 5. A value that was read is brought into form when its turn comes, and where there is room for it: an answer never takes more memory
 //!    than it may have bytes, or of lines than a piece.
 //! 6. Each item counts for a rate as a request does. An object that is more than the rate allows is refused whole; of lines, those are.
+//! 7. Lines that come up after their token was taken away are answered 401, and nothing of them is done.
 
 use super::answer::{self, Conditions};
 use super::encoded::push_string;
@@ -230,6 +231,10 @@ impl Lines {
 
     /// Makes the lines that come next. `None` if there are no more.
     async fn make(&mut self) -> Option<Vec<Done>> {
+        let still = self.app.auth.again(&self.who);
+        if let Some(who) = &still {
+            self.who.clone_from(who);
+        }
         let items = next_together(&self.app, &self.who, &mut self.rest)?;
         let noted = std::mem::take(&mut self.noted);
         let named = items.iter().map(|item| (item.kind(), item.key().map(str::to_owned))).collect::<Vec<_>>();
@@ -239,6 +244,9 @@ impl Lines {
             };
             Some(named.iter().map(failed).collect())
         };
+        if still.is_none() {
+            return failed(&access::nobody());
+        }
         if let Err(problem) = access::afford(&self.who, items.len(), noted) {
             return failed(&problem);
         }

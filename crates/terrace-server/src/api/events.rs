@@ -4,9 +4,11 @@
 //!    `last_event_id`, gets what it missed, or is told by the event `gap` that it cannot.
 //! 2. A reader that is slower than events come is told by `gap` how many it missed. None is waited for.
 //! 3. A line goes out every [`HEARTBEAT`], so that whoever is in between keeps the connection open.
+//! 4. Whoever may not read events any more, since their token is gone or is no operator's, is told nothing from then on: the stream ends.
 
 use super::error::{Code, Problem};
 use super::{App, key};
+use crate::auth::{Auth, Who};
 use crate::feed::{Feed, Missed, Place, Told, Waited};
 use crate::runtime;
 use axum::body::Body;
@@ -136,6 +138,8 @@ fn data(keyspace: &str, event: &Event) -> String {
 
 /// One reader.
 struct Reader {
+    auth: Arc<Auth>,
+    who: Who,
     feed: Arc<Feed>,
     place: Place,
     filter: Filter,
@@ -145,10 +149,12 @@ struct Reader {
 }
 
 impl Reader {
-    /// What goes out next; nothing more once the service is about to stop.
+    /// What goes out next; nothing more once the service is about to stop, or who reads may not any more.
     async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         let mut text = self.greeting.take().unwrap_or_default();
-        match runtime::within(HEARTBEAT, self.fill(&mut text)).await {
+        let waited = runtime::within(HEARTBEAT, self.fill(&mut text)).await;
+        self.who = self.auth.again(&self.who).filter(Who::is_operator)?;
+        match waited {
             // Where the reader is, although it wants nothing of what came: so that it goes on from there.
             None => write!(text, ":\nid: {}\n\n", self.place).expect("writing to a String does not fail"),
             Some(Waited::Stopped) => return None,
@@ -198,6 +204,7 @@ fn push(text: &mut String, place: Option<Place>, name: &str, data: &str) {
 /// `GET /api/cache/events`.
 pub(super) async fn events(
     State(app): State<Arc<App>>,
+    who: Who,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -222,7 +229,8 @@ pub(super) async fn events(
             end
         }
     };
-    let mut reader = Reader { feed: Arc::clone(&app.feed), place, filter, greeting: None, _seat: seat };
+    let (auth, feed) = (Arc::clone(&app.auth), Arc::clone(&app.feed));
+    let mut reader = Reader { auth, who, feed, place, filter, greeting: None, _seat: seat };
     if resumed.is_some() {
         greeting.push('\n');
         reader.take(&mut greeting);

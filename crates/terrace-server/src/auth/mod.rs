@@ -9,7 +9,8 @@
 //! 2. What is not allowed is refused. There is no request without a `Who`: with `mode = "none"` it is somebody who may do everything.
 //! 3. Whose keyspaces a key is looked for in follows from the credential, never from the request: a tenant has keyspaces of its own, and
 //!    nobody else has a name for them.
-//! 4. Credentials are replaced as a whole, between two requests. Who is asking keeps what it came with.
+//! 4. Credentials are replaced as a whole, between two requests. Who is asking keeps what it came with; what goes on for long asks again
+//!    ([`Auth::again`]).
 //! 5. A tenant is known here once its keyspaces are there, and for as long as the service runs. It is known by its name: nobody gets
 //!    the place of somebody else.
 //!
@@ -55,6 +56,8 @@ pub(crate) enum Denied {
 #[derive(Debug)]
 struct Identity {
     name: Box<str>,
+    /// That of their token, if they were asked for one.
+    digest: Option<Digest>,
     tenant: Option<Arc<Tenant>>,
     scopes: Vec<Scope>,
     rate: Option<Arc<Rate>>,
@@ -266,6 +269,18 @@ impl Auth {
     }
 
     /// Who is asking.
+    /// Who somebody is by now that was let in before: `None` if nobody has that name with that token and that tenant any more, or everybody
+    /// is asked for a token now.
+    ///
+    /// # Cost
+    /// A comparison per credential. No allocation.
+    pub(crate) fn again(&self, who: &Who) -> Option<Who> {
+        let credentials = self.credentials.load();
+        let Some(digest) = &who.0.digest else { return credentials.everybody.clone() };
+        let owner = credentials.owner(digest)?;
+        (owner.name() == who.name() && owner.tenant() == who.tenant()).then(|| owner.clone())
+    }
+
     ///
     /// # Cost
     /// One SHA-256 of the token, one comparison per credential, one atomic exchange if its owner has a rate, and one if its tenant has. No
@@ -326,7 +341,7 @@ fn credentials(config: &AuthConfig, clock: &Clock, old: Option<&Credentials>) ->
         let before = old.iter().flat_map(|old| &old.owners).find(|who| who.name() == token.name);
         let rate = Rate::again(token.rate, before.and_then(|who| who.0.rate.as_ref()), clock);
         let (name, scopes) = (token.name.as_str().into(), token.scopes.clone());
-        Who(Arc::new(Identity { name, tenant, scopes, rate }))
+        Who(Arc::new(Identity { name, digest: Some(token.sha256), tenant, scopes, rate }))
     };
     Credentials {
         everybody: (config.mode == AuthMode::None).then(everybody),
@@ -341,7 +356,7 @@ fn credentials(config: &AuthConfig, clock: &Clock, old: Option<&Credentials>) ->
 fn everybody() -> Who {
     let verbs = [Verb::Read, Verb::Write, Verb::Invalidate].map(Scope::all);
     let scopes = verbs.into_iter().chain([Scope::ADMIN]).collect();
-    Who(Arc::new(Identity { name: "anybody".into(), tenant: None, scopes, rate: None }))
+    Who(Arc::new(Identity { name: "anybody".into(), digest: None, tenant: None, scopes, rate: None }))
 }
 
 #[cfg(test)]

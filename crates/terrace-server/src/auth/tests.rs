@@ -137,6 +137,29 @@ fn tokens_of_a_tenant_share_its_rate_and_it_outlives_a_change_of_others() {
     assert_eq!((who.burst(), who.ask_for(10, 1).is_err(), who.ask_for(5, 1).is_ok()), (Some(9), true, true));
 }
 
+#[test]
+fn who_was_let_in_is_known_again_by_name_token_and_tenant() {
+    let tenant = format!("{READ}\ntenant = 'a'");
+    let (web, ops) = (token("web", "t", READ), token("ops", "o", "scopes = ['admin']"));
+    let auth = Auth::new(&config(&(web.clone() + &ops)), Clock::manual());
+    let who = auth.who(&headers(&["Bearer t"])).expect("a token");
+    let again = |toml: &str| {
+        replace(&auth, toml).expect("there are tokens");
+        auth.again(&who).map(|who| who.is_operator())
+    };
+    assert_eq!(again(&web), Some(false));
+    assert_eq!(again(&token("web", "t", "scopes = ['admin']")), Some(true), "with the scopes of now");
+    for other in [ops, token("web", "u", READ), token("other", "t", READ), token("web", "t", &tenant)] {
+        assert_eq!(again(&other), None, "{other}");
+    }
+    assert_eq!(again(&web), Some(false), "it may come back");
+    let open = Auth::new(&config(""), Clock::manual());
+    let anybody = open.who(&headers(&[])).expect("everybody");
+    assert!(open.again(&anybody).is_some());
+    replace(&open, &web).expect("tokens may come");
+    assert!(open.again(&anybody).is_none());
+}
+
 /// Welch's t of two samples: how sure one can be that their means differ. The slowest twentieth of each is left out, as
 /// interruptions are.
 fn welch(samples: [Vec<f64>; 2]) -> f64 {

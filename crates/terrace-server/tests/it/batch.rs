@@ -268,3 +268,24 @@ async fn an_answer_takes_no_more_memory_than_it_may_have_bytes() {
     // An answer of 64 MiB, and as much again while its room grows.
     assert!(of_object < 256 << 10, "{of_object} KiB");
 }
+
+#[tokio::test]
+async fn lines_that_come_up_after_their_token_is_gone_are_refused_and_not_done() {
+    const LINES: usize = 2_000;
+    let scopes = "scopes = ['read:*', 'write:*']";
+    let (one, other) = (token("one", "one", scopes), token("other", "other", scopes));
+    let service = start(&format!("{one}{other}")).await;
+    let large = format!("{{\"value\":\"{}\"}}", "v".repeat(100_000));
+    assert_eq!(service.with("one", "PUT", "/api/cache/large", &large).await.status, 200);
+    let body = "{\"get\":\"large\"}\n".repeat(LINES) + "{\"set\":{\"key\":\"last\",\"value\":1}}\n";
+    let lines = "content-type: application/x-ndjson\r\nauthorization: Bearer one\r\n";
+    let mut stream = send(&service, lines, &body).await;
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).await.expect("it begins to answer");
+    assert!(first.ends_with(b"200"), "200 MB are not in the buffers of a socket");
+    service.reload(&other).await.expect("a token may go");
+    let (_, [made, refused]) = counted(stream, ["\"status\":200", "\"status\":401"]).await;
+    println!("{made} made, {refused} refused");
+    assert_eq!((made + refused, refused > 1), (LINES + 1, true));
+    assert_eq!(service.with("other", "GET", "/api/cache/last", "").await.status, 404, "it was not stored");
+}

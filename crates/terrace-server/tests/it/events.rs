@@ -1,6 +1,6 @@
 //! Events over HTTP, as a reader on a socket sees them.
 
-use crate::support::{Running, beside, start};
+use crate::support::{Running, beside, start, token};
 use std::time::Duration;
 use terrace_server::Stop;
 use terrace_testkit::server::{redis_url, unique_prefix};
@@ -34,12 +34,16 @@ struct Reader {
 
 impl Reader {
     async fn open(service: &Running, query: &str, last_id: Option<&str>) -> Self {
+        let line = last_id.map_or_else(String::new, |id| format!("last-event-id: {id}\r\n"));
+        Self { last_id: last_id.map(str::to_owned), ..Self::with(service, query, &line).await }
+    }
+
+    /// A reader with one more line in the head of its request.
+    async fn with(service: &Running, query: &str, line: &str) -> Self {
         let mut stream = TcpStream::connect(service.address).await.expect("it listens");
-        let resumed = last_id.map_or_else(String::new, |id| format!("last-event-id: {id}\r\n"));
-        let request = format!("GET /api/cache/events{query} HTTP/1.1\r\nhost: test\r\n{resumed}\r\n");
+        let request = format!("GET /api/cache/events{query} HTTP/1.1\r\nhost: test\r\n{line}\r\n");
         stream.write_all(request.as_bytes()).await.expect("it reads");
-        let mut reader =
-            Self { stream: BufReader::new(stream), head: String::new(), last_id: last_id.map(str::to_owned) };
+        let mut reader = Self { stream: BufReader::new(stream), head: String::new(), last_id: None };
         while let Some(line) = reader.line().await.filter(|line| !line.is_empty()) {
             reader.head.push_str(&line.to_ascii_lowercase());
             reader.head.push('\n');
@@ -280,6 +284,32 @@ async fn readers_are_bounded_in_number_and_end_with_the_service() {
     }
     let ended = wait::within("the end", Duration::from_secs(20), stopping).await.expect("it does not panic");
     assert!(ended.is_clean(), "{ended:?}");
+}
+
+#[tokio::test]
+async fn who_may_not_read_events_any_more_is_told_nothing_from_then_on() {
+    let all = "scopes = ['read:*', 'write:*', 'admin']";
+    let (one, other) = (token("one", "one", all), token("other", "other", all));
+    let fewer = token("one", "one", "scopes = ['read:*', 'write:*']");
+    for after in [other.clone(), fewer, token("one", "three", all) + &other] {
+        let service = start(&format!("{one}{other}")).await;
+        let mut gone = Reader::with(&service, "", "authorization: Bearer one\r\nconnection: close\r\n").await;
+        gone.begun().await;
+        let before = service.with("other", "PUT", "/api/cache/before", "{\"value\":1}").await;
+        assert_eq!((before.status, gone.told().await.key().as_str()), (200, "before"));
+        service.reload(&after).await.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(gone.next().await, None, "not even of the other configuration: {after}");
+    }
+    let service = start(&format!("{one}{other}")).await;
+    let mut stays = Reader::with(&service, "", "authorization: Bearer other\r\n").await;
+    stays.begun().await;
+    service.reload(&other).await.expect("a token may go");
+    assert_eq!(stays.told().await.name, "config");
+    let open = start("").await;
+    let mut anybody = Reader::with(&open, "", "connection: close\r\n").await;
+    anybody.begun().await;
+    open.reload(&other).await.expect("tokens may come");
+    assert_eq!(anybody.next().await, None);
 }
 
 #[tokio::test]
