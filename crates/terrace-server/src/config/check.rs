@@ -21,6 +21,10 @@ use toml::Spanned;
 /// Most entries that L1 can count.
 const ENTRIES_MAX: u64 = 1 << 31;
 
+/// Longest that the service waits for anything of a client, or for its own end: what is longer is meant otherwise, and a moment that far
+/// away could be none that there is.
+const WAIT_MAX: Period = Period::seconds(24 * 60 * 60);
+
 /// Collects what is wrong.
 pub(super) struct Checker<'d> {
     pub(super) document: &'d Document,
@@ -52,6 +56,13 @@ impl Checker<'_> {
 
     pub(super) fn positive(&mut self, given: Option<Spanned<Period>>, default: Period) -> Period {
         self.ranged(given, default, |period| !period.0.is_zero(), "it must be more than zero")
+    }
+
+    /// A time that the service waits for somebody, at most a day.
+    fn wait(&mut self, given: Option<Spanned<Period>>, default: Period, least: Duration) -> Period {
+        let at_least = if least.is_zero() { "" } else { "more than zero and " };
+        let allowed = format!("it must be {at_least}at most 24 h");
+        self.ranged(given, default, |period| (least..=WAIT_MAX.0).contains(&period.0), &allowed)
     }
 
     pub(super) fn count(&mut self, given: Option<Spanned<Count>>, default: u64, max: u64) -> u64 {
@@ -132,6 +143,7 @@ pub(super) fn check(document: &Document, file: file::File) -> Result<Config, Con
 
 impl Checker<'_> {
     fn server(&mut self, server: file::Server, auth: &AuthConfig) -> ServerConfig {
+        const SOME: Duration = Duration::from_nanos(1);
         for listen in server.listen.iter().chain(&server.admin_listen) {
             if self.is_address(listen) {
                 self.open_listener(listen, auth);
@@ -140,14 +152,14 @@ impl Checker<'_> {
         let listen = server.listen.map_or_else(|| "127.0.0.1:4000".to_owned(), Spanned::into_inner);
         ServerConfig {
             listen,
-            request_timeout: self.positive(server.request_timeout, Period::seconds(5)),
-            header_timeout: self.positive(server.header_timeout, Period::seconds(30)),
+            request_timeout: self.wait(server.request_timeout, Period::seconds(5), SOME),
+            header_timeout: self.wait(server.header_timeout, Period::seconds(30), SOME),
             max_body: self.size(server.max_body, ByteSize(8 << 20), ByteSize(1 << 30)),
             max_requests: self.count(server.max_requests, 4096, 1_000_000),
             max_connections: self.count(server.max_connections, 10_000, 1_000_000),
             shutdown: ShutdownConfig {
-                drain: server.shutdown.drain.unwrap_or(Period::seconds(5)),
-                grace: server.shutdown.grace.unwrap_or(Period::seconds(25)),
+                drain: self.wait(server.shutdown.drain, Period::seconds(5), Duration::ZERO),
+                grace: self.wait(server.shutdown.grace, Period::seconds(25), Duration::ZERO),
             },
             admin_listen: server.admin_listen.map(Spanned::into_inner),
             tls: server.tls.and_then(|tls| self.tls(tls)),

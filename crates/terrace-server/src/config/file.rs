@@ -93,8 +93,8 @@ pub(super) struct Rate {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Shutdown {
-    pub(super) drain: Option<Period>,
-    pub(super) grace: Option<Period>,
+    pub(super) drain: Option<Spanned<Period>>,
+    pub(super) grace: Option<Spanned<Period>>,
 }
 
 #[derive(Default, Deserialize)]

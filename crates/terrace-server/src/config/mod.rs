@@ -182,9 +182,9 @@ pub struct Config {
 pub struct ServerConfig {
     /// Host and port to listen on; port 0 takes a free one. Default `127.0.0.1:4000`.
     pub listen: String,
-    /// How long a request may take, with its body and its origin. Default 5 s.
+    /// How long a request may take, with its body and its origin. Default 5 s, at most a day.
     pub request_timeout: Period,
-    /// How long a client may take to send the head of a request, and a connection may idle. Default 30 s.
+    /// How long a client may take to send the head of a request, and a connection may idle. Default 30 s, at most a day.
     pub header_timeout: Period,
     /// Largest request body, in bytes. Default 8 MiB.
     pub max_body: ByteSize,
@@ -207,9 +207,9 @@ pub struct ServerConfig {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ShutdownConfig {
-    /// How long it goes on serving while `/readyz` says 503, so that load balancers notice. Default 5 s.
+    /// How long it goes on serving while `/readyz` says 503, so that load balancers notice. Default 5 s, at most a day.
     pub drain: Period,
-    /// How long requests that are under way may take after that. Default 25 s.
+    /// How long requests that are under way may take after that. Default 25 s, at most a day.
     pub grace: Period,
 }
 

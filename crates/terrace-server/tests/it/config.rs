@@ -116,6 +116,12 @@ error: this cannot be: it is at most 2147483648, and 0 entries are bounded by by
     );
     for toml in [
         "server.request_timeout = 0",
+        "server.request_timeout = '25h'",
+        "server.header_timeout = 0",
+        "server.header_timeout = 86401",
+        "server.header_timeout = 9223372036854775807",
+        "server.shutdown.drain = 9223372036854775807",
+        "server.shutdown.grace = 9223372036854775807",
         "server.max_body = 0",
         "server.max_requests = 0",
         "server.listen = 'nowhere'",
@@ -154,6 +160,8 @@ error: this cannot be: it is at most 2147483648, and 0 entries are bounded by by
         let refusal = refusal(toml);
         assert!(refusal.contains(" --> configuration:1:"), "{toml}: {refusal}");
     }
+    let longest = "server = { header_timeout = '24h', request_timeout = 86400, shutdown.grace = 0 }";
+    Config::load(&Sources::text(longest)).unwrap_or_else(|error| panic!("{error}"));
 }
 
 #[test]
