@@ -22,8 +22,8 @@ mod rate;
 mod scope;
 
 pub use digest::Digest;
-pub use rate::RateLimit;
 pub(crate) use quota::UPLOAD_SHARE;
+pub use rate::RateLimit;
 pub(crate) use rate::{Rate, TooMuch};
 pub use scope::{Scope, ScopeError, Verb};
 
@@ -100,6 +100,7 @@ impl Who {
     /// # Errors
     /// [`TooMuch`] if that is more than the token or its tenant may ask for.
     pub(crate) fn ask_for(&self, count: usize, noted: u32) -> Result<(), TooMuch> {
+        self.rates().try_for_each(|rate| rate.could_allow(count))?;
         self.rates().try_for_each(|rate| rate.allows_all(count, noted))
     }
 
@@ -268,7 +269,6 @@ impl Auth {
             || credentials.hosts.iter().any(|own| own.eq_ignore_ascii_case(name))
     }
 
-    /// Who is asking.
     /// Who somebody is by now that was let in before: `None` if nobody has that name with that token and that tenant any more, or everybody
     /// is asked for a token now.
     ///
@@ -281,6 +281,7 @@ impl Auth {
         (owner.name() == who.name() && owner.tenant() == who.tenant()).then(|| owner.clone())
     }
 
+    /// Who is asking.
     ///
     /// # Cost
     /// One SHA-256 of the token, one comparison per credential, one atomic exchange if its owner has a rate, and one if its tenant has. No

@@ -66,15 +66,22 @@ impl Rate {
         Some(same.cloned().unwrap_or_else(|| Arc::new(Self::new(limit, clock.clone()))))
     }
 
+    /// Whether `count` requests could ever be at once; nothing is noted.
+    ///
+    /// # Errors
+    /// [`TooMuch::AtOnce`] if they are more than a burst.
+    pub(super) fn could_allow(&self, count: usize) -> Result<(), TooMuch> {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        if count > self.limit.burst.get() { Err(TooMuch::AtOnce(self.limit.burst)) } else { Ok(()) }
+    }
+
     /// Takes note of `count` requests at once, of which `noted` were noted before.
     ///
     /// # Errors
     /// [`TooMuch`]: none of them was noted now.
     pub(super) fn allows_all(&self, count: usize, noted: u32) -> Result<(), TooMuch> {
+        self.could_allow(count)?;
         let count = u32::try_from(count).unwrap_or(u32::MAX);
-        if count > self.limit.burst.get() {
-            return Err(TooMuch::AtOnce(self.limit.burst));
-        }
         let Some(others) = NonZeroU32::new(count.saturating_sub(noted)) else { return Ok(()) };
         match self.limiter.check_n(others) {
             Ok(Ok(())) => Ok(()),

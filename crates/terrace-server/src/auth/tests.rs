@@ -138,6 +138,25 @@ fn tokens_of_a_tenant_share_its_rate_and_it_outlives_a_change_of_others() {
 }
 
 #[test]
+fn what_could_never_be_is_noted_nowhere() {
+    let (a, limits) =
+        (format!("{READ}\ntenant = 'a'"), "[auth.tenant.a]\nrate = { per_second = 1, burst = 3 }\n");
+    let rated = format!("{a}\nrate = {{ per_second = 1, burst = 10 }}");
+    let auth = Auth::new(&config(&(token("one", "1", &rated) + limits)), Clock::manual());
+    let who = auth.who(&headers(&["Bearer 1"])).expect("a token");
+    for _ in 0..3 {
+        let too_much = who.ask_for(9, 0).expect_err("more than the tenant may ever ask for at once");
+        assert_eq!(too_much, TooMuch::AtOnce(3.try_into().expect("not zero")));
+    }
+    assert_eq!(who.ask_for(2, 0), Ok(()));
+    assert_eq!(
+        who.0.rate.as_ref().map(|rate| rate.allows_all(7, 0)),
+        Some(Ok(())),
+        "all the rest of its burst"
+    );
+}
+
+#[test]
 fn who_was_let_in_is_known_again_by_name_token_and_tenant() {
     let tenant = format!("{READ}\ntenant = 'a'");
     let (web, ops) = (token("web", "t", READ), token("ops", "o", "scopes = ['admin']"));
