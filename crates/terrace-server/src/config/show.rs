@@ -127,7 +127,13 @@ fn place_of<'a>(key: &str, places: &'a BTreeMap<String, SetBy>) -> Option<&'a Se
     };
     let inherited = || {
         if let Some((_, setting)) = key.strip_prefix("auth.tenant.").and_then(|rest| rest.split_once('.')) {
-            return places.get(&format!("auth.tenant_defaults.{setting}"));
+            // A rate is inherited whole: one that a tenant says itself has nothing of that of all.
+            let own = key.strip_suffix(setting).filter(|_| setting.starts_with("rate."));
+            let has_own = own.is_some_and(|of| {
+                let rate = format!("{of}rate.");
+                places.range(rate.clone()..).next().is_some_and(|(key, _)| key.starts_with(&rate))
+            });
+            return if has_own { None } else { places.get(&format!("auth.tenant_defaults.{setting}")) };
         }
         let (_, setting) = key.strip_prefix("keyspace.")?.split_once('.')?;
         match setting.strip_prefix("write_behind.") {

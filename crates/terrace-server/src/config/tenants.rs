@@ -118,10 +118,27 @@ mod tests {
         let leaves = config.leaves();
         assert_eq!(leaves["auth.tenant.acme.rate.burst"].as_integer(), Some(40));
     }
+        assert_eq!(from("auth.tenant_defaults.rate.burst"), Some("default".into()), "as many as in a second");
 
     #[test]
     fn what_is_said_of_nobody_or_cannot_be_is_refused_where_it_stands() {
         for (toml, words) in [
+    #[test]
+    fn a_rate_is_inherited_whole_and_so_is_the_place_that_it_is_from() {
+        let toml = token("acme")
+            + &token("zeta")
+            + "[auth.tenant_defaults]\nrate = { per_second = 10, burst = 40 }\n\
+               [auth.tenant.acme]\nrate = { per_second = 20 }\n[auth.tenant.zeta]\nmax_requests = 8\n";
+        let settings = Config::settings(&Sources::text(&toml)).unwrap_or_else(|error| panic!("{error}"));
+        let of = |key: &str| {
+            let setting = settings.iter().find(|setting| setting.key == key).expect(key);
+            format!("{} {}", setting.value, setting.from)
+        };
+        assert_eq!(of("auth.tenant.acme.rate.burst"), "20 default");
+        let line = toml.lines().position(|line| line.contains("burst")).expect("it is there") + 1;
+        assert_eq!(of("auth.tenant.zeta.rate.burst"), format!("40 configuration:{line}"));
+    }
+
             (token("acme") + "[auth.tenant.acne]\nmax_requests = 1", "did you mean `acme`?"),
             (token("acme") + "[auth.tenant.other]\nmax_requests = 1", "no token is of a tenant `other`"),
             ("[auth.tenant_defaults]\nmax_requests = 1".to_owned(), "nothing without"),
