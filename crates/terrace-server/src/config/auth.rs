@@ -97,7 +97,8 @@ pub(crate) fn is_keyspace_of(tenant: &str, name: &str) -> bool {
 }
 
 impl Checker<'_> {
-    pub(super) fn auth(&mut self, auth: file::Auth) -> AuthConfig {
+    /// `requests_max` are those of the service that may be at work.
+    pub(super) fn auth(&mut self, auth: file::Auth, requests_max: u64) -> AuthConfig {
         const MODES: [(&str, AuthMode); 2] = [("none", AuthMode::None), ("token", AuthMode::Token)];
         let natural = if auth.token.is_empty() { AuthMode::None } else { AuthMode::Token };
         let mode_at = auth.mode.as_ref().map(Spanned::span);
@@ -152,7 +153,7 @@ impl Checker<'_> {
         let allow_open = auth.allow_open.is_some_and(|flag| flag.get_ref().0);
         let tenants = tokens.iter().filter_map(|token| token.tenant.clone()).collect();
         let (tenant_defaults, tenant_limits) =
-            self.tenant_limits(auth.tenant_defaults, auth.tenant, &tenants);
+            self.tenant_limits(auth.tenant_defaults, auth.tenant, &tenants, requests_max);
         AuthConfig { mode, allow_open, hosts, tokens, tenant_defaults, tenant_limits }
     }
 

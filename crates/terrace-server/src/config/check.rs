@@ -25,6 +25,11 @@ const ENTRIES_MAX: u64 = 1 << 31;
 /// away could be none that there is.
 const WAIT_MAX: Period = Period::seconds(24 * 60 * 60);
 
+/// Requests at work at a time, unless the file says another number.
+const REQUESTS_DEFAULT: u64 = 4096;
+/// Most that the file can say.
+const REQUESTS_MAX: u64 = 1_000_000;
+
 /// Collects what is wrong.
 pub(super) struct Checker<'d> {
     pub(super) document: &'d Document,
@@ -102,7 +107,10 @@ impl Checker<'_> {
 
 pub(super) fn check(document: &Document, file: file::File) -> Result<Config, ConfigError> {
     let mut checker = Checker { document, refusals: Vec::new() };
-    let auth = checker.auth(file.auth);
+    let requests_max = file.server.max_requests.as_ref().map(|most| most.get_ref().0);
+    let requests_max =
+        requests_max.filter(|most| (1..=REQUESTS_MAX).contains(most)).unwrap_or(REQUESTS_DEFAULT);
+    let auth = checker.auth(file.auth, requests_max);
     let tenants = auth.tenants();
     let bus = checker.bus(file.bus);
     let l2 = checker.l2(file.l2, bus.mode);
@@ -155,7 +163,7 @@ impl Checker<'_> {
             request_timeout: self.wait(server.request_timeout, Period::seconds(5), SOME),
             header_timeout: self.wait(server.header_timeout, Period::seconds(30), SOME),
             max_body: self.size(server.max_body, ByteSize(8 << 20), ByteSize(1 << 30)),
-            max_requests: self.count(server.max_requests, 4096, 1_000_000),
+            max_requests: self.count(server.max_requests, REQUESTS_DEFAULT, REQUESTS_MAX),
             max_connections: self.count(server.max_connections, 10_000, 1_000_000),
             shutdown: ShutdownConfig {
                 drain: self.wait(server.shutdown.drain, Period::seconds(5), Duration::ZERO),

@@ -2,17 +2,16 @@
 //!
 //! 1. A tenant is one that a token names: what is said of another is refused, as a word that was meant to be one of them.
 //! 2. What a tenant does not say itself it has from the defaults.
+//! 3. A bound that would never be reached, because that of the service is lower, is refused.
 
 use super::check::Checker;
 use super::report::{Refusal, nearest};
+use super::units::Count;
 use super::{AuthConfig, file};
 use crate::auth::RateLimit;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
-
-/// Most requests at work at a time that can be said.
-const REQUESTS_MAX: u64 = 1_000_000;
 
 /// How much a tenant may ask for, with all its tokens together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
@@ -21,7 +20,8 @@ pub struct TenantLimits {
     /// How often it may ask. Default as often as its tokens may.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<RateLimit>,
-    /// Most requests at work at a time; more are answered 429. Default as many as the service may have.
+    /// Most requests at work at a time, of which a quarter, at least one, may be sending bodies; more are answered 429. Default as many as
+    /// the service may have, and at most so many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_requests: Option<u64>,
 }
@@ -50,26 +50,29 @@ impl Checker<'_> {
         defaults: Option<Spanned<file::Tenant>>,
         named: BTreeMap<Spanned<String>, Spanned<file::Tenant>>,
         tenants: &BTreeSet<String>,
+        requests_max: u64,
     ) -> (TenantLimits, BTreeMap<String, TenantLimits>) {
         let at = defaults.as_ref().map(Spanned::span).filter(|_| tenants.is_empty());
         self.needs(at, "tenant = …` of a token, or of any `[[auth.token]]");
-        let defaults = defaults.map(|limits| self.limits_of_tenant(limits.into_inner())).unwrap_or_default();
+        let defaults = defaults.map(|limits| self.limits_of_tenant(limits.into_inner(), requests_max));
+        let defaults = defaults.unwrap_or_default();
         let mut all = BTreeMap::new();
         for (name, limits) in named {
             if !tenants.contains(name.get_ref()) {
                 self.unknown_tenant(&name, tenants);
             }
-            let limits = self.limits_of_tenant(limits.into_inner()).or(defaults);
+            let limits = self.limits_of_tenant(limits.into_inner(), requests_max).or(defaults);
             all.insert(name.into_inner(), limits);
         }
         (defaults, all)
     }
 
-    fn limits_of_tenant(&mut self, limits: file::Tenant) -> TenantLimits {
-        TenantLimits {
-            rate: limits.rate.and_then(|rate| self.rate(rate)),
-            max_requests: limits.max_requests.map(|most| self.count(Some(most), 1, REQUESTS_MAX)),
-        }
+    fn limits_of_tenant(&mut self, limits: file::Tenant, requests_max: u64) -> TenantLimits {
+        let allowed = format!("it must be from 1 to {requests_max}, the `server.max_requests` of all");
+        let is_allowed = |most: &Count| (1..=requests_max).contains(&most.0);
+        let max_requests =
+            limits.max_requests.map(|most| self.ranged(Some(most), Count(1), is_allowed, &allowed).0);
+        TenantLimits { rate: limits.rate.and_then(|rate| self.rate(rate)), max_requests }
     }
 
     fn unknown_tenant(&mut self, name: &Spanned<String>, tenants: &BTreeSet<String>) {
@@ -115,14 +118,11 @@ mod tests {
         for key in ["auth.tenant_defaults.max_requests", "auth.tenant.acme.max_requests"] {
             assert_eq!(from(key), Some(line.clone()), "{key}");
         }
+        assert_eq!(from("auth.tenant_defaults.rate.burst"), Some("default".into()), "as many as in a second");
         let leaves = config.leaves();
         assert_eq!(leaves["auth.tenant.acme.rate.burst"].as_integer(), Some(40));
     }
-        assert_eq!(from("auth.tenant_defaults.rate.burst"), Some("default".into()), "as many as in a second");
 
-    #[test]
-    fn what_is_said_of_nobody_or_cannot_be_is_refused_where_it_stands() {
-        for (toml, words) in [
     #[test]
     fn a_rate_is_inherited_whole_and_so_is_the_place_that_it_is_from() {
         let toml = token("acme")
@@ -139,10 +139,20 @@ mod tests {
         assert_eq!(of("auth.tenant.zeta.rate.burst"), format!("40 configuration:{line}"));
     }
 
+    #[test]
+    fn what_is_said_of_nobody_or_cannot_be_is_refused_where_it_stands() {
+        for (toml, words) in [
             (token("acme") + "[auth.tenant.acne]\nmax_requests = 1", "did you mean `acme`?"),
             (token("acme") + "[auth.tenant.other]\nmax_requests = 1", "no token is of a tenant `other`"),
             ("[auth.tenant_defaults]\nmax_requests = 1".to_owned(), "nothing without"),
-            (token("acme") + "[auth.tenant.acme]\nmax_requests = 0", "from 1 to 1000000"),
+            (token("acme") + "[auth.tenant.acme]\nmax_requests = 0", "from 1 to 4096"),
+            (token("acme") + "[auth.tenant.acme]\nmax_requests = 4097", "`server.max_requests`"),
+            (
+                "server.max_requests = 16\n".to_owned()
+                    + &token("acme")
+                    + "[auth.tenant_defaults]\nmax_requests = 17",
+                "from 1 to 16",
+            ),
             (token("acme") + "[auth.tenant.acme]\nmax_request = 1", "did you mean `max_requests`?"),
             (token("acme") + "[auth.tenant.acme]\nrate = { burst = 1 }", "no `per_second`"),
             (token("acme") + "[auth.tenant_defaults]\nrate = { per_second = 0 }", "from 1 to"),
