@@ -1,3 +1,5 @@
+//! The breaker of an origin, by a clock that stands still: what opens it, who probes it, and what closes it.
+
 use super::*;
 
 fn breaker() -> (OriginBreaker, Clock) {
