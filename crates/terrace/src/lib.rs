@@ -101,7 +101,7 @@ pub use telemetry::{
 };
 pub use terms::{EntryOptions, RefreshAhead};
 pub use terrace_core::bus::{Change, NodeId};
-pub use terrace_core::envelope::{Algorithm, Compression};
+pub use terrace_core::envelope::{Algorithm, Compression, Dictionary, DictionaryError};
 pub use terrace_core::glob::GlobError;
 pub use terrace_core::remote::{Remote, RemoteError, RemoteHealth, SweepRule};
 pub use terrace_core::{

@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 use terrace_core::codec::CodecId;
-use terrace_core::envelope::{Compression, Envelope, Limits, Sealed, TagStamp};
+use terrace_core::envelope::{Compression, Dictionary, Envelope, EnvelopeError, Limits, Sealed, TagStamp};
 use terrace_core::version::LocalVersions;
 use terrace_core::{Chance, Clock, CodecError, Key, KeyName, Namespace, Tag, Ttl, Version};
 
@@ -86,6 +86,7 @@ pub(crate) struct Rules {
     /// Those of entries whose call says nothing else.
     pub(crate) terms: Terms,
     pub(crate) compression: Compression,
+    pub(crate) dictionary: Option<Dictionary>,
     pub(crate) value_bytes_max: u64,
     pub(crate) load_timeout: Duration,
     /// How much of what is returned may be stale.
@@ -318,14 +319,18 @@ impl View {
             tags,
             payload: bytes,
         };
-        let sealed = envelope.seal(&self.space.namespace, key, self.space.rules().compression);
+        let rules = self.space.rules();
+        let (compression, dictionary) = (rules.compression, rules.dictionary.as_ref());
+        let sealed = envelope.seal_with(&self.space.namespace, key, compression, dictionary);
         sealed.map_err(|error| CodecError::Encode { codec: "envelope", reason: error.to_string() }.into())
     }
 
-    pub(crate) fn limits(&self) -> Limits {
-        Limits {
-            payload_bytes_max: usize::try_from(self.space.rules().value_bytes_max).unwrap_or(usize::MAX),
-        }
+    /// Reads the bytes that L2 has of a key.
+    pub(crate) fn unseal(&self, key: &Key, bytes: &Bytes) -> Result<Envelope, EnvelopeError> {
+        let rules = self.space.rules();
+        let payload_bytes_max = usize::try_from(rules.value_bytes_max).unwrap_or(usize::MAX);
+        let limits = Limits { payload_bytes_max };
+        Envelope::open_with(bytes, &self.space.namespace, key, limits, rules.dictionary.as_ref())
     }
 }
 

@@ -155,7 +155,7 @@ impl View {
         let Some(l2) = self.l2() else { return Ok(None) };
         let stored = l2.ask(&self.space, "get", |remote| remote.get(&self.space.namespace, key)).await?;
         let Some(stored) = stored else { return Ok(None) };
-        let Ok(envelope) = Envelope::open(&stored.bytes, &self.space.namespace, key, self.limits()) else {
+        let Ok(envelope) = self.unseal(key, &stored.bytes) else {
             return Ok(Some(Held {
                 version: stored.claimed_version(),
                 created: SystemTime::UNIX_EPOCH,

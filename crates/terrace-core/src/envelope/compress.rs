@@ -6,7 +6,34 @@
 //!    against its limit. Output that does not fit is an error, so no input can make more than that.
 //! 3. Contexts are kept per thread: making one for zstd costs more than compressing 10 KB with it.
 
-use super::{Algorithm, Compression, EnvelopeError};
+use super::{Algorithm, Compression, Dictionary, EnvelopeError};
+use bytes::Bytes;
+
+/// How a payload is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Form {
+    Plain,
+    By(Algorithm),
+    ByDictionary,
+}
+
+impl Form {
+    pub(super) const fn number(self) -> u8 {
+        match self {
+            Self::Plain => 0,
+            Self::By(algorithm) => algorithm.number(),
+            Self::ByDictionary => 3,
+        }
+    }
+
+    pub(super) fn from_number(number: u8) -> Result<Self, EnvelopeError> {
+        match number {
+            0 => Ok(Self::Plain),
+            3 => Ok(Self::ByDictionary),
+            number => Algorithm::from_number(number).map(Self::By),
+        }
+    }
+}
 
 /// Most bytes that a compressed payload may have: a tenth less than the payload.
 fn room(payload: &[u8]) -> usize {
@@ -18,9 +45,18 @@ pub(super) fn append(
     out: &mut Vec<u8>,
     payload: &[u8],
     compression: Compression,
-) -> Result<Option<Algorithm>, EnvelopeError> {
+    dictionary: Option<&Dictionary>,
+) -> Result<Form, EnvelopeError> {
     let start = out.len();
-    if let Some(algorithm) = compression.algorithm {
+    if let Some(dictionary) = dictionary {
+        if payload.len() >= Dictionary::PAYLOAD_BYTES_MIN {
+            if let Some(length) = dictionary.compress(payload, out, room(payload)) {
+                out.truncate(start + length);
+                return Ok(Form::ByDictionary);
+            }
+            out.truncate(start);
+        }
+    } else if let Some(algorithm) = compression.algorithm {
         algorithm.check_present()?;
         if payload.len() >= compression.threshold_bytes {
             let compressed = match algorithm {
@@ -29,17 +65,30 @@ pub(super) fn append(
             };
             if let Some(length) = compressed {
                 out.truncate(start + length);
-                return Ok(Some(algorithm));
+                return Ok(Form::By(algorithm));
             }
             out.truncate(start);
         }
     }
     out.extend_from_slice(payload);
-    Ok(None)
+    Ok(Form::Plain)
 }
 
-/// Restores a payload of exactly `length` bytes, which the caller has found to be within its limit.
-pub(super) fn restore(algorithm: Algorithm, stored: &[u8], length: usize) -> Result<Vec<u8>, EnvelopeError> {
+/// The payload of exactly `length` bytes, which the caller has found to be within its limit. One that was not compressed shares the bytes.
+pub(super) fn open(
+    form: Form,
+    stored: Bytes,
+    length: usize,
+    dictionary: Option<&Dictionary>,
+) -> Result<Bytes, EnvelopeError> {
+    match form {
+        Form::By(algorithm) => restore(algorithm, &stored, length).map(Bytes::from),
+        Form::ByDictionary => Dictionary::restore(dictionary, &stored, length).map(Bytes::from),
+        Form::Plain => check_filled(stored.len(), length).map(|()| stored),
+    }
+}
+
+fn restore(algorithm: Algorithm, stored: &[u8], length: usize) -> Result<Vec<u8>, EnvelopeError> {
     algorithm.check_present()?;
     let mut payload = vec![0; length];
     let restored = match algorithm {
@@ -47,10 +96,17 @@ pub(super) fn restore(algorithm: Algorithm, stored: &[u8], length: usize) -> Res
         Algorithm::Lz4 => lz4::restore(stored, &mut payload),
     }
     .map_err(|reason| EnvelopeError::Decompress { algorithm: algorithm.name(), reason })?;
-    if restored != length {
-        return Err(EnvelopeError::PayloadLength { declared: length as u64, actual: restored as u64 });
-    }
+    check_filled(restored, length)?;
     Ok(payload)
+}
+
+/// Whether what was restored is as long as the envelope says.
+pub(super) fn check_filled(restored: usize, length: usize) -> Result<(), EnvelopeError> {
+    if restored == length {
+        Ok(())
+    } else {
+        Err(EnvelopeError::PayloadLength { declared: length as u64, actual: restored as u64 })
+    }
 }
 
 #[cfg(feature = "zstd")]

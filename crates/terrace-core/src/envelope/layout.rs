@@ -3,7 +3,8 @@
 //! 1. [`Fields`] hands out a part only if that many bytes are left; nothing is allocated from a declared length.
 //! 2. The head is written and read here alone, so the table in the parent module has one implementation.
 
-use super::{Algorithm, Envelope, EnvelopeError, TagStamp};
+use super::compress::Form;
+use super::{Envelope, EnvelopeError, TagStamp};
 use crate::entry::Ttl;
 use crate::key::{Key, Namespace, Tag};
 use crate::version::Version;
@@ -108,8 +109,8 @@ fn short(length: usize) -> u8 {
 }
 
 /// Fills in what is known only when the payload is there: compression, then the checksum over all of it.
-pub(super) fn finish(bytes: &mut [u8], algorithm: Option<Algorithm>) {
-    bytes[COMPRESSION_AT] = algorithm.map_or(0, Algorithm::number);
+pub(super) fn finish(bytes: &mut [u8], form: Form) {
+    bytes[COMPRESSION_AT] = form.number();
     let checksum = checksum(bytes);
     bytes[CHECKSUM_AT].copy_from_slice(&checksum.to_be_bytes());
 }
@@ -126,7 +127,7 @@ fn ttl_millis(ttl: Ttl) -> u64 {
 pub(super) struct Fixed {
     pub(super) version: Version,
     pub(super) codec: u8,
-    pub(super) algorithm: Option<Algorithm>,
+    pub(super) form: Form,
     pub(super) is_absent: bool,
     pub(super) ttl: Ttl,
     pub(super) grace: Duration,
@@ -145,10 +146,7 @@ impl Fixed {
         let version = Version::from(fields.u64("version")?);
         let _checksum = fields.u32("checksum")?;
         let codec = fields.u8("codec")?;
-        let algorithm = match fields.u8("compression")? {
-            0 => None,
-            number => Some(Algorithm::from_number(number)?),
-        };
+        let form = Form::from_number(fields.u8("compression")?)?;
         let flags = fields.u8("flags")?;
         if flags & !(FLAGS_IGNORED | ABSENT | REFRESH) != 0 {
             return Err(EnvelopeError::Flags { found: flags });
@@ -156,7 +154,7 @@ impl Fixed {
         let mut fixed = Self {
             version,
             codec,
-            algorithm,
+            form,
             is_absent: flags & ABSENT != 0,
             grace: Duration::ZERO,
             load_time: Duration::ZERO,

@@ -9,7 +9,7 @@
 //! | 1 | 8 | version; L2 puts it in when it stores the value |
 //! | 9 | 4 | CRC32C of byte 0 and of everything from byte 13 on |
 //! | 13 | 1 | codec ([`crate::codec`] has the numbers) |
-//! | 14 | 1 | compression: 0 none, 1 zstd, 2 lz4 |
+//! | 14 | 1 | compression: 0 none, 1 zstd, 2 lz4, 3 zstd with a dictionary |
 //! | 15 | 1 | flags. A reader refuses bits 0 to 3 and ignores bits 4 to 7 that it does not know |
 //! | 16 | 8 | TTL in milliseconds, rounded down; 2⁶⁴−1 = never |
 //! | 24 | 8 | created, milliseconds since the Unix epoch |
@@ -39,13 +39,17 @@
 //! write an envelope.
 
 mod compress;
+mod dictionary;
 mod layout;
+
+pub use dictionary::{Dictionary, DictionaryError};
 
 use crate::codec::{Codec, CodecError, CodecId};
 use crate::entry::Ttl;
 use crate::key::{Key, Namespace, Tag};
 use crate::version::Version;
 use bytes::Bytes;
+use compress::Form;
 use std::time::Duration;
 
 /// An envelope in bytes, complete but for its version, which L2 gives.
@@ -230,6 +234,12 @@ pub enum EnvelopeError {
         /// Its name.
         algorithm: &'static str,
     },
+    /// The payload was compressed with a dictionary that this reader has not got.
+    #[error("the payload was compressed with dictionary {found}, which this node has not got")]
+    DictionaryAbsent {
+        /// Its number.
+        found: u32,
+    },
     /// The envelope was written for another key or another namespace.
     #[error("the envelope is of another entry")]
     OtherEntry,
@@ -280,6 +290,7 @@ impl EnvelopeError {
             Self::Flags { .. } => "flags",
             Self::AlgorithmUnknown { .. } => "algorithm_unknown",
             Self::AlgorithmAbsent { .. } => "algorithm_absent",
+            Self::DictionaryAbsent { .. } => "dictionary_absent",
             Self::OtherEntry => "other_entry",
             Self::Tag => "tag",
             Self::TagsTooMany { .. } => "tags_too_many",
@@ -358,10 +369,27 @@ impl Envelope {
         key: &Key,
         compression: Compression,
     ) -> Result<Sealed, EnvelopeError> {
+        self.seal_with(namespace, key, compression, None)
+    }
+
+    /// [`Envelope::seal`] with a dictionary, which takes the place of the compression for payloads of at least [`Dictionary::PAYLOAD_BYTES_MIN`].
+    ///
+    /// # Errors
+    /// As [`Envelope::seal`].
+    ///
+    /// # Cost
+    /// As [`Envelope::seal`].
+    pub fn seal_with(
+        &self,
+        namespace: &Namespace,
+        key: &Key,
+        compression: Compression,
+        dictionary: Option<&Dictionary>,
+    ) -> Result<Sealed, EnvelopeError> {
         let mut bytes = Vec::with_capacity(layout::head_bytes(self, namespace, key) + self.payload.len());
         layout::write_head(&mut bytes, self, namespace, key)?;
-        let algorithm = compress::append(&mut bytes, &self.payload, compression)?;
-        layout::finish(&mut bytes, algorithm);
+        let form = compress::append(&mut bytes, &self.payload, compression, dictionary)?;
+        layout::finish(&mut bytes, form);
         Ok(Sealed(bytes.into()))
     }
 
@@ -378,6 +406,23 @@ impl Envelope {
         namespace: &Namespace,
         key: &Key,
         limits: Limits,
+    ) -> Result<Self, EnvelopeError> {
+        Self::open_with(bytes, namespace, key, limits, None)
+    }
+
+    /// [`Envelope::open`] for a reader that has a dictionary.
+    ///
+    /// # Errors
+    /// As [`Envelope::open`]; [`EnvelopeError::DictionaryAbsent`] if the payload needs another one.
+    ///
+    /// # Cost
+    /// As [`Envelope::open`].
+    pub fn open_with(
+        bytes: &Bytes,
+        namespace: &Namespace,
+        key: &Key,
+        limits: Limits,
+        dictionary: Option<&Dictionary>,
     ) -> Result<Self, EnvelopeError> {
         check_whole(bytes, limits)?;
         let mut fields = layout::Fields::new(bytes);
@@ -398,7 +443,7 @@ impl Envelope {
             is_absent: fixed.is_absent,
             codec: CodecId(fixed.codec),
             tags,
-            payload: open_payload(stored, fixed.algorithm, fixed.payload_length, limits)?,
+            payload: open_payload(stored, fixed.form, fixed.payload_length, limits, dictionary)?,
         })
     }
 
@@ -439,17 +484,12 @@ fn check_length(length: usize, limits: Limits) -> Result<(), EnvelopeError> {
 
 fn open_payload(
     stored: Bytes,
-    algorithm: Option<Algorithm>,
+    form: Form,
     declared: u32,
     limits: Limits,
+    dictionary: Option<&Dictionary>,
 ) -> Result<Bytes, EnvelopeError> {
     let length = usize::try_from(declared).unwrap_or(usize::MAX);
     check_length(length, limits)?;
-    match algorithm {
-        Some(algorithm) => compress::restore(algorithm, &stored, length).map(Bytes::from),
-        None if stored.len() == length => Ok(stored),
-        None => {
-            Err(EnvelopeError::PayloadLength { declared: u64::from(declared), actual: stored.len() as u64 })
-        }
-    }
+    compress::open(form, stored, length, dictionary)
 }

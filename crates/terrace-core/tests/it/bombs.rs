@@ -3,7 +3,7 @@
 //! The allocator of this language counts what is allocated by it alone, zstd's own memory is in the process's high-water mark: both are
 //! looked at. Figures are printed.
 
-use crate::fixture::{HEAD, LENGTH_AT, compressible, forged, full, key, namespace, stored};
+use crate::fixture::{COMPRESSION_AT, HEAD, LENGTH_AT, compressible, forged, full, key, namespace, stored};
 use allocation_counter::measure;
 use bytes::Bytes;
 use terrace_core::codec::{Codec, Json, RawJson};
@@ -85,6 +85,33 @@ fn what_a_bomb_takes_is_the_payload_that_is_allowed_and_little_more() {
     let grown = high_water_kib().saturating_sub(before);
     println!("the process has grown by {grown} KiB while they were opened");
     assert!(grown < 64 << 10, "{grown} KiB");
+}
+
+#[test]
+#[cfg(feature = "zstd")]
+fn what_a_bomb_behind_a_dictionarys_mark_takes_is_no_more() {
+    let dictionary = crate::dictionary::trained("name");
+    let mark = rapidhash::v3::rapidhash_v3(dictionary.as_bytes()).to_be_bytes();
+    let before = high_water_kib();
+    for (bytes, window_bits) in [(10 << 30, 20), (32 << 20, 20), (10 << 30, 31)] {
+        let payload = [&mark[..], &zstd(bytes, window_bits)].concat();
+        for length in [0, 1_000, 1 << 20, (1 << 20) + 1, u32::MAX] {
+            let bomb = envelope(Compression::ZSTD, &payload, length);
+            let bomb = forged(&bomb, |bytes| bytes[COMPRESSION_AT] = 3);
+            let mut is_refused = false;
+            let open =
+                || Envelope::open_with(&bomb, &namespace(), &key(), LIMITS, Some(&dictionary)).is_err();
+            let cost = measure(|| is_refused = open());
+            assert!(is_refused, "{bytes} in a window of 2^{window_bits}, said to be {length}");
+            assert!(cost.bytes_max <= LIMITS.payload_bytes_max as u64 + BESIDES, "{}", cost.bytes_max);
+        }
+    }
+    let grown = high_water_kib().saturating_sub(before);
+    assert!(grown < 64 << 10, "{grown} KiB");
+    let honest = envelope(Compression::ZSTD, &[&mark[..], &zstd(1 << 20, 20)].concat(), 1 << 20);
+    let honest = forged(&honest, |bytes| bytes[COMPRESSION_AT] = 3);
+    let opened = Envelope::open_with(&honest, &namespace(), &key(), LIMITS, Some(&dictionary));
+    assert_eq!(opened.expect("so the others are refused for what they are").payload.len(), 1 << 20);
 }
 
 #[test]

@@ -60,7 +60,8 @@ fn every_cause_has_its_own_error() {
     assert_eq!(kind(&Bytes::from_static(b"\x02")), "format");
     assert_eq!(kind(&Bytes::from_static(b"{\"id\":42}")), "format");
     assert_eq!(forge(|bytes| bytes[0] = 2), "format");
-    assert_eq!(forge(|bytes| bytes[COMPRESSION_AT] = 3), "algorithm_unknown");
+    assert_eq!(forge(|bytes| bytes[COMPRESSION_AT] = 4), "algorithm_unknown");
+    assert_eq!(forge(|bytes| bytes[COMPRESSION_AT] = 3), "dictionary_absent");
     assert_eq!(forge(|bytes| bytes[TAGS_AT] = 33), "tags_too_many");
     assert_eq!(forge(|bytes| bytes[HEAD + 5 + 7] = 200), "truncated");
     assert_eq!(forge(|bytes| bytes[HEAD + 5 + 7] = 0), "tag");

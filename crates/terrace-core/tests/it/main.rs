@@ -4,6 +4,8 @@ mod allocation;
 mod bombs;
 mod chain;
 mod codecs;
+#[cfg(feature = "zstd")]
+mod dictionary;
 mod fixture;
 mod golden;
 mod hostile;

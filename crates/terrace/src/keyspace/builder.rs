@@ -22,7 +22,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 use terrace_core::codec::Json;
-use terrace_core::envelope::Compression;
+use terrace_core::envelope::{Algorithm, Compression, Dictionary};
 use terrace_core::{Codec, Namespace, Tag, Ttl};
 
 /// Settings of a keyspace, each with a default that works; made by [`Cache::keyspace`].
@@ -62,6 +62,7 @@ impl<K, V> KeyspaceBuilder<K, V> {
         let rules = Rules {
             terms: Terms::new(cache.shared.default_ttl),
             compression: Compression::default(),
+            dictionary: None,
             value_bytes_max: VALUE_BYTES_MAX_DEFAULT,
             load_timeout: LOAD_TIMEOUT_DEFAULT,
             staleness_budget: cache.shared.staleness_budget,
@@ -133,6 +134,33 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
     /// When values are compressed for L2. Default: zstd from 1 KiB on.
     pub fn compression(mut self, compression: Compression) -> Self {
         self.rules.compression = compression;
+        self
+    }
+
+    /// Compresses values from 64 bytes on with this dictionary, instead of as [`KeyspaceBuilder::compression`] says: for many short values that are
+    /// alike, as JSON is. It has to be learned from values as the codec writes them.
+    ///
+    /// It has to go with zstd: a keyspace of another algorithm is refused. What was written with a dictionary can be read with that one alone. A node that has another one, or none, counts such an entry in L2 as a miss
+    /// (and in [`Figures::decode_failures`](crate::Figures::decode_failures)), loads the value and stores it as it does itself: so nodes can get a new
+    /// dictionary one after the other, and never return a wrong value. What was written without one is read as ever.
+    ///
+    /// # Cost
+    /// None here: [`Dictionary::new`] has prepared it. Each thread keeps a context for dictionaries, besides that for other values.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use terrace::codec::Text;
+    /// use terrace::{Cache, Dictionary};
+    /// let samples: Vec<String> =
+    ///     (0..500).map(|id| format!(r#"{{"id":{id},"name":"user {}","plan":"team"}}"#, id * 7)).collect();
+    /// let dictionary = Dictionary::train(&samples, 4 << 10)?;
+    /// let users = Cache::memory()?.keyspace::<u64, String>("users").codec(Text).dictionary(dictionary).build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn dictionary(mut self, dictionary: Dictionary) -> Self {
+        self.rules.dictionary = Some(dictionary);
         self
     }
 
@@ -433,6 +461,16 @@ pub(super) fn check(rules: &Rules) -> Result<(), ConfigError> {
     }
     if rules.value_bytes_max == 0 {
         return Err(ConfigError::new("value_bytes_max", 0, "a value has at least one byte"));
+    }
+    let algorithm = rules.compression.algorithm;
+    if rules.dictionary.is_some() && algorithm != Some(Algorithm::Zstd) {
+        let with =
+            algorithm.map_or("without compression".to_owned(), |other| format!("with {}", other.name()));
+        return Err(ConfigError::new(
+            "dictionary",
+            with,
+            "a dictionary goes with zstd: `.compression(Compression::ZSTD)`",
+        ));
     }
     rules.terms.check()?;
     super::limits::check(rules)

@@ -67,7 +67,7 @@ impl View {
     /// The envelope, if the bytes are one of this key, and no change is known that made it invalid and that L2 has forgotten.
     pub(crate) fn open(&self, key: &Key, stored: &Stored) -> Option<Envelope> {
         self.space.counters.add(Event::L2BytesRead, stored.bytes.len() as u64);
-        let opened = Envelope::open(&stored.bytes, &self.space.namespace, key, self.limits());
+        let opened = self.unseal(key, &stored.bytes);
         opened
             .inspect_err(|error| {
                 self.space.counters.count(Event::L2Envelope);

@@ -14,6 +14,7 @@ mod bulkhead;
 mod clocks;
 mod compare;
 mod dead;
+mod dictionary;
 mod down;
 mod events;
 mod failover;
