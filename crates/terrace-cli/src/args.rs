@@ -9,8 +9,8 @@ mod setup;
 #[cfg(feature = "top")]
 pub(crate) use service::TopArgs;
 pub(crate) use service::{
-    BenchArgs, DropArgs, FlushArgs, KeysArgs, LetterArgs, MgetArgs, PlainArgs, QueueArgs, QueueLsArgs,
-    QueueVerb, TouchArgs, WarmArgs, WriteArgs,
+    BenchArgs, DictArgs, DictVerb, DropArgs, FlushArgs, KeysArgs, LetterArgs, MgetArgs, PlainArgs, QueueArgs,
+    QueueLsArgs, QueueVerb, TouchArgs, TrainArgs, WarmArgs, WriteArgs,
 };
 pub(crate) use setup::{
     Begin, CompletionsArgs, ConfigArgs, ConfigVerb, DoctorArgs, ExplainArgs, InitArgs, InspectArgs,
@@ -119,6 +119,8 @@ pub(crate) enum Verb {
     Check(CheckArgs),
     /// Look for what is wrong with everything that a configuration names, and say what to do
     Doctor(DoctorArgs),
+    /// Make dictionaries, with which short values take less room in Redis
+    Dict(DictArgs),
     /// Look into a journal of writes
     Journal(JournalArgs),
     /// Let Redis forget the settings that all instances share of a keyspace, after they were changed on purpose

@@ -19,7 +19,7 @@ mod trace;
 mod words;
 mod zipf;
 
-use args::{Cli, TalkArgs, Verb};
+use args::{Cli, DictVerb, TalkArgs, Verb};
 use clap::Parser as _;
 use failure::Exit;
 use output::Talk;
@@ -74,6 +74,9 @@ async fn run(verb: Verb, talk_args: &TalkArgs) -> anyhow::Result<Exit> {
         Verb::Warm(args) => commands::warm::warm(args, talk).await,
         Verb::Bench(args) => commands::bench::bench(args, talk).await,
         Verb::Doctor(args) => commands::doctor::doctor(args, talk).await,
+        Verb::Dict(args) => match args.what {
+            DictVerb::Train(args) => commands::dict::train(args, talk).await,
+        },
         Verb::Journal(args) => commands::journal::journal(args),
         Verb::Check(args) => commands::check::check(args, talk).await,
         Verb::ForgetSettings(args) => commands::forget_settings::forget_settings(args, talk).await,

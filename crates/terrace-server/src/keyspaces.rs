@@ -269,6 +269,9 @@ fn open(
     let mut builder = rules(config, cache, name).ttl(keyspace.ttl.0).l1_ttl(keyspace.l1.ttl.0);
     builder = builder.suspect(policy(keyspace.suspect)).options(keyspace.freshness.options());
     builder = keyspace.limits.on(builder);
+    if let Some(of_values) = &keyspace.compression {
+        builder = builder.dictionary(of_values.dictionary.clone());
+    }
     if let Some(bulkhead) = keyspace.source.as_ref().and_then(|source| origins.bulkhead(&source.origin)) {
         builder = builder.bulkhead(bulkhead);
     }

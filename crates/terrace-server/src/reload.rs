@@ -275,6 +275,12 @@ fn changed(before: &Config, after: &Config) -> Vec<String> {
             changed.insert(format!("origin.{name}.url"));
         }
     }
+    for (name, keyspace) in &after.keyspaces {
+        let is_other = before.keyspaces.get(name).is_some_and(|old| old.compression != keyspace.compression);
+        if is_other && !is_named(&changed, &format!("keyspace.{name}.compression")) {
+            changed.insert(format!("keyspace.{name}.compression.dictionary"));
+        }
+    }
     if before.auth != after.auth && !is_named(&changed, "auth.") {
         changed.insert("auth.token".to_owned());
     }

@@ -3,7 +3,7 @@
 use super::ServiceArgs;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
-use terrace_server::config::{Period, TtlSetting};
+use terrace_server::config::{ByteSize, Period, TtlSetting};
 
 /// A verb that says nothing but which service.
 #[derive(Args, Debug)]
@@ -143,6 +143,43 @@ pub(crate) struct WarmArgs {
     /// One key per line, which is read, so that its origin is asked; or one JSON object per line with `key`, `value` and perhaps `ttl`
     /// and `tags`, which is stored. `-` reads stdin
     pub(crate) file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DictArgs {
+    #[command(subcommand)]
+    pub(crate) what: DictVerb,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum DictVerb {
+    /// Learn from the values of a keyspace what they have in common, and say what that saves
+    Train(TrainArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TrainArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+
+    /// The keyspace whose values are read. They can be recognised in the file: keep it as you keep them
+    pub(crate) keyspace: String,
+
+    /// Only values of these keys, as in Redis
+    #[arg(long, default_value = "*", value_name = "PATTERN")]
+    pub(crate) pattern: String,
+
+    /// Values that are read at most
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    pub(crate) samples: u32,
+
+    /// The largest that the dictionary may become, up to 128KiB
+    #[arg(long, default_value = "16KiB")]
+    pub(crate) size: ByteSize,
+
+    /// The file that it is written to
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
 }
 
 #[derive(Args, Debug)]

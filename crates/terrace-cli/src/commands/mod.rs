@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod data;
 pub(crate) mod demo;
+pub(crate) mod dict;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod forget_settings;

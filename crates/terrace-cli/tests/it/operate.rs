@@ -90,6 +90,62 @@ fn a_key_is_explained_without_a_service() {
 }
 
 #[test]
+fn a_dictionary_is_learned_measured_and_used() {
+    let service = Service::start(CONFIG);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("users.dict");
+    let file = file.to_str().expect("a name in UTF-8");
+    let train = ["dict", "train", "users", "-o", file];
+    let few = service.run(&train).expect(1).stderr;
+    assert!(few.contains("of 100 at least") && few.contains("terrace warm"), "{few}");
+    let big = service.run(&["dict", "train", "users", "-o", file, "--size", "1MiB"]).expect(2).stderr;
+    assert!(big.contains("1MiB") && big.contains("128KiB"), "{big}");
+    assert!(!std::path::Path::new(file).exists());
+    let values = folder.path().join("values");
+    let value = |id: u64| {
+        let mixed = id.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        json(&format!(
+            r#"{{"id":{id},"name":"{mixed:016x}","plan":"team","active":true,"roles":["reader","writer"]}}"#
+        ))
+    };
+    let lines: Vec<String> = (0..600)
+        .map(|id| serde_json::json!({ "key": format!("user:{id}"), "value": value(id) }).to_string())
+        .collect();
+    std::fs::write(&values, lines.join("\n")).expect("the folder can be written to");
+    service.run(&["warm", values.to_str().expect("a name")]).expect(0);
+    let trained = service.run(&["dict", "train", "users", "-o", file, "--json", "--size", "4KiB"]).expect(0);
+    let told = json(&trained.stdout);
+    let number = |name: &str| told[name].as_u64().expect("a number");
+    assert_eq!((number("learned"), number("measured")), (480, 120), "{told}");
+    assert_eq!(
+        number("without_bytes"),
+        number("value_bytes"),
+        "they are too short to be compressed without: {told}"
+    );
+    assert!(number("with_bytes") * 2 < number("without_bytes"), "{told}");
+    assert!(
+        trained.stderr.contains("measured on 120 others")
+            && trained.stderr.contains("compression = { dictionary =")
+    );
+    let bytes = std::fs::read(file).expect("it is there");
+    assert_eq!((bytes.len() as u64, &bytes[..4]), (number("bytes"), &[0x37, 0xA4, 0x30, 0xEC][..]));
+    let users = |compression: &str| {
+        format!("[keyspace.users]\npattern = 'user:{{id}}'\ncompression = {compression}\n")
+    };
+    let config = folder.path().join("terrace.toml");
+    std::fs::write(&config, users(&format!("{{ dictionary = '{file}' }}"))).expect("written");
+    let config = config.to_str().expect("a name");
+    let shown = run(["config", "show", "-c", config]).expect(0).stdout;
+    assert!(shown.contains("users.dict"), "{shown}");
+    std::fs::write(config, users(&format!("{{ dictionary = '{config}' }}"))).expect("written");
+    let refused = run(["config", "show", "-c", config]).expect(1).stderr;
+    assert!(refused.contains("no dictionary of zstd") && refused.contains('^'), "{refused}");
+    std::fs::write(config, users("{ dictionary = '/nowhere/x.dict' }")).expect("written");
+    let refused = run(["config", "show", "-c", config]).expect(1).stderr;
+    assert!(refused.contains("cannot be read") && refused.contains("dict train"), "{refused}");
+}
+
+#[test]
 fn several_keys_are_got_in_their_order_and_a_ttl_without_loading() {
     let service = Service::start(CONFIG);
     for (key, ttl) in [("user:1", "1m"), ("user:2", "never")] {

@@ -257,6 +257,7 @@ pub(super) struct Keyspace {
     pub(super) strategy: Option<Spanned<String>>,
     pub(super) ttl: Option<TtlSetting>,
     pub(super) l1: KeyspaceL1,
+    pub(super) compression: KeyspaceCompression,
     pub(super) suspect: Option<Spanned<String>>,
     pub(super) source: Option<Spanned<Source>>,
     pub(super) write_behind: Option<Spanned<Lane>>,
@@ -281,6 +282,12 @@ pub(super) struct Keyspace {
 pub(super) struct KeyspaceL1 {
     pub(super) enabled: Option<Spanned<Flag>>,
     pub(super) ttl: Option<TtlSetting>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct KeyspaceCompression {
+    pub(super) dictionary: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]

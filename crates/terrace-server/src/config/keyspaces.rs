@@ -6,11 +6,16 @@ use super::limits;
 use super::origins::Origins;
 use super::report::Refusal;
 use super::sources::Place;
-use super::{Defaults, KeyspaceConfig, KeyspaceL1, TtlSetting, WriteBehindConfig, file};
+use super::{
+    CompressionAlgorithm, Defaults, DictionaryConfig, KeyspaceConfig, KeyspaceL1, TtlSetting,
+    WriteBehindConfig, file,
+};
 use crate::template::Template;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
 use std::ops::Range;
-use terrace::{Namespace, Ttl};
+use std::path::{Path, PathBuf};
+use terrace::{Dictionary, Namespace, Ttl};
 use toml::Spanned;
 
 /// Where keys go that no pattern matches.
@@ -45,6 +50,21 @@ pub(super) fn check(
     checked.into_iter().map(|(name, _, config)| (name, config)).collect()
 }
 
+/// The dictionary in a file, or why there is none. No more is read than a dictionary can have.
+fn read_dictionary(path: &Path) -> Result<Dictionary, String> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(Dictionary::BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("this dictionary cannot be read: {error}"))?;
+    if bytes.len() > Dictionary::BYTES_MAX {
+        return Err(format!(
+            "this file is too long for a dictionary, which has at most {} bytes",
+            Dictionary::BYTES_MAX
+        ));
+    }
+    Dictionary::new(&bytes).map_err(|error| format!("this file cannot be used as a dictionary: {error}"))
+}
+
 impl Checker<'_> {
     fn keyspace_name(&mut self, name: &Spanned<String>) {
         if name.get_ref() == UNMATCHED {
@@ -64,21 +84,10 @@ impl Checker<'_> {
         around: Around<'_>,
     ) -> Option<KeyspaceConfig> {
         let defaults = around.defaults;
-        let Some(text) = keyspace.pattern else {
-            let refusal = Refusal::new(at.clone(), "this keyspace has no pattern");
-            self.refuse(&refusal.help("add `pattern = \"user:{id}\"`"));
-            return None;
-        };
-        let pattern = match Template::parse(text.get_ref()) {
-            Ok(pattern) => pattern,
-            Err(error) => {
-                self.refuse(&Refusal::new(text.span(), error.to_string()));
-                return None;
-            }
-        };
+        let (pattern, pattern_at) = self.pattern(at, keyspace.pattern)?;
         let strategy_at = keyspace.strategy.as_ref().map_or(at.clone(), Spanned::span);
         let strategy = self.strategy(keyspace.strategy, keyspace.source.as_ref(), at)?;
-        let place = Place { pattern: &pattern, at: &text.span(), strategy, tenants: around.tenants };
+        let place = Place { pattern: &pattern, at: &pattern_at, strategy, tenants: around.tenants };
         let source = match keyspace.source {
             Some(source) => Some(self.source(source, place, around.origins)?),
             None => None,
@@ -119,12 +128,59 @@ impl Checker<'_> {
                 enabled: self.l1_enabled(keyspace.l1.enabled.as_ref(), around.has_l2),
                 ttl: keyspace.l1.ttl.unwrap_or(TtlSetting(Ttl::Never)),
             },
+            compression: keyspace
+                .compression
+                .dictionary
+                .and_then(|file| self.dictionary(&file, defaults.compression.algo)),
             suspect: self.suspect(keyspace.suspect, defaults.suspect),
             freshness,
             limits,
             source,
             write_behind,
         })
+    }
+
+    /// Which keys are meant, and where that is said.
+    fn pattern(
+        &mut self,
+        at: &Range<usize>,
+        text: Option<Spanned<String>>,
+    ) -> Option<(Template, Range<usize>)> {
+        let Some(text) = text else {
+            let refusal = Refusal::new(at.clone(), "this keyspace has no pattern");
+            self.refuse(&refusal.help("add `pattern = \"user:{id}\"`"));
+            return None;
+        };
+        match Template::parse(text.get_ref()) {
+            Ok(pattern) => Some((pattern, text.span())),
+            Err(error) => {
+                self.refuse(&Refusal::new(text.span(), error.to_string()));
+                None
+            }
+        }
+    }
+
+    /// The dictionary in a file. It is read now, so that one that cannot be is refused before anything is stored with it.
+    fn dictionary(
+        &mut self,
+        file: &Spanned<String>,
+        algorithm: CompressionAlgorithm,
+    ) -> Option<DictionaryConfig> {
+        let path = PathBuf::from(file.get_ref());
+        let refusal = if algorithm == CompressionAlgorithm::Zstd {
+            match read_dictionary(&path) {
+                Ok(dictionary) => return Some(DictionaryConfig { file: path, dictionary }),
+                Err(title) => Refusal::new(file.span(), title).help(
+                    "make one with `terrace dict train KEYSPACE -o FILE`; a path that does not begin with `/` is looked for where the service was started",
+                ),
+            }
+        } else {
+            let title = "a dictionary goes with zstd alone, and this configuration compresses otherwise";
+            Refusal::new(file.span(), title)
+                .help("set `defaults.compression.algo = \"zstd\"`, or leave the dictionary out")
+        };
+        self.refuse(&refusal);
+        None
     }
 
     fn overlap(

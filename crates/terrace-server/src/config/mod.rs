@@ -351,6 +351,9 @@ pub struct KeyspaceConfig {
     pub ttl: TtlSetting,
     /// Its L1 copies.
     pub l1: KeyspaceL1,
+    /// What its values in L2 have in common. Default nothing: they are compressed as `defaults.compression` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<DictionaryConfig>,
     /// What to do with an L1 copy that cannot be proven fresh.
     pub suspect: Suspect,
     /// What is done with old entries, and how long a load is waited for.
@@ -365,6 +368,18 @@ pub struct KeyspaceConfig {
     /// How it is written behind, if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write_behind: Option<LaneConfig>,
+}
+
+/// A dictionary that the values of a keyspace are compressed with.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct DictionaryConfig {
+    /// The file that it was read from.
+    #[serde(rename = "dictionary")]
+    pub file: PathBuf,
+    /// What was in it.
+    #[serde(skip)]
+    pub dictionary: terrace::Dictionary,
 }
 
 fn pattern<S: serde::Serializer>(pattern: &Template, serializer: S) -> Result<S::Ok, S::Error> {

@@ -11,6 +11,7 @@ mod config;
 mod connections;
 mod dashboard;
 mod deploy;
+mod dictionary;
 mod environment;
 mod events;
 mod fuzz;
