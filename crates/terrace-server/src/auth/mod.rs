@@ -10,7 +10,7 @@
 //! 3. Whose keyspaces a key is looked for in follows from the credential, never from the request: a tenant has keyspaces of its own, and
 //!    nobody else has a name for them.
 //! 4. Credentials are replaced as a whole, between two requests. Who is asking keeps what it came with; what goes on for long asks again
-//!    ([`Auth::again`]).
+//!    (`Auth::again`).
 //! 5. A tenant is known here once its keyspaces are there, and for as long as the service runs. It is known by its name: nobody gets
 //!    the place of somebody else.
 //!
