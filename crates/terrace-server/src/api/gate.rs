@@ -41,7 +41,7 @@ impl Gate {
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
     {
-        Guard::answer(&self.guard.load(), request)
+        self.guard.load().answer(request)
     }
 }
 

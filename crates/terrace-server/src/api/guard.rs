@@ -9,7 +9,6 @@
 //!    share that may.
 //! 4. Who asks is known before anything else is done, and who may not is refused before the body is read.
 //! 5. A panic is a 500 of its request, and of no other.
-//!
 //! 6. A read of an entry that L1 has is answered before anything is made that can wait ([`Guard::at_once`]). It has no time limit and no place
 //!    but its tenant's, since it is over when another could begin: hits go on where more requests are at work than may be.
 //!
@@ -116,15 +115,15 @@ impl Guard {
     }
 
     /// Answers a request: at once, if it can.
-    pub(crate) fn answer<B>(this: &Arc<Self>, request: Request<B>) -> Answering
+    pub(crate) fn answer<B>(self: &Arc<Self>, request: Request<B>) -> Answering
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
     {
-        let visit = this.visit(&request);
-        if let Some(response) = this.at_once(&visit, &request) {
+        let visit = self.visit(&request);
+        if let Some(response) = self.at_once(&visit, &request) {
             return Either::Left(ready(response));
         }
-        let this = Arc::clone(this);
+        let this = Arc::clone(self);
         Either::Right(Box::pin(async move { this.answer_traced(visit, request).await }))
     }
 

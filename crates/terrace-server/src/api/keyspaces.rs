@@ -3,6 +3,7 @@
 use super::error::Problem;
 use super::{App, json};
 use crate::auth::Who;
+use crate::history::Counted;
 use crate::keyspaces::{About, DocumentKeyspace};
 use axum::extract::State;
 use axum::response::Response;
@@ -45,6 +46,8 @@ impl<'a> Keyspace<'a> {
     fn of(keyspace: &'a DocumentKeyspace, about: &'a About, stats: &Stats) -> Self {
         let none = Figures::default();
         let figures = stats.keyspaces.get(keyspace.name()).unwrap_or(&none);
+        let Counted { hits_l1, hits_l2, hits_stale, misses, loads, load_failures, evictions, .. } =
+            figures.into();
         Self {
             name: keyspace.name(),
             pattern: &about.pattern,
@@ -53,15 +56,15 @@ impl<'a> Keyspace<'a> {
             origin: about.origin.as_deref(),
             l1_entries: figures.entries,
             l1_bytes: figures.bytes,
-            hits_l1: figures.hits_l1,
-            hits_l2: figures.hits_l2,
-            hits_stale: figures.stale_hits,
-            misses: figures.misses,
-            loads: figures.loads,
-            load_failures: figures.loads_failed + figures.loads_panicked,
+            hits_l1,
+            hits_l2,
+            hits_stale,
+            misses,
+            loads,
+            load_failures,
             sets: figures.sets,
             deletes: figures.deletes,
-            evictions: figures.evictions,
+            evictions,
             behind_pending: keyspace.behind().map(Lane::figures).map(|behind| behind.pending),
         }
     }

@@ -89,17 +89,23 @@ async fn one_connection_serves_many_requests() {
     assert_eq!(Answer::parse(&rest(&mut stream).await).status, 404);
 }
 
-#[tokio::test]
-async fn more_requests_than_may_be_at_work_are_turned_away_with_a_time() {
+/// A service with this setting, and keys `slow:…` that are loaded from a table with nothing in it, each after so long.
+async fn beside_a_slow_origin(delay: &str, setting: &str) -> (tempfile::TempDir, Running) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("a.db");
     rusqlite::Connection::open(&file).and_then(|c| c.execute_batch("create table t (a)")).expect("a table");
     let service = start(&format!(
-        "server.max_requests = 2\norigin.slow = {{ type = 'sqlite', file = '{}', delay = '1s' }}\n\
+        "{setting}\norigin.slow = {{ type = 'sqlite', file = '{}', delay = '{delay}' }}\n\
          [keyspace.slow]\npattern = 'slow:{{a}}'\nsource = {{ origin = 'slow', load = 'select a from t where a = :a' }}\n",
         file.display()
     ))
     .await;
+    (folder, service)
+}
+
+#[tokio::test]
+async fn more_requests_than_may_be_at_work_are_turned_away_with_a_time() {
+    let (_folder, service) = beside_a_slow_origin("1s", "server.max_requests = 2").await;
     let targets: Vec<String> = (0..10).map(|number| format!("/api/cache/slow:{number}")).collect();
     let answers = futures_util::future::join_all(targets.iter().map(|target| service.get(target))).await;
     let turned_away: Vec<&Answer> = answers.iter().filter(|answer| answer.status == 503).collect();
@@ -113,15 +119,7 @@ async fn more_requests_than_may_be_at_work_are_turned_away_with_a_time() {
 
 #[tokio::test]
 async fn hits_in_l1_are_answered_while_all_places_are_taken() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("a.db");
-    rusqlite::Connection::open(&file).and_then(|c| c.execute_batch("create table t (a)")).expect("a table");
-    let service = start(&format!(
-        "server.max_requests = 2\norigin.slow = {{ type = 'sqlite', file = '{}', delay = '2s' }}\n\
-         [keyspace.slow]\npattern = 'slow:{{a}}'\nsource = {{ origin = 'slow', load = 'select a from t where a = :a' }}\n",
-        file.display()
-    ))
-    .await;
+    let (_folder, service) = beside_a_slow_origin("2s", "server.max_requests = 2").await;
     assert_eq!(service.put("/api/cache/k", r#"{"value":1}"#).await.status, 200);
     let slow =
         futures_util::future::join_all(["/api/cache/slow:1", "/api/cache/slow:2"].map(|t| service.get(t)));
@@ -138,15 +136,7 @@ async fn hits_in_l1_are_answered_while_all_places_are_taken() {
 
 #[tokio::test]
 async fn an_answer_that_takes_too_long_is_given_up() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("a.db");
-    rusqlite::Connection::open(&file).and_then(|c| c.execute_batch("create table t (a)")).expect("a table");
-    let service = start(&format!(
-        "server.request_timeout = '100ms'\norigin.slow = {{ type = 'sqlite', file = '{}', delay = '30s' }}\n\
-         [keyspace.slow]\npattern = 'slow:{{a}}'\nsource = {{ origin = 'slow', load = 'select a from t where a = :a' }}\n",
-        file.display()
-    ))
-    .await;
+    let (_folder, service) = beside_a_slow_origin("30s", "server.request_timeout = '100ms'").await;
     service.get("/api/cache/slow:1").await.problem(504, "timeout");
 }
 

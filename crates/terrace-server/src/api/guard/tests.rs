@@ -28,7 +28,7 @@ async fn answer(path: &str) -> (u16, serde_json::Value) {
     let auth = Arc::new(Auth::new(&config, Clock::manual()));
     let refusals = Arc::new(Refusals::new(Clock::manual()));
     let guard = Arc::new(Guard::over((router, Needs::nothing()), auth, refusals, limits));
-    let response = Guard::answer(&guard, request).await;
+    let response = guard.answer(request).await;
     let status = response.status().as_u16();
     let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
     (status, serde_json::from_slice(&body).expect("JSON"))
@@ -71,7 +71,7 @@ async fn a_tenant_that_has_no_keyspaces_here_gets_nothing() {
             let guard = Arc::new(Guard::new(Arc::new(app.clone()), Side::Whole));
             let request = Request::builder().method(method).uri(path);
             let request = request.header("authorization", "Bearer test").body(Body::from(body));
-            Guard::answer(&guard, request.expect("a request")).await.status().as_u16()
+            guard.answer(request.expect("a request")).await.status().as_u16()
         };
         assert_eq!(answer(&unknown).await, 401, "{method} {path}");
         assert_ne!(answer(&known).await, 401, "{method} {path}");
@@ -79,7 +79,7 @@ async fn a_tenant_that_has_no_keyspaces_here_gets_nothing() {
     let lines = Request::post("/api/cache/batch").header("authorization", "Bearer test");
     let lines = lines.header("content-type", "application/x-ndjson").body(Body::from("{\"get\":\"k\"}"));
     let guard = Arc::new(Guard::new(Arc::new(unknown), Side::Whole));
-    assert_eq!(Guard::answer(&guard, lines.expect("a request")).await.status().as_u16(), 401);
+    assert_eq!(guard.answer(lines.expect("a request")).await.status().as_u16(), 401);
 }
 
 #[tokio::test(start_paused = true)]
