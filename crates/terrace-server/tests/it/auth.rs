@@ -148,9 +148,12 @@ async fn a_page_of_another_site_changes_nothing() {
 async fn a_page_whose_name_was_led_here_gets_nothing_where_nobody_is_asked_for_a_token() {
     let (open, named) = (start("").await, start("auth.hosts = ['cache.internal']").await);
     let asked = start(&token("web", "t", "scopes = ['read:*']")).await;
-    let get = |host: &str| {
-        format!("GET /api/cache/a HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").into_bytes()
+    let get = |target: &str, host: &str| {
+        format!("GET {target} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").into_bytes()
     };
+    for service in [&open, &named] {
+        assert_eq!(service.put("/api/cache/kept", "{\"value\":1}").await.status, 200);
+    }
     for (host, alone, with_name) in [
         ("localhost:4000", 404, 404),
         ("127.0.0.1:4000", 404, 404),
@@ -160,9 +163,13 @@ async fn a_page_whose_name_was_led_here_gets_nothing_where_nobody_is_asked_for_a
         ("127.0.0.1.evil.example", 403, 403),
         ("Cache.Internal:80", 403, 404),
     ] {
-        assert_eq!(open.raw(&get(host)).await.status, alone, "{host}");
-        assert_eq!(named.raw(&get(host)).await.status, with_name, "{host}");
-        assert_eq!(asked.raw(&get(host)).await.status, 401, "{host}");
+        for target in ["/api/cache/a", "/api/cache/kept", "/v1/keys/kept"] {
+            let get = get(target, host);
+            let expected = |status| if status == 404 && target.ends_with("kept") { 200 } else { status };
+            assert_eq!(open.raw(&get).await.status, expected(alone), "{host} {target}");
+            assert_eq!(named.raw(&get).await.status, expected(with_name), "{host} {target}");
+            assert_eq!(asked.raw(&get).await.status, 401, "{host} {target}");
+        }
     }
 }
 
