@@ -225,7 +225,7 @@ fn the_configurations_are_ones_that_the_service_takes() {
     };
     for (name, toml) in [
         ("systemd", file("systemd/terrace.toml")),
-        ("compose", file("compose/terrace.toml")),
+        ("compose", file("compose/terrace/terrace.toml")),
         ("helm", block(&file("helm/terrace/values.yaml"))),
     ] {
         assert!(toml.contains("[server]"), "{name}: {toml}");
