@@ -14,7 +14,7 @@ use rustix::process::Signal;
 
 use crate::browser;
 use crate::install::{self, NEXTEST};
-use crate::process::{self, Group, Stop, cargo, success};
+use crate::process::{self, Group, Stop, cargo, on_path, success};
 use crate::python;
 use crate::services::Servers;
 
@@ -30,6 +30,9 @@ const REPORT: &str = "target/nextest/default/junit.xml";
 pub(crate) fn run(filter: &[String], stop: &Stop) -> Result<()> {
     install::servers(stop)?;
     install::extras(stop)?;
+    if on_path("helm").is_none() {
+        eprintln!("SKIPPED: what the chart makes of values; install helm, which Debian does not have");
+    }
     install::cargo_tool(&NEXTEST, stop)?;
     let python = python::environment(stop)?;
     let servers = Servers::start(stop)?;
