@@ -1,5 +1,5 @@
-//! `cargo xtask sanitize [PART…]`: what proves the memory engine beyond its tests; and, in `shuttle`, what decides about
-//! coherence.
+//! `cargo xtask sanitize [PART…]`: what proves the memory engine beyond its tests; in `shuttle`, what decides about
+//! coherence; in `fuzz`, all that reads what comes from outside.
 //!
 //! 1. Every part runs even when an earlier one failed. One that lacks a tool says SKIP and what to install.
 //! 2. Each part builds in a folder of its own, so that its flags make nothing else build anew.
@@ -8,7 +8,7 @@
 //!
 //! Deliberately absent: anything that only runs here. Each command can be typed as it is shown.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
@@ -61,7 +61,7 @@ pub(crate) enum Part {
     Valgrind,
     /// The tests in the interpreter that knows all undefined behaviour
     Miri,
-    /// Operations by chance against a model
+    /// Each target in `fuzz/`: operations by chance against a model, and whatever comes from outside
     Fuzz,
     /// Everything at once, for an hour: what is kept stays bounded
     Soak,
@@ -202,10 +202,20 @@ impl Part {
             return Ok(Outcome::Skipped("needs cargo-fuzz: cargo install --locked cargo-fuzz".to_owned()));
         }
         let seconds = if quick { 60 } else { 600 };
-        let mut command = nightly();
-        command.args(["fuzz", "run", "memory", "--target-dir"]).arg(self.folder());
-        command.args(["--", "-max_len=1202"]).arg(format!("-max_total_time={seconds}"));
-        passed(&mut command, stop)
+        let fuzz = crate::root().join("fuzz");
+        for target in fuzz_targets(&fuzz)? {
+            let (corpus, seeds) = (fuzz.join("corpus").join(&target), fuzz.join("seeds").join(&target));
+            std::fs::create_dir_all(&corpus)?;
+            let mut command = nightly();
+            command.args(["fuzz", "run", "--target-dir"]).arg(self.folder()).arg(&target).arg(corpus);
+            command.args(seeds.is_dir().then_some(seeds));
+            command.args(["--", "-print_final_stats=1"]).arg(format!("-max_total_time={seconds}"));
+            if target == "memory" {
+                command.arg("-max_len=1202");
+            }
+            passed(&mut command, stop)?;
+        }
+        Ok(Outcome::Passed)
     }
 
     fn soak(self, quick: bool, stop: &Stop) -> Result<Outcome> {
@@ -240,6 +250,18 @@ impl Part {
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
         crate::root().join(target).join("sanitize").join(self.name())
     }
+}
+
+/// The names of what is fuzzed, in order.
+fn fuzz_targets(folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder.join("fuzz_targets"))? {
+        let path = entry?.path();
+        names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+    }
+    ensure!(!names.is_empty(), "there is nothing to fuzz in {}", folder.display());
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// How to call the cargo of the nightly toolchain, where there is one.

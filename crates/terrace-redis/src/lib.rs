@@ -71,3 +71,5 @@ mod topology;
 pub use config::{ConfigError, RedisBuilder};
 pub use plain::PlainRedis;
 pub use remote::Redis;
+#[cfg(fuzzing)]
+pub use replies::read_any_reply;
