@@ -32,6 +32,9 @@ use terrace_core::glob::GlobError;
 use terrace_core::remote::SweepRule;
 use terrace_core::{CacheKey, Glob, Key, KeyError, RemoteError, Tag};
 
+/// Tags that L2 is told of in one call because an origin says so.
+const TAGS_AT_ONCE: usize = 1_000;
+
 /// What came of an invalidation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -223,6 +226,44 @@ impl View {
             Ok(_) => Event::InvalidateQueued,
             Err(_) => Event::InvalidateFailed,
         });
+    }
+
+    /// Invalidates what an origin says is not true any more because of a change that was made there. That L2 refuses is logged, and L2
+    /// is told later.
+    pub(crate) async fn invalidate_for_origin(&self, tags: &[Tag]) -> Effect {
+        let mut effect = Effect::Applied;
+        let mut distinct = tags.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        for some in distinct.chunks(TAGS_AT_ONCE) {
+            let timer = self.space.counters.timer();
+            self.space.counters.add(Event::InvalidatedTag, some.len() as u64);
+            let result = self.invalidate_tags(some).await;
+            self.count_invalidation(timer, &result);
+            effect = effect.and(result.map_or_else(
+                |error| {
+                    let namespace = &self.space.namespace;
+                    tracing::warn!(%namespace, %error, "L2 does not take tags that the origin says are not true any more; it is told later");
+                    Effect::Queued
+                },
+                |invalidated| invalidated.effect,
+            ));
+        }
+        effect
+    }
+
+    /// The same within a time: what L2 was not told of by then, it is told later.
+    #[cfg(feature = "journal")]
+    pub(crate) async fn invalidate_for_origin_within(&self, limit: Duration, tags: &[Tag]) {
+        let told = crate::runtime::within(limit, self.invalidate_for_origin(tags)).await;
+        if told.is_none() {
+            self.ban(&Ban::Tags(tags));
+            self.space.generations.forget(tags);
+            if self.l2().is_some() {
+                self.space.pending.add_tags(tags);
+                self.deliver_soon();
+            }
+        }
     }
 
     async fn invalidate_tags(&self, tags: &[Tag]) -> Result<Invalidated, Error> {

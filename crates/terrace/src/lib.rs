@@ -90,7 +90,7 @@ pub use hot::HotKey;
 pub use invalidate::{InvalidateError, Invalidated, Invalidation, InvalidationPolicy, Invalidator, Preview};
 pub use keyspace::{Fetched, Keyspace, KeyspaceBuilder, ReadOptions, Strategy};
 pub use listing::{HeldKey, KeyPage, KeyPlace, KeyPlaceError};
-pub use origin::{Fence, Origin, OriginFn, OriginWrite, WriteFailure, WriteId, WriteIdError};
+pub use origin::{Fence, Origin, OriginAnswer, OriginFn, OriginWrite, WriteFailure, WriteId, WriteIdError};
 pub use resilience::{Breaker, BreakerHealth, BreakerState, OriginBreaker, OriginCall, OriginHealth, Retry};
 pub use sizes::{L1Size, NoSizes};
 pub use space::SuspectPolicy;

@@ -78,6 +78,11 @@ impl Written {
             journaled: None,
         }
     }
+
+    /// The same, if it came no farther than this.
+    pub(crate) fn and(self, effect: Effect) -> Self {
+        Self { effect: self.effect.and(effect), ..self }
+    }
 }
 
 /// What came of removing a key.
@@ -108,6 +113,11 @@ impl Removed {
 
     pub(crate) fn queued() -> Self {
         Self::of(false, Effect::Queued, Version::ZERO)
+    }
+
+    /// The same, if it came no farther than this.
+    pub(crate) fn and(self, effect: Effect) -> Self {
+        Self { effect: self.effect.and(effect), ..self }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::write::behind::Delivered;
 use std::any::Any;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use terrace_core::Key;
+use terrace_core::{Key, Tag};
 
 /// Makes a key from its text.
 pub(super) type Parse<K> = fn(&str) -> Option<K>;
@@ -73,7 +73,13 @@ where
             });
         }
         let answers = if changes.is_empty() { Vec::new() } else { self.origin.write_many(changes).await };
-        let mut answers = answers.into_iter();
+        let (made, invalidates): (Vec<_>, Vec<_>) =
+            answers.into_iter().map(|answer| (answer.made, answer.invalidates)).unzip();
+        // Before the journal forgets the writes: until then they come again, and what the origin says of them with them.
+        let took = view.shared.clock.precise().since(begun);
+        let untrue: Vec<Tag> = invalidates.into_iter().flatten().collect();
+        view.invalidate_for_origin_within(self.limit.saturating_sub(took), &untrue).await;
+        let mut answers = made.into_iter();
         let missing = || Outcome::Failed("the origin gave no answer".to_owned());
         let mut answered = || answers.next().map_or_else(missing, outcome);
         let mut outcomes: Vec<Outcome> =

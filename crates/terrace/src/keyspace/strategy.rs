@@ -2,7 +2,7 @@
 
 use super::{EntryOptions, Keyspace};
 use crate::error::{ConfigError, Error, ErrorKind, OriginFailure};
-use crate::origin::bound::{Bound, NotWritten, bind};
+use crate::origin::bound::{Answered, Bound, NotWritten, bind};
 use crate::origin::{Origin, OriginWrite, WriteFailure};
 use crate::telemetry::{Event, Op};
 use crate::write::through::OriginCall;
@@ -319,7 +319,8 @@ where
 {
     Box::pin(async move {
         let stored = store.await;
-        vec![stored.map_err(|error| -> NotWritten { WriteFailure::Failed(OriginFailure::new(error)) })]
+        let failed = |error| -> NotWritten { WriteFailure::Failed(OriginFailure::new(error)) };
+        vec![Answered::from(stored.map_err(failed))]
     })
 }
 

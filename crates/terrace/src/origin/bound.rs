@@ -3,7 +3,7 @@
 //! 1. The origin's own error is kept behind an [`OriginFailure`], and its meaning in the kind of the [`Error`].
 //! 2. An origin that answers with another number of answers than it was asked for has answered nothing.
 
-use super::{Origin, OriginWrite, WriteFailure};
+use super::{Origin, OriginAnswer, OriginWrite, WriteFailure};
 use crate::error::{Error, ErrorKind, OriginFailure};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -19,11 +19,14 @@ pub(crate) trait Bound<K, V>: Send + Sync {
     fn loads_together(&self) -> bool;
 
     /// Makes one change.
-    fn write(&self, write: OriginWrite<K, V>) -> BoxFuture<'static, Result<(), NotWritten>>;
+    fn write(&self, write: OriginWrite<K, V>) -> BoxFuture<'static, Answered>;
 
     /// Makes many.
-    fn write_many(&self, writes: Vec<OriginWrite<K, V>>) -> BoxFuture<'static, Vec<Result<(), NotWritten>>>;
+    fn write_many(&self, writes: Vec<OriginWrite<K, V>>) -> BoxFuture<'static, Vec<Answered>>;
 }
+
+/// What an origin said of a change, with its error made typeless.
+pub(crate) type Answered = OriginAnswer<OriginFailure>;
 
 /// Why an origin did not make a change, with its error made typeless.
 pub(crate) type NotWritten = WriteFailure<OriginFailure>;
@@ -86,26 +89,27 @@ where
         self.origin.loads_together()
     }
 
-    fn write(&self, write: OriginWrite<K, V>) -> BoxFuture<'static, Result<(), NotWritten>> {
+    fn write(&self, write: OriginWrite<K, V>) -> BoxFuture<'static, Answered> {
         let origin = Arc::clone(&self.origin);
-        Box::pin(async move {
-            let written = match &write.value {
-                Some(value) => origin.store(&write.key, value).await,
-                None => origin.delete(&write.key).await,
-            };
-            written.map_err(not_written)
-        })
+        Box::pin(async move { origin.write(&write).await.map_failure(not_written) })
     }
 
-    fn write_many(&self, writes: Vec<OriginWrite<K, V>>) -> BoxFuture<'static, Vec<Result<(), NotWritten>>> {
+    fn write_many(&self, writes: Vec<OriginWrite<K, V>>) -> BoxFuture<'static, Vec<Answered>> {
         let origin = Arc::clone(&self.origin);
         Box::pin(async move {
-            let answers = origin.store_many(&writes).await;
+            let answers = origin.write_many(&writes).await;
             if answers.len() == writes.len() {
-                return answers.into_iter().map(|answer| answer.map_err(not_written)).collect();
+                return answers.into_iter().map(|answer| answer.map_failure(not_written)).collect();
             }
             let reason = format!("the origin gave {} answers for {} writes", answers.len(), writes.len());
-            vec![Err(WriteFailure::Unknown(OriginFailure::new(reason))); writes.len()]
+            let unknown = || Err(WriteFailure::Unknown(OriginFailure::new(reason.clone())));
+            let mut none: Vec<Answered> = writes.iter().map(|_| unknown().into()).collect();
+            // Whichever change of them it was that made these untrue, they are.
+            let invalidates = answers.into_iter().flat_map(|answer| answer.invalidates);
+            if let Some(first) = none.first_mut() {
+                first.invalidates = invalidates.collect();
+            }
+            none
         })
     }
 }

@@ -22,6 +22,7 @@ use std::fmt;
 use std::future::Future;
 use std::str::FromStr;
 use std::sync::Arc;
+use terrace_core::Tag;
 
 /// Keys that [`Origin::load_many`] loads at the same time, unless the origin has a way of its own: it has only so many connections.
 const LOADS_AT_ONCE: usize = 256;
@@ -128,6 +129,66 @@ pub trait Origin<K: Send + Sync, V: Send + Sync>: Send + Sync + 'static {
             }
             answers
         }
+    }
+
+    /// Makes one change, and may say what else is not true any more because of it. Unless an origin says so, by
+    /// [`store`](Origin::store) or [`delete`](Origin::delete).
+    ///
+    /// As [`Origin::store`] otherwise. What is written at once comes by this one, or by [`Origin::write_many`].
+    fn write(&self, write: &OriginWrite<K, V>) -> impl Future<Output = OriginAnswer<Self::Error>> + Send {
+        async move {
+            let made = match &write.value {
+                Some(value) => self.store(&write.key, value).await,
+                None => self.delete(&write.key).await,
+            };
+            made.into()
+        }
+    }
+
+    /// Makes many changes, as [`store_many`](Origin::store_many), and may say what else is not true any more because of each. Unless
+    /// an origin says so, by that.
+    fn write_many(
+        &self,
+        writes: &[OriginWrite<K, V>],
+    ) -> impl Future<Output = Vec<OriginAnswer<Self::Error>>> + Send {
+        async move { self.store_many(writes).await.into_iter().map(OriginAnswer::from).collect() }
+    }
+}
+
+/// What an origin says of a change that it was asked for.
+///
+/// # Examples
+/// ```
+/// use terrace::{OriginAnswer, Tag, WriteFailure};
+///
+/// let mut answer = OriginAnswer::from(Ok::<(), WriteFailure<std::io::Error>>(()));
+/// answer.invalidates.push(Tag::new("org:7")?);
+/// assert!(answer.made.is_ok());
+/// # Ok::<(), terrace::KeyError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct OriginAnswer<E> {
+    /// Whether it made the change.
+    pub made: Result<(), WriteFailure<E>>,
+    /// Tags whose entries, in the same keyspace, are not true any more because of it. They are invalidated before the change is
+    /// acknowledged; of what is written behind, before the write leaves the journal. What that costs is what
+    /// [`Keyspace::invalidate`](crate::Keyspace::invalidate) does with tags. A failure is what it is there: L2 is told later, and the change
+    /// counts as [`Queued`](crate::Effect::Queued), not as failed.
+    pub invalidates: Vec<Tag>,
+}
+
+impl<E> From<Result<(), WriteFailure<E>>> for OriginAnswer<E> {
+    fn from(made: Result<(), WriteFailure<E>>) -> Self {
+        Self { made, invalidates: Vec::new() }
+    }
+}
+
+impl<E> OriginAnswer<E> {
+    /// The same answer with another form of its error: for an origin that is made of another one.
+    #[must_use]
+    pub fn map_failure<F>(self, form: impl FnOnce(WriteFailure<E>) -> WriteFailure<F>) -> OriginAnswer<F> {
+        OriginAnswer { made: self.made.map_err(form), invalidates: self.invalidates }
     }
 }
 
@@ -277,6 +338,17 @@ impl<K: Send + Sync, V: Send + Sync, O: Origin<K, V>> Origin<K, V> for Arc<O> {
         writes: &[OriginWrite<K, V>],
     ) -> impl Future<Output = Vec<Result<(), WriteFailure<Self::Error>>>> + Send {
         (**self).store_many(writes)
+    }
+
+    fn write(&self, write: &OriginWrite<K, V>) -> impl Future<Output = OriginAnswer<Self::Error>> + Send {
+        (**self).write(write)
+    }
+
+    fn write_many(
+        &self,
+        writes: &[OriginWrite<K, V>],
+    ) -> impl Future<Output = Vec<OriginAnswer<Self::Error>>> + Send {
+        (**self).write_many(writes)
     }
 }
 

@@ -14,13 +14,15 @@
 //! 5. Another node's change can be heard after this one's acknowledgement, though L2 saw it before. So a stored key is watched
 //!    until this node's own message about it has come back; of more than [`WATCHED_MAX`] keys, and where it does not come back in
 //!    time or before the cache is closed, the key is dropped.
+//! 6. What else the origin says is not true any more is invalidated before anything is acknowledged, whether the change was made or not. That
+//!    L2 cannot be told of it is no failure of the change: it is told later, and the change counts as queued.
 
 use super::order::{Busy, InOrder};
 use super::{Begun, Effect, Prepared, Removed, Writing, Written};
 use crate::coherence::tickets::{Ticket, Tickets};
 use crate::error::{Error, ErrorKind};
 use crate::events::EventKind;
-use crate::origin::bound::NotWritten;
+use crate::origin::bound::{Answered, NotWritten};
 use crate::runtime::{panic_message, within};
 use crate::space::View;
 use crate::telemetry::{Event, spans};
@@ -29,7 +31,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use terrace_core::remote::BoxFuture;
-use terrace_core::{Key, RemoteError, Ttl, Version};
+use terrace_core::{Key, RemoteError, Tag, Ttl, Version};
 use tracing::Instrument;
 
 /// Keys of a namespace that are watched at a time.
@@ -40,7 +42,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// A call to the origin that makes some changes, with an answer for each.
-pub(crate) type OriginCall = BoxFuture<'static, Vec<Result<(), NotWritten>>>;
+pub(crate) type OriginCall = BoxFuture<'static, Vec<Answered>>;
 
 /// What came of a change at the origin.
 enum Answer {
@@ -102,7 +104,8 @@ impl View {
             .iter()
             .map(|prepared| self.shared.tickets.take(self.name_of(prepared.key.as_str())))
             .collect();
-        let answers = self.ask_origin(call, prepared.len()).await;
+        let (answers, untrue) = self.ask_origin(call, prepared.len()).await;
+        let effect = self.invalidate_for_origin(&untrue).await;
         let mut stored = Vec::with_capacity(prepared.len());
         let mut unknown = Vec::new();
         let mut results: Vec<Option<Error>> = Vec::with_capacity(prepared.len());
@@ -124,14 +127,15 @@ impl View {
         let nothing = || ErrorKind::Closed.into();
         let results = results.into_iter().map(|error| match error {
             Some(error) => Err(error),
-            None => written.next().ok_or_else(nothing),
+            None => written.next().map(|written| written.and(effect)).ok_or_else(nothing),
         });
         results.collect()
     }
 
     async fn drop_in_order(&self, keys: Vec<Key>, call: OriginCall) -> Vec<Result<Removed, Error>> {
         let Ok(_places) = self.in_order(&keys).await else { return self.busy(keys.len()) };
-        let answers = self.ask_origin(call, keys.len()).await;
+        let (answers, untrue) = self.ask_origin(call, keys.len()).await;
+        let effect = self.invalidate_for_origin(&untrue).await;
         let is_changed = |answer: &Answer| !matches!(answer, Answer::Not(_));
         let changed: Vec<Key> = keys
             .iter()
@@ -142,7 +146,7 @@ impl View {
         let mut removed = self.drop_for_certain(&changed).await.into_iter();
         let mut next = || removed.next().unwrap_or(Removed::queued());
         let results = answers.into_iter().map(|answer| match answer {
-            Answer::Stored => Ok(next()),
+            Answer::Stored => Ok(next().and(effect)),
             Answer::Unknown(error) => {
                 next();
                 Err(error)
@@ -163,17 +167,22 @@ impl View {
         (0..count).map(|_| Err(ErrorKind::StoreBusy { after }.into())).collect()
     }
 
-    /// Asks the origin for so many changes, come what may of it.
-    async fn ask_origin(&self, call: OriginCall, count: usize) -> Vec<Answer> {
+    /// Asks the origin for so many changes, come what may of it, and for the tags of what is not true any more.
+    async fn ask_origin(&self, call: OriginCall, count: usize) -> (Vec<Answer>, Vec<Tag>) {
         let limit = self.space.rules().load_timeout;
         let span = spans::store(&self.space.namespace, count);
         let call = AssertUnwindSafe(call).catch_unwind().instrument(span.clone());
         let answered = within(limit, call).await;
         let failed = |kind: ErrorKind| (0..count).map(|_| Answer::Unknown(kind.clone().into())).collect();
+        let mut untrue = Vec::new();
+        let mut answer = |mut answered: Answered| {
+            untrue.append(&mut answered.invalidates);
+            Answer::from(answered.made)
+        };
         let answers: Vec<Answer> = match answered {
             None => failed(ErrorKind::StoreTimedOut { after: limit }),
             Some(Err(panic)) => failed(ErrorKind::StorePanicked { message: panic_message(&*panic).into() }),
-            Some(Ok(answers)) => answers.into_iter().map(Answer::from).collect(),
+            Some(Ok(answers)) => answers.into_iter().map(&mut answer).collect(),
         };
         for answer in &answers {
             self.space.counters.count(match answer {
@@ -184,7 +193,7 @@ impl View {
         }
         let failed = answers.iter().filter(|answer| !matches!(answer, Answer::Stored)).count();
         spans::fail_some(&span, failed, "not_stored");
-        answers
+        (answers, untrue)
     }
 
     /// Stores in the tiers what the origin has taken.

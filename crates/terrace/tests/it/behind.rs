@@ -18,10 +18,10 @@ fn patient() -> LaneOptions {
 }
 
 /// One process that writes behind.
-struct Writer {
-    cache: Cache,
-    texts: Texts,
-    table: Table,
+pub(crate) struct Writer {
+    pub(crate) cache: Cache,
+    pub(crate) texts: Texts,
+    pub(crate) table: Table,
     path: tempfile::TempPath,
 }
 
@@ -37,7 +37,7 @@ impl Writer {
         Self { cache, texts, table, path }
     }
 
-    fn new(remote: Option<FakeRemote>) -> Self {
+    pub(crate) fn new(remote: Option<FakeRemote>) -> Self {
         let path = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
         std::fs::remove_file(&path).expect("its name alone is needed");
         let journal = Journal::open(&path, JournalOptions::default()).expect("a journal");
@@ -48,12 +48,12 @@ impl Writer {
         get(&self.texts, key).await
     }
 
-    async fn put(&self, key: &str, value: &str) {
+    pub(crate) async fn put(&self, key: &str, value: &str) {
         let written = self.texts.put(key, value.to_owned()).await.expect("it is acknowledged");
         assert_eq!(written.journaled.expect("it is journaled").ack, Ack::Fsync);
     }
 
-    async fn flush(&self) {
+    pub(crate) async fn flush(&self) {
         assert_eq!(self.texts.behind().expect("it is written behind").flush().await.left(), 0);
     }
 }
@@ -62,7 +62,7 @@ async fn get(texts: &Texts, key: &str) -> Option<String> {
     texts.get(key).await.expect("a valid key").map(|value| (*value).clone())
 }
 
-fn fleet() -> FakeRemote {
+pub(crate) fn fleet() -> FakeRemote {
     FakeRemote::with_partitions(Clock::system(), 4).hearing()
 }
 

@@ -78,6 +78,7 @@ mod tags;
 mod together;
 mod tracking;
 mod trouble;
+mod untrue;
 mod validation;
 mod warm;
 mod why;

@@ -9,15 +9,17 @@ use terrace::{
 };
 use terrace_testkit::fake::{Fault, Loss, Operation, Point};
 
-type Builder = KeyspaceBuilder<String, String>;
-type Texts = Keyspace<String, String>;
+pub(crate) type Builder = KeyspaceBuilder<String, String>;
+pub(crate) type Texts = Keyspace<String, String>;
 
-fn opened(cache: &Cache, with: impl FnOnce(Builder) -> Builder) -> Texts {
+pub(crate) fn opened(cache: &Cache, with: impl FnOnce(Builder) -> Builder) -> Texts {
     with(cache.keyspace("rows")).build().expect("a new keyspace")
 }
 
 /// A keyspace on memory alone, one with L2, and one without L1, each over its own table.
-async fn everywhere(with: impl Fn(Builder, Table) -> Builder) -> Vec<(Texts, Table, Option<Node>)> {
+pub(crate) async fn everywhere(
+    with: impl Fn(Builder, Table) -> Builder,
+) -> Vec<(Texts, Table, Option<Node>)> {
     let mut all = Vec::new();
     let memory = Cache::memory().expect("a cache");
     let table = Table::default();
@@ -37,7 +39,7 @@ async fn get(texts: &Texts, key: &str) -> Option<String> {
 }
 
 /// What the tiers have, without the origin.
-async fn held(texts: &Texts, key: &str) -> bool {
+pub(crate) async fn held(texts: &Texts, key: &str) -> bool {
     texts.contains(key).await.expect("a valid key")
 }
 

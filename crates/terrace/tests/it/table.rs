@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use terrace::{Fence, Origin, OriginWrite, WriteFailure};
+use terrace::{Fence, Origin, OriginAnswer, OriginWrite, Tag, WriteFailure};
 use tokio::sync::watch;
 
 /// How the table answers a write.
@@ -30,6 +30,7 @@ struct State {
     writes: Vec<(String, Option<String>, Option<Fence>)>,
     batches: Vec<usize>,
     mood: HashMap<Option<String>, Mood>,
+    untrue: Vec<Tag>,
 }
 
 /// A table. Clones are the same one.
@@ -93,6 +94,18 @@ impl Table {
     /// From now on writes are answered so: those of one key, or all.
     pub(crate) fn is(&self, mood: Mood, key: Option<&str>) {
         self.state.lock().mood.insert(key.map(str::to_owned), mood);
+    }
+
+    /// From now on every write makes untrue what has these tags.
+    pub(crate) fn makes_untrue(&self, tags: &[&str]) {
+        let tags = tags.iter().map(|tag| Tag::new(tag).expect("a tag"));
+        self.state.lock().untrue = tags.collect();
+    }
+
+    fn answer(&self, made: Result<(), WriteFailure<&'static str>>) -> OriginAnswer<&'static str> {
+        let mut answer = OriginAnswer::from(made);
+        answer.invalidates.clone_from(&self.state.lock().untrue);
+        answer
     }
 
     /// From now on loads and writes wait, having been seen by nobody.
@@ -199,5 +212,17 @@ impl Origin<String, String> for Table {
             answers.push(self.write(&write.key, write.value.as_deref(), write.fence).await);
         }
         answers
+    }
+
+    async fn write(&self, write: &OriginWrite<String, String>) -> OriginAnswer<&'static str> {
+        let made = match &write.value {
+            Some(value) => self.store(&write.key, value).await,
+            None => self.delete(&write.key).await,
+        };
+        self.answer(made)
+    }
+
+    async fn write_many(&self, writes: &[OriginWrite<String, String>]) -> Vec<OriginAnswer<&'static str>> {
+        self.store_many(writes).await.into_iter().map(|made| self.answer(made)).collect()
     }
 }
