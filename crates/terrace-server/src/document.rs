@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt;
 use std::sync::Arc;
 use terrace::codec::{Codec, CodecId, JsonText};
-use terrace::{CodecError, Key, Origin, OriginWrite, WriteFailure};
+use terrace::{CodecError, Key, Origin, OriginAnswer, OriginWrite, WriteFailure};
 
 /// The media type of JSON.
 pub(crate) const JSON: &str = "application/json";
@@ -198,24 +198,33 @@ impl<O: Origin<Key, JsonText, Error = Told>> Origin<Key, Document> for JsonOrigi
     }
 
     async fn store_many(&self, writes: &[OriginWrite<Key, Document>]) -> Vec<Result<(), WriteFailure<Told>>> {
-        let is_json = |write: &OriginWrite<Key, Document>| {
-            write.value.as_ref().is_none_or(|value| value.as_json().is_some())
-        };
-        let asked = writes.iter().filter(|write| is_json(write)).map(|write| {
-            let text = write.value.as_ref().and_then(|value| value.as_json().cloned());
-            write.with_value(text.map(Arc::new))
-        });
-        let asked: Vec<_> = asked.collect();
-        let mut answers = self.0.store_many(&asked).await.into_iter();
-        let answer = |write| {
-            if is_json(write) {
-                answers.next().unwrap_or(Err(WriteFailure::Unsupported))
-            } else {
-                Err(Self::refused())
-            }
-        };
-        writes.iter().map(answer).collect()
+        self.write_many(writes).await.into_iter().map(|answer| answer.made).collect()
     }
+
+    async fn write(&self, write: &OriginWrite<Key, Document>) -> OriginAnswer<Told> {
+        match as_texts(write) {
+            Some(write) => self.0.write(&write).await,
+            None => Err(Self::refused()).into(),
+        }
+    }
+
+    async fn write_many(&self, writes: &[OriginWrite<Key, Document>]) -> Vec<OriginAnswer<Told>> {
+        let texts: Vec<_> = writes.iter().map(as_texts).collect();
+        let is_asked: Vec<bool> = texts.iter().map(Option::is_some).collect();
+        let asked: Vec<_> = texts.into_iter().flatten().collect();
+        let mut answers = self.0.write_many(&asked).await.into_iter();
+        let answer = |is_asked| {
+            let unanswered = || Err(WriteFailure::Unsupported).into();
+            if is_asked { answers.next().unwrap_or_else(unanswered) } else { Err(Self::refused()).into() }
+        };
+        is_asked.into_iter().map(answer).collect()
+    }
+}
+
+/// A change with its value as a JSON text; `None` if it is none.
+fn as_texts(write: &OriginWrite<Key, Document>) -> Option<OriginWrite<Key, JsonText>> {
+    let Some(value) = &write.value else { return Some(write.with_value(None)) };
+    Some(write.with_value(Some(Arc::new(value.as_json()?.clone()))))
 }
 
 #[cfg(test)]

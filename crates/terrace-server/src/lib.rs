@@ -43,6 +43,7 @@ mod reload;
 mod runtime;
 mod security;
 mod server;
+mod structured;
 pub mod template;
 mod tiers;
 mod tls;

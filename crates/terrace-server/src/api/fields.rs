@@ -5,6 +5,7 @@
 //! 2. A header that comes in several lines is one list (RFC 9110).
 
 use super::error::{Code, Problem};
+use crate::structured::{split, string};
 use axum::http::{HeaderMap, HeaderName, header};
 use std::time::Duration;
 use terrace::{EntryOptions, Tag};
@@ -92,22 +93,6 @@ impl CacheControl {
     }
 }
 
-/// The members of a list, without those that are empty; a comma between quotation marks is part of a member.
-fn split(list: &str) -> impl Iterator<Item = &str> {
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    let is_comma = move |character: char| {
-        let was_escaped = std::mem::take(&mut is_escaped);
-        match character {
-            '"' if !was_escaped => is_quoted = !is_quoted,
-            '\\' if is_quoted && !was_escaped => is_escaped = true,
-            ',' => return !is_quoted,
-            _ => {}
-        }
-        false
-    };
-    list.split(is_comma).map(str::trim).filter(|member| !member.is_empty())
-}
-
 /// The tags in `Cache-Groups`: a structured list of strings (RFC 9875), whose parameters are ignored.
 pub(super) fn tags(headers: &HeaderMap) -> Result<Vec<Tag>, Problem> {
     let Some(text) = list(headers, &CACHE_GROUPS)? else { return Ok(Vec::new()) };
@@ -117,28 +102,6 @@ pub(super) fn tags(headers: &HeaderMap) -> Result<Vec<Tag>, Problem> {
         Tag::new(&name).map_err(|error| invalid(&CACHE_GROUPS, &error.to_string()))
     };
     split(&text).map(member).collect()
-}
-
-/// A string of a structured field, without its parameters.
-fn string(member: &str) -> Option<String> {
-    let mut characters = member.strip_prefix('"')?.char_indices();
-    let mut text = String::new();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '"' => {
-                let rest = member[at + 2..].trim_start();
-                return (rest.is_empty() || rest.starts_with(';')).then_some(text);
-            }
-            '\\' => text.push(
-                characters
-                    .next()
-                    .map(|(_, escaped)| escaped)
-                    .filter(|escaped| matches!(escaped, '"' | '\\'))?,
-            ),
-            other => text.push(other),
-        }
-    }
-    None
 }
 
 /// Tags as `Cache-Groups` has them; those that such a string cannot have are left out. `None` if none is left.

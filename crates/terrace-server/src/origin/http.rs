@@ -9,11 +9,13 @@
 //!    front of the API that has lost sight of the request, as any failure of a server may, says nothing, and so does no answer.
 //! 5. What is written behind carries its id as `Idempotency-Key`, which is the same each time it is sent, and its version as
 //!    `Terrace-Version`, which grows with every write of a key.
+//! 6. What else its answer to a write says is not true any more goes on with the answer: [`super::groups`].
 
-use super::Written;
 use super::endpoint::{Endpoint, Verb};
 use super::error::OriginError;
+use super::groups::Groups;
 use super::roots::{Believing, Renewal, Roots};
+use super::{Answered, Written};
 use crate::config::HttpConfig;
 use crate::runtime;
 use crate::traces::Outgoing;
@@ -43,6 +45,7 @@ pub(super) struct Http {
     loads: Semaphore,
     writes: Semaphore,
     writes_at_once: usize,
+    groups: Groups,
 }
 
 impl Http {
@@ -57,6 +60,7 @@ impl Http {
             loads: Semaphore::new(loads),
             writes: Semaphore::new(writes),
             writes_at_once: writes,
+            groups: Groups::new(),
         })
     }
 
@@ -155,8 +159,11 @@ impl Http {
         request: RequestBuilder,
         document: Option<&JsonText>,
         fence: Option<(WriteId, u64)>,
-    ) -> Written {
-        let _place = self.place(&self.writes).await.map_err(WriteFailure::Unavailable)?;
+    ) -> Answered {
+        let _place = match self.place(&self.writes).await {
+            Ok(place) => place,
+            Err(error) => return Err(WriteFailure::Unavailable(error)).into(),
+        };
         let outgoing = self.outgoing(endpoint);
         let mut request = request.headers(outgoing.headers());
         if let Some(document) = document {
@@ -167,8 +174,13 @@ impl Http {
         }
         let answer = runtime::within(self.timeout, request.send()).instrument(outgoing.span()).await;
         outgoing.answered(answer.as_ref().and_then(|answer| answer.as_ref().ok()).map(Response::status));
-        match answer {
-            Some(Ok(response)) => self.written(response.status(), document.is_none(), fence.is_some()),
+        let made = match answer {
+            Some(Ok(response)) => {
+                let status = response.status();
+                let mut answered = Answered::from(self.written(status, document.is_none(), fence.is_some()));
+                answered.invalidates = self.groups.of(&self.name, status, response.headers());
+                return answered;
+            }
             Some(Err(error)) if error.is_connect() || error.is_builder() => {
                 Err(WriteFailure::Unavailable(self.unavailable(words(&error.without_url()), false)))
             }
@@ -177,7 +189,8 @@ impl Http {
                 let reason = format!("it did not answer within {:?}", self.timeout);
                 Err(WriteFailure::Unknown(self.unknown(reason, false)))
             }
-        }
+        };
+        made.into()
     }
 
     fn written(&self, status: StatusCode, is_removal: bool, comes_again: bool) -> Written {

@@ -13,7 +13,7 @@ use super::endpoint::Endpoint;
 use super::error::{OriginError, Told};
 use super::http::Http;
 use super::room::Room;
-use super::{Database, Guards, Written, together};
+use super::{Answered, Database, Guards, Written, together};
 use crate::config::{DOCUMENT, TENANT, VERSION};
 use crate::template::{Captures, Template};
 use futures_util::future::join_all;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use terrace::behind::WriteId;
 use terrace::codec::JsonText;
-use terrace::{Clock, Key, Origin, OriginBreaker, OriginCall, OriginWrite, WriteFailure};
+use terrace::{Clock, Key, Origin, OriginAnswer, OriginBreaker, OriginCall, OriginWrite, WriteFailure};
 
 /// A statement as the database wants it, and the names of its parameters by number.
 #[derive(Clone, Debug)]
@@ -262,21 +262,25 @@ impl Loader {
         Some(self.judged(None, statements.load_many(many, &captures)).await)
     }
 
-    async fn write(
+    async fn make(
         &self,
         key: &Key,
         value: Option<&JsonText>,
         fence: Option<(WriteId, u64)>,
-    ) -> Result<(), WriteFailure<Told>> {
+    ) -> OriginAnswer<Told> {
         let change = Change { value, fence };
-        let written = match self.captures(key) {
-            Some(captures) => self.write_captured(key, &captures, change).await,
+        let answered = match self.captures(key) {
+            Some(captures) => {
+                let asked = self.write_captured(key, &captures, change).await;
+                asked.unwrap_or_else(|not_asked| Err(not_asked).into())
+            }
             None => Err(WriteFailure::Refused(OriginError::Key {
                 origin: Arc::clone(&self.origin),
                 reason: "it is not of the keyspace's pattern".to_owned(),
-            })),
+            }))
+            .into(),
         };
-        written.map_err(|failure| {
+        answered.map_failure(|failure| {
             let id = fence.map(|(id, _)| tracing::field::display(id));
             told(failure, |error| {
                 if matches!(error, OriginError::LeftAlone { .. }) {
@@ -288,20 +292,26 @@ impl Loader {
         })
     }
 
-    async fn write_captured(&self, key: &Key, captures: &Captures<'_>, change: Change<'_>) -> Written {
+    /// Asks for a change of a key of the keyspace; an error if nothing was asked.
+    async fn write_captured(
+        &self,
+        key: &Key,
+        captures: &Captures<'_>,
+        change: Change<'_>,
+    ) -> Result<Answered, WriteFailure<OriginError>> {
         let begin = || self.begin(self.guards.writes.as_ref(), Some(key)).map_err(WriteFailure::Unavailable);
-        let (call, written) = match &self.asking {
+        let (call, answered) = match &self.asking {
             Asking::Sql(statements) => {
                 let statement = statements.to_write(change)?;
-                (begin()?, statements.write(statement, captures, change).await)
+                (begin()?, statements.write(statement, captures, change).await.into())
             }
             Asking::Http(requests) => {
                 let (endpoint, request) = requests.to_write(captures, change)?;
                 (begin()?, requests.api.write(endpoint, request, change.value, change.fence).await)
             }
         };
-        end(call, written.as_ref().err().and_then(why));
-        written
+        end(call, answered.made.as_ref().err().and_then(why));
+        Ok(answered)
     }
 
     fn not_asked(&self) -> WriteFailure<Told> {
@@ -376,24 +386,33 @@ impl Origin<Key, JsonText> for Loader {
     }
 
     async fn store(&self, key: &Key, value: &JsonText) -> Result<(), WriteFailure<Told>> {
-        self.write(key, Some(value), None).await
+        self.make(key, Some(value), None).await.made
     }
 
     async fn delete(&self, key: &Key) -> Result<(), WriteFailure<Told>> {
-        self.write(key, None, None).await
+        self.make(key, None, None).await.made
     }
 
     async fn store_many(&self, writes: &[OriginWrite<Key, JsonText>]) -> Vec<Result<(), WriteFailure<Told>>> {
+        self.write_many(writes).await.into_iter().map(|answer| answer.made).collect()
+    }
+
+    async fn write(&self, write: &OriginWrite<Key, JsonText>) -> OriginAnswer<Told> {
+        let fence = write.fence.map(|fence| (fence.id, fence.version));
+        self.make(&write.key, write.value.as_deref(), fence).await
+    }
+
+    async fn write_many(&self, writes: &[OriginWrite<Key, JsonText>]) -> Vec<OriginAnswer<Told>> {
         let clock = Clock::system();
         let begun = clock.precise();
         let ask = |write: &OriginWrite<Key, JsonText>| {
             let fence = write.fence.map(|fence| (fence.id, fence.version));
             let (key, value) = (write.key.clone(), write.value.clone());
-            async move { self.write(&key, value.as_deref(), fence).await }
+            async move { self.make(&key, value.as_deref(), fence).await }
         };
         let is_late = || clock.precise().since(begun) >= self.batch_time;
         let mut answers = ask_some(writes, self.asking.writes_at_once(), ask, is_late).await;
-        answers.resize_with(writes.len(), || Err(self.not_asked()));
+        answers.resize_with(writes.len(), || Err(self.not_asked()).into());
         answers
     }
 }
@@ -404,16 +423,16 @@ async fn ask_some<T, F, E>(
     at_once: usize,
     ask: impl Fn(&T) -> F,
     is_late: impl Fn() -> bool,
-) -> Vec<Result<(), WriteFailure<E>>>
+) -> Vec<OriginAnswer<E>>
 where
-    F: Future<Output = Result<(), WriteFailure<E>>>,
+    F: Future<Output = OriginAnswer<E>>,
 {
     let mut answers = Vec::with_capacity(writes.len());
     for few in writes.chunks(at_once) {
         let answered = join_all(few.iter().map(&ask)).await;
-        let is_in_trouble = answered
-            .iter()
-            .any(|answer| matches!(answer, Err(WriteFailure::Unavailable(_) | WriteFailure::Unknown(_))));
+        let is_in_trouble = answered.iter().any(|answer| {
+            matches!(answer.made, Err(WriteFailure::Unavailable(_) | WriteFailure::Unknown(_)))
+        });
         answers.extend(answered);
         if is_in_trouble || is_late() {
             break;
@@ -441,7 +460,7 @@ mod tests {
         let count = Cell::new(0);
         let ask = |&number: &usize| {
             count.set(count.get() + 1);
-            std::future::ready(if number == 5 { Err(fifth.clone()) } else { Ok(()) })
+            std::future::ready(OriginAnswer::from(if number == 5 { Err(fifth.clone()) } else { Ok(()) }))
         };
         let writes: Vec<usize> = (1..=10).collect();
         let answers = ask_some(&writes, 3, ask, || count.get() >= late_after).now_or_never();

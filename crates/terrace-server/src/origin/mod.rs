@@ -15,6 +15,7 @@
 mod ask;
 pub mod endpoint;
 mod error;
+mod groups;
 mod http;
 mod loader;
 mod postgres;
@@ -44,10 +45,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use terrace::codec::JsonText;
-use terrace::{Bulkhead, Clock, OriginBreaker, WriteFailure};
+use terrace::{Bulkhead, Clock, OriginAnswer, OriginBreaker, WriteFailure};
 
 /// What came of a write.
 type Written = Result<(), WriteFailure<OriginError>>;
+
+/// The same, and what else the origin says is not true any more.
+type Answered = OriginAnswer<OriginError>;
 
 /// An origin that cannot be set up.
 #[derive(Clone, Debug, thiserror::Error)]

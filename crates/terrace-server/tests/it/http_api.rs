@@ -4,7 +4,7 @@ use crate::support::beside;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,6 +18,8 @@ pub(crate) enum Mood {
     Status(u16),
     /// Does what it is asked to, and then says this.
     DoneBut(u16),
+    /// Does what it is asked to, and says this with these lines of `Cache-Group-Invalidation`.
+    Untrue(u16, Vec<&'static str>),
     Redirect(String),
     Text(String),
     Hang,
@@ -94,6 +96,15 @@ async fn answer(State(api): State<Api>, request: Request) -> Response {
         Mood::DoneBut(status) => {
             change(&api, &parts.method, path, &body);
             code(status).into_response()
+        }
+        Mood::Untrue(status, lines) => {
+            let done = change(&api, &parts.method, path, &body);
+            let mut response = if parts.method == Method::GET { done } else { code(status).into_response() };
+            for line in lines {
+                let line = HeaderValue::from_str(line).expect("a header");
+                response.headers_mut().append("cache-group-invalidation", line);
+            }
+            response
         }
         Mood::Redirect(to) => {
             (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, to)], Body::empty()).into_response()

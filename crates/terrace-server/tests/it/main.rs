@@ -15,6 +15,7 @@ mod dictionary;
 mod environment;
 mod events;
 mod fuzz;
+mod groups;
 mod hot;
 mod http_api;
 mod http_origin;
