@@ -1,6 +1,7 @@
 //! What people and programs did to the service, one line each, in the log.
 //!
 //! 1. A line says who, what, of which keys, how many, and what came of it. Never a value, never a token.
+//!    The id that the client gave the request is in it, if it gave one.
 //! 2. What a client chose (a key, a pattern, a path) is escaped and cut, so that it can be no line of its own, and no long one.
 //! 3. Everything that changes more than one entry, or something of the service, is noted, by the route; a handler adds what it knows.
 //! 4. Refusals are noted too, so many in a second; how many were left out is said by the next that is not.
@@ -45,8 +46,17 @@ fn cut(text: &str) -> &str {
     &text[..end.unwrap_or(0)]
 }
 
+/// What was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Action<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) path: &'a str,
+    pub(crate) request_id: Option<&'a str>,
+}
+
 /// Notes what somebody did, and what came of it.
-pub(crate) fn done(who: &Who, method: &Method, path: &str, detail: Option<&Detail>, outcome: &str) {
+pub(crate) fn done(who: &Who, action: Action<'_>, detail: Option<&Detail>, outcome: &str) {
+    let Action { method, path, request_id } = action;
     let (what, count) = detail.map_or(("", None), |detail| (detail.what.as_str(), Some(detail.count)));
     tracing::info!(
         target: "terrace::audit",
@@ -57,6 +67,7 @@ pub(crate) fn done(who: &Who, method: &Method, path: &str, detail: Option<&Detai
         what = ?what,
         count,
         outcome,
+        request_id,
         "audit"
     );
 }
@@ -80,15 +91,17 @@ impl Refusals {
     }
 
     /// Notes that somebody, if it is known who, was refused.
-    pub(crate) fn note(&self, who: Option<&Who>, method: &Method, path: &str, outcome: &str) {
+    pub(crate) fn note(&self, who: Option<&Who>, action: Action<'_>, outcome: &str) {
         if !self.rate.allows() {
             self.left_out.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let left_out = self.left_out.swap(0, Ordering::Relaxed);
         let who = who.map_or("-", Who::name);
-        let path = cut(path);
-        tracing::warn!(target: "terrace::audit", who, action = %method, ?path, outcome, left_out, "refused");
+        let Action { method, path, request_id } = action;
+        tracing::warn!(
+            target: "terrace::audit", who, action = %method, path = ?cut(path), outcome, left_out, request_id, "refused"
+        );
     }
 }
 

@@ -227,7 +227,8 @@ pub(super) fn allow(who: &Who, verb: Verb, key: &Key) -> Result<(), Problem> {
         "this token has no scope to {} {}",
         verb.as_str(),
         super::entry::shortened(key.as_str())
-    )))
+    ))
+    .about(key.as_str()))
 }
 
 /// Refuses to invalidate by a pattern what the scopes of who asks do not provably allow.

@@ -1,236 +1,27 @@
 //! What a client is told when something goes wrong: the one place that chooses a status.
 //!
 //! 1. Every error is `application/problem+json` (RFC 9457): `type`, `title`, `status`, `detail`, `instance`, and `code`,
-//!    the word for programs; `trace_id` where the request is traced. `type` is a path of this service that explains the code in a sentence.
+//!    the word for programs; `key` where it is about one, `trace_id` where the request is traced, `request_id` where it has an id. `type` is a
+//!    path of this service that explains the code in a sentence.
 //! 2. Handlers return a [`Problem`]; [`finish`] turns it into bytes when the path is at hand. Headers that were set on
 //!    the way (`Allow`) stay.
-//! 3. A detail quotes what the client sent, never what a database, another tier or a panic said.
+//! 3. A detail quotes what the client sent, never what a database, another tier or a panic said. A `key` is the one that the client named, whole:
+//!    one that is no text, or longer than a key may be, is left out.
 
+mod code;
+
+pub(crate) use code::Code;
+
+use super::key;
+use super::request_id::RequestId;
 use crate::origin::{OriginError, Told};
 use crate::traces;
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use terrace::behind::WriteError;
 use terrace::{Error, ErrorKind, InvalidateError, KeyError};
-
-/// What went wrong, for programs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Code {
-    MalformedRequest,
-    Unauthorized,
-    Forbidden,
-    RateLimited,
-    KeyEmpty,
-    KeyTooLong,
-    KeyCharacter,
-    KeyEncoding,
-    KeyRefused,
-    KeyMismatch,
-    KeyNotFound,
-    NotCached,
-    HeaderInvalid,
-    VersionMismatch,
-    ConditionUnsupported,
-    MediaUnsupported,
-    BodyMalformed,
-    BodyInvalid,
-    BodyTooLarge,
-    BodyTimeout,
-    ValueTooLarge,
-    ValueInvalid,
-    RouteNotFound,
-    MethodNotAllowed,
-    UriTooLong,
-    HeadTooLarge,
-    Overloaded,
-    Timeout,
-    ShuttingDown,
-    OriginUnavailable,
-    OriginTimeout,
-    OriginNotUnique,
-    OriginFailed,
-    OriginOverloaded,
-    OriginLeftAlone,
-    OriginRefused,
-    WriteUnknown,
-    DeleteUnsupported,
-    JournalFull,
-    JournalFailed,
-    NotWrittenBehind,
-    WriteNotFound,
-    DeadLetterNotFound,
-    DeadLetterOvertaken,
-    L2Refused,
-    L2Unavailable,
-    CursorLost,
-    ListingUnavailable,
-    Internal,
-}
-
-impl Code {
-    pub(crate) const ALL: [Self; 49] = [
-        Self::MalformedRequest,
-        Self::Unauthorized,
-        Self::Forbidden,
-        Self::RateLimited,
-        Self::KeyEmpty,
-        Self::KeyTooLong,
-        Self::KeyCharacter,
-        Self::KeyEncoding,
-        Self::KeyRefused,
-        Self::KeyMismatch,
-        Self::KeyNotFound,
-        Self::NotCached,
-        Self::HeaderInvalid,
-        Self::VersionMismatch,
-        Self::ConditionUnsupported,
-        Self::MediaUnsupported,
-        Self::BodyMalformed,
-        Self::BodyInvalid,
-        Self::BodyTooLarge,
-        Self::BodyTimeout,
-        Self::ValueTooLarge,
-        Self::ValueInvalid,
-        Self::RouteNotFound,
-        Self::MethodNotAllowed,
-        Self::UriTooLong,
-        Self::HeadTooLarge,
-        Self::Overloaded,
-        Self::Timeout,
-        Self::ShuttingDown,
-        Self::OriginUnavailable,
-        Self::OriginTimeout,
-        Self::OriginNotUnique,
-        Self::OriginFailed,
-        Self::OriginOverloaded,
-        Self::OriginLeftAlone,
-        Self::OriginRefused,
-        Self::WriteUnknown,
-        Self::DeleteUnsupported,
-        Self::JournalFull,
-        Self::JournalFailed,
-        Self::NotWrittenBehind,
-        Self::WriteNotFound,
-        Self::DeadLetterNotFound,
-        Self::DeadLetterOvertaken,
-        Self::L2Refused,
-        Self::L2Unavailable,
-        Self::CursorLost,
-        Self::ListingUnavailable,
-        Self::Internal,
-    ];
-
-    /// The status, the word and the title of each code.
-    const fn facts(self) -> (u16, &'static str, &'static str) {
-        match self {
-            Self::MalformedRequest => (400, "malformed_request", "The request is not HTTP"),
-            Self::Unauthorized => (401, "unauthorized", "There is no token, or nobody has it"),
-            Self::Forbidden => (403, "forbidden", "The token is not for this"),
-            Self::RateLimited => (429, "rate_limited", "More is asked for than may be"),
-            Self::KeyEmpty => (400, "key_empty", "The key is empty"),
-            Self::KeyTooLong => (400, "key_too_long", "The key is too long"),
-            Self::KeyCharacter => (400, "key_character", "The key has a character that is not allowed"),
-            Self::KeyEncoding => (400, "key_encoding", "The key is not UTF-8"),
-            Self::KeyRefused => (400, "key_refused", "The origin cannot have such a key"),
-            Self::KeyMismatch => (422, "key_mismatch", "The key in the body is not the key of the path"),
-            Self::KeyNotFound => (404, "key_not_found", "There is no value for this key"),
-            Self::NotCached => (504, "not_cached", "No tier has a value, and the origin was not to be asked"),
-            Self::HeaderInvalid => (400, "header_invalid", "A header does not have the expected form"),
-            Self::VersionMismatch => {
-                (412, "version_mismatch", "What is there is not what the request wants to be there")
-            }
-            Self::ConditionUnsupported => {
-                (501, "condition_unsupported", "This keyspace cannot be changed on a condition")
-            }
-            Self::MediaUnsupported => (415, "media_unsupported", "This keyspace takes nothing but JSON"),
-            Self::BodyMalformed => (400, "body_malformed", "The body is not JSON"),
-            Self::BodyInvalid => (422, "body_invalid", "The body does not have the expected form"),
-            Self::BodyTooLarge => (413, "body_too_large", "The body is too large"),
-            Self::BodyTimeout => (408, "body_timeout", "The body took too long to arrive"),
-            Self::ValueTooLarge => (413, "value_too_large", "The value is too large"),
-            Self::ValueInvalid => (422, "value_invalid", "The value cannot be kept"),
-            Self::RouteNotFound => (404, "route_not_found", "There is nothing at this path"),
-            Self::MethodNotAllowed => (405, "method_not_allowed", "This path does not know this method"),
-            Self::UriTooLong => (414, "uri_too_long", "The path is too long"),
-            Self::HeadTooLarge => (431, "head_too_large", "The headers are too large"),
-            Self::Overloaded => (503, "overloaded", "The service has too much to do"),
-            Self::Timeout => (504, "timeout", "The request took too long"),
-            Self::ShuttingDown => (503, "shutting_down", "The service is shutting down"),
-            Self::WriteUnknown => (504, "write_unknown", "Nobody knows whether the write was made"),
-            Self::DeleteUnsupported => {
-                (405, "delete_unsupported", "The keyspace has no statement that removes from its origin")
-            }
-            Self::JournalFull => (503, "journal_full", "There is no room for another write"),
-            Self::JournalFailed => (503, "journal_failed", "The journal takes no writes any more"),
-            Self::NotWrittenBehind => {
-                (404, "not_written_behind", "There is no such keyspace that is written behind")
-            }
-            Self::WriteNotFound => {
-                (404, "write_not_found", "This instance has given out no such id of a write")
-            }
-            Self::DeadLetterNotFound => (404, "dead_letter_not_found", "There is no such dead letter"),
-            Self::DeadLetterOvertaken => {
-                (409, "dead_letter_overtaken", "A newer write of the key was acknowledged since")
-            }
-            Self::L2Unavailable => {
-                (503, "l2_unavailable", "The shared cache does not answer, and there is no answer without it")
-            }
-            Self::L2Refused => (502, "l2_refused", "The shared cache refused the change"),
-            Self::CursorLost => (410, "cursor_lost", "The listing cannot go on from there"),
-            Self::ListingUnavailable => {
-                (503, "listing_unavailable", "The shared cache cannot say which keys it holds")
-            }
-            Self::Internal => (500, "internal", "Something is wrong with the service"),
-            _ => self.facts_of_origins(),
-        }
-    }
-
-    const fn facts_of_origins(self) -> (u16, &'static str, &'static str) {
-        match self {
-            Self::OriginUnavailable => (502, "origin_unavailable", "The origin cannot be reached"),
-            Self::OriginTimeout => (504, "origin_timeout", "The origin took too long"),
-            Self::OriginNotUnique => {
-                (502, "origin_not_unique", "The origin has more than one value for this key")
-            }
-            Self::OriginLeftAlone => {
-                (503, "origin_left_alone", "The origin failed too often, and is not asked")
-            }
-            Self::OriginOverloaded => {
-                (503, "origin_overloaded", "As many loads from the origin are at work as may be")
-            }
-            Self::OriginRefused => (422, "origin_refused", "The origin does not take this write"),
-            _ => (502, "origin_failed", "The origin failed"),
-        }
-    }
-
-    pub(crate) fn status(self) -> StatusCode {
-        StatusCode::from_u16(self.facts().0).expect("each is a status")
-    }
-
-    pub(crate) const fn word(self) -> &'static str {
-        self.facts().1
-    }
-
-    pub(crate) const fn title(self) -> &'static str {
-        self.facts().2
-    }
-
-    /// Seconds after which to try again, where that makes sense.
-    const fn retry_after(self) -> Option<u32> {
-        match self {
-            Self::RateLimited
-            | Self::Overloaded
-            | Self::ShuttingDown
-            | Self::OriginOverloaded
-            | Self::JournalFull
-            | Self::L2Unavailable
-            | Self::ListingUnavailable => Some(1),
-            _ => None,
-        }
-    }
-}
 
 /// What went wrong, for people too.
 #[derive(Clone, Debug)]
@@ -239,15 +30,32 @@ pub(crate) struct Problem {
     pub(crate) detail: String,
     /// Seconds after which to try again, where more is known of that than the code says.
     retry_after: Option<u32>,
+    /// The key that it is about, where that is not the one that the path names.
+    key: Option<String>,
+}
+
+/// What a problem repeats of the request that it answers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(super) uri: &'a Uri,
+    /// What a path that names a key has before it.
+    pub(super) keys_below: Option<&'static str>,
+    pub(super) key_bytes_max: usize,
+    pub(super) id: Option<&'a RequestId>,
 }
 
 impl Problem {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retry_after: code.retry_after() }
+        Self { code, detail: detail.into(), retry_after: code.retry_after(), key: None }
+    }
+
+    /// The same, about a key that the body of the request names.
+    pub(crate) fn about(self, key: &str) -> Self {
+        Self { key: Some(key.to_owned()), ..self }
     }
 
     /// The problem in bytes.
-    fn body(&self, instance: &str, trace_id: Option<&str>) -> Vec<u8> {
+    fn body(&self, asked: Option<Asked<'_>>, trace_id: Option<&str>) -> Vec<u8> {
         #[derive(Serialize)]
         struct Body<'a> {
             r#type: String,
@@ -258,19 +66,28 @@ impl Problem {
             instance: &'a str,
             code: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
+            key: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
             retry_after: Option<u32>,
             #[serde(skip_serializing_if = "Option::is_none")]
             trace_id: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            request_id: Option<&'a str>,
         }
+        let named = asked.and_then(|asked| key::named(asked.keys_below?, asked.uri));
+        let is_a_key =
+            |key: &&str| !key.is_empty() && asked.is_some_and(|asked| key.len() <= asked.key_bytes_max);
         let body = Body {
             r#type: format!("/problems/{}", self.code.word()),
             title: self.code.title(),
             status: self.code.status().as_u16(),
             detail: &self.detail,
-            instance: cut(instance),
+            instance: asked.map_or("", |asked| cut(asked.uri.path())),
             code: self.code.word(),
+            key: self.key.as_deref().or(named.as_deref()).filter(is_a_key),
             retry_after: self.retry_after,
             trace_id,
+            request_id: asked.and_then(|asked| asked.id).map(RequestId::as_str),
         };
         serde_json::to_vec(&body).expect("text and numbers have a JSON form")
     }
@@ -278,7 +95,7 @@ impl Problem {
     /// A whole HTTP/1.1 response, for requests that were refused before there was a path to answer to. The connection
     /// ends with it.
     pub(crate) fn wire(&self) -> Vec<u8> {
-        let body = self.body("", None);
+        let body = self.body(None, None);
         let status = self.code.status();
         let head = format!(
             "HTTP/1.1 {} {}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
@@ -311,9 +128,9 @@ impl IntoResponse for Problem {
 }
 
 /// Writes out the problem of a response, if it has one. What answers a `HEAD` loses its body on the wire.
-pub(crate) fn finish(mut response: Response, uri: &Uri) -> Response {
+pub(crate) fn finish(mut response: Response, asked: Asked<'_>) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
-    let body = problem.body(uri.path(), traces::current().as_deref());
+    let body = problem.body(Some(asked), traces::current().as_deref());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     // The router has noted the length of the body that it saw.
@@ -450,30 +267,57 @@ impl Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashSet;
 
-    #[test]
-    fn every_code_has_a_word_of_its_own() {
-        let words: HashSet<&str> = Code::ALL.into_iter().map(Code::word).collect();
-        assert_eq!(words.len(), Code::ALL.len());
-        for code in Code::ALL {
-            assert!(code.status().is_client_error() || code.status().is_server_error(), "{code:?}");
-            assert!(code.word().bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
-        }
+    /// A problem as it goes out, asked for by this path.
+    fn body(problem: &Problem, path: &str, id: Option<&RequestId>) -> String {
+        let uri: Uri = path.parse().expect("a URI");
+        let asked = Asked { uri: &uri, keys_below: Some("/api/cache/"), key_bytes_max: 16, id };
+        String::from_utf8(problem.body(Some(asked), None)).expect("UTF-8")
     }
 
     #[test]
     fn a_problem_has_the_members_of_rfc_9457() {
-        let problem = Problem::new(Code::KeyEmpty, "say \"which\"");
         assert_eq!(
-            String::from_utf8(problem.body("/api/cache/", None)).expect("UTF-8"),
+            body(&Problem::new(Code::KeyEmpty, "say \"which\""), "/api/cache/", None),
             r#"{"type":"/problems/key_empty","title":"The key is empty","status":400,"detail":"say \"which\"","instance":"/api/cache/","code":"key_empty"}"#
         );
     }
 
     #[test]
+    fn a_problem_says_which_key_it_is_about_if_that_can_be_one() {
+        let key = |problem: &Problem, path: &str| {
+            let body: serde_json::Value = serde_json::from_str(&body(problem, path, None)).expect("JSON");
+            body.get("key").map(|key| key.as_str().expect("text").to_owned())
+        };
+        let problem = Problem::new(Code::KeyNotFound, "");
+        for (path, expected) in [
+            ("/api/cache/user:1", Some("user:1")),
+            ("/api/cache/a%2Fb%22", Some("a/b\"")),
+            ("/api/cache/a%00%0d%0a", Some("a\0\r\n")),
+            ("/api/cache?key=metrics", Some("metrics")),
+            ("/api/cache/1234567890123456", Some("1234567890123456")),
+            ("/api/cache/12345678901234567", None),
+            ("/api/cache/%ff", None),
+            ("/api/cache?key=", None),
+            ("/api/cache", None),
+        ] {
+            assert_eq!(key(&problem, path).as_deref(), expected, "{path}");
+        }
+        assert_eq!(key(&problem.about("b"), "/api/cache/a").as_deref(), Some("b"), "that of the body");
+    }
+
+    #[test]
+    fn a_problem_repeats_the_id_of_its_request() {
+        let mut headers = axum::http::HeaderMap::new();
+        headers.insert("x-request-id", HeaderValue::from_static("abc"));
+        let id = RequestId::of(&headers);
+        let body = body(&Problem::new(Code::KeyEmpty, ""), "/api/cache/", id.as_ref());
+        assert!(body.ends_with(r#","request_id":"abc"}"#), "{body}");
+    }
+
+    #[test]
     fn long_paths_are_not_repeated_in_full() {
         let path = format!("/api/cache/{}", "k".repeat(60_000));
-        assert!(Problem::new(Code::KeyTooLong, "").body(&path, None).len() < 1024);
+        assert!(body(&Problem::new(Code::KeyTooLong, ""), &path, None).len() < 1024);
     }
 }

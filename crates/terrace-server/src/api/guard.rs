@@ -11,14 +11,16 @@
 //! 5. A panic is a 500 of its request, and of no other.
 //! 6. A read of an entry that L1 has is answered before anything is made that can wait ([`Guard::at_once`]). It has no time limit and no place
 //!    but its tenant's, since it is over when another could begin: hits go on where more requests are at work than may be.
+//! 7. Every answer has the id of its request, if that has one ([`super::request_id`]): it is given back here, and nowhere else.
 //!
 //! One function instead of a stack of layers: an L1 hit costs little enough for layers to show.
 
 use super::access::{self, Need, Needs, Side};
 use super::backlog::{self, Backlog};
-use super::error::{Code, Problem, finish};
-use super::{App, Limits, entry, raw};
-use crate::audit::{self, Detail, Refusals};
+use super::error::{Asked, Code, Problem, finish};
+use super::request_id::RequestId;
+use super::{App, Limits, entry, key, raw, why};
+use crate::audit::{self, Action, Detail, Refusals};
 use crate::auth::{Auth, Denied, UPLOAD_SHARE, Who};
 use crate::runtime;
 use crate::traces::{self, Traces};
@@ -26,7 +28,7 @@ use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::FromRequest;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
@@ -120,22 +122,30 @@ impl Guard {
         B: HttpBody<Data = Bytes> + Send + 'static,
     {
         let visit = self.visit(&request);
+        let is_head = request.method() == Method::HEAD;
         if let Some(response) = self.at_once(&visit, &request) {
-            return Either::Left(ready(response));
+            return Either::Left(ready(complete(response, is_head, visit.id)));
         }
         let this = Arc::clone(self);
-        Either::Right(Box::pin(async move { this.answer_traced(visit, request).await }))
+        Either::Right(Box::pin(async move {
+            let id = visit.id.clone();
+            complete(this.answer_traced(visit, request).await, is_head, id)
+        }))
     }
 
     /// Who asks for what, and whether it is traced.
     fn visit<B>(&self, request: &Request<B>) -> Visit {
+        let id = RequestId::of(request.headers());
         let span = self.traces.as_ref().map_or_else(Span::none, |traces| self.trace(traces, request));
-        Visit { need: self.needs.of(request.uri().path()), who: self.auth.who(request.headers()), span }
+        if let Some(id) = &id {
+            traces::name_request(&span, id.as_str());
+        }
+        Visit { need: self.needs.of(request.uri().path()), who: self.auth.who(request.headers()), span, id }
     }
 
     /// The answer to who reads an entry that L1 has, and may. What else there is to say, is said by the way that takes longer.
     fn at_once<B: HttpBody>(&self, visit: &Visit, request: &Request<B>) -> Option<Response> {
-        let (Need::Entry, &Method::GET, Some(app), Ok(who)) =
+        let (Need::Entry, &(Method::GET | Method::HEAD), Some(app), Ok(who)) =
             (visit.need, request.method(), &self.entries, &visit.who)
         else {
             return None;
@@ -150,7 +160,13 @@ impl Guard {
             || if is_raw { raw::at_once(app, who, request) } else { entry::at_once(app, who, request) };
         let read = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_panic| Some(Err(panicked())));
         let response = keeping(of_tenant, read?.unwrap_or_else(IntoResponse::into_response));
-        Some(self.counted(finish(response, request.uri()), request.uri()))
+        let asked = self.asked(visit.need, visit.id.as_ref(), request.uri());
+        Some(self.counted(finish(response, asked), asked))
+    }
+
+    /// What a problem repeats of a request.
+    fn asked<'a>(&self, need: Need, id: Option<&'a RequestId>, uri: &'a Uri) -> Asked<'a> {
+        Asked { uri, keys_below: keys_below(need, uri.path()), key_bytes_max: self.limits.key_bytes_max, id }
     }
 
     /// Why a visit ends at the door.
@@ -187,15 +203,18 @@ impl Guard {
     {
         let (uri, method) = (request.uri().clone(), request.method().clone());
         let refused = self.refused(&visit, &request);
-        let Visit { need, who, .. } = visit;
+        let Visit { need, who, id, .. } = visit;
+        let asked = self.asked(need, id.as_ref(), &uri);
+        let request_id = id.as_ref().map(RequestId::as_str);
+        let action = Action { method: &method, path: uri.path(), request_id };
         if let Some(problem) = refused {
             let code = problem.code;
-            self.refusals.note(who.as_ref().ok(), &method, uri.path(), code.word());
-            return (finish(problem.into_response(), &uri), Some(code));
+            self.refusals.note(who.as_ref().ok(), action, code.word());
+            return (finish(problem.into_response(), asked), Some(code));
         }
         let who = who.ok();
         let noted = who.as_ref().filter(|_| need.is_noted(&method));
-        let noted = noted.map(|who| Noted { who, method: &method, path: uri.path(), is_over: false });
+        let noted = noted.map(|who| Noted { who, action, is_over: false });
         let mut response =
             self.admit(who.as_ref(), request).await.unwrap_or_else(IntoResponse::into_response);
         let problem = response.extensions().get::<Problem>().map(|problem| problem.code);
@@ -203,17 +222,17 @@ impl Guard {
             let detail = response.extensions_mut().remove::<Detail>();
             noted.came_to(detail.as_ref(), problem.map_or("done", Code::word));
         } else if let Some(code @ (Code::Forbidden | Code::RateLimited)) = problem {
-            self.refusals.note(who.as_ref(), &method, uri.path(), code.word());
+            self.refusals.note(who.as_ref(), action, code.word());
         }
-        (self.counted(finish(response, &uri), &uri), problem)
+        (self.counted(finish(response, asked), asked), problem)
     }
 
     /// The answer, if there is room for it to wait in.
-    fn counted(&self, response: Response, uri: &Uri) -> Response {
+    fn counted(&self, response: Response, asked: Asked<'_>) -> Response {
         let (parts, body) = response.into_parts();
         match self.backlog.count(body) {
             Some(body) => Response::from_parts(parts, body),
-            None => finish(overloaded().into_response(), uri),
+            None => finish(overloaded().into_response(), asked),
         }
     }
 
@@ -300,6 +319,7 @@ struct Visit {
     need: Need,
     who: Result<Who, Denied>,
     span: Span,
+    id: Option<RequestId>,
 }
 
 /// An answer: there already, or on its way.
@@ -308,6 +328,18 @@ pub(crate) type Answering = Either<Ready<Response>, Pin<Box<dyn Future<Output = 
 /// Whether a path is one of those that are worked for, and not a probe or a page.
 fn is_work(path: &str) -> bool {
     path.starts_with("/api/") || path.starts_with("/v1/")
+}
+
+/// What a path that names a key has before it; `None` if it names none.
+fn keys_below(need: Need, path: &str) -> Option<&'static str> {
+    match need {
+        Need::Entry if path.starts_with(raw::PREFIX) => Some(raw::ENTRIES),
+        Need::Entry => Some(key::ENTRIES),
+        Need::Admin if path.starts_with(why::PREFIX) || why::PREFIX.trim_end_matches('/') == path => {
+            Some(why::PREFIX)
+        }
+        _ => None,
+    }
 }
 
 /// Refuses who may not go on to the handler.
@@ -333,22 +365,21 @@ fn let_in(need: Need, who: Result<&Who, &Denied>, method: &Method) -> Result<(),
 /// What a request that is noted has come to: one whose client goes away, too, since what it began goes on.
 struct Noted<'a> {
     who: &'a Who,
-    method: &'a Method,
-    path: &'a str,
+    action: Action<'a>,
     is_over: bool,
 }
 
 impl Noted<'_> {
     fn came_to(mut self, detail: Option<&Detail>, outcome: &str) {
         self.is_over = true;
-        audit::done(self.who, self.method, self.path, detail, outcome);
+        audit::done(self.who, self.action, detail, outcome);
     }
 }
 
 impl Drop for Noted<'_> {
     fn drop(&mut self) {
         if !self.is_over {
-            audit::done(self.who, self.method, self.path, None, "the client went away");
+            audit::done(self.who, self.action, None, "the client went away");
         }
     }
 }
@@ -407,6 +438,20 @@ fn keeping(place: Option<OwnedSemaphorePermit>, response: Response) -> Response 
         Some(place) => response.map(|body| backlog::keeping(body, place)),
         None => response,
     }
+}
+
+/// An answer as it goes out: with the id of its request, and without a body if that is a `HEAD`.
+fn complete(mut response: Response, is_head: bool, id: Option<RequestId>) -> Response {
+    RequestId::echo(id, &mut response);
+    if is_head {
+        // Of what is not sent because it is known the length is not that of nothing.
+        let length = response.body().size_hint().exact();
+        if let Some(length) = length.filter(|_| response.status() != StatusCode::NOT_MODIFIED) {
+            response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(length.into());
+        }
+        *response.body_mut() = Body::empty();
+    }
+    response
 }
 
 fn panicked() -> Problem {

@@ -183,7 +183,8 @@ fn check(body: Body, key_bytes_max: usize) -> Result<Request, Problem> {
         keys: (1..)
             .zip(&keys)
             .map(|(number, text)| {
-                key::checked(text, key_bytes_max).map_err(|problem| numbered(number, "key", problem.detail))
+                key::checked(text, key_bytes_max)
+                    .map_err(|problem| numbered(number, "key", problem.detail).about(text))
             })
             .collect::<Result<_, _>>()?,
         pattern: match body.pattern {

@@ -31,6 +31,14 @@ pub(crate) fn key_below(prefix: &str, uri: &Uri, bytes_max: usize) -> Result<Key
     checked(&text, bytes_max)
 }
 
+/// The text by which a request names a key, by a path below `prefix` or by a parameter, whether it can be one or not; `None` if it is no text.
+pub(super) fn named<'a>(prefix: &str, uri: &'a Uri) -> Option<Cow<'a, str>> {
+    match uri.path().strip_prefix(prefix) {
+        Some(rest) => decode(rest).ok(),
+        None => parameter(uri, "key").ok()?,
+    }
+}
+
 /// A text as a key, if it is one and is not too long.
 pub(crate) fn checked(text: &str, bytes_max: usize) -> Result<Key, Problem> {
     if text.len() > bytes_max {

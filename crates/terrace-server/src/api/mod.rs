@@ -63,6 +63,7 @@ mod openapi;
 mod raw;
 mod refresh;
 mod render;
+mod request_id;
 mod why;
 
 use crate::audit::Refusals;

@@ -20,7 +20,7 @@ use terrace::{Entry, EntryOptions, Key};
 
 /// Where the raw view lives: below it, and at its name alone with a parameter.
 pub(super) const PREFIX: &str = "/v1/keys";
-const ENTRIES: &str = "/v1/keys/";
+pub(super) const ENTRIES: &str = "/v1/keys/";
 
 /// The media type of a body that has none.
 const BYTES: &str = "application/octet-stream";

@@ -39,13 +39,14 @@ pub(super) async fn refresh(
         Problem::new(Code::BodyInvalid, format!("key number {number}: {}", problem.detail))
     };
     let checked = (1..).zip(&keys).map(|(number, text)| {
-        key::checked(text, app.limits.key_bytes_max).map_err(|problem| numbered(number, problem))
+        key::checked(text, app.limits.key_bytes_max).map_err(|problem| numbered(number, problem).about(text))
     });
     let keys: Vec<Key> = checked.collect::<Result<_, _>>()?;
     keys.iter().try_for_each(|key| access::allow(&who, Verb::Invalidate, key))?;
     access::afford(&who, keys.len(), 1)?;
     for key in &keys {
-        app.keyspaces(&who)?.of(key).refresh(key).await?;
+        let refreshed = app.keyspaces(&who)?.of(key).refresh(key).await;
+        refreshed.map_err(|error| Problem::from(error).about(key.as_str()))?;
     }
     let mut response = json(format!("{{\"refreshing\":{},\"success\":true}}", keys.len()).into_bytes());
     let count = u64::try_from(keys.len()).unwrap_or(u64::MAX);

@@ -12,7 +12,7 @@ use terrace::{Change, SweepRule};
 use terrace::{Changed, DeadBy, Held, Tag, Tier, Trusted, Why};
 
 /// Where the answers live.
-const PREFIX: &str = "/api/cache/why/";
+pub(super) const PREFIX: &str = "/api/cache/why/";
 
 /// `GET /api/cache/why/{key}`.
 pub(super) async fn why(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Result<Response, Problem> {

@@ -14,7 +14,8 @@
 //! | `collector` | how they are sent |
 //!
 //! 1. Where traces are off, a request asks one flag. Where it is not sampled, no span is made for it, and nothing below it makes one.
-//! 2. No span has a key, a path, a value, a tag, a token, or words of an origin or a database.
+//! 2. No span has a key, a path, a value, a tag, a token, or words of an origin or a database. The id that a client gave its request is the one
+//!    thing in them that a client chose, and it was checked to be one.
 //! 3. Nothing that concerns spans makes a request wait. What cannot be queued or sent is counted, and lost.
 //! 4. Without the feature `otlp` all of this is nothing.
 
@@ -28,7 +29,7 @@ mod outbox;
 mod sampling;
 mod spans;
 
-pub(crate) use spans::{Outgoing, current, end_lookup, end_request, lookup};
+pub(crate) use spans::{Outgoing, current, end_lookup, end_request, lookup, name_request};
 
 #[cfg(feature = "otlp")]
 mod sent;

@@ -48,8 +48,15 @@ pub(super) fn request(method: &Method, route: Option<&str>, version: axum::http:
     info_span!(
         target: TRACE_TARGET, parent: None, "request", otel.name = name, otel.kind = "server", http.request.method = method,
         http.route = route, network.protocol.version = version, http.response.status_code = Empty, error.type = Empty,
-        otel.status_code = Empty
+        "http.request.header.x-request-id" = Empty, otel.status_code = Empty
     )
+}
+
+/// Says which id the client gave a request.
+pub(crate) fn name_request(span: &Span, id: &str) {
+    if !span.is_none() {
+        span.record("http.request.header.x-request-id", id);
+    }
 }
 
 /// Says what a request was answered with. What the client did wrong is no failure of ours.

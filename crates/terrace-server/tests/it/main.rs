@@ -33,6 +33,7 @@ mod postgres_tls;
 mod quotas;
 mod raw;
 mod reload;
+mod request_ids;
 mod schema;
 mod schemathesis;
 mod secrets;

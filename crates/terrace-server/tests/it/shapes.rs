@@ -89,7 +89,7 @@ async fn a_miss_is_a_problem_byte_for_byte() {
     assert_eq!(miss.status, 404);
     assert_eq!(
         miss.body,
-        r#"{"type":"/problems/key_not_found","title":"There is no value for this key","status":404,"detail":"nothing is stored under no body","instance":"/api/cache/no%20body","code":"key_not_found"}"#
+        r#"{"type":"/problems/key_not_found","title":"There is no value for this key","status":404,"detail":"nothing is stored under no body","instance":"/api/cache/no%20body","code":"key_not_found","key":"no body"}"#
     );
 }
 

@@ -50,6 +50,18 @@ async fn both_versions_of_http_are_spoken_over_tls_and_neither_without() {
     }));
     assert_eq!(many.await, vec![200; 50]);
 
+    for (target, status, length) in [("/v1/keys/a", 200, "1"), ("/api/cache/none", 404, "")] {
+        let request = axum::http::Request::head(format!("https://127.0.0.1{target}"))
+            .header("authorization", "Bearer t")
+            .header("x-request-id", "abc");
+        let request = request.body(()).expect("a request");
+        let (answer, _) = h2.clone().ready().await.expect("ready").send_request(request, true).expect("sent");
+        let answer = answer.await.expect("an answer");
+        assert_eq!((answer.status().as_u16(), &answer.headers()["x-request-id"] == "abc"), (status, true));
+        assert!(length.is_empty() || answer.headers()["content-length"] == length, "{answer:?}");
+        assert!(answer.into_body().data().await.is_none(), "{target}: a `HEAD` has no body");
+    }
+
     let large = format!("{{\"value\":\"{}\"}}", "x".repeat(500_000));
     let request =
         axum::http::Request::put("https://127.0.0.1/api/cache/large").header("authorization", "Bearer t");

@@ -226,7 +226,7 @@ async fn a_problem_says_of_which_trace_it_is() {
     };
     let token = "authorization: Bearer sesame";
     for (target, lines, status) in [
-        ("/api/cache/doc:1", &[SAMPLED, token][..], 404),
+        ("/api/cache/doc:1", &[SAMPLED, token, "x-request-id: abc"][..], 404),
         ("/v1/keys/doc:1", &[SAMPLED, token], 404),
         ("/api/cache/other", &[SAMPLED, token], 403),
         ("/api/cache/doc:1", &[SAMPLED], 401),
@@ -239,8 +239,11 @@ async fn a_problem_says_of_which_trace_it_is() {
     let own = trace_of(&own);
     assert_ne!(own, TRACE, "a trace of its own");
     assert!(service.stop(Stop::Now).await.is_clean());
-    let traces: Vec<String> = collector.spans().iter().map(|span| hex(&span.trace_id)).collect();
+    let spans = collector.spans();
+    let traces: Vec<String> = spans.iter().map(|span| hex(&span.trace_id)).collect();
     assert!(traces.contains(&own), "{own} in {traces:?}");
+    let ids: Vec<_> = spans.iter().filter_map(|span| of(span, "http.request.header.x-request-id")).collect();
+    assert_eq!(ids, ["abc"], "the id that a client gave");
 }
 
 #[tokio::test]

@@ -87,6 +87,12 @@ fn anything(description: &str) -> Value {
     json!({ "description": description })
 }
 
+/// How a value is written that is not itself.
+fn encoding() -> Value {
+    let description = "`binary` and `json` in MessagePack alone, `base64` in JSON alone.";
+    json!({ "type": "string", "enum": ["text", "base64", "binary", "json"], "description": description })
+}
+
 fn ttl() -> Value {
     json!({
         "description": "Seconds, or a text such as `5m`, or `never`.",
@@ -112,7 +118,7 @@ fn entries() -> Vec<(&'static str, Value)> {
             "Entry",
             object([
                 has("value", anything("The value, as it was stored; what is not JSON as a string.")),
-                may("encoding", words(&["text", "base64"])),
+                may("encoding", encoding()),
                 may("content_type", text()),
                 has("hit", flag()),
                 has("source", words(&["l1", "l2", "origin", "stale"])),
@@ -164,7 +170,7 @@ fn batched() -> Value {
         may("key", text()),
         has("status", json!({ "type": "integer", "minimum": 200, "maximum": 599 })),
         may("value", anything("As of one entry.")),
-        may("encoding", words(&["text", "base64"])),
+        may("encoding", encoding()),
         may("content_type", text()),
         may("hit", flag()),
         may("source", words(&["l1", "l2", "origin", "stale"])),
@@ -482,7 +488,12 @@ fn problem() -> Value {
         has("detail", text()),
         may("instance", text()),
         has("code", words(&codes)),
+        may(
+            "key",
+            json!({ "type": "string", "description": "The key that it is about, as the client named it." }),
+        ),
         may("retry_after", count()),
         may("trace_id", text()),
+        may("request_id", json!({ "type": "string", "description": "As `X-Request-Id` of the request." })),
     ])
 }
