@@ -2,7 +2,8 @@
 //!
 //! | header | says |
 //! |---|---|
-//! | `ETag` | version and fingerprint: a strong validator, the same from every instance |
+//! | `ETag` | version and fingerprint: a strong validator, the same from every instance; another one for each form of an envelope |
+//! | `Vary` | that an envelope has the form that `Accept` asks for |
 //! | `Age` | how long ago the value was written |
 //! | `Cache-Control` | `private`, and how old the entry may get: what is left is that, less `Age` |
 //! | `Last-Modified` | when it was written |
@@ -16,6 +17,7 @@
 use super::behind;
 use super::error::{Code, Problem};
 use super::fields::{CacheControl, EntityTags};
+use super::form::Form;
 use crate::document::Document;
 use crate::keyspaces::{DocumentKeyspace, Keyspaces};
 use crate::traces;
@@ -60,11 +62,11 @@ impl Conditions {
         self.matching.is_none() && self.none_matching.is_none()
     }
 
-    /// Whether a change is to be made of what is there.
+    /// Whether a change is to be made of what is there. It may have been read in any form.
     fn hold(&self, there: Option<&Entry<Document>>) -> bool {
-        let tag = there.map(|there| EntityTag::of(there).to_string());
+        let all = there.map(|there| [false, true].map(|packed| EntityTag::of(there, packed).to_string()));
         let names = |tags: &EntityTags, is_weak_enough| {
-            tag.as_deref().is_some_and(|tag| tags.name(tag, is_weak_enough))
+            all.iter().flatten().any(|tag| tags.name(tag, is_weak_enough))
         };
         self.matching.as_ref().is_none_or(|tags| names(tags, false))
             && self.none_matching.as_ref().is_none_or(|tags| !names(tags, true))
@@ -87,17 +89,20 @@ impl Conditions {
 pub(super) struct EntityTag {
     version: Version,
     fingerprint: u64,
+    /// Whether it is that of an envelope in `MessagePack`: two forms are not the same bytes.
+    is_packed: bool,
 }
 
 impl EntityTag {
-    fn of(entry: &Entry<Document>) -> Self {
-        Self { version: entry.version, fingerprint: entry.value.fingerprint() }
+    fn of(entry: &Entry<Document>, is_packed: bool) -> Self {
+        Self { version: entry.version, fingerprint: entry.value.fingerprint(), is_packed }
     }
 }
 
 impl fmt::Display for EntityTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{:x}-{:016x}\"", self.version.get(), self.fingerprint)
+        let form = if self.is_packed { "-m" } else { "" };
+        write!(f, "\"{:x}-{:016x}{form}\"", self.version.get(), self.fingerprint)
     }
 }
 
@@ -183,15 +188,18 @@ impl Answer {
             .ok_or_else(|| nothing(key, has_l1))
     }
 
-    /// The response: with the body that `body` makes of the entry, unless a condition of the request says otherwise.
+    /// The response: with the body that `body` makes of the entry, unless a condition of the request says otherwise. `form` is that of an
+    /// envelope.
     pub(super) fn respond(
         self,
         headers: &HeaderMap,
+        form: Option<Form>,
         body: impl FnOnce(&Entry<Document>) -> Response,
     ) -> Result<Response, Problem> {
+        let tag = EntityTag::of(&self.entry, matches!(form, Some(Form::Msgpack(_))));
         let mut response =
             if headers.contains_key(header::IF_MATCH) || headers.contains_key(header::IF_NONE_MATCH) {
-                let (conditions, tag) = (Conditions::of(headers)?, EntityTag::of(&self.entry).to_string());
+                let (conditions, tag) = (Conditions::of(headers)?, tag.to_string());
                 if conditions.matching.as_ref().is_some_and(|tags| !tags.name(&tag, false)) {
                     return Err(conditions.failed());
                 }
@@ -200,14 +208,17 @@ impl Answer {
             } else {
                 body(&self.entry)
             };
-        self.describe(response.headers_mut());
+        self.describe(tag, response.headers_mut());
+        if form.is_some() {
+            response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+        }
         Ok(response)
     }
 
-    fn describe(&self, headers: &mut HeaderMap) {
+    fn describe(&self, tag: EntityTag, headers: &mut HeaderMap) {
         let entry = &self.entry;
         let mut texts = Texts::for_headers(headers);
-        texts.insert(header::ETAG, format_args!("{}", EntityTag::of(entry)));
+        texts.insert(header::ETAG, format_args!("{tag}"));
         texts.insert(header::AGE, format_args!("{}", entry.age.as_secs()));
         texts.insert(header::CACHE_CONTROL, format_args!("private, max-age={}", age_max(entry)));
         if let Some(date) = http_date(entry.created) {
@@ -259,8 +270,8 @@ struct Texts<'a> {
 }
 
 impl<'a> Texts<'a> {
-    /// How many there are, about, and how many bytes they have.
-    const HEADERS: usize = 5;
+    /// How many there are at most, with those that are there before and come after, and how many bytes they have.
+    const HEADERS: usize = 7;
     const BYTES: usize = 192;
 
     fn for_headers(headers: &'a mut HeaderMap) -> Self {
@@ -347,7 +358,7 @@ pub(super) async fn store(
         written.ok_or_else(|| conditions.failed())?
     };
     let version = written.version;
-    let tag = (version != Version::ZERO).then_some(EntityTag { version, fingerprint });
+    let tag = (version != Version::ZERO).then_some(EntityTag { version, fingerprint, is_packed: false });
     Ok(Stored { written, tag, location: location(keyspace, written.journaled) })
 }
 
@@ -383,11 +394,12 @@ impl Stored {
         }
     }
 
-    /// Completes an acknowledgement.
-    pub(super) fn complete(self, mut response: Response) -> Response {
+    /// Completes an acknowledgement. The entity tag is that of what a client of this form reads.
+    pub(super) fn complete(self, form: Form, mut response: Response) -> Response {
         *response.status_mut() = self.status();
         locate(&mut response, self.location.as_deref());
         if let Some(tag) = self.tag {
+            let tag = EntityTag { is_packed: form != Form::Json, ..tag };
             Texts::for_headers(response.headers_mut()).insert(header::ETAG, format_args!("{tag}"));
         }
         response

@@ -16,13 +16,16 @@
 //! 6. Each item counts for a rate as a request does. An object that is more than the rate allows is refused whole; of lines, those are.
 //! 7. Lines that come up after their token was taken away are answered 401, and nothing of them is done.
 
+mod made;
+
 use super::answer::{self, Conditions};
 use super::encoded::push_string;
 use super::entry::{Put, parse, shortened};
 use super::error::{Code, NO_DELETE, Problem};
+use super::form::Form;
 use super::guard::Whole;
-use super::render::{expiry, push_entry, push_journaled, push_time};
-use super::{App, access, json, key};
+use super::render::{expiry, push_journaled, push_time};
+use super::{App, access, key};
 use crate::audit::Detail;
 use crate::auth::{Verb, Who};
 use crate::document::Document;
@@ -35,12 +38,12 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
+use made::{Done, Lists, Made};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::SystemTime;
 use terrace::behind::Acknowledged;
 use terrace::{Entry, Error, Key};
 
@@ -164,21 +167,11 @@ pub(super) async fn batch(
         ("set", object.set.iter().map(|put| Item::set(&app, &who, put)).collect()),
         ("delete", object.delete.iter().map(|text| Item::delete(&app, &who, text)).collect()),
     ];
-    let mut reply = Vec::new();
+    let mut lists = Lists::new(Form::of(&headers));
     for (name, items) in groups {
-        reply.push(if reply.is_empty() { b'{' } else { b',' });
-        reply.extend_from_slice(format!("\"{name}\":[").as_bytes());
-        for (place, done) in make(&app, app.keyspaces(&who)?, items).await.into_iter().enumerate() {
-            if place > 0 {
-                reply.push(b',');
-            }
-            let room = ANSWER_BYTES_MAX.saturating_sub(reply.len());
-            reply.extend_from_slice(&done.made(room).bytes);
-        }
-        reply.push(b']');
+        lists.add(name, make(&app, app.keyspaces(&who)?, items).await);
     }
-    reply.push(b'}');
-    let mut response = json(reply);
+    let mut response = lists.done();
     response.extensions_mut().insert(detail);
     Ok(response)
 }
@@ -221,7 +214,7 @@ impl Lines {
         while piece.len() < PIECE_BYTES
             && let Some(done) = self.done.next()
         {
-            let made = done.made(usize::MAX);
+            let made = done.made(Form::Json, usize::MAX);
             piece.extend_from_slice(format!("{{\"op\":\"{}\",", made.kind).as_bytes());
             piece.extend_from_slice(&made.bytes[1..]);
             piece.push(b'\n');
@@ -278,75 +271,6 @@ fn next_together(app: &App, who: &Who, rest: &mut Bytes) -> Option<Vec<Item>> {
         let _taken = rest.split_to(end);
     }
     (!items.is_empty()).then_some(items)
-}
-
-/// What came of one item, in bytes.
-struct Made {
-    bytes: Vec<u8>,
-    kind: &'static str,
-}
-
-impl Made {
-    /// `{"key":…,"status":…` and what `more` adds.
-    fn new(kind: &'static str, key: Option<&str>, status: u16, more: impl FnOnce(&mut Vec<u8>)) -> Self {
-        let mut bytes = vec![b'{'];
-        if let Some(key) = key {
-            bytes.extend_from_slice(b"\"key\":");
-            push_string(&mut bytes, key);
-            bytes.push(b',');
-        }
-        bytes.extend_from_slice(format!("\"status\":{status}").as_bytes());
-        more(&mut bytes);
-        bytes.push(b'}');
-        Self { bytes, kind }
-    }
-
-    fn failed(kind: &'static str, key: Option<&str>, problem: &Problem) -> Self {
-        Self::new(kind, key, problem.code.status().as_u16(), |bytes| {
-            bytes.extend_from_slice(format!(",\"code\":\"{}\",\"detail\":", problem.code.word()).as_bytes());
-            push_string(bytes, &problem.detail);
-        })
-    }
-
-    /// What was read, where there is no room for it.
-    fn without_value(key: &Key) -> Self {
-        let detail = format!(
-            "the answer to the batch would have more than {ANSWER_BYTES_MAX} bytes; ask for this by itself"
-        );
-        Self::failed("get", Some(key.as_str()), &Problem::new(Code::ValueTooLarge, detail))
-    }
-}
-
-/// What an item has come to.
-enum Done {
-    Made(Made),
-    /// What was found under a key, and when.
-    Read(Key, Option<Read>, SystemTime),
-}
-
-impl Done {
-    /// The answer. A value that needs more room than this is not in it.
-    fn made(self, room: usize) -> Made {
-        let (key, found, at) = match self {
-            Self::Made(made) => return made,
-            Self::Read(key, found, at) => (key, found, at),
-        };
-        match found {
-            Some(Ok(Some(entry))) if entry.value.bytes().len() > room => Made::without_value(&key),
-            Some(Ok(Some(entry))) => {
-                let made = Made::new("get", Some(key.as_str()), 200, |bytes| {
-                    bytes.push(b',');
-                    push_entry(bytes, &entry, at, None);
-                });
-                if made.bytes.len() > room { Made::without_value(&key) } else { made }
-            }
-            Some(Err(error)) => Made::failed("get", Some(key.as_str()), &error.into()),
-            _ => {
-                let problem = Problem::new(Code::KeyNotFound, format!("nothing is stored under {key}"));
-                Made::failed("get", Some(key.as_str()), &problem)
-            }
-        }
-    }
 }
 
 fn too_late() -> Problem {

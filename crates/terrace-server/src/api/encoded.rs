@@ -1,4 +1,4 @@
-//! Documents within JSON: a JSON text is itself, text is a string, and anything else is base64 in a string.
+//! Documents within JSON (within `MessagePack`: [`super::msgpack`]): a JSON text is itself, text is a string, and anything else is base64 in a string.
 //!
 //! | document | `value` | `encoding` | `content_type` |
 //! |---|---|---|---|
@@ -31,19 +31,23 @@ pub(super) fn push(json: &mut Vec<u8>, document: &Document) {
         json.extend_from_slice(document.bytes());
         return;
     }
-    let (media, bytes) = (document.media(), document.bytes());
-    let is_text = media.get(..5).is_some_and(|kind| kind.eq_ignore_ascii_case("text/"));
-    let text = std::str::from_utf8(bytes).ok().filter(|_| is_text);
+    let text = text_of(document);
     if let Some(text) = text {
         push_string(json, text);
     } else {
         json.push(b'"');
-        json.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+        json.extend_from_slice(STANDARD.encode(document.bytes()).as_bytes());
         json.push(b'"');
     }
     let encoding = if text.is_some() { "text" } else { "base64" };
     json.extend_from_slice(format!(",\"encoding\":\"{encoding}\",\"content_type\":").as_bytes());
-    push_string(json, media);
+    push_string(json, document.media());
+}
+
+/// The text that a document is, if its media type says so and it is in UTF-8.
+pub(super) fn text_of(document: &Document) -> Option<&str> {
+    let is_text = document.media().get(..5).is_some_and(|kind| kind.eq_ignore_ascii_case("text/"));
+    std::str::from_utf8(document.bytes()).ok().filter(|_| is_text)
 }
 
 pub(super) fn push_string(json: &mut Vec<u8>, text: &str) {

@@ -3,12 +3,13 @@
 use super::answer::{self, Answer, Conditions};
 use super::encoded::{self, Encoding};
 use super::error::{Code, NO_DELETE, Problem};
+use super::form::Form;
 use super::guard::Whole;
-use super::{App, acknowledged, json, key, render};
+use super::{App, acknowledged, key, msgpack, render};
 use crate::document::Document;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Request, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::error::Category;
@@ -20,17 +21,25 @@ use terrace::{EntryOptions, Key};
 use crate::auth::{Verb, Who};
 use crate::config::TtlSetting;
 
-/// `GET`, where L1 has the entry and there is nothing to wait for.
+/// `GET` or `HEAD`, where L1 has the entry and there is nothing to wait for.
 pub(super) fn at_once<B>(app: &App, who: &Who, request: &Request<B>) -> Option<Result<Response, Problem>> {
     let key = key::key_of(request.uri(), app.limits.key_bytes_max).ok()?;
     let keyspaces = app.keyspaces_for(who, Verb::Read, &key).ok()?;
     let found = Answer::at_once(keyspaces, &key, request.headers())?;
-    Some(respond(app, &key, found, request))
+    let is_brief = request.method() == Method::HEAD;
+    Some(if is_brief { respond_briefly(found, request) } else { respond(app, &key, found, request) })
 }
 
 fn respond<B>(app: &App, key: &Key, found: Answer, request: &Request<B>) -> Result<Response, Problem> {
     let verbose = key::flag(request.uri(), "verbose").then_some(key.as_str());
-    found.respond(request.headers(), |entry| json(render::entry(entry, app.clock.wall(), verbose)))
+    let form = Form::of(request.headers());
+    found.respond(request.headers(), Some(form), |entry| {
+        let now = app.clock.wall();
+        form.response(match form {
+            Form::Json => render::entry(entry, now, verbose),
+            Form::Msgpack(_) => msgpack::entry(entry, now, verbose),
+        })
+    })
 }
 
 /// `GET`: the entry, through all tiers and, where the keyspace reads through, the origin.
@@ -57,9 +66,14 @@ pub(super) async fn head(
     let key = key::key_of(request.uri(), app.limits.key_bytes_max)?;
     let keyspaces = app.keyspaces_for(&who, Verb::Read, &key)?;
     match Answer::look(keyspaces, &key).await {
-        Ok(found) => found.respond(request.headers(), |_| StatusCode::OK.into_response()),
+        Ok(found) => respond_briefly(found, &request),
         Err(response) => Ok(response),
     }
+}
+
+fn respond_briefly<B>(found: Answer, request: &Request<B>) -> Result<Response, Problem> {
+    let form = Form::of(request.headers());
+    found.respond(request.headers(), Some(form), |_| StatusCode::OK.into_response())
 }
 
 /// The body of a `PUT`.
@@ -101,8 +115,9 @@ pub(super) async fn put(
     let (document, options) = put.document(&app)?;
     let stored = answer::store(keyspaces, &key, document, options, conditions).await?;
     let written = stored.written;
-    let reply = render::written(app.clock.wall(), written.ttl, written.journaled);
-    Ok(stored.complete(acknowledged(reply, written.effect)))
+    let (form, reply) =
+        (Form::of(&headers), render::written(app.clock.wall(), written.ttl, written.journaled));
+    Ok(stored.complete(form, acknowledged(form.reply(reply), written.effect)))
 }
 
 impl Put<'_> {
@@ -145,7 +160,7 @@ pub(super) async fn delete(
     let dropped = answer::remove(keyspaces, &key, &Conditions::of(&headers)?).await?;
     let removed = dropped.removed;
     let reply = render::deleted(removed.existed, removed.journaled);
-    Ok(dropped.complete(acknowledged(reply, removed.effect)))
+    Ok(dropped.complete(acknowledged(Form::of(&headers).reply(reply), removed.effect)))
 }
 
 impl App {

@@ -109,7 +109,7 @@ pub(super) async fn invalidate(
         is_exact &= done.is_exact;
         effect = effect.and(done.effect);
     }
-    let mut response = acknowledged(render::invalidated(count, is_exact), effect);
+    let mut response = acknowledged(json(render::invalidated(count, is_exact)), effect);
     response.extensions_mut().insert(Detail::of(named_texts.iter().map(String::as_str), count));
     Ok(response)
 }

@@ -48,6 +48,7 @@ mod entry;
 pub(crate) mod error;
 mod events;
 mod fields;
+mod form;
 pub(crate) mod gate;
 pub(crate) mod guard;
 mod health;
@@ -59,6 +60,7 @@ mod keys;
 mod keyspaces;
 mod latencies;
 pub(crate) mod metrics;
+mod msgpack;
 mod openapi;
 mod raw;
 mod refresh;
@@ -218,8 +220,7 @@ fn json(body: Vec<u8>) -> Response {
 const EFFECT: HeaderName = HeaderName::from_static("terrace-effect");
 
 /// The acknowledgement of a change.
-fn acknowledged(body: Vec<u8>, effect: Effect) -> Response {
-    let mut response = json(body);
+fn acknowledged(mut response: Response, effect: Effect) -> Response {
     let effect = match effect {
         Effect::Applied => None,
         Effect::Queued => Some(HeaderValue::from_static("queued")),

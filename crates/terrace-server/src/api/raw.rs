@@ -7,8 +7,9 @@
 use super::answer::{self, Answer, Conditions};
 use super::error::{Code, NO_DELETE, Problem};
 use super::fields::{CACHE_GROUPS, CacheControl, groups, tags};
+use super::form::Form;
 use super::guard::Whole;
-use super::{App, acknowledged, key, render};
+use super::{App, acknowledged, json, key, render};
 use crate::auth::{Verb, Who};
 use crate::document::Document;
 use axum::body::Body;
@@ -40,7 +41,7 @@ pub(super) fn at_once<B>(app: &App, who: &Who, request: &Request<B>) -> Option<R
     let key = key_of(app, request.uri()).ok()?;
     let keyspaces = app.keyspaces_for(who, Verb::Read, &key).ok()?;
     let found = Answer::at_once(keyspaces, &key, request.headers())?;
-    Some(found.respond(request.headers(), body))
+    Some(found.respond(request.headers(), None, body))
 }
 
 /// `GET`: the value, through all tiers and, where the keyspace reads through, the origin.
@@ -52,7 +53,7 @@ pub(super) async fn get(
     let key = key_of(&app, request.uri())?;
     let keyspaces = app.keyspaces_for(&who, Verb::Read, &key)?;
     match answer::find(keyspaces, &key, request.headers()).await {
-        Ok(found) => found.respond(request.headers(), body),
+        Ok(found) => found.respond(request.headers(), None, body),
         Err(response) => Ok(response),
     }
 }
@@ -66,7 +67,7 @@ pub(super) async fn head(
     let key = key_of(&app, request.uri())?;
     let keyspaces = app.keyspaces_for(&who, Verb::Read, &key)?;
     match Answer::look(keyspaces, &key).await {
-        Ok(found) => found.respond(request.headers(), body),
+        Ok(found) => found.respond(request.headers(), None, body),
         Err(response) => Ok(response),
     }
 }
@@ -115,7 +116,7 @@ pub(super) async fn put(
     let stored = answer::store(keyspaces, &key, document, options, conditions).await?;
     let written = stored.written;
     let reply = render::written(app.clock.wall(), written.ttl, written.journaled);
-    Ok(stored.complete(acknowledged(reply, written.effect)))
+    Ok(stored.complete(Form::Json, acknowledged(json(reply), written.effect)))
 }
 
 /// `DELETE`: removes the entry, where the keyspace's strategy says.
@@ -133,5 +134,5 @@ pub(super) async fn delete(
     let dropped = answer::remove(keyspaces, &key, &Conditions::of(&headers)?).await?;
     let removed = dropped.removed;
     let reply = render::deleted(removed.existed, removed.journaled);
-    Ok(dropped.complete(acknowledged(reply, removed.effect)))
+    Ok(dropped.complete(acknowledged(json(reply), removed.effect)))
 }

@@ -42,7 +42,7 @@ pub(crate) fn push_entry(
     json.extend_from_slice(b"\",\"cached_at\":");
     push_time(json, Some(entry.created));
     json.extend_from_slice(b",\"expires_at\":");
-    push_time(json, expiry(now, entry.ttl));
+    push_time(json, end_of(now, entry));
     if let Some(key) = verbose_key {
         push_details(json, entry, key);
     }
@@ -106,6 +106,11 @@ pub(crate) fn matched(matched: u64, is_exact: bool, sample: &[String]) -> Vec<u8
 pub(crate) fn invalidated(count: u64, is_exact: bool) -> Vec<u8> {
     let more = if is_exact { "" } else { "\"exact\":false," };
     format!("{{\"invalidated\":{count},{more}\"success\":true}}").into_bytes()
+}
+
+/// When an entry expires, or did: one that is returned as stale is past its time.
+pub(super) fn end_of(now: SystemTime, entry: &Entry<Document>) -> Option<SystemTime> {
+    if entry.past.is_zero() { expiry(now, entry.ttl) } else { now.checked_sub(entry.past) }
 }
 
 pub(crate) fn expiry(now: SystemTime, ttl: Ttl) -> Option<SystemTime> {

@@ -146,6 +146,25 @@ async fn what_an_answer_to_a_load_means() {
 }
 
 #[tokio::test]
+async fn what_is_returned_as_stale_says_when_it_expired() {
+    let (api, folder) = (Api::start().await, tempfile::tempdir().expect("a folder"));
+    let toml = toml(&api, "read-through", folder.path());
+    let toml = toml.replace("strategy =", "ttl = '20ms'\nstale_if_error = '1h'\nstrategy =");
+    let service = start(&toml).await;
+    api.set(PATH, "1");
+    service.get("/api/cache/doc:1").await;
+    api.mood(Mood::Status(500));
+    let clock = terrace::Clock::system();
+    terrace_testkit::wait::until_some("a stale answer that expired before it was asked for", async || {
+        let before = clock.wall() - Duration::from_millis(5);
+        let body = json(&service.get("/api/cache/doc:1").await);
+        let ended = humantime::parse_rfc3339(body["expires_at"].as_str()?).expect("RFC 3339");
+        (body["source"] == "stale" && ended < before).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_api_that_is_not_there_is_unavailable() {
     let folder = tempfile::tempdir().expect("a folder");
     let api = Api::start().await;

@@ -25,6 +25,7 @@ mod later;
 mod limits;
 mod load_many;
 mod log;
+mod msgpack;
 mod openapi;
 mod origin_breaker;
 mod overview;

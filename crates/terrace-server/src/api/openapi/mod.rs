@@ -10,7 +10,7 @@ mod operations;
 mod shapes;
 
 use super::error::{Code, PROBLEM_JSON};
-use super::json;
+use super::{json, msgpack};
 use axum::response::Response;
 use operations::{Body, Content, Operation, Parameter, Place};
 use serde_json::{Map, Value, json as object};
@@ -58,7 +58,7 @@ fn document() -> Value {
         "info": {
             "title": "terrace",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "A cache of several tiers: memory, Redis or Valkey, and the origin that you already have.",
+            "description": "A cache of several tiers: memory, Redis or Valkey, and the origin that you already have. Every answer has the `X-Request-Id` of its request.",
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
@@ -108,6 +108,12 @@ fn parameter(Parameter { name, place, description, schema }: &Parameter) -> Valu
     object!({ "name": name, "in": place, "required": is_required, "description": description, "schema": schema })
 }
 
+/// A form in JSON and in `MessagePack`.
+fn packed(form: &str) -> Value {
+    let schema = object!({ "schema": shapes::reference(form) });
+    object!({ "application/json": schema, msgpack::MEDIA_TYPES[0]: schema })
+}
+
 fn responses(operation: &Operation) -> Value {
     let mut responses = Map::new();
     for (status, description, content) in &operation.answers {
@@ -116,11 +122,10 @@ fn responses(operation: &Operation) -> Value {
             Content::Json(form) => {
                 response["content"] = object!({ "application/json": { "schema": shapes::reference(form) } });
             }
+            Content::Envelope(form) => response["content"] = packed(form),
             Content::Lines(form) => {
-                response["content"] = object!({
-                    "application/json": { "schema": shapes::reference(form) },
-                    LINES: { "schema": { "type": "string" } },
-                });
+                response["content"] = packed(form);
+                response["content"][LINES] = object!({ "schema": { "type": "string" } });
             }
             Content::Text(kind) => {
                 response["content"] = object!({ *kind: { "schema": { "type": "string" } } });

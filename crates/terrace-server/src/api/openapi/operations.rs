@@ -36,9 +36,11 @@ pub(super) enum Body {
 pub(super) enum Content {
     /// JSON of this form.
     Json(&'static str),
+    /// The same, or as `Accept` asks for it.
+    Envelope(&'static str),
     /// Text of this type.
     Text(&'static str),
-    /// JSON of this form, or a line for each of its items.
+    /// The same, or a line for each of its items.
     Lines(&'static str),
     /// The value itself.
     Bytes,
@@ -135,9 +137,9 @@ impl Operation {
     }
 
     /// What is answered where the keyspace is written behind.
-    fn later(self, form: &'static str) -> Self {
+    fn later(self, content: Content) -> Self {
         let description = "The journal has it, and the origin gets it later.";
-        Self { has_location: true, ..self.answers(202, description, Content::Json(form)) }
+        Self { has_location: true, ..self.answers(202, description, content) }
     }
 
     fn answers(mut self, status: u16, description: &'static str, content: Content) -> Self {
@@ -241,6 +243,14 @@ impl View {
         }
     }
 
+    /// What a change is acknowledged with.
+    fn reply(self, form: &'static str) -> Content {
+        match self {
+            Self::Envelope => Content::Envelope(form),
+            Self::Raw => Content::Json(form),
+        }
+    }
+
     /// What is done with one entry.
     fn entries(self, place: Place) -> [Operation; 4] {
         let [get, head, put, delete] = self.ids(place);
@@ -267,9 +277,9 @@ impl View {
             .or(&[Code::KeyNotFound, Code::L2Unavailable]);
         let put = entry("put", put, "Stores a value, where the keyspace's strategy says.")
             .tagged()
-            .json("Written")
-            .answers(201, "Stored, and nothing was there.", Content::Json("Written"))
-            .later("Written")
+            .answers(200, "As asked for.", self.reply("Written"))
+            .answers(201, "Stored, and nothing was there.", self.reply("Written"))
+            .later(self.reply("Written"))
             .or(&[
                 Code::ValueTooLarge,
                 Code::ValueInvalid,
@@ -279,13 +289,17 @@ impl View {
             .or(&[Code::L2Unavailable])
             .or(&OF_CHANGES);
         let delete = entry("delete", delete, "Removes an entry, where the keyspace's strategy says.")
-            .json("Deleted")
-            .later("Deleted")
+            .answers(200, "As asked for.", self.reply("Deleted"))
+            .later(self.reply("Deleted"))
             .or(&[Code::DeleteUnsupported, Code::ConditionUnsupported, Code::L2Unavailable])
             .or(&OF_CHANGES);
         match self {
             Self::Envelope => [
-                get.query("verbose", "Adds `key`, `ttl`, `age`, `version` and `tags`.", flag()).json("Entry"),
+                get.query("verbose", "Adds `key`, `ttl`, `age`, `version` and `tags`.", flag()).answers(
+                    200,
+                    "As asked for.",
+                    Content::Envelope("Entry"),
+                ),
                 head,
                 put.takes(Body::Json("Put")).or(&[Code::KeyMismatch]),
                 delete,
