@@ -6,7 +6,7 @@
 //!
 //! What an adapter must hold:
 //! 1. **One order.** What is published on one server arrives here in the order of publication, beats included. So when
-//!    a beat is back, all that was published before it has been handed out, or was lost and leaves a hole.
+//!    a beat is back, all that was published before it has been handed out, or was lost and leaves a gap.
 //! 2. A namespace is [`BusEvent::Joined`] after its channels are subscribed and before its first message is handed out,
 //!    and its counters were read in between. So whatever is published after the reading of a counter is handed out.
 //! 3. A lost connection is told once, by [`BusEvent::Lost`], before anything of the next one. All namespaces are joined
@@ -228,7 +228,7 @@ pub trait Bus: fmt::Debug + Send + Sync + 'static {
     /// How many partitions each namespace has.
     fn partitions(&self) -> u16;
 
-    /// Whether each message names the number of the change before, so that a hole shows what was missed, and of two changes of
+    /// Whether each message names the number of the change before, so that a gap shows what was missed, and of two changes of
     /// a key the later has the greater number. Where not, [`Message::previous`] says nothing, a message concerns copies of
     /// whatever version but its own, counters and logs are empty, and whoever joins anew knows nothing of what came between.
     fn is_chained(&self) -> bool {

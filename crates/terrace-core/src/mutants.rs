@@ -19,9 +19,9 @@ pub enum Mutant {
     SingleDrop,
     /// A value that was returned and not kept leaves an older copy in L1.
     OlderCopyStays,
-    /// Holes in the chain of messages are not looked at.
+    /// Gaps in the chain of messages are not looked at.
     NoChain,
-    /// The log fills a hole although it does not reach back to it.
+    /// The log fills a gap although it does not reach back to it.
     RepairWithoutOrder,
     /// After a connection was lost, what was missed is not looked for.
     JoinWithoutRepair,

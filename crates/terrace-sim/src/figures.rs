@@ -168,15 +168,15 @@ pub fn losses(seed: u64, per_thousand: u64, lasts: Duration) -> Losses {
         }
     }
     for node in &world.nodes {
-        losses.by_log += holes(node, "repaired");
-        losses.by_suspicion += holes(node, "suspected");
+        losses.by_log += gaps(node, "repaired");
+        losses.by_suspicion += gaps(node, "suspected");
     }
     losses.repaired_after.sort_unstable();
     losses
 }
 
-fn holes(node: &Node, outcome: &str) -> u64 {
-    let series = format!("bus_holes_total{{keyspace=\"watched\",outcome=\"{outcome}\"}} ");
+fn gaps(node: &Node, outcome: &str) -> u64 {
+    let series = format!("bus_gaps_total{{keyspace=\"watched\",outcome=\"{outcome}\"}} ");
     let metrics = node.spaces.cache.metrics();
     let line = metrics.lines().find_map(|line| line.split_once(&series));
     line.and_then(|(_, count)| count.parse().ok()).expect("the series is there")

@@ -106,7 +106,7 @@ impl Setting {
         let trouble = Trouble { failovers, losses: trouble.losses && !failovers, ..trouble };
         // Copies that stay long show what was missed, and short leases when it should have been found.
         let stays = trouble.silent_losses > 0 || (hears && is(2));
-        // A hole in the chain is the only sign of a loss if others of the partition are changed soon after, and it shows in
+        // A gap in the chain is the only sign of a loss if others of the partition are changed soon after, and it shows in
         // copies that nothing else drops.
         let is_quiet = trouble.silent_losses > 0 && is(2);
         let trouble = if is_quiet {

@@ -49,7 +49,7 @@ impl World {
             2 if pauses => self.pause(node),
             3 if losses => self.lose(),
             3 if failovers => self.fail_over(),
-            // A hole that a message has left, and that the log does not reach back to.
+            // A gap that a message has left, and that the log does not reach back to.
             3 if silent_losses > 0 => self.server.lose_logs(),
             4 if losses && connections => self.forget_while_away(node),
             5 if refusals => {

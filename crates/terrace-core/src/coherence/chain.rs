@@ -1,4 +1,4 @@
-//! Is a message of a partition missing, and can the log fill the hole?
+//! Is a message of a partition missing, and can the log fill the gap?
 //!
 //! Each message names the number of the one before it. A node keeps the number of the last one it has applied, and
 //! applies the next only if that follows on.
@@ -103,13 +103,13 @@ impl Chain {
         }
     }
 
-    /// Something was heard that is no message: a change was missed, nobody knows which. The next message shows the hole.
+    /// Something was heard that is no message: a change was missed, nobody knows which. The next message shows the gap.
     pub fn garbled(&self) -> Step {
         Step::Suspect
     }
 
     /// The log was read after [`Step::Missing`]. Returns what is to be applied, in order; `None` if the log does not close the
-    /// hole: then the partition is suspect, and the chain goes on from the greatest number that is known. A log that
+    /// gap: then the partition is suspect, and the chain goes on from the greatest number that is known. A log that
     /// could not be read is an empty one.
     pub fn repair(
         &mut self,
@@ -142,7 +142,7 @@ impl Chain {
         (has_more || has_forgotten) && !mutants::is(Mutant::NoCounters)
     }
 
-    /// The whole log, if it leads from the last number by way of `until` without a hole. A log that passes by `until` is
+    /// The whole log, if it leads from the last number by way of `until` without a gap. A log that passes by `until` is
     /// that of a server which has forgotten it.
     fn follow(&self, log: Vec<Result<Message, MessageError>>, until: Version) -> Option<Vec<Message>> {
         let mut last = self.last?;

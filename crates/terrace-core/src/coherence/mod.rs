@@ -2,7 +2,7 @@
 //!
 //! | module | decides |
 //! |---|---|
-//! | [`chain`] | is a message of a partition missing, and can the log fill the hole? |
+//! | [`chain`] | is a message of a partition missing, and can the log fill the gap? |
 //!
 //! Deliberately absent: what a change does to an entry (the library's), and how it is heard ([`crate::bus`]).
 

@@ -7,7 +7,7 @@
 -- `inc`, the incarnation of the server that the partition was last greeted by (HELLO).
 --
 -- A change takes max(top + 1, time in microseconds), is written to the log under that number and published, so that
--- the chain of `previous` numbers has no hole. Numbers are formatted by hand: Lua's own form is 1.7e+15.
+-- the chain of `previous` numbers has no gap. Numbers are formatted by hand: Lua's own form is 1.7e+15.
 --
 -- Numbers run ahead of the clock after HELLO, by about SKEW_MAX. So a counter that is made anew begins twice as far ahead:
 -- above all numbers of the one that was lost, because entries that were not lost with it have those as versions. A log that
@@ -31,7 +31,7 @@ local function publish(previous, number, operation, argument)
   local id = number .. '-0'
   local added = redis.pcall('XADD', LOG, 'MAXLEN', '~', '4096', id, 'm', message)
   if type(added) == 'table' then
-    -- A log that runs ahead of its counter is of no use: start it anew, and let readers see the hole.
+    -- A log that runs ahead of its counter is of no use: start it anew, and let readers see the gap.
     redis.call('UNLINK', LOG)
     redis.call('XADD', LOG, id, 'm', message)
   end

@@ -207,7 +207,7 @@ async fn a_stream_that_is_not_polled_keeps_a_bounded_amount_and_loses_the_rest()
                 let message = terrace_core::bus::Message::parse(&bytes).expect("a message");
                 assert!(
                     previous.is_none_or(|previous| previous == message.previous),
-                    "what is kept has no hole"
+                    "what is kept has no gap"
                 );
                 previous = Some(message.number);
                 kept += bytes.len();

@@ -54,7 +54,7 @@ async fn nodes_of_one_server_agree_on_its_incarnation_and_greet_once() {
         let log = read_log(&mut raw, &physical(&shared.prefix, &users, partition, "log")).await;
         let greetings = log.iter().filter(|(_, change)| change.what == "hello ").count();
         assert_eq!(greetings, 1);
-        assert!(log.windows(2).all(|pair| pair[1].1.previous == pair[0].1.sequence), "it has no hole");
+        assert!(log.windows(2).all(|pair| pair[1].1.previous == pair[0].1.sequence), "it has no gap");
         assert_eq!(log.last().expect("it was greeted").1.sequence, told[0].0[usize::from(partition.0)].get());
     }
 }

@@ -1,4 +1,4 @@
-//! Every change is logged and published, and the chain of numbers has no hole.
+//! Every change is logged and published, and the chain of numbers has no gap.
 
 use crate::support::{LONG, Shared, change, key, namespace, physical, read_log, set};
 use std::time::Duration;

@@ -27,7 +27,7 @@ fn no_loss_in_silence_stays_undetected() {
     );
     println!(
         "1 % of messages lost in silence: {} of copies that were there, {} undetected; repaired after {half:?} in the median, \
-         p99 {most:?}, max {all:?}; {} holes closed from the log, {} partitions suspected",
+         p99 {most:?}, max {all:?}; {} gaps closed from the log, {} partitions suspected",
         losses.lost, losses.undetected, losses.by_log, losses.by_suspicion
     );
     assert!(losses.lost > 50, "{} losses show little", losses.lost);

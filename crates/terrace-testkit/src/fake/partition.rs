@@ -1,7 +1,7 @@
 //! What the server keeps for one partition: its counter, its log, the generations of its tags.
 //!
 //! 1. Numbers are given out once: to a change ([`Partition::change`], logged) or to a lease ([`Partition::grant`], not).
-//! 2. Each message names the number of the one before it, so that a hole in the chain is seen.
+//! 2. Each message names the number of the one before it, so that a gap in the chain is seen.
 //! 3. A counter that was lost is made anew, ahead of the server's time; leases of the old one are void.
 //! 4. A server of another incarnation greets a partition before it changes it: that raises the counter and voids leases.
 

@@ -7,7 +7,7 @@
 //! 2. A beat is sent every quarter of the lease, or every second if that is sooner. When it comes back, every message before it has been applied, and the
 //!    lease of each namespace that is joined counts from when the beat was *sent* ([`super::trust`]).
 //! 3. A lost connection ends no lease: leases end by themselves. Beats sent before the loss prove nothing after it.
-//! 4. A message that is lost with nothing after it, and the connection open, leaves no hole. So some counters are read before
+//! 4. A message that is lost with nothing after it, and the connection open, leaves no gap. So some counters are read before
 //!    each beat, in turn: what they count must have been heard when the beat is back. Until their turn has come such a
 //!    loss is not noticed.
 //! 5. Beats that do not come back for two leases end the connection: it may be half open. So does a beat that is lost: messages may
@@ -16,7 +16,7 @@
 //!    its partitions suspect, and is told again what this node changed lately before its copies are trusted ([`super::debts`]).
 //! 7. What is told as touched has no number and is in no log. It is applied at once, whatever the chains say; what was missed of
 //!    it is told by the bus as the whole namespace.
-//! 8. Where numbers are no chain ([`Bus::is_chained`]), every message is applied as it comes, no hole is seen, and every joining
+//! 8. Where numbers are no chain ([`Bus::is_chained`]), every message is applied as it comes, no gap is seen, and every joining
 //!    makes all partitions suspect.
 
 use super::beats::{Beats, Returned};

@@ -116,7 +116,7 @@ pub(crate) enum Event {
     L2Other,
     /// A change by another node that was heard and applied.
     BusHeard,
-    /// A hole in what was heard of a partition, filled from its log.
+    /// A gap in what was heard of a partition, filled from its log.
     BusRepaired,
     /// A partition of which a change may have been missed for good: its copies are asked about.
     BusSuspected,

@@ -122,7 +122,7 @@ pub(super) const FAMILIES: [Family; 29] = [
     },
     Family { metric: names::BUS_CHANGES, series: &[(&[], Value::Count(Event::BusHeard))] },
     Family {
-        metric: names::BUS_HOLES,
+        metric: names::BUS_GAPS,
         series: &[
             (&[(names::OUTCOME, "repaired")], Value::Count(Event::BusRepaired)),
             (&[(names::OUTCOME, "suspected")], Value::Count(Event::BusSuspected)),

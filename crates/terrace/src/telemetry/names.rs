@@ -63,8 +63,8 @@ pub(super) const L1_EVICTIONS: Metric = counter(
 );
 pub(super) const BUS_CHANGES: Metric =
     counter("terrace_bus_changes_total", "Changes by other nodes that were heard and applied.");
-pub(super) const BUS_HOLES: Metric = counter(
-    "terrace_bus_holes_total",
+pub(super) const BUS_GAPS: Metric = counter(
+    "terrace_bus_gaps_total",
     "Partitions of which a change was missed, by whether the log told it or copies are asked about.",
 );
 pub(super) const BUS_TOUCHES: Metric = counter(
@@ -227,7 +227,7 @@ pub(super) const ALL: [Metric; 43] = [
     L1_BYTES,
     L1_EVICTIONS,
     BUS_CHANGES,
-    BUS_HOLES,
+    BUS_GAPS,
     BUS_TOUCHES,
     BUS_INCARNATIONS,
     BUS_REASSERTIONS,

@@ -228,7 +228,7 @@ async fn numbers_of_forgotten_changes_are_not_given_out_again() {
     }
     let log = issuer.remote.log(&namespace(), Partition(0));
     let chained = log.windows(2).all(|pair| pair[1].previous == pair[0].sequence);
-    assert!(chained, "the chain has no hole");
+    assert!(chained, "the chain has no gap");
     assert_eq!(log.iter().filter(|message| message.operation == "hello").count(), 5);
 }
 

@@ -30,9 +30,9 @@ async fn drops(node: &Node, key: &str) {
     until("the reader drops its copy", || !has_copy(node, key)).await;
 }
 
-/// What Prometheus is told of the holes that were found.
-fn holes(node: &Node, outcome: &str) -> bool {
-    let series = format!("terrace_bus_holes_total{{keyspace=\"texts\",outcome=\"{outcome}\"}} ");
+/// What Prometheus is told of the gaps that were found.
+fn gaps(node: &Node, outcome: &str) -> bool {
+    let series = format!("terrace_bus_gaps_total{{keyspace=\"texts\",outcome=\"{outcome}\"}} ");
     let metrics = node.cache.metrics();
     let line = metrics.lines().find_map(|line| line.strip_prefix(&series)).expect("the series is there");
     line != "0"
@@ -84,7 +84,7 @@ async fn a_lost_message_is_read_from_the_log_when_the_next_one_comes() {
     writer.put("third", "v").await;
     drops(&reader, "k").await;
     assert!(has_copy(&reader, "other"), "the log says what was lost, so nothing else is dropped");
-    assert!(holes(&reader, "repaired") && !holes(&reader, "suspected"));
+    assert!(gaps(&reader, "repaired") && !gaps(&reader, "suspected"));
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn a_lost_message_with_nothing_after_it_is_missed_by_its_number() {
     reader.remote.set_loss(Loss::Messages);
     writer.put("k", "new").await;
     drops(&reader, "k").await;
-    assert!(holes(&reader, "repaired"));
+    assert!(gaps(&reader, "repaired"));
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn without_a_chain_every_joining_costs_all_copies_and_every_message_counts
     assert!(reader.get("k").await.is_some() && has_copy(&reader, "k"));
     writer.put("k", "newer").await;
     drops(&reader, "k").await;
-    assert!(has_copy(&reader, "other"), "no hole is looked for");
+    assert!(has_copy(&reader, "other"), "no gap is looked for");
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn what_the_log_cannot_tell_makes_all_copies_suspect() {
     reader.remote.mend_bus();
     drops(&reader, "k").await;
     drops(&reader, "other").await;
-    assert!(holes(&reader, "suspected"));
+    assert!(gaps(&reader, "suspected"));
     writer.put("k", "anew").await;
     assert_eq!(reader.get("k").await.as_deref(), Some("anew"));
 }
@@ -173,7 +173,7 @@ async fn what_was_lost_with_a_beat_is_known_before_copies_count_as_fresh_again()
     until("beats come back", || has_copy(&reader, other)).await;
     let old: Vec<&String> = changed.iter().filter(|key| has_copy(&reader, key)).collect();
     assert!(old.is_empty(), "{old:?}");
-    assert!(holes(&reader, "repaired") && !holes(&reader, "suspected"));
+    assert!(gaps(&reader, "repaired") && !gaps(&reader, "suspected"));
 }
 
 #[tokio::test]
@@ -327,7 +327,7 @@ async fn logs_that_cannot_be_read_make_copies_suspect_and_hearing_goes_on() {
     writer.put("k", "new").await;
     reader.remote.mend_bus();
     drops(&reader, "other").await;
-    until("what was missed is given up", || holes(&reader, "suspected")).await;
+    until("what was missed is given up", || gaps(&reader, "suspected")).await;
     assert_eq!(reader.get("k").await.as_deref(), Some("new"));
     until("copies count as fresh again", || has_copy(&reader, "k")).await;
 }

@@ -45,7 +45,7 @@ async fn suspicion(writer: &Node, reader: &Node) {
     reader.remote.cut_bus();
     writer.put("k", "new").await;
     reader.remote.mend_bus();
-    until("what was missed is given up", || metric(&reader.cache, "bus_holes", "outcome=\"suspected\"") > 0)
+    until("what was missed is given up", || metric(&reader.cache, "bus_gaps", "outcome=\"suspected\"") > 0)
         .await;
     reader.remote.set_fault_on(Operation::ChangesSince, None);
 }

@@ -148,7 +148,7 @@ fn the_log_fills_a_hole() {
     assert_eq!(chain.last(), Some(12.into()));
     assert_eq!(chain.heard(&message(9, 12)), Step::Known, "it was in the log");
     assert_eq!(chain.heard(&message(12, 13)), Step::Apply);
-    assert_eq!(settled(5).repair(vec![], 5.into()), Some(vec![]), "there was no hole");
+    assert_eq!(settled(5).repair(vec![], 5.into()), Some(vec![]), "there was no gap");
 }
 
 #[test]
