@@ -9,7 +9,7 @@ use crate::runtime::{Runtime, Turns};
 use crate::sizes::Lately;
 use crate::space::Shared;
 use crate::staleness::StalenessBudget;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Build, BusCounters, Telemetry};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -256,7 +256,7 @@ impl CacheBuilder {
             tickets,
             runtime: Runtime::default(),
             lately: Lately::since(clock.now()),
-            telemetry: Telemetry::new(clock.clone(), env!("CARGO_PKG_VERSION")),
+            telemetry: Telemetry::new(clock.clone(), Build::THIS),
             versions: LocalVersions::default(),
             default_ttl,
             staleness_budget,
@@ -267,6 +267,7 @@ impl CacheBuilder {
             journal,
             life: std::sync::OnceLock::new(),
             bus_lag_nanos: AtomicU64::default(),
+            bus_counters: BusCounters::default(),
             clock,
             chance,
         });

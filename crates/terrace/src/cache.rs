@@ -9,7 +9,7 @@ use crate::resilience::{BreakerGauges, BreakerHealth, BreakerState, L2};
 use crate::runtime;
 use crate::space::{Shared, Space, View};
 use crate::staleness::Staleness;
-use crate::telemetry::{EngineGauges, LookupTimes, Sources, SpaceCounters, Stats};
+use crate::telemetry::{BusEvents, EngineGauges, LookupTimes, Sources, SpaceCounters, Stats};
 use std::collections::hash_map::Entry as Slot;
 use std::fmt;
 use std::sync::Arc;
@@ -303,6 +303,10 @@ impl Sources for Shared {
 
     fn bus_lag(&self) -> Duration {
         Duration::from_nanos(self.bus_lag_nanos.load(Ordering::Relaxed))
+    }
+
+    fn bus_events(&self) -> BusEvents {
+        self.bus_counters.snapshot()
     }
 
     fn has_l2(&self) -> bool {

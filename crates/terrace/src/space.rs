@@ -21,7 +21,7 @@ use crate::runtime::{Leave, Runtime, Turn, Turns};
 use crate::sizes::Lately;
 use crate::stale::Cooling;
 use crate::staleness::{StalenessBudget, Watch};
-use crate::telemetry::{SpaceCounters, Telemetry};
+use crate::telemetry::{BusCounters, Event, SpaceCounters, Telemetry};
 use crate::terms::{Lasting, Terms};
 use crate::waiting::Waiting;
 use arc_swap::ArcSwap;
@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) life: std::sync::OnceLock<u64>,
     /// How long this node's last message to itself took to come back.
     pub(crate) bus_lag_nanos: AtomicU64,
+    /// What was heard of the bus.
+    pub(crate) bus_counters: BusCounters,
 }
 
 /// How an entry came about.
@@ -321,8 +323,12 @@ impl View {
         };
         let rules = self.space.rules();
         let (compression, dictionary) = (rules.compression, rules.dictionary.as_ref());
-        let sealed = envelope.seal_with(&self.space.namespace, key, compression, dictionary);
-        sealed.map_err(|error| CodecError::Encode { codec: "envelope", reason: error.to_string() }.into())
+        let sealed = envelope
+            .seal_with(&self.space.namespace, key, compression, dictionary)
+            .map_err(|error| CodecError::Encode { codec: "envelope", reason: error.to_string() })?;
+        self.space.counters.add(Event::PayloadBytes, envelope.payload.len() as u64);
+        self.space.counters.add(Event::PayloadBytesKept, sealed.payload_bytes() as u64);
+        Ok(sealed)
     }
 
     /// Reads the bytes that L2 has of a key.

@@ -41,8 +41,10 @@
 mod compress;
 mod dictionary;
 mod layout;
+mod sealed;
 
 pub use dictionary::{Dictionary, DictionaryError};
+pub use sealed::Sealed;
 
 use crate::codec::{Codec, CodecError, CodecId};
 use crate::entry::Ttl;
@@ -51,31 +53,6 @@ use crate::version::Version;
 use bytes::Bytes;
 use compress::Form;
 use std::time::Duration;
-
-/// An envelope in bytes, complete but for its version, which L2 gives.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Sealed(Bytes);
-
-impl Sealed {
-    /// Where the version stands in the bytes: eight bytes, big-endian.
-    pub const VERSION_AT: std::ops::Range<usize> = layout::VERSION_AT;
-
-    /// The bytes with a version of zero, as they travel to L2.
-    pub fn as_bytes(&self) -> &Bytes {
-        &self.0
-    }
-
-    /// The bytes as L2 keeps them.
-    ///
-    /// # Cost
-    /// A copy of the bytes.
-    #[must_use]
-    pub fn stamp(&self, version: Version) -> Bytes {
-        let mut bytes = self.0.to_vec();
-        bytes[Self::VERSION_AT].copy_from_slice(&version.get().to_be_bytes());
-        bytes.into()
-    }
-}
 
 /// A tag and the generation it had when the entry was stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -388,9 +365,10 @@ impl Envelope {
     ) -> Result<Sealed, EnvelopeError> {
         let mut bytes = Vec::with_capacity(layout::head_bytes(self, namespace, key) + self.payload.len());
         layout::write_head(&mut bytes, self, namespace, key)?;
+        let head_bytes = bytes.len();
         let form = compress::append(&mut bytes, &self.payload, compression, dictionary)?;
         layout::finish(&mut bytes, form);
-        Ok(Sealed(bytes.into()))
+        Ok(Sealed { payload_bytes: bytes.len() - head_bytes, bytes: bytes.into() })
     }
 
     /// Reads an envelope that should be of the entry `key` of `namespace`.

@@ -25,7 +25,7 @@ use super::heard::{Heard, Reading};
 use crate::events::EventKind;
 use crate::runtime::{Turn, sleep};
 use crate::space::{Shared, View};
-use crate::telemetry::Event;
+use crate::telemetry::{Direction, Event, MessageType};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -144,6 +144,7 @@ impl Listener {
                 }
                 Some(Asked { acknowledged, reading }) = self.asking.next(), if !self.asking.is_empty() => {
                     if let Some(number) = acknowledged {
+                        self.count_message(Direction::Out, MessageType::Beat);
                         self.beats.acknowledged(number);
                     }
                     self.readings.extend(reading.filter(|reading| reading.beat >= self.beats.valid_from));
@@ -192,6 +193,7 @@ impl Listener {
                     let lag = u64::try_from(now.since(sent).as_nanos()).unwrap_or(u64::MAX);
                     shared.bus_lag_nanos.store(lag, Ordering::Relaxed);
                 }
+                self.count_message(Direction::In, MessageType::Beat);
                 self.compare(bus).await?;
                 self.extend(bus, number, sent);
                 Ok(())
@@ -292,6 +294,7 @@ impl Listener {
     ) -> Result<(), Broken> {
         if let Some(LoadEnded(key)) = LoadEnded::parse(bytes) {
             if let Some(view) = self.view(namespace) {
+                self.count_message(Direction::In, MessageType::Ended);
                 view.space.waiting.wake(&key);
             }
             return Ok(());
@@ -397,11 +400,16 @@ impl Listener {
 
     fn apply(&self, bus: &dyn Bus, namespace: &Namespace, partition: Partition, message: &Message) {
         if let Some(view) = self.view(namespace) {
-            if message.origin != bus.node() {
-                view.space.counters.count(Event::BusHeard);
-            }
+            let direction = if message.origin == bus.node() { Direction::Out } else { Direction::In };
+            self.count_message(direction, MessageType::of(&message.change));
             view.hear(partition, message, bus.partitions());
             view.space.events.tell_heard(&self.clock, message, bus.node());
+        }
+    }
+
+    fn count_message(&self, direction: Direction, kind: MessageType) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.bus_counters.count(direction, kind);
         }
     }
 

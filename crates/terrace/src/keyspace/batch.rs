@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, LoadError, OriginFailure};
 use crate::read::together::{LoadMany, loading_of, seats};
 use crate::read::{Loaded, Loading, Loads, Look, Wanted};
 use crate::space::View;
-use crate::telemetry::{Event, Op};
+use crate::telemetry::{Call, Event, Op, timed_many};
 use crate::terms::Terms;
 use crate::write::{Removed, Writing, Written, check_tags};
 use futures_util::future::join;
@@ -307,11 +307,12 @@ where
         if let Err(error) = terms.check() {
             return keys.iter().map(|_| Err(Error::from(error.clone()).into())).collect();
         }
-        let loader = Arc::new(loader);
+        let (loader, counters) = (Arc::new(loader), Arc::clone(&self.view.space.counters));
         let load: LoadMany<K, V> = Arc::new(move |keys| {
-            let loader = Arc::clone(&loader);
+            let (loader, counters) = (Arc::clone(&loader), Arc::clone(&counters));
             Box::pin(async move {
-                let loaded = loader(keys).await.into_iter();
+                let loaded =
+                    timed_many(&counters, Call::LoadMany, async { loader(keys).await }).await.into_iter();
                 let failed = |error| Error::from(ErrorKind::Load(OriginFailure::new(error)));
                 loaded.map(|answer| answer.map_err(failed)).collect()
             })

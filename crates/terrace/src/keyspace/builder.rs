@@ -12,7 +12,7 @@ use crate::coherence::trust::Trust;
 use crate::erased::{Format, Opaque, Weigher};
 use crate::error::{ConfigError, KeyspaceError};
 use crate::origin::Origin;
-use crate::origin::bound::bind;
+use crate::origin::bound::{bind, timed};
 use crate::space::{Rules, Space, SuspectPolicy, View};
 use crate::terms::{EntryOptions, Terms};
 use arc_swap::ArcSwap;
@@ -279,11 +279,14 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             lingers,
         })?;
         let view = View { shared, space };
+        let timing =
+            |Backing { origin, strategy }| Backing { origin: timed(origin, &view.space.counters), strategy };
+        let backing = self.backing.map(timing);
         #[cfg(feature = "journal")]
-        if let Some(((options, parse), backing)) = self.behind.zip(self.backing.as_ref()) {
+        if let Some(((options, parse), backing)) = self.behind.zip(backing.as_ref()) {
             attach(&view, options, parse, backing)?;
         }
-        Ok(Keyspace { view, tagger: self.tagger, backing: self.backing.map(Arc::new) })
+        Ok(Keyspace { view, tagger: self.tagger, backing: backing.map(Arc::new) })
     }
 
     /// Whether there is a tier to keep values in.

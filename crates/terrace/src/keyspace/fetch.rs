@@ -6,7 +6,7 @@ use crate::entry::{Entry, Found, Resident};
 use crate::erased::{Erased, typed_clone};
 use crate::error::{Error, ErrorKind, LoadError, OriginFailure};
 use crate::read::{Loaded, Loading, Wanted};
-use crate::telemetry::Op;
+use crate::telemetry::{Call, Op, timed_one};
 use crate::terms::EntryOptions;
 use crate::write::check_tags;
 use crate::{Tier, Ttl};
@@ -140,11 +140,12 @@ where
         F: Future<Output = Result<Fetched<V>, E>> + Send + 'static,
         E: fmt::Display + Send + Sync + 'static,
     {
-        let tagger = self.tagger.clone();
+        let (tagger, counters) = (self.tagger.clone(), Arc::clone(&self.view.space.counters));
         Box::new(move |old: Option<&Resident>| {
             let old = old.filter(|old| !old.is_absent());
             let old = old.map(|old| Old { value: old.value.clone(), tags: old.tags().to_vec() });
             let running = loader(old.as_ref().map(|old| typed_clone(&old.value)));
+            let running = timed_one(&counters, Call::Load, running);
             Box::pin(async move {
                 let failed = |error| Error::from(ErrorKind::Load(OriginFailure::new(error)));
                 let Fetched { content, ttl, tags: own } = running.await.map_err(failed)?;

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, LoadError, OriginFailure};
 use crate::origin::bound::Bound;
 use crate::read::{Loaded, Loading, Wanted};
 use crate::stale::Here;
-use crate::telemetry::{Op, is_sampled};
+use crate::telemetry::{Call, Op, is_sampled, timed_one};
 use crate::write::check_tags;
 use std::any::Any;
 use std::borrow::Borrow;
@@ -239,7 +239,7 @@ where
         terms.check().map_err(Error::from)?;
         let owned = key.to_owned();
         let load = || {
-            let loading = loader();
+            let loading = timed_one(&self.view.space.counters, Call::Load, loader());
             Self::loading(self.tagger.as_ref(), owned, options.tags, async move {
                 loading.await.map(Some).map_err(|error| ErrorKind::Load(OriginFailure::new(error)).into())
             })

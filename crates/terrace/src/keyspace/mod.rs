@@ -31,7 +31,7 @@ use crate::erased::typed_clone;
 use crate::error::{Error, LoadError};
 use crate::invalidate::{Invalidated, Invalidation, InvalidationPolicy, Invalidator};
 use crate::origin::Origin;
-use crate::origin::bound::bind;
+use crate::origin::bound::{bind, timed};
 use crate::space::View;
 use crate::telemetry::{Event, Op, Timer};
 use crate::why::Why;
@@ -127,7 +127,8 @@ where
     /// ```
     #[must_use]
     pub fn with_origin<O: Origin<K, V>>(self, origin: O) -> Self {
-        let backing = Backing { origin: bind(origin), strategy: Strategy::ReadThrough };
+        let origin = timed(bind(origin), &self.view.space.counters);
+        let backing = Backing { origin, strategy: Strategy::ReadThrough };
         Self { backing: Some(Arc::new(backing)), ..self }
     }
 

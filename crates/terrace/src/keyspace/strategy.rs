@@ -2,9 +2,9 @@
 
 use super::{EntryOptions, Keyspace};
 use crate::error::{ConfigError, Error, ErrorKind, OriginFailure};
-use crate::origin::bound::{Answered, Bound, NotWritten, bind};
+use crate::origin::bound::{Answered, Bound, NotWritten, bind, timed};
 use crate::origin::{Origin, OriginWrite, WriteFailure};
-use crate::telemetry::{Event, Op};
+use crate::telemetry::{Call, Event, Op, timed_one};
 use crate::write::through::OriginCall;
 use crate::write::{Effect, Removed, Writing, Written};
 use crate::{StoreError, Tier};
@@ -83,7 +83,8 @@ where
                 "its journal could bring an older write to the origin later; use the keyspace's own `put`";
             return Err(ConfigError::new("write_through", "over a keyspace that is written behind", allowed));
         }
-        let backing = Backing { origin: bind(origin), strategy: Strategy::WriteThrough };
+        let origin = timed(bind(origin), &self.view.space.counters);
+        let backing = Backing { origin, strategy: Strategy::WriteThrough };
         Ok(Self { backing: Some(Arc::new(backing)), ..self })
     }
 
@@ -141,7 +142,9 @@ where
     {
         let writing = self.writing(key, value, options)?;
         let value = crate::erased::typed_clone(&writing.value);
-        let begun = catch_unwind(AssertUnwindSafe(|| store(value)));
+        let begun = catch_unwind(AssertUnwindSafe(|| {
+            timed_one(&self.view.space.counters, Call::Store, store(value))
+        }));
         // A panic goes on where that of a store that has begun would: there it is a failure.
         let call =
             begun.map_or_else(|panic| -> OriginCall { Box::pin(async { resume_unwind(panic) }) }, by_closure);
@@ -179,7 +182,7 @@ where
         E: fmt::Display + Send + Sync + 'static,
     {
         let keys = vec![key.to_key().map_err(Error::from)?];
-        let call = by_closure(store);
+        let call = by_closure(timed_one(&self.view.space.counters, Call::Store, store));
         let removed = self.timed(Op::Remove, async { one(self.view.drop_through(keys, call).await) });
         Ok(self.counted_remove(removed.await)?)
     }

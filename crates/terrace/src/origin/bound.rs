@@ -1,10 +1,12 @@
 //! What is a call to an origin, with its types taken away?
 //!
 //! 1. The origin's own error is kept behind an [`OriginFailure`], and its meaning in the kind of the [`Error`].
-//! 2. An origin that answers with another number of answers than it was asked for has answered nothing.
+//! 2. Every call is timed, where the keyspace is known ([`timed`]): what is measured is the origin's own future.
+//! 3. An origin that answers with another number of answers than it was asked for has answered nothing.
 
 use super::{Origin, OriginAnswer, OriginWrite, WriteFailure};
 use crate::error::{Error, ErrorKind, OriginFailure};
+use crate::telemetry::{Call, SpaceCounters, timed_many, timed_one};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use terrace_core::remote::BoxFuture;
@@ -111,6 +113,50 @@ where
             }
             none
         })
+    }
+}
+
+/// An origin whose calls are timed as those of a keyspace.
+struct Timed<K, V> {
+    origin: Arc<dyn Bound<K, V>>,
+    counters: Arc<SpaceCounters>,
+}
+
+/// The same origin, whose calls are timed as those of a keyspace.
+pub(crate) fn timed<K, V>(origin: Arc<dyn Bound<K, V>>, counters: &Arc<SpaceCounters>) -> Arc<dyn Bound<K, V>>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    Arc::new(Timed { origin, counters: Arc::clone(counters) })
+}
+
+impl<K, V> Bound<K, V> for Timed<K, V>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    fn load(&self, key: K) -> BoxFuture<'static, Result<Option<V>, Error>> {
+        Box::pin(timed_one(&self.counters, Call::Load, self.origin.load(key)))
+    }
+
+    fn load_many(&self, keys: Vec<K>) -> BoxFuture<'static, Vec<Result<Option<V>, Error>>> {
+        Box::pin(timed_many(&self.counters, Call::LoadMany, self.origin.load_many(keys)))
+    }
+
+    fn loads_together(&self) -> bool {
+        self.origin.loads_together()
+    }
+
+    fn write(&self, write: OriginWrite<K, V>) -> BoxFuture<'static, Answered> {
+        let call = if write.value.is_some() { Call::Store } else { Call::Delete };
+        Box::pin(timed_one(&self.counters, call, self.origin.write(write)))
+    }
+
+    fn write_many(&self, writes: Vec<OriginWrite<K, V>>) -> BoxFuture<'static, Vec<Answered>> {
+        let deletes = writes.iter().all(|write| write.value.is_none());
+        let call = if deletes { Call::Delete } else { Call::Store };
+        Box::pin(timed_many(&self.counters, call, self.origin.write_many(writes)))
     }
 }
 

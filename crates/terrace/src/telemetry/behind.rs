@@ -28,14 +28,13 @@ const GAUGES: [(Metric, Of<f64>); 5] = [
     (names::BEHIND_DEAD, |lane| lane.dead_letters as f64),
 ];
 
-/// What became of writes.
-const WRITES: [(&str, Of<u64>); 7] = [
+/// What became of writes. Those that were given up have a metric of their own.
+const WRITES: [(&str, Of<u64>); 6] = [
     ("acknowledged", |lane| lane.acknowledged),
     ("refused", |lane| lane.refused),
     ("coalesced", |lane| lane.coalesced),
     ("stored", |lane| lane.stored),
     ("retried", |lane| lane.retried),
-    ("dead", |lane| lane.dead),
     ("replayed", |lane| lane.replayed),
 ];
 
@@ -55,6 +54,11 @@ impl JournalGauges {
                 let labels = [(names::KEYSPACE, keyspace.as_str()), (names::OUTCOME, outcome)];
                 writes.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count(lane), None)?;
             }
+        }
+        let mut dead = describe(encoder, names::BEHIND_DEAD_TOTAL)?;
+        for (keyspace, lane) in &self.figures.lanes {
+            let labels = [(names::KEYSPACE, keyspace.as_str())];
+            dead.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&lane.dead, None)?;
         }
         let mut flushes = describe(encoder, names::BEHIND_FLUSHES)?;
         for (keyspace, histogram) in &self.flushes {

@@ -7,6 +7,7 @@
 //! Deliberately absent: evictions and expirations (the memory engine counts them), gauges, names of metrics, types of
 //! a metrics library.
 
+use super::calls::{self, Call, CallTimes};
 use super::event::{Event, Op};
 use super::histogram::{Histogram, HistogramSnapshot, SHARDS as HISTOGRAM_SHARDS};
 use crate::entry::{StaleReason, Tier};
@@ -138,7 +139,8 @@ pub(crate) struct SpaceCounters {
     durations: Box<[Histogram]>,
     /// In thousandths ([`STALENESS_SCALE`]): of each of [`Event::STALE`].
     staleness: Box<[Histogram]>,
-    clock: Clock,
+    pub(super) calls: CallTimes,
+    pub(super) clock: Clock,
 }
 
 impl SpaceCounters {
@@ -148,6 +150,7 @@ impl SpaceCounters {
             shared: (0..SHARED).map(|_| Block::ZERO).collect(),
             durations: (0..Op::ALL.len() * TIERS.len()).map(|_| Histogram::new()).collect(),
             staleness: Event::STALE.iter().map(|_| Histogram::new()).collect(),
+            calls: CallTimes::new(),
             clock,
         }
     }
@@ -282,6 +285,7 @@ impl SpaceCounters {
             counts: std::array::from_fn(|event| self.total(event)),
             durations: self.durations.iter().map(Histogram::snapshot).collect(),
             staleness: self.staleness.iter().map(Histogram::snapshot).collect(),
+            calls: self.calls.snapshot(),
         }
     }
 }
@@ -332,6 +336,7 @@ pub(super) struct CounterSnapshot {
     counts: [u64; Event::COUNT],
     durations: Vec<HistogramSnapshot>,
     staleness: Vec<HistogramSnapshot>,
+    calls: Vec<HistogramSnapshot>,
 }
 
 impl CounterSnapshot {
@@ -341,6 +346,7 @@ impl CounterSnapshot {
             counts: [0; Event::COUNT],
             durations: vec![HistogramSnapshot::zero(); Op::ALL.len() * TIERS.len()],
             staleness: vec![HistogramSnapshot::zero(); Event::STALE.len()],
+            calls: vec![HistogramSnapshot::zero(); calls::SERIES],
         }
     }
 
@@ -362,12 +368,18 @@ impl CounterSnapshot {
         &self.staleness[staleness_of(event)]
     }
 
+    /// How long calls to the origin took that ended so.
+    pub(super) fn calls(&self, call: Call, is_ok: bool) -> &HistogramSnapshot {
+        &self.calls[calls::series(call, is_ok)]
+    }
+
     /// What happened since `earlier`.
     pub(super) fn since(&self, earlier: &Self) -> Self {
         Self {
             counts: std::array::from_fn(|event| self.counts[event].saturating_sub(earlier.counts[event])),
             durations: since(&self.durations, &earlier.durations),
             staleness: since(&self.staleness, &earlier.staleness),
+            calls: since(&self.calls, &earlier.calls),
         }
     }
 
@@ -377,7 +389,8 @@ impl CounterSnapshot {
             *mine += theirs;
         }
         let durations = self.durations.iter_mut().zip(&other.durations);
-        for (mine, theirs) in durations.chain(self.staleness.iter_mut().zip(&other.staleness)) {
+        let staleness = self.staleness.iter_mut().zip(&other.staleness);
+        for (mine, theirs) in durations.chain(staleness).chain(self.calls.iter_mut().zip(&other.calls)) {
             mine.merge(theirs);
         }
     }

@@ -98,6 +98,10 @@ pub(crate) enum Event {
     L2BytesRead,
     /// Bytes of envelopes sent to L2.
     L2BytesWritten,
+    /// Bytes of payloads for L2, as the codec wrote them.
+    PayloadBytes,
+    /// Bytes of the same payloads as L2 gets them, compressed where that pays.
+    PayloadBytesKept,
     /// A request to L2 that was not sent: there was no connection.
     L2Unavailable,
     /// A request to L2 that was not answered in time.
@@ -114,8 +118,6 @@ pub(crate) enum Event {
     L2Mismatch,
     /// Any other failure of a request to L2.
     L2Other,
-    /// A change by another node that was heard and applied.
-    BusHeard,
     /// A gap in what was heard of a partition, filled from its log.
     BusRepaired,
     /// A partition of which a change may have been missed for good: its copies are asked about.

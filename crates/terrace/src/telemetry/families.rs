@@ -120,7 +120,6 @@ pub(super) const FAMILIES: [Family; 29] = [
             (&[(names::REASON, "invalidated")], Value::Engine(|engine| engine.invalidated)),
         ],
     },
-    Family { metric: names::BUS_CHANGES, series: &[(&[], Value::Count(Event::BusHeard))] },
     Family {
         metric: names::BUS_GAPS,
         series: &[
@@ -163,6 +162,13 @@ pub(super) const FAMILIES: [Family; 29] = [
         series: &[
             (&[(names::DIRECTION, "read")], Value::Count(Event::L2BytesRead)),
             (&[(names::DIRECTION, "written")], Value::Count(Event::L2BytesWritten)),
+        ],
+    },
+    Family {
+        metric: names::COMPRESSION_BYTES,
+        series: &[
+            (&[(names::STAGE, "before")], Value::Count(Event::PayloadBytes)),
+            (&[(names::STAGE, "after")], Value::Count(Event::PayloadBytesKept)),
         ],
     },
     Family {

@@ -62,9 +62,18 @@ pub(super) struct Histogram(Box<[Block]>);
 
 impl Histogram {
     pub(super) fn new() -> Self {
+        Self::of(SHARDS)
+    }
+
+    /// One for what is recorded so seldom that threads need not be kept apart.
+    pub(super) fn of_one_shard() -> Self {
+        Self::of(1)
+    }
+
+    fn of(shards: usize) -> Self {
         let block =
             || Block { buckets: [const { AtomicU64::new(0) }; BUCKETS], sum_nanos: AtomicU64::new(0) };
-        Self((0..SHARDS).map(|_| block()).collect())
+        Self((0..shards).map(|_| block()).collect())
     }
 
     /// Records a duration that stands for `weight` of them.

@@ -13,6 +13,8 @@
 //! | [`histogram`] | how durations are kept |
 //! | [`stats`] | what a person reads |
 //! | [`times`] | what is drawn as a distribution |
+//! | [`calls`] | how long the origin took, and what one call of it is |
+//! | `bus` | what counts as a message of the bus |
 //! | [`families`] | which numbers are in which metric |
 //! | [`names`] | what a metric is called |
 //! | [`prometheus`], `behind`, `origins` | how metrics are written |
@@ -22,6 +24,8 @@
 
 #[cfg(feature = "journal")]
 mod behind;
+mod bus;
+mod calls;
 mod counters;
 mod event;
 mod families;
@@ -38,6 +42,8 @@ mod tests;
 
 #[cfg(feature = "journal")]
 pub(crate) use behind::JournalGauges;
+pub(crate) use bus::{BusCounters, BusEvents, Direction, MessageType};
+pub(crate) use calls::{Call, timed_many, timed_one};
 pub(crate) use counters::{Counts, SAMPLE_EVERY, SpaceCounters, Timer, is_sampled};
 pub(crate) use event::{Event, Op};
 #[cfg(feature = "journal")]
@@ -86,6 +92,9 @@ pub(crate) trait Sources {
     /// How long this node's last message to itself took to come back; zero if none did.
     fn bus_lag(&self) -> Duration;
 
+    /// What went over the bus.
+    fn bus_events(&self) -> BusEvents;
+
     /// Whether there is an L2.
     fn has_l2(&self) -> bool;
 
@@ -100,11 +109,30 @@ pub(crate) trait Sources {
     fn journal(&self) -> Option<JournalGauges>;
 }
 
+/// What was built.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Build {
+    pub(crate) version: &'static str,
+    /// As whoever built it said by the variable `TERRACE_COMMIT`; else `unknown`.
+    pub(crate) commit: &'static str,
+}
+
+impl Build {
+    /// This one.
+    pub(crate) const THIS: Self = Self {
+        version: env!("CARGO_PKG_VERSION"),
+        commit: match option_env!("TERRACE_COMMIT") {
+            Some(commit) if !commit.is_empty() => commit,
+            _ => "unknown",
+        },
+    };
+}
+
 /// All counters of a cache.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     clock: Clock,
-    version: &'static str,
+    build: Build,
     spaces: RwLock<BTreeMap<Namespace, Arc<SpaceCounters>>>,
     baseline: RwLock<Baseline>,
 }
@@ -127,12 +155,12 @@ struct SpaceSnapshot {
 }
 
 impl Telemetry {
-    /// No keyspace yet. `version` is that of the build.
-    pub(crate) fn new(clock: Clock, version: &'static str) -> Self {
+    /// No keyspace yet.
+    pub(crate) fn new(clock: Clock, build: Build) -> Self {
         let since = clock.now();
         Self {
             clock,
-            version,
+            build,
             spaces: RwLock::default(),
             baseline: RwLock::new(Baseline { since, spaces: BTreeMap::new() }),
         }
@@ -171,12 +199,13 @@ impl Telemetry {
             spaces: self.snapshot(sources),
             pending_invalidations: sources.pending_invalidations(),
             bus_lag: sources.bus_lag(),
+            bus_events: sources.bus_events(),
             breaker: sources.breaker(),
             bulkheads: sources.bulkheads(),
             staleness,
             #[cfg(feature = "journal")]
             journal: sources.journal(),
-            version: self.version,
+            build: self.build,
         })
     }
 

@@ -43,6 +43,11 @@ pub(super) const OPERATION_DURATION: Metric = Metric {
 };
 pub(super) const ORIGIN_REQUESTS: Metric =
     counter("terrace_origin_requests_total", "Loads from the origin that ended, by outcome.");
+pub(super) const ORIGIN_DURATION: Metric = Metric {
+    name: "terrace_origin_duration_seconds",
+    kind: Kind::Histogram,
+    help: "Duration of calls to the origin, by what they were to do and whether all of it was done; one that was given up is failed.",
+};
 pub(super) const ORIGIN_WRITES: Metric =
     counter("terrace_origin_writes_total", "Changes that the origin was asked to make at once, by outcome.");
 pub(super) const WRITE_REPAIRS: Metric = counter(
@@ -61,8 +66,10 @@ pub(super) const L1_EVICTIONS: Metric = counter(
     "terrace_l1_evictions_total",
     "Entries that left L1, by reason: no room, time over, removed or invalidated.",
 );
-pub(super) const BUS_CHANGES: Metric =
-    counter("terrace_bus_changes_total", "Changes by other nodes that were heard and applied.");
+pub(super) const BUS_EVENTS: Metric = counter(
+    "terrace_bus_events_total",
+    "Messages of other nodes that were heard (dir in) and of this node that came back (out), by type; a beat is out when it is sent.",
+);
 pub(super) const BUS_GAPS: Metric = counter(
     "terrace_bus_gaps_total",
     "Partitions of which a change was missed, by whether the log told it or copies are asked about.",
@@ -100,6 +107,10 @@ pub(super) const VALIDATIONS: Metric = counter(
 pub(super) const L2_ROUND_TRIPS: Metric = counter("terrace_l2_round_trips_total", "Requests to L2.");
 pub(super) const L2_BYTES: Metric =
     counter("terrace_l2_bytes_total", "Bytes of envelopes exchanged with L2, by direction.");
+pub(super) const COMPRESSION_BYTES: Metric = counter(
+    "terrace_compression_bytes_total",
+    "Bytes of values for L2, as the codec wrote them (stage before) and as L2 gets them (after).",
+);
 pub(super) const L2_ERRORS: Metric = counter(
     "terrace_l2_errors_total",
     "Requests to L2 that failed, and entries in L2 that could not be read, by kind.",
@@ -152,6 +163,9 @@ pub(super) const BEHIND_PARKED: Metric =
 #[cfg(feature = "journal")]
 pub(super) const BEHIND_DEAD: Metric =
     gauge("terrace_write_behind_dead_letters", "Writes that were given up and wait for somebody.");
+#[cfg(feature = "journal")]
+pub(super) const BEHIND_DEAD_TOTAL: Metric =
+    counter("terrace_write_behind_dead_total", "Writes that were given up since the start.");
 #[cfg(feature = "journal")]
 pub(super) const BEHIND_WRITES: Metric =
     counter("terrace_write_behind_writes_total", "What became of writes that are written behind.");
@@ -209,16 +223,18 @@ pub(super) const BULKHEAD_LOADS_MAX: Metric =
 pub(super) const BULKHEAD_REFUSED: Metric =
     counter("terrace_bulkhead_refused_total", "Loads that a bulkhead refused after their wait.");
 /// A gauge, not an `info`, because Prometheus' older text format does not know the latter.
-pub(super) const BUILD_INFO: Metric = gauge("terrace_build_info", "Always 1; the label tells the version.");
+pub(super) const BUILD_INFO: Metric =
+    gauge("terrace_build_info", "Always 1; the labels tell the version and the commit of the build.");
 
 /// All metrics there are, but for those of a journal.
 #[cfg(test)]
-pub(super) const ALL: [Metric; 43] = [
+pub(super) const ALL: [Metric; 45] = [
     REQUESTS,
     HITS,
     MISSES,
     OPERATION_DURATION,
     ORIGIN_REQUESTS,
+    ORIGIN_DURATION,
     ORIGIN_WRITES,
     WRITE_REPAIRS,
     LOADS_COLLAPSED,
@@ -226,7 +242,7 @@ pub(super) const ALL: [Metric; 43] = [
     L1_ENTRIES,
     L1_BYTES,
     L1_EVICTIONS,
-    BUS_CHANGES,
+    BUS_EVENTS,
     BUS_GAPS,
     BUS_TOUCHES,
     BUS_INCARNATIONS,
@@ -238,6 +254,7 @@ pub(super) const ALL: [Metric; 43] = [
     VALIDATIONS,
     L2_ROUND_TRIPS,
     L2_BYTES,
+    COMPRESSION_BYTES,
     L2_ERRORS,
     INVALIDATIONS,
     PENDING_INVALIDATIONS,
@@ -261,13 +278,14 @@ pub(super) const ALL: [Metric; 43] = [
 
 /// Those that are there if there is a journal.
 #[cfg(all(test, feature = "journal"))]
-pub(super) const BEHIND: [Metric; 10] = [
+pub(super) const BEHIND: [Metric; 11] = [
     BEHIND_PENDING,
     BEHIND_PENDING_MAX,
     BEHIND_BYTES,
     BEHIND_OLDEST,
     BEHIND_PARKED,
     BEHIND_DEAD,
+    BEHIND_DEAD_TOTAL,
     BEHIND_WRITES,
     BEHIND_FLUSHES,
     JOURNAL_STATE,
@@ -287,3 +305,7 @@ pub(super) const STATE: &str = "state";
 pub(super) const BULKHEAD: &str = "bulkhead";
 pub(super) const SCOPE: &str = "scope";
 pub(super) const VERSION: &str = "version";
+pub(super) const COMMIT: &str = "commit";
+pub(super) const DIR: &str = "dir";
+pub(super) const TYPE: &str = "type";
+pub(super) const STAGE: &str = "stage";

@@ -8,11 +8,13 @@
 
 #[cfg(feature = "journal")]
 use super::JournalGauges;
-use super::Snapshots;
+use super::calls::{Call, OUTCOMES};
 use super::counters::{STALENESS_SCALE, TIERS};
 use super::event::{Event, Op};
 use super::families::{FAMILIES, Family};
+use super::histogram::HistogramSnapshot;
 use super::names::{self, Kind, Metric};
+use super::{Build, BusEvents, Snapshots};
 use crate::bulkhead::BulkheadLoad;
 use crate::entry::{StaleReason, Tier};
 use crate::resilience::{BreakerGauges, BreakerState};
@@ -51,12 +53,13 @@ pub(super) struct Scrape {
     pub(super) spaces: Snapshots,
     pub(super) pending_invalidations: u64,
     pub(super) bus_lag: Duration,
+    pub(super) bus_events: BusEvents,
     pub(super) breaker: Option<BreakerGauges>,
     pub(super) bulkheads: Vec<BulkheadLoad>,
     pub(super) staleness: Vec<Staleness>,
     #[cfg(feature = "journal")]
     pub(super) journal: Option<JournalGauges>,
-    pub(super) version: &'static str,
+    pub(super) build: Build,
 }
 
 impl Collector for Scrape {
@@ -65,6 +68,7 @@ impl Collector for Scrape {
             self.family(&mut encoder, family)?;
         }
         self.durations(&mut encoder)?;
+        self.calls(&mut encoder)?;
         self.staleness(&mut encoder)?;
         let mut pending = describe(&mut encoder, names::PENDING_INVALIDATIONS)?;
         pending.encode_gauge(&self.pending_invalidations)?;
@@ -76,8 +80,10 @@ impl Collector for Scrape {
         self.bulkheads(&mut encoder)?;
         let mut lag = describe(&mut encoder, names::BUS_LAG)?;
         lag.encode_gauge(&self.bus_lag.as_secs_f64())?;
+        self.bus_events.encode(&mut encoder)?;
         let mut build = describe(&mut encoder, names::BUILD_INFO)?;
-        build.encode_family(&[(names::VERSION, self.version)])?.encode_gauge(&1_u64)
+        let labels = [(names::VERSION, self.build.version), (names::COMMIT, self.build.commit)];
+        build.encode_family(&labels)?.encode_gauge(&1_u64)
     }
 }
 
@@ -174,19 +180,42 @@ impl Scrape {
         let mut metric = describe(encoder, names::OPERATION_DURATION)?;
         for (namespace, space) in &self.spaces {
             for (op, tier) in Op::ALL.into_iter().flat_map(|op| TIERS.map(|tier| (op, tier))) {
-                let histogram = space.counters.durations(op, tier);
                 let labels =
                     with_keyspace(namespace, &[(names::OP, op.as_str()), (names::TIER, tier.as_str())]);
-                metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
-                    histogram.sum().as_secs_f64(),
-                    histogram.count(),
-                    &histogram.octaves(1),
-                    None,
-                )?;
+                encode_durations(&mut metric, &labels, space.counters.durations(op, tier))?;
             }
         }
         Ok(())
     }
+
+    /// How long the origin took.
+    fn calls(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut metric = describe(encoder, names::ORIGIN_DURATION)?;
+        for (namespace, space) in &self.spaces {
+            for (call, (is_ok, outcome)) in
+                Call::ALL.into_iter().flat_map(|call| OUTCOMES.map(|of| (call, of)))
+            {
+                let labels =
+                    with_keyspace(namespace, &[(names::OP, call.as_str()), (names::OUTCOME, outcome)]);
+                encode_durations(&mut metric, &labels, space.counters.calls(call, is_ok))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes one histogram of durations in seconds.
+fn encode_durations(
+    metric: &mut MetricEncoder<'_>,
+    labels: &[(&'static str, &str)],
+    histogram: &HistogramSnapshot,
+) -> fmt::Result {
+    metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
+        histogram.sum().as_secs_f64(),
+        histogram.count(),
+        &histogram.octaves(1),
+        None,
+    )
 }
 
 fn with_keyspace<'a>(

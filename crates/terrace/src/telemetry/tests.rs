@@ -16,6 +16,8 @@ struct Fixed {
     engine: EngineGauges,
     pending: u64,
     has_l2: bool,
+    /// Writes that were given up, and those of them that wait.
+    dead: (u64, u64),
 }
 
 impl Sources for Fixed {
@@ -38,13 +40,19 @@ impl Sources for Fixed {
 
     #[cfg(feature = "journal")]
     fn journal(&self) -> Option<JournalGauges> {
-        let lanes = [("users".to_owned(), crate::behind::LaneFigures::default())].into();
+        let (dead, dead_letters) = self.dead;
+        let lane = crate::behind::LaneFigures { dead_letters, dead, ..Default::default() };
+        let lanes = [("users".to_owned(), lane)].into();
         let figures = crate::behind::JournalFigures { lanes, ..Default::default() };
         Some(JournalGauges { figures, flushes: vec![("users".to_owned(), HistogramSnapshot::zero())] })
     }
 
     fn bus_lag(&self) -> Duration {
         Duration::ZERO
+    }
+
+    fn bus_events(&self) -> BusEvents {
+        BusEvents::default()
     }
 
     fn has_l2(&self) -> bool {
@@ -72,7 +80,7 @@ fn name(text: &str) -> Namespace {
 
 fn telemetry() -> (Telemetry, Clock) {
     let clock = Clock::manual();
-    (Telemetry::new(clock.clone(), "1.2.3"), clock)
+    (Telemetry::new(clock.clone(), Build { version: "1.2.3", commit: "unknown" }), clock)
 }
 
 /// Takes a call that lasts `nanos`.
@@ -203,7 +211,7 @@ fn a_reset_starts_statistics_again_and_leaves_prometheus_alone() {
     let (telemetry, clock) = telemetry();
     let space = telemetry.space(&name("users"));
     let engine = EngineGauges { entries: 7, bytes: 70, evictions: 5, expirations: 4, invalidated: 3 };
-    let mut sources = Fixed { engine, pending: 2, has_l2: true };
+    let mut sources = Fixed { engine, pending: 2, has_l2: true, ..Fixed::default() };
     space.hit(Tier::L1);
     call(&space, &clock, Op::Get, Tier::L2, 1_000);
     clock.advance(Duration::from_secs(3));
@@ -337,12 +345,55 @@ fn the_text_follows_the_grammar_and_histograms_are_cumulative() {
     assert!(buckets.is_sorted());
 }
 
+#[tokio::test]
+async fn calls_of_the_origin_are_kept_by_what_they_do_and_how_they_end() {
+    let (telemetry, clock) = telemetry();
+    let space = telemetry.space(&name("users"));
+    let took = |nanos: u64| clock.advance(Duration::from_nanos(nanos));
+    let loading = async {
+        took(100);
+        Ok::<_, ()>(())
+    };
+    timed_one(&space, Call::Load, loading).await.expect("it is ok");
+    timed_many(&space, Call::Store, async {
+        took(250);
+        vec![Ok(()), Err(())]
+    })
+    .await;
+    let text = telemetry.encode(&Fixed::default(), staleness());
+    for (op, outcome, count, sum) in
+        [("load", "ok", "1", "1e-7"), ("load", "failed", "0", "0.0"), ("store", "failed", "1", "2.5e-7")]
+    {
+        let of = |part: &str| {
+            format!(
+                "terrace_origin_duration_seconds_{part}{{keyspace=\"users\",op=\"{op}\",outcome=\"{outcome}\"}}"
+            )
+        };
+        assert_eq!(value(&text, &of("count")), count, "{op} {outcome}");
+        assert_eq!(value(&text, &of("sum")), sum, "{op} {outcome}");
+    }
+}
+
 #[test]
 fn label_values_are_escaped() {
-    let telemetry = Telemetry::new(Clock::manual(), "a\"b\\c\nd");
+    let build = Build { version: "a\"b\\c\nd", commit: "0a1b" };
+    let telemetry = Telemetry::new(Clock::manual(), build);
     let families = parse(&telemetry.encode(&Fixed::default(), staleness()));
     let build = families.iter().find(|family| family.name == "terrace_build_info").expect("build info");
-    assert_eq!(build.samples, [("terrace_build_info{version=\"a\\\"b\\\\c\\nd\"}".into(), "1".into())]);
+    assert_eq!(
+        build.samples,
+        [("terrace_build_info{version=\"a\\\"b\\\\c\\nd\",commit=\"0a1b\"}".into(), "1".into())]
+    );
+}
+
+#[cfg(feature = "journal")]
+#[test]
+fn writes_that_were_given_up_are_counted_once_and_those_that_wait_are_a_gauge() {
+    let (telemetry, _) = telemetry();
+    let text = telemetry.encode(&Fixed { dead: (3, 2), ..Fixed::default() }, staleness());
+    assert_eq!(value(&text, "terrace_write_behind_dead_total{keyspace=\"users\"}"), "3");
+    assert_eq!(value(&text, "terrace_write_behind_dead_letters{keyspace=\"users\"}"), "2.0");
+    assert!(!text.contains("outcome=\"dead\""), "it would be counted twice");
 }
 
 #[test]

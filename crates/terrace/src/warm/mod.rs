@@ -30,6 +30,7 @@ use crate::origin::bound::Bound;
 use crate::read::together::LoadMany;
 use crate::read::{Loading, Loads, Look, Wanted};
 use crate::space::View;
+use crate::telemetry::{Call, timed_one};
 use crate::terms::{EntryOptions, Terms};
 use futures_util::StreamExt;
 use loads::{InOneCall, OneByOne, Tagging};
@@ -176,11 +177,12 @@ where
         E: fmt::Display + Send + Sync + 'static,
     {
         let (tagging, loader, at_once) = (self.tagging(), &loader, self.checked(LOADS_AT_ONCE)?);
+        let counters = &self.view.space.counters;
         self.load_all(at_once.min(self.places()), keys, |keys| {
             let tagging = Arc::clone(&tagging);
             let loading = move |place: usize| -> Loading {
                 let (key, tagging) = (keys[place].clone(), Arc::clone(&tagging));
-                let loading = loader(key.clone());
+                let loading = timed_one(counters, Call::Load, loader(key.clone()));
                 Box::new(move |_| {
                     Box::pin(async move {
                         let loaded =

@@ -1,6 +1,7 @@
 //! Nodes that hear of each other's changes, and what they do when they may not have.
 
-use crate::fixture::{LEASE, Node};
+use crate::fixture::{LEASE, Node, ended, hold, spawn};
+use std::convert::Infallible;
 use std::time::Duration;
 use terrace::{EntryOptions, ErrorKind, SuspectPolicy, Tier};
 use terrace_testkit::fake::{Fault, Loss, Operation, Point};
@@ -49,6 +50,62 @@ async fn a_change_of_a_key_is_heard() {
     writer.texts.remove("k").await.unwrap();
     drops(&reader, "k").await;
     assert_eq!(reader.get("k").await, None);
+}
+
+/// So many messages of this type went this way, as Prometheus is told.
+fn messages(node: &Node, dir: &str, kind: &str) -> u64 {
+    let series = format!("terrace_bus_events_total{{dir=\"{dir}\",type=\"{kind}\"}} ");
+    let metrics = node.cache.metrics();
+    let value = metrics.lines().find_map(|line| line.strip_prefix(&series));
+    value.unwrap_or_else(|| panic!("no {series}in {metrics}")).parse().expect("a number")
+}
+
+#[tokio::test]
+async fn messages_are_counted_by_type_and_by_whose_they_are() {
+    let (writer, reader) = two().await;
+    writer.texts.remove("k").await.unwrap();
+    writer.texts.invalidate().tag("t").unwrap().send().await.unwrap();
+    writer.texts.clear().await.unwrap();
+    reader.put("mine", "v").await;
+    let (mut held, loader) = hold::<Infallible>();
+    let texts = reader.texts.clone();
+    let loading = spawn(async move { texts.get_or_load("loaded", loader).await.is_ok() });
+    held.started().await;
+    let (asked, waiting) =
+        (writer.calls(Operation::Lease), writer.loading_at_once("loaded", "of the writer"));
+    until("the writer waits for the load", || writer.calls(Operation::Lease) > asked).await;
+    held.bring("of the reader");
+    assert!(ended(loading).await);
+    assert_eq!(ended(waiting).await, "of the reader");
+    for (node, own, others) in [(&writer, 2, 1), (&reader, 1, 2)] {
+        until("each has come everywhere", || {
+            messages(node, "out", "set") == own && messages(node, "in", "set") == others
+        })
+        .await;
+    }
+    for kind in ["invalidate", "tag", "sweep"] {
+        until("it has come everywhere", || {
+            messages(&writer, "out", kind) == 1 && messages(&reader, "in", kind) == 1
+        })
+        .await;
+        assert_eq!((messages(&writer, "in", kind), messages(&reader, "out", kind)), (0, 0), "{kind}");
+    }
+    until("the end of the load is told", || messages(&writer, "in", "ended") == 1).await;
+    until("beats go and come", || messages(&reader, "in", "beat") > 0).await;
+    assert!(messages(&reader, "out", "beat") > 0);
+    assert!(!writer.cache.metrics().contains("dir=\"out\",type=\"ended\""), "nobody's name is on it");
+}
+
+/// What was missed and told by the log has been heard as well.
+#[tokio::test]
+async fn messages_that_the_log_told_are_counted_too() {
+    let (writer, reader) = two().await;
+    let before = messages(&reader, "in", "set");
+    reader.remote.set_loss(Loss::Messages);
+    writer.put("k", "new").await;
+    reader.remote.set_loss(Loss::Nothing);
+    writer.put("third", "v").await;
+    until("both are heard", || messages(&reader, "in", "set") == before + 2).await;
 }
 
 #[tokio::test]

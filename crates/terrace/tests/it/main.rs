@@ -39,6 +39,7 @@ mod matrix;
 #[cfg(feature = "journal")]
 mod narrow;
 mod objects;
+mod origin_times;
 mod overview;
 mod race;
 mod reading;

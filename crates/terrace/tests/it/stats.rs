@@ -222,3 +222,27 @@ async fn a_reset_starts_from_zero_and_keeps_what_is_held() {
     node.get("k").await;
     assert_eq!(lookups(&node), (1, 0, 0));
 }
+
+#[tokio::test]
+async fn what_compression_saves_is_the_difference_of_two_counters() {
+    let node = Node::first().await;
+    let bytes = |stage: &str| -> u64 {
+        let series = format!("terrace_compression_bytes_total{{keyspace=\"texts\",stage=\"{stage}\"}} ");
+        let text = node.cache.metrics();
+        let value = text.lines().find_map(|line| line.strip_prefix(&series));
+        value.unwrap_or_else(|| panic!("no {series}in {text}")).parse().expect("a number")
+    };
+    assert_eq!((bytes("before"), bytes("after")), (0, 0));
+    node.put("short", "v").await;
+    let short = bytes("before");
+    assert!(short > 0);
+    assert_eq!(bytes("after"), short, "too short to be compressed");
+    node.put("long", &"again and again ".repeat(5_000)).await;
+    assert!(bytes("before") - short >= 80_000, "{}", bytes("before"));
+    assert!(bytes("after") - short < 8_000, "{}", bytes("after"));
+    node.load("loaded", &"again and again ".repeat(5_000)).await;
+    assert!(
+        bytes("before") - short >= 160_000 && bytes("after") - short < 16_000,
+        "what is loaded counts too"
+    );
+}
