@@ -19,6 +19,7 @@
 //! | `feed` | which events are kept for those who read them |
 //! | `keyspaces`, `tiers` | what of the library the configuration sets up |
 //! | `traces` | which requests are traced, and how that is told |
+//! | `process` | what the system says of this process |
 //! | `runtime` | tasks, threads, waiting |
 //!
 //! [`Server`] runs it; [`check()`] tries what a configuration names without serving.
@@ -39,6 +40,7 @@ mod feed;
 mod history;
 mod keyspaces;
 pub mod origin;
+mod process;
 mod reload;
 mod runtime;
 mod security;

@@ -1,7 +1,9 @@
 //! Counters: as JSON for people and programs, as text for Prometheus, as a line in the log.
 
 use super::{App, json, key};
+use crate::config::METRICS_PREFIX;
 use crate::origin::Guards;
+use crate::process;
 use crate::traces::Traces;
 use axum::extract::State;
 use axum::http::{HeaderValue, Uri, header};
@@ -112,9 +114,26 @@ pub(super) async fn summary(State(app): State<Arc<App>>, uri: Uri) -> Response {
 pub(super) async fn prometheus(State(app): State<Arc<App>>) -> Response {
     let mut more = app.reloads.metrics() + &origin_metrics(app.breakers.values().flat_map(Guards::each));
     more.extend(app.traces.as_ref().map(Traces::metrics));
-    let mut response = with(app.cache.metrics(), &more).into_response();
+    let ours = with(app.cache.metrics(), &more);
+    let named = if app.metrics_prefix == METRICS_PREFIX { ours } else { under(&app.metrics_prefix, &ours) };
+    let mut response = with(named, &process::metrics()).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE));
     response
+}
+
+/// The same metrics, with names that begin with another prefix.
+fn under(prefix: &str, metrics: &str) -> String {
+    let mut renamed = String::with_capacity(metrics.len());
+    for line in metrics.split_inclusive('\n') {
+        let before =
+            ["# HELP ", "# TYPE ", ""].into_iter().find(|start| line.starts_with(start)).unwrap_or("");
+        let name = &line[before.len()..];
+        match name.strip_prefix(METRICS_PREFIX).filter(|rest| rest.starts_with('_')) {
+            Some(rest) => renamed.extend([before, prefix, rest]),
+            None => renamed.push_str(line),
+        }
+    }
+    renamed
 }
 
 /// Metrics with more of them before the line that ends them.

@@ -104,6 +104,8 @@ pub(crate) struct App {
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     pub(crate) is_metrics_enabled: bool,
+    /// What the names of metrics begin with.
+    pub(crate) metrics_prefix: String,
     /// Set when the service is about to stop.
     pub(crate) is_draining: Arc<AtomicBool>,
     pub(crate) feed: Arc<Feed>,

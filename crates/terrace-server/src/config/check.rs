@@ -132,6 +132,7 @@ pub(super) fn check(document: &Document, file: file::File) -> Result<Config, Con
         metrics: MetricsConfig {
             enabled: file.metrics.enabled.is_none_or(|flag| flag.0),
             interval: checker.positive(file.metrics.interval, Period::seconds(10)),
+            prefix: checker.metrics_prefix(file.metrics.prefix),
         },
         telemetry: checker.telemetry(file.telemetry),
         write_behind,

@@ -306,6 +306,7 @@ pub(super) struct Source {
 pub(super) struct Metrics {
     pub(super) enabled: Option<Flag>,
     pub(super) interval: Option<Spanned<Period>>,
+    pub(super) prefix: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -55,6 +55,7 @@ pub use secret::{Address, Secret};
 pub use show::{SetBy, Setting};
 pub use sources::SourceConfig;
 pub(crate) use sources::{DOCUMENT, TENANT, VERSION, list_of};
+pub(crate) use telemetry::METRICS_PREFIX;
 pub use telemetry::{OtlpConfig, TelemetryConfig};
 pub use tenants::TenantLimits;
 pub use tls::TlsConfig;
@@ -404,6 +405,9 @@ pub struct MetricsConfig {
     pub enabled: bool,
     /// How often the counters are logged. Default 10 s.
     pub interval: Period,
+    /// What the names of metrics begin with, before the first `_`. Default `terrace`. The rules, alerts and the board in `deploy/` go by
+    /// the default.
+    pub prefix: String,
 }
 
 impl Config {

@@ -13,6 +13,11 @@ use toml::Spanned;
 /// The share of requests that is traced unless something else is said.
 const SAMPLE_DEFAULT: Share = Share(0.01);
 
+/// What the names of metrics begin with unless something else is said.
+pub(crate) const METRICS_PREFIX: &str = "terrace";
+/// The longest beginning of a metric's name, in bytes.
+const METRICS_PREFIX_BYTES_MAX: usize = 40;
+
 /// What the service tells others of itself, beside metrics.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[non_exhaustive]
@@ -54,6 +59,23 @@ impl Checker<'_> {
                 headers: self.headers(headers),
             },
         }
+    }
+
+    /// What the names of metrics begin with.
+    pub(super) fn metrics_prefix(&mut self, given: Option<Spanned<String>>) -> String {
+        let Some(prefix) = given else { return METRICS_PREFIX.to_owned() };
+        let text = prefix.get_ref();
+        let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let begins = text.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+        if !begins || !text.bytes().all(is_part) || text.len() > METRICS_PREFIX_BYTES_MAX {
+            let help = format!(
+                "it is a small letter, and then small letters, digits and `_`: {METRICS_PREFIX_BYTES_MAX} at most"
+            );
+            self.refuse(
+                &Refusal::new(prefix.span(), format!("`{text}` cannot begin a metric's name")).help(help),
+            );
+        }
+        prefix.into_inner()
     }
 
     fn endpoint(&mut self, text: Spanned<String>) -> Option<String> {

@@ -39,7 +39,7 @@ error: unknown field `elephant`
 2 | elephant = 1
   | ^^^^^^^^
   |
-  = help: there is `enabled` or `interval`
+  = help: there is `enabled`, `interval`, `prefix`
 ",
     );
     assert!(refusal("[cluster]\na = 1\n").contains("unknown field `cluster`"));
@@ -155,6 +155,11 @@ error: this cannot be: it is at most 2147483648, and 0 entries are bounded by by
         "defaults.codec = 'xml'",
         "defaults.compression.algo = 'brotli'",
         "metrics.interval = 0",
+        "metrics.prefix = ''",
+        "metrics.prefix = '9a'",
+        "metrics.prefix = 'Terrace'",
+        "metrics.prefix = 'a-b'",
+        "metrics.prefix = 'a23456789b123456789c123456789d123456789e1'",
         "write_behind.interval = 0",
     ] {
         let refusal = refusal(toml);
@@ -401,6 +406,7 @@ fn defaults_are_those_that_are_promised() {
     assert_eq!(config.defaults.max_key.0, 512);
     assert_eq!(config.metrics.interval.0, Duration::from_secs(10));
     assert!(config.metrics.enabled && config.write_behind.enabled && config.l2.is_none());
+    assert_eq!(config.metrics.prefix, "terrace");
     assert_eq!(config.l1.ttl.0, terrace::Ttl::Never, "without an L2 a copy is the entry");
 
     let config = Config::load(&Sources::text("l2.url = 'redis://h'")).expect("valid");
