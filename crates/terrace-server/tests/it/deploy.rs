@@ -50,6 +50,7 @@ async fn exported() -> Series {
         "#
     );
     let service = start(&toml).await;
+    service.get("/api/cache/of-no-keyspace:7").await;
     let text = service.get("/metrics").await.body;
     let mut series = Series::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -64,11 +65,20 @@ async fn exported() -> Series {
     series
 }
 
+/// What the names of all metrics of the service begin with.
+const OURS: [&str; 2] = ["terrace_", "process_"];
+
+/// The series that the rules record, and that have a name like those of the service.
+fn recorded(rules: &str) -> BTreeSet<String> {
+    rules.lines().filter_map(|line| line.trim().strip_prefix("- record: ")).map(str::to_owned).collect()
+}
+
 /// The metrics that a text names, each with its selector, and the recorded series.
 fn named(text: &str) -> (Vec<(String, String)>, BTreeSet<String>) {
     let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == ':';
     let (mut metrics, mut recorded) = (Vec::new(), BTreeSet::new());
-    for (at, _) in text.match_indices("terrace_") {
+    let names = OURS.iter().flat_map(|start| text.match_indices(start));
+    for (at, _) in names {
         let begin = text[..at].rfind(|letter| !is_part(letter)).map_or(0, |before| before + 1);
         let end = text[at..].find(|letter| !is_part(letter)).map_or(text.len(), |length| at + length);
         let name = &text[begin..end];
@@ -120,13 +130,14 @@ fn texts(value: &serde_json::Value) -> Vec<&str> {
 
 #[tokio::test]
 async fn rules_and_alerts_name_metrics_that_there_are() {
-    let series = exported().await;
+    let mut series = exported().await;
     let rules = file("prometheus/rules.yml");
     let alerts = file("prometheus/alerts.yml");
+    let recorded = recorded(&rules);
+    assert!(recorded.iter().all(|name| !series.contains_key(name)), "the service exports what is recorded");
+    series.extend(recorded.iter().map(|name| (name.clone(), BTreeMap::new())));
     assert_eq!(all_wrong(&series, &rules), [""; 0]);
     assert_eq!(all_wrong(&series, &alerts), [""; 0]);
-    let recorded: BTreeSet<String> =
-        rules.lines().filter_map(|line| line.trim().strip_prefix("- record: ")).map(str::to_owned).collect();
     let used: BTreeSet<String> = named(&rules).1.union(&named(&alerts).1).cloned().collect();
     assert_eq!(used.difference(&recorded).collect::<Vec<_>>(), [""; 0]);
     assert!(named(&alerts).0.len() > 10);
@@ -157,6 +168,131 @@ async fn panels_name_metrics_that_there_are_and_follow_the_variables() {
     assert_eq!(all_wrong(&series, &everything), [""; 0]);
 }
 
+/// What is promised to those who watch a service: names, and of labels the values that each has from the start.
+const PROMISED: [(&str, &[(&str, &str)]); 38] = [
+    (
+        "terrace_requests_total",
+        &[("op", "get put"), ("result", "hit_l1 hit_l2 hit_stale miss negative failed")],
+    ),
+    ("terrace_hits_total", &[("keyspace", "default docs"), ("tier", "l1 l2")]),
+    ("terrace_misses_total", &[("keyspace", "default docs")]),
+    ("terrace_operation_duration_seconds", &[("op", "get put remove invalidate"), ("tier", "l1 l2 origin")]),
+    ("terrace_origin_requests_total", &[("outcome", "found absent failed panicked")]),
+    ("terrace_origin_duration_seconds", &[("op", "load load_many store delete"), ("outcome", "ok failed")]),
+    ("terrace_origin_breaker_state", &[("origin", "lite"), ("state", "closed half_open open")]),
+    ("terrace_loads_collapsed_total", &[("keyspace", "default docs")]),
+    ("terrace_l1_entries", &[("keyspace", "default docs")]),
+    ("terrace_l1_bytes", &[("keyspace", "default docs")]),
+    ("terrace_l1_evictions_total", &[("reason", "size ttl invalidated")]),
+    ("terrace_l2_errors_total", &[("kind", "unavailable timeout broken refused envelope payload other")]),
+    ("terrace_breaker_state", &[("target", "l2"), ("state", "closed half_open open")]),
+    ("terrace_bus_lag_seconds", &[]),
+    (
+        "terrace_bus_events_total",
+        &[("dir", "in out"), ("type", "set invalidate tag sweep floor refresh hello ended beat")],
+    ),
+    ("terrace_bus_gaps_total", &[("outcome", "repaired suspected")]),
+    ("terrace_write_behind_pending", &[("keyspace", "docs")]),
+    ("terrace_write_behind_pending_max", &[]),
+    ("terrace_write_behind_oldest_seconds", &[("keyspace", "docs")]),
+    ("terrace_write_behind_flush_duration_seconds", &[("keyspace", "docs")]),
+    ("terrace_write_behind_dead_total", &[("keyspace", "docs")]),
+    ("terrace_write_behind_dead_letters", &[("keyspace", "docs")]),
+    ("terrace_journal_state", &[("state", "sound disk_full poisoned")]),
+    ("terrace_invalidations_total", &[("kind", "key pattern tag clear")]),
+    ("terrace_compression_bytes_total", &[("keyspace", "default docs"), ("stage", "before after")]),
+    ("terrace_audits_total", &[("outcome", "passed failed")]),
+    ("terrace_stale_age_seconds", &[("reason", "unproven revalidating load_slow load_failed")]),
+    ("terrace_pending_invalidations", &[]),
+    ("terrace_config_reload_success", &[]),
+    ("terrace_config_reloads_total", &[("result", "taken refused")]),
+    ("terrace_build_info", &[("version", env!("CARGO_PKG_VERSION")), ("commit", COMMIT)]),
+    ("process_cpu_seconds_total", &[]),
+    ("process_resident_memory_bytes", &[]),
+    ("process_virtual_memory_bytes", &[]),
+    ("process_open_fds", &[]),
+    ("process_max_fds", &[]),
+    ("process_threads", &[]),
+    ("process_start_time_seconds", &[]),
+];
+
+/// What the build was told, which these tests are told as well.
+const COMMIT: &str = match option_env!("TERRACE_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
+#[tokio::test]
+async fn a_service_that_runs_has_every_metric_that_is_promised_from_its_first_moment() {
+    let series = exported().await;
+    let mut missing = Vec::new();
+    for (name, labels) in PROMISED {
+        if !cfg!(target_os = "linux") && name.starts_with("process_") {
+            continue;
+        }
+        let count = format!("{name}_count");
+        let Some(of) = series.get(name).or_else(|| series.get(&count)) else {
+            missing.push(name.to_owned());
+            continue;
+        };
+        for (label, values) in labels {
+            let has = |value: &str| of.get(*label).is_some_and(|values| values.contains(value));
+            let values = values.split(' ').filter(|value| !has(value));
+            missing.extend(values.map(|value| format!("{name}{{{label}=\"{value}\"}}")));
+        }
+    }
+    assert_eq!(missing, [""; 0]);
+    let rules = file("prometheus/rules.yml");
+    assert!(recorded(&rules).contains("terrace_compression_ratio"), "this one is made of rates");
+    // A key that no pattern names is of the keyspace `default`, so labels are as many as the file has keyspaces.
+    let keyspaces = series.values().filter_map(|labels| labels.get("keyspace")).flatten();
+    let keyspaces: BTreeSet<&str> = keyspaces.map(String::as_str).collect();
+    assert_eq!(keyspaces, BTreeSet::from(["default", "docs"]));
+}
+
+/// The name that each line of a scrape is about, and the mark before it.
+fn names(scraped: &str) -> Vec<(String, String)> {
+    let name = |line: &str| {
+        let marked = ["# HELP ", "# TYPE "].into_iter().find(|mark| line.starts_with(mark)).unwrap_or("");
+        let name = line[marked.len()..].split([' ', '{']).next().expect("a name");
+        (marked.to_owned(), name.to_owned())
+    };
+    scraped.lines().filter(|line| *line != "# EOF").map(name).collect()
+}
+
+#[tokio::test]
+async fn names_begin_as_the_configuration_says() {
+    let service = start("metrics.prefix = 'acme_cache'").await;
+    let text = service.get("/metrics").await.body;
+    let named = names(&text);
+    let (process, ours): (Vec<_>, Vec<_>) = named.iter().partition(|(_, name)| name.starts_with("process_"));
+    assert!(ours.len() > 100 && ours.iter().all(|(_, name)| name.starts_with("acme_cache_")), "{text}");
+    assert!(!process.is_empty() || !cfg!(target_os = "linux"));
+    assert!(text.contains("\nacme_cache_hits_total{keyspace=\"default\",tier=\"l1\"} 0\n"), "{text}");
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    let plain = names(&start("").await.get("/metrics").await.body);
+    let renamed = plain.into_iter().map(|(mark, name)| (mark, name.replacen("terrace_", "acme_cache_", 1)));
+    assert_eq!(named, renamed.collect::<Vec<_>>(), "nothing else is different");
+}
+
+/// What a real Prometheus' own reader says of a scrape.
+#[tokio::test]
+async fn promtool_reads_what_is_exported() {
+    let service = start("").await;
+    let text = service.get("/metrics").await.body;
+    let folder = tempfile::tempdir().expect("a folder");
+    let scraped = folder.path().join("scraped");
+    // The older format has no mark of the end.
+    std::fs::write(&scraped, text.trim_end_matches("# EOF\n")).expect("the folder is ours");
+    let read = std::fs::File::open(&scraped).expect("it was written");
+    let Ok(checked) = Command::new("promtool").args(["check", "metrics"]).stdin(read).output() else {
+        eprintln!("SKIP: install promtool, which Debian has in the package prometheus");
+        return;
+    };
+    let said = String::from_utf8_lossy(&checked.stderr);
+    assert!(!said.contains("error while linting"), "{said}");
+}
+
 #[test]
 fn what_is_wrong_is_found() {
     let labels = BTreeMap::from([("op".to_owned(), BTreeSet::from(["get".to_owned(), "put".to_owned()]))]);
@@ -167,6 +303,7 @@ fn what_is_wrong_is_found() {
         ("terrace_a_total{op=~\"$op\"}", None),
         ("a:terrace_hits:rate5m", None),
         ("terrace_b_total", Some("there is no terrace_b_total")),
+        ("rate(process_b_total[5m])", Some("there is no process_b_total")),
         ("terrace_a_total{of=\"get\"}", Some("terrace_a_total has no label of")),
         ("terrace_a_total{op=~\"get|got\"}", Some("terrace_a_total has no op=\"got\"")),
         ("terrace_a_total{op!=\"gone\"}", Some("terrace_a_total has no op=\"gone\"")),
