@@ -29,6 +29,7 @@ mod msgpack;
 mod openapi;
 mod origin_breaker;
 mod overview;
+mod packages;
 mod postgres;
 mod postgres_tls;
 mod quotas;
