@@ -151,6 +151,31 @@ impl EntryOptions {
         self
     }
 
+    /// What they say of an entry that is stored, its TTLs and tags, in bytes that are the same in every process and release.
+    #[cfg(feature = "journal")]
+    pub(crate) fn of_stored(&self) -> Vec<u8> {
+        let ttl = |ttl: Ttl| ttl.duration().map_or(u128::MAX, |ttl| ttl.as_nanos());
+        let times = [
+            self.ttl.map(ttl),
+            self.l1_ttl.map(ttl),
+            self.grace.map(|grace| grace.as_nanos()),
+            self.revalidate.map(|time| time.as_nanos()),
+        ];
+        let mut bytes = Vec::new();
+        for (which, nanos) in (1_u8..).zip(times) {
+            if let Some(nanos) = nanos {
+                bytes.push(which);
+                bytes.extend_from_slice(&nanos.to_le_bytes());
+            }
+        }
+        for tag in &self.tags {
+            bytes.push(0);
+            bytes.extend_from_slice(&(tag.as_str().len() as u64).to_le_bytes());
+            bytes.extend_from_slice(tag.as_str().as_bytes());
+        }
+        bytes
+    }
+
     /// Puts the entry under a tag.
     ///
     /// # Errors

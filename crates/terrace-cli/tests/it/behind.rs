@@ -160,3 +160,71 @@ fn what_an_origin_that_is_away_does_not_take_stays_and_the_service_ends_well() {
     let stored = lock.query_row("select n from counts where id = '1'", [], |row| row.get::<_, String>(0));
     assert_eq!(stored.as_deref(), Ok("7"));
 }
+
+/// What a write with this name is answered: its id, and whether it was taken before.
+fn put_named(host: &str, name: usize) -> Option<(String, bool)> {
+    let mut stream = TcpStream::connect(host).ok()?;
+    stream.set_read_timeout(Some(DEADLINE)).ok()?;
+    let body = format!("{{\"value\":{name}}}");
+    let request = format!(
+        "PUT /api/cache/count:{} HTTP/1.1\r\nhost: {host}\r\nidempotency-key: \"n{name}\"\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        name % 7,
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    assert!(head.starts_with("HTTP/1.1 202 "), "{answer}");
+    let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+    Some((body["write_id"].as_str().expect("an id").to_owned(), body["repeated"] == true))
+}
+
+/// Writes under names until the service is gone. Gives the ids of those that were acknowledged, by name.
+fn put_named_until_killed(host: &str, writer: usize, acknowledged: &AtomicUsize) -> BTreeMap<usize, String> {
+    let mut ids = BTreeMap::new();
+    for name in (writer..).step_by(4) {
+        let Some((id, is_repetition)) = put_named(host, name) else { break };
+        assert!(!is_repetition, "{name} is new");
+        ids.insert(name, id);
+        acknowledged.fetch_add(1, Ordering::SeqCst);
+    }
+    ids
+}
+
+#[test]
+fn what_has_a_name_is_written_once_though_the_service_is_killed() {
+    let folder = files("1h");
+    let (running, host) = serve(folder.path());
+    let acknowledged = AtomicUsize::new(0);
+    let ids: BTreeMap<usize, String> = std::thread::scope(|scope| {
+        let (host, acknowledged) = (host.as_str(), &acknowledged);
+        let writers: Vec<_> = (0..4)
+            .map(|writer| scope.spawn(move || put_named_until_killed(host, writer, acknowledged)))
+            .collect();
+        while acknowledged.load(Ordering::SeqCst) < 200 {
+            assert!(writers.iter().any(|writer| !writer.is_finished()), "nobody writes any more");
+            std::thread::yield_now();
+        }
+        running.signal("KILL");
+        writers.into_iter().flat_map(|writer| writer.join().expect("a writer")).collect()
+    });
+    drop(running);
+    assert!(ids.len() >= 200, "{}", ids.len());
+
+    let (running, host) = serve(folder.path());
+    let read = |key: usize| ask(&host, "GET", &format!("/api/cache/count:{key}"), "").expect("an answer");
+    let value =
+        |text: String| serde_json::from_str::<serde_json::Value>(&text).expect("JSON")["value"].clone();
+    let before: Vec<_> = (0..7).map(|key| value(read(key))).collect();
+    for is_flushed in [false, true] {
+        for (name, id) in &ids {
+            assert_eq!(put_named(&host, *name), Some((id.clone(), true)), "{name}, flushed {is_flushed}");
+        }
+        ask(&host, "POST", "/api/cache/behind/counts/flush", "").expect("an answer");
+        assert_eq!((0..7).map(|key| value(read(key))).collect::<Vec<_>>(), before, "flushed {is_flushed}");
+    }
+    println!("{} names were known after the kill", ids.len());
+    running.signal("TERM");
+    assert_eq!(running.wait(), 0);
+}

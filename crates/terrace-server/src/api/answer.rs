@@ -16,7 +16,7 @@
 
 use super::behind;
 use super::error::{Code, Problem};
-use super::fields::{CacheControl, EntityTags};
+use super::fields::{CacheControl, EntityTags, idempotency_key};
 use super::form::Form;
 use crate::document::Document;
 use crate::keyspaces::{DocumentKeyspace, Keyspaces};
@@ -27,7 +27,7 @@ use bytes::BytesMut;
 use httpdate::HttpDate;
 use std::fmt::{self, Write};
 use std::time::{Duration, SystemTime};
-use terrace::behind::Acknowledged;
+use terrace::behind::{Acknowledged, IdempotencyKey};
 use terrace::{
     Entry, EntryOptions, Key, ReadOptions, Removed, StaleReason, Strategy, Tier, Ttl, Version, Written,
 };
@@ -334,13 +334,24 @@ pub(super) struct Dropped {
     pub(super) location: Option<String>,
 }
 
-/// Stores a document on the conditions of a request.
+/// The name of a request that changes a key, where one is remembered: where the key is written behind. Elsewhere it is not looked at.
+pub(super) fn name_of(
+    keyspaces: &Keyspaces,
+    key: &Key,
+    headers: &HeaderMap,
+) -> Result<Option<IdempotencyKey>, Problem> {
+    let is_remembered = keyspaces.of(key).strategy() == Strategy::WriteBehind;
+    if is_remembered { idempotency_key(headers) } else { Ok(None) }
+}
+
+/// Stores a document on the conditions of a request, and once if that has a name.
 pub(super) async fn store(
     keyspaces: &Keyspaces,
     key: &Key,
     document: Document,
     options: EntryOptions,
     conditions: Conditions,
+    name: Option<&IdempotencyKey>,
 ) -> Result<Stored, Problem> {
     let keyspace = keyspaces.of(key);
     let strategy = keyspace.strategy();
@@ -351,7 +362,10 @@ pub(super) async fn store(
     }
     let fingerprint = document.fingerprint();
     let written = if conditions.are_none() {
-        keyspace.put_with(key, document, options).await?
+        match name {
+            Some(name) => keyspace.put_once(key, document, options, name).await?,
+            None => keyspace.put_with(key, document, options).await?,
+        }
     } else {
         let wanted = conditions.clone();
         let written = keyspace.put_if(key, document, options, move |there| wanted.hold(there)).await?;
@@ -362,15 +376,19 @@ pub(super) async fn store(
     Ok(Stored { written, tag, location: location(keyspace, written.journaled) })
 }
 
-/// Removes an entry on the conditions of a request.
+/// Removes an entry on the conditions of a request, and once if that has a name.
 pub(super) async fn remove(
     keyspaces: &Keyspaces,
     key: &Key,
     conditions: &Conditions,
+    name: Option<&IdempotencyKey>,
 ) -> Result<Dropped, Problem> {
     let keyspace = keyspaces.of(key);
     let removed = if conditions.are_none() {
-        keyspace.remove(key).await?
+        match name {
+            Some(name) => keyspace.remove_once(key, name).await?,
+            None => keyspace.remove(key).await?,
+        }
     } else {
         let wanted = conditions.clone();
         let removed = keyspace.remove_if(key, move |there| wanted.hold(there)).await?;

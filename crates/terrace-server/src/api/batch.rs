@@ -14,7 +14,8 @@
 //! 5. A value that was read is brought into form when its turn comes, and where there is room for it: an answer never takes more memory
 //!    than it may have bytes, or of lines than a piece.
 //! 6. Each item counts for a rate as a request does. An object that is more than the rate allows is refused whole; of lines, those are.
-//! 7. Lines that come up after their token was taken away are answered 401, and nothing of them is done.
+//! 7. A batch has no idempotency key: one name says nothing of many requests.
+//! 8. Lines that come up after their token was taken away are answered 401, and nothing of them is done.
 
 mod made;
 
@@ -22,6 +23,7 @@ use super::answer::{self, Conditions};
 use super::encoded::push_string;
 use super::entry::{Put, parse, shortened};
 use super::error::{Code, NO_DELETE, Problem};
+use super::fields::IDEMPOTENCY_KEY;
 use super::form::Form;
 use super::guard::Whole;
 use super::render::{expiry, push_journaled, push_time};
@@ -45,7 +47,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use terrace::behind::Acknowledged;
-use terrace::{Entry, Error, Key};
+use terrace::{Entry, Error, Key, Strategy};
 
 /// Items of an object.
 const ITEMS_MAX: usize = 1_000;
@@ -147,6 +149,7 @@ pub(super) async fn batch(
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> Result<Response, Problem> {
+    check_unnamed(&app, &who, &headers)?;
     let media = headers.get(header::CONTENT_TYPE).and_then(|media| media.to_str().ok()).unwrap_or_default();
     if media.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case(NDJSON)) {
         return stream_of(app, who, body);
@@ -174,6 +177,16 @@ pub(super) async fn batch(
     let mut response = lists.done();
     response.extensions_mut().insert(detail);
     Ok(response)
+}
+
+/// A batch is many requests, and one name says nothing of them: it is refused where a name would be remembered, and not looked at elsewhere.
+fn check_unnamed(app: &App, who: &Who, headers: &HeaderMap) -> Result<(), Problem> {
+    let is_named = headers.contains_key(IDEMPOTENCY_KEY);
+    if is_named && app.keyspaces(who)?.iter().any(|keyspace| keyspace.strategy() == Strategy::WriteBehind) {
+        let detail = "`idempotency-key`: a batch has none; leave it out, or send the writes one by one, each with its own";
+        return Err(Problem::new(Code::HeaderInvalid, detail));
+    }
+    Ok(())
 }
 
 /// The answer to lines, line by line.
@@ -327,7 +340,7 @@ async fn finish(app: &App, keyspaces: &Keyspaces, item: Item, found: Option<Read
         Item::Bad(kind, key, problem) => Made::failed(kind, key.as_deref(), &problem),
         Item::Set(key, set) => {
             let (document, options, conditions) = *set;
-            match answer::store(keyspaces, &key, document, options, conditions).await {
+            match answer::store(keyspaces, &key, document, options, conditions, None).await {
                 Ok(stored) => Made::new("set", Some(key.as_str()), stored.status().as_u16(), |bytes| {
                     bytes.extend_from_slice(b",\"expires_at\":");
                     push_time(bytes, expiry(app.clock.wall(), stored.written.ttl));
@@ -340,7 +353,7 @@ async fn finish(app: &App, keyspaces: &Keyspaces, item: Item, found: Option<Read
         Item::Delete(key) if !keyspaces.can_delete(&key) => {
             Made::failed("delete", Some(key.as_str()), &Problem::new(Code::DeleteUnsupported, NO_DELETE))
         }
-        Item::Delete(key) => match answer::remove(keyspaces, &key, &Conditions::default()).await {
+        Item::Delete(key) => match answer::remove(keyspaces, &key, &Conditions::default(), None).await {
             Ok(dropped) => Made::new("delete", Some(key.as_str()), dropped.status().as_u16(), |bytes| {
                 let removed = dropped.removed;
                 bytes.extend_from_slice(format!(",\"deleted\":{}", removed.existed).as_bytes());

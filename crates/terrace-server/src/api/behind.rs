@@ -75,6 +75,10 @@ struct Standing {
     retried: u64,
     /// Writes that were found in the journal at the start.
     replayed: u64,
+    /// Requests that had been taken before, by their idempotency keys.
+    repeated: u64,
+    /// How many are remembered.
+    idempotency_keys: u64,
     dead_letters: Vec<Letter>,
 }
 
@@ -94,6 +98,8 @@ impl Standing {
             stored: figures.stored,
             retried: figures.retried,
             replayed: figures.replayed,
+            repeated: figures.repeated,
+            idempotency_keys: figures.idempotency_keys,
             dead_letters: lane.dead_letters(limit).iter().map(|letter| Letter::of(who, letter)).collect(),
         }
     }

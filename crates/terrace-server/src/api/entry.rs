@@ -113,7 +113,8 @@ pub(super) async fn put(
     }
     let conditions = if put.if_absent { conditions.if_absent() } else { conditions };
     let (document, options) = put.document(&app)?;
-    let stored = answer::store(keyspaces, &key, document, options, conditions).await?;
+    let name = answer::name_of(keyspaces, &key, &headers)?;
+    let stored = answer::store(keyspaces, &key, document, options, conditions, name.as_ref()).await?;
     let written = stored.written;
     let (form, reply) =
         (Form::of(&headers), render::written(app.clock.wall(), written.ttl, written.journaled));
@@ -157,7 +158,8 @@ pub(super) async fn delete(
     if !keyspaces.can_delete(&key) {
         return Err(Problem::new(Code::DeleteUnsupported, NO_DELETE));
     }
-    let dropped = answer::remove(keyspaces, &key, &Conditions::of(&headers)?).await?;
+    let name = answer::name_of(keyspaces, &key, &headers)?;
+    let dropped = answer::remove(keyspaces, &key, &Conditions::of(&headers)?, name.as_ref()).await?;
     let removed = dropped.removed;
     let reply = render::deleted(removed.existed, removed.journaled);
     Ok(dropped.complete(acknowledged(Form::of(&headers).reply(reply), removed.effect)))

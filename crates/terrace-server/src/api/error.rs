@@ -245,6 +245,7 @@ impl From<&WriteError> for Problem {
             WriteError::Full { .. } | WriteError::DiskFull => Code::JournalFull,
             WriteError::TooLarge { .. } => Code::ValueTooLarge,
             WriteError::Unacknowledged { .. } => Code::WriteUnknown,
+            WriteError::KeyReused { .. } => Code::IdempotencyKeyReused,
             WriteError::Closed => Code::ShuttingDown,
             _ => {
                 tracing::error!(%error, "the journal is out of use");

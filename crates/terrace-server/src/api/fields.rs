@@ -1,4 +1,4 @@
-//! What the headers of a request say: directives of `Cache-Control`, tags of `Cache-Groups`, entity tags.
+//! What the headers of a request say: directives of `Cache-Control`, tags of `Cache-Groups`, entity tags, a request's own name.
 //!
 //! 1. A header that is not understood is an error where ignoring it would change what the request does (tags, entity tags, times of a
 //!    `PUT`), and is ignored where HTTP says so (directives that nobody knows).
@@ -8,10 +8,14 @@ use super::error::{Code, Problem};
 use crate::structured::{split, string};
 use axum::http::{HeaderMap, HeaderName, header};
 use std::time::Duration;
+use terrace::behind::IdempotencyKey;
 use terrace::{EntryOptions, Tag};
 
 /// Tags of an entry (RFC 9875).
 pub(super) const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
+
+/// What a client calls a request, and its repetitions (draft-ietf-httpapi-idempotency-key-header).
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The lines of a header, as one list; `None` if there is none.
 fn list(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Problem> {
@@ -102,6 +106,25 @@ pub(super) fn tags(headers: &HeaderMap) -> Result<Vec<Tag>, Problem> {
         Tag::new(&name).map_err(|error| invalid(&CACHE_GROUPS, &error.to_string()))
     };
     split(&text).map(member).collect()
+}
+
+/// The name of a request, if it has one: a structured string, whose parameters are ignored, or, as many send it, the same without quotation
+/// marks.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    let refused = |why: &str| {
+        let what = "it is one string such as \"8e03978e-40d5-43dd-bc93-6894a57f9324\"; repeat a request with the very same";
+        invalid(&IDEMPOTENCY_KEY, &format!("{why}; {what}"))
+    };
+    let mut lines = headers.get_all(&IDEMPOTENCY_KEY).iter();
+    let Some(line) = lines.next() else { return Ok(None) };
+    if lines.next().is_some() {
+        return Err(refused("it comes twice"));
+    }
+    let text = line.to_str().map_err(|_| refused("it has characters that are not visible"))?.trim();
+    let is_bare = !text.contains(['"', '\\', ',', ';']);
+    let name = if is_bare { Some(text.to_owned()) } else { string(text) };
+    let name = name.ok_or_else(|| refused("it does not end where its quotation marks do"))?;
+    IdempotencyKey::new(&name).map(Some).map_err(|error| refused(&error.to_string()))
 }
 
 /// Tags as `Cache-Groups` has them; those that such a string cannot have are left out. `None` if none is left.
@@ -213,6 +236,44 @@ mod tests {
         let written = groups(&tags).expect("some");
         assert_eq!(written, r#""a,b", "q\"\\""#);
         assert_eq!(read(&[&written]), Ok(vec!["a,b".into(), "q\"\\".into()]));
+    }
+
+    #[test]
+    fn a_request_has_one_name_with_or_without_quotation_marks() {
+        let read = |lines: &[&str]| {
+            let read = idempotency_key(&headers(&IDEMPOTENCY_KEY, lines)).map_err(|problem| problem.code)?;
+            Ok(read.map(|name| name.as_str().to_owned()))
+        };
+        assert_eq!(read(&[]), Ok(None));
+        for (line, name) in [
+            ("\"8e03978e-40d5\"", "8e03978e-40d5"),
+            ("8e03978e-40d5", "8e03978e-40d5"),
+            (" \"a\" ;p=1;q=\"b\"", "a"),
+            ("\"a\\\"\\\\b,c;d\"", "a\"\\b,c;d"),
+            ("YWJj/+=:1", "YWJj/+=:1"),
+        ] {
+            assert_eq!(read(&[line]), Ok(Some(name.to_owned())), "{line}");
+        }
+        let long = "k".repeat(256);
+        let quoted = format!("\"{long}\"");
+        for line in [
+            "",
+            "\"\"",
+            "a b",
+            "\"a b\"",
+            "\"a",
+            "a\"",
+            "\"a\"b",
+            "\"a\\b\"",
+            "a,b",
+            "a;b",
+            "\"a\", \"b\"",
+            &long,
+            &quoted,
+        ] {
+            assert_eq!(read(&[line]), Err(Code::HeaderInvalid), "{line}");
+        }
+        assert_eq!(read(&["a", "a"]), Err(Code::HeaderInvalid), "two lines");
     }
 
     #[test]

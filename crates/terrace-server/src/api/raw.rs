@@ -113,7 +113,8 @@ pub(super) async fn put(
     })?;
     let document =
         Document::of(media, body).map_err(|error| Problem::new(Code::ValueInvalid, error.to_string()))?;
-    let stored = answer::store(keyspaces, &key, document, options, conditions).await?;
+    let name = answer::name_of(keyspaces, &key, &headers)?;
+    let stored = answer::store(keyspaces, &key, document, options, conditions, name.as_ref()).await?;
     let written = stored.written;
     let reply = render::written(app.clock.wall(), written.ttl, written.journaled);
     Ok(stored.complete(Form::Json, acknowledged(json(reply), written.effect)))
@@ -131,7 +132,8 @@ pub(super) async fn delete(
     if !keyspaces.can_delete(&key) {
         return Err(Problem::new(Code::DeleteUnsupported, NO_DELETE));
     }
-    let dropped = answer::remove(keyspaces, &key, &Conditions::of(&headers)?).await?;
+    let name = answer::name_of(keyspaces, &key, &headers)?;
+    let dropped = answer::remove(keyspaces, &key, &Conditions::of(&headers)?, name.as_ref()).await?;
     let removed = dropped.removed;
     let reply = render::deleted(removed.existed, removed.journaled);
     Ok(dropped.complete(acknowledged(json(reply), removed.effect)))

@@ -87,11 +87,14 @@ pub(crate) fn deleted(existed: bool, journaled: Option<Acknowledged>) -> Vec<u8>
     json
 }
 
-/// What the journal says of a change: `,"ack":"fsync","write_id":"…"`, or nothing.
+/// What the journal says of a change: `,"ack":"fsync","write_id":"…"`, of a repetition also `,"repeated":true`; or nothing.
 pub(super) fn push_journaled(json: &mut Vec<u8>, journaled: Option<Acknowledged>) {
-    if let Some(Acknowledged { ack, id, .. }) = journaled {
+    if let Some(Acknowledged { ack, id, is_repetition, .. }) = journaled {
         let more = format!(",\"ack\":\"{}\",\"write_id\":\"{id}\"", ack.as_str());
         json.extend_from_slice(more.as_bytes());
+        if is_repetition {
+            json.extend_from_slice(b",\"repeated\":true");
+        }
     }
 }
 

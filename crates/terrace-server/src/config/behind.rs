@@ -19,6 +19,8 @@ const COUNT_MAX: u64 = 1_000_000_000;
 const BYTES_MAX: u64 = 1 << 40;
 /// Longest that a commit waits for more writes.
 const COMMIT_WINDOW_MAX: Duration = Duration::from_secs(1);
+/// Longest that a request is remembered by its idempotency key.
+const IDEMPOTENCY_KEYS_FOR_MAX: Duration = Duration::from_hours(7 * 24);
 
 /// The journal, and what holds for every keyspace that is written behind and says nothing else.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -97,6 +99,10 @@ pub struct LaneConfig {
     pub backoff_min: Period,
     /// How long it waits at most. Default 5 min.
     pub backoff_max: Period,
+    /// How many requests are remembered by their idempotency keys after their writes are over. Default 65,536.
+    pub idempotency_keys_max: u64,
+    /// For how long. Default 24 h.
+    pub idempotency_keys_for: Period,
 }
 
 impl Default for LaneConfig {
@@ -111,6 +117,8 @@ impl Default for LaneConfig {
             attempt_timeout: Period::seconds(30),
             backoff_min: Period::seconds(1),
             backoff_max: Period::seconds(300),
+            idempotency_keys_max: 65_536,
+            idempotency_keys_for: Period::seconds(24 * 60 * 60),
         }
     }
 }
@@ -136,6 +144,8 @@ impl LaneConfig {
             .attempts_max(u32::try_from(self.attempts_max).unwrap_or(u32::MAX))
             .attempt_timeout(self.attempt_timeout.0)
             .backoff(self.backoff_min.0, self.backoff_max.0)
+            .idempotency_keys_max(size(self.idempotency_keys_max))
+            .idempotency_keys_for(self.idempotency_keys_for.0)
     }
 }
 
@@ -156,6 +166,8 @@ impl Checker<'_> {
             attempt_timeout: given.attempt_timeout,
             backoff_min: given.backoff_min,
             backoff_max: given.backoff_max,
+            idempotency_keys_max: given.idempotency_keys_max,
+            idempotency_keys_for: given.idempotency_keys_for,
         };
         WriteBehindConfig {
             enabled: given.enabled.is_none_or(|flag| flag.0),
@@ -191,6 +203,17 @@ impl Checker<'_> {
             attempt_timeout: self.positive(given.attempt_timeout, defaults.attempt_timeout),
             backoff_min: self.positive(given.backoff_min, defaults.backoff_min),
             backoff_max: self.positive(given.backoff_max, defaults.backoff_max),
+            idempotency_keys_max: self.count(
+                given.idempotency_keys_max,
+                defaults.idempotency_keys_max,
+                COUNT_MAX,
+            ),
+            idempotency_keys_for: self.ranged(
+                given.idempotency_keys_for,
+                defaults.idempotency_keys_for,
+                |time| !time.0.is_zero() && time.0 <= IDEMPOTENCY_KEYS_FOR_MAX,
+                "it is longer than nothing, and 7 days at most",
+            ),
         };
         if let Some(at) = backoff_at.filter(|_| lane.backoff_max < lane.backoff_min) {
             let title = "a failing key cannot wait for at most less than the first time";

@@ -342,6 +342,8 @@ pub(super) struct WriteBehind {
     pub(super) attempt_timeout: Option<Spanned<Period>>,
     pub(super) backoff_min: Option<Spanned<Period>>,
     pub(super) backoff_max: Option<Spanned<Period>>,
+    pub(super) idempotency_keys_max: Option<Spanned<Count>>,
+    pub(super) idempotency_keys_for: Option<Spanned<Period>>,
 }
 
 /// What a keyspace says of its own way to be written behind; each is also in [`WriteBehind`], for all.
@@ -357,4 +359,6 @@ pub(super) struct Lane {
     pub(super) attempt_timeout: Option<Spanned<Period>>,
     pub(super) backoff_min: Option<Spanned<Period>>,
     pub(super) backoff_max: Option<Spanned<Period>>,
+    pub(super) idempotency_keys_max: Option<Spanned<Count>>,
+    pub(super) idempotency_keys_for: Option<Spanned<Period>>,
 }

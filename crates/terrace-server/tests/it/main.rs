@@ -19,6 +19,7 @@ mod groups;
 mod hot;
 mod http_api;
 mod http_origin;
+mod idempotency;
 mod keys;
 mod l2;
 mod later;

@@ -239,3 +239,34 @@ async fn checking_finds_statements_that_cannot_write() {
     }
     table.remove().await;
 }
+
+#[tokio::test]
+async fn a_request_that_comes_again_leaves_the_row_that_came_after_it() {
+    let Some(table) = Table::create().await else { return };
+    let toml = table.toml("write-behind");
+    let service = start(&toml).await;
+    let named = async |service: &Running, value: &str| {
+        let body = format!("{{\"value\":{value}}}");
+        let header = "idempotency-key: \"8e03978e-40d5\"";
+        service.send_with("PUT", "/api/cache/doc:1", &[header], body.as_bytes()).await
+    };
+    let first = named(&service, "1").await;
+    assert_eq!(first.status, 202, "{first:?}");
+    let flush = async |service: &Running| service.post("/api/cache/behind/docs/flush", "").await;
+    flush(&service).await;
+    put(&service, "doc:1", "2").await;
+    flush(&service).await;
+    let row = table.row(1).await;
+    assert_eq!(row.as_ref().map(|(doc, _)| doc.as_str()), Some("2"));
+    let again = named(&service, "1").await;
+    assert_eq!((again.status, again.header("location")), (202, first.header("location")), "{again:?}");
+    named(&service, "3").await.problem(422, "idempotency_key_reused");
+    assert_eq!(json(&flush(&service).await)["stored"], 0, "nothing was written");
+    assert_eq!((table.row(1).await, got(&service, "doc:1").await.0.as_str()), (row, "2"));
+    assert!(service.stop(terrace_server::Stop::Now).await.is_clean());
+    let service = start(&toml).await;
+    let again = named(&service, "1").await;
+    assert_eq!((again.status, again.header("location")), (202, first.header("location")), "after a restart");
+    assert!(service.stop(terrace_server::Stop::Now).await.is_clean());
+    table.remove().await;
+}

@@ -180,8 +180,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     pub(crate) async fn ask(&mut self, token: &str, method: &str, target: &str, body: &str) -> Answer {
+        self.ask_with(token, method, target, &[], body).await
+    }
+
+    /// Asks with more headers.
+    pub(crate) async fn ask_with(
+        &mut self,
+        token: &str,
+        method: &str,
+        target: &str,
+        lines: &[&str],
+        body: &str,
+    ) -> Answer {
+        let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
         let request = format!(
-            "{method} {target} HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n{body}",
+            "{method} {target} HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {token}\r\ncontent-length: {}\r\n{lines}\r\n{body}",
             body.len()
         );
         let exchange = async {

@@ -27,9 +27,11 @@ pub(super) enum Tally {
     Dead,
     /// A write was found in the file at the start.
     Replayed,
+    /// A request was taken before, and nothing was done.
+    Repeated,
 }
 
-const TALLIES: usize = Tally::Replayed as usize + 1;
+const TALLIES: usize = Tally::Repeated as usize + 1;
 
 /// The counters of a keyspace.
 #[derive(Debug)]
@@ -70,6 +72,7 @@ impl Counters {
             parked: of(Tally::Parked),
             dead: of(Tally::Dead),
             replayed: of(Tally::Replayed),
+            repeated: of(Tally::Repeated),
             flushes: self.flushes.latency(),
             ..LaneFigures::default()
         }
@@ -106,6 +109,10 @@ pub struct LaneFigures {
     pub dead: u64,
     /// Writes that were found in the journal at the start.
     pub replayed: u64,
+    /// Requests that had been taken before, by their idempotency keys: they were acknowledged again, and nothing else was done.
+    pub repeated: u64,
+    /// Requests that are remembered by their idempotency keys, now.
+    pub idempotency_keys: u64,
     /// Calls of the sink, and how long they took.
     pub flushes: Latency,
 }

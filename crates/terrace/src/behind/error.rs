@@ -98,6 +98,14 @@ pub enum WriteError {
         /// How long that was.
         after: Duration,
     },
+    /// Its idempotency key was given before, to another request: nothing was taken. See [`IdempotencyKey`](super::IdempotencyKey).
+    #[error(
+        "the idempotency key was given to another request before, whose write is {id}; give each request a key of its own, and the same request to its repetitions"
+    )]
+    KeyReused {
+        /// The write of the first request with this key.
+        id: WriteId,
+    },
     /// The journal was shut down.
     #[error("the journal is shut down")]
     Closed,

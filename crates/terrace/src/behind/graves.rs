@@ -100,6 +100,11 @@ impl Graves {
         self.by_number.values().take(count_max).map(|grave| grave.letter(journal)).collect()
     }
 
+    /// Whether there is one with this number.
+    pub(super) fn has(&self, number: u64) -> bool {
+        self.by_number.contains_key(&number)
+    }
+
     /// The one with this number.
     pub(super) fn letter(&self, number: u64, journal: u128) -> Option<DeadLetter> {
         self.by_number.get(&number).map(|grave| grave.letter(journal))

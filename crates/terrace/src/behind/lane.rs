@@ -2,9 +2,10 @@
 
 use super::counters::{self, LaneFigures};
 use super::error::{RetryError, WriteError};
+use super::idempotency::{IdempotencyKey, Request};
 use super::options::{Ack, WhenFull};
 use super::record::{DeadLetter, Operation, Pending, Record, Write, WriteState};
-use super::shared::{Keyspace, Taken, Terms};
+use super::shared::{Keyspace, Submitted, Taken, Terms};
 use super::{Owner, WriteId};
 use crate::runtime;
 use bytes::Bytes;
@@ -29,6 +30,8 @@ pub struct Acknowledged {
     pub id: WriteId,
     /// What the acknowledgement stands for.
     pub ack: Ack,
+    /// Whether the request was taken before, by its [`IdempotencyKey`]: the write is that of the first, and this call has done nothing.
+    pub is_repetition: bool,
 }
 
 /// What a flush came to, about the writes that were accepted before it.
@@ -104,44 +107,114 @@ impl Lane {
         version: Option<u64>,
         wait_max: Duration,
     ) -> Result<Acknowledged, WriteError> {
-        let (taken, by) = self.take_in(key, operation, version, false, wait_max).await?;
-        self.acknowledged(taken, by, wait_max).await
+        let terms = Terms { version, is_held: false, ack: self.keyspace.options.ack, request: None };
+        Ok(self.write_on(key, operation, terms, wait_max).await?.0)
     }
 
-    /// [`Lane::write`] of what L2 is about to give a version: it is not sent before that is said, or the [`Held`] is dropped.
-    pub(crate) async fn write_held(
-        &self,
-        key: Bytes,
-        operation: Operation,
-        wait_max: Duration,
-    ) -> Result<(Acknowledged, Held), WriteError> {
-        let (taken, by) = self.take_in(key, operation, None, true, wait_max).await?;
-        let held = Held { lane: self.clone(), record: Some(Arc::clone(&taken.record)) };
-        Ok((self.acknowledged(taken, by, wait_max).await?, held))
-    }
-
-    /// Gives a write its place, when there is room.
-    async fn take_in(
+    /// [`Lane::write`] of a request that has a name: if one of this name was taken before, it is acknowledged again, under the id that it has, and
+    /// nothing is written; whatever has become of its write, and also if others of the key came since. While the first waits to be
+    /// acknowledged, its repetitions wait with it; if it is refused, one of them takes its place.
+    ///
+    /// A request is remembered as [`LaneOptions::idempotency_keys_for`](super::LaneOptions::idempotency_keys_for) says, over restarts as far as its
+    /// write is: that is in the same commit.
+    ///
+    /// # Errors
+    /// As [`Lane::write`]; [`WriteError::KeyReused`] if the name was given to a request that asks for something else: another key, another
+    /// operation, another value. What was taken before is acknowledged also where nothing is taken any more.
+    ///
+    /// # Cost
+    /// As [`Lane::write`], two SHA-256, of which one is of the value, and one more row in the file. A repetition: one short lock.
+    ///
+    /// # Races
+    /// Of equal requests at the same time one is taken.
+    ///
+    /// # Cancel safety
+    /// As [`Lane::write`].
+    ///
+    /// # Examples
+    /// See [`Keyspace::put_once`](crate::Keyspace::put_once).
+    pub async fn write_once(
         &self,
         key: Bytes,
         operation: Operation,
         version: Option<u64>,
-        is_held: bool,
+        idempotency_key: &IdempotencyKey,
         wait_max: Duration,
-    ) -> Result<(Taken, Moment), WriteError> {
+    ) -> Result<Acknowledged, WriteError> {
+        let request = Some(Request::new(idempotency_key, &key, &operation, &[]));
+        let terms = Terms { version, is_held: false, ack: self.keyspace.options.ack, request };
+        Ok(self.write_on(key, operation, terms, wait_max).await?.0)
+    }
+
+    /// [`Lane::write`], of a request that may have a name ([`Lane::write_once`]). What L2 is about to give a version is held: it is not sent before
+    /// that is said, or the [`Held`] is dropped.
+    pub(crate) async fn write_request(
+        &self,
+        key: Bytes,
+        operation: Operation,
+        is_held: bool,
+        request: Option<Request>,
+        wait_max: Duration,
+    ) -> Result<(Acknowledged, Option<Held>), WriteError> {
+        let terms = Terms { version: None, is_held, ack: self.keyspace.options.ack, request };
+        self.write_on(key, operation, terms, wait_max).await
+    }
+
+    /// Gives a write its place, and waits for its acknowledgement.
+    async fn write_on(
+        &self,
+        key: Bytes,
+        operation: Operation,
+        terms: Terms,
+        wait_max: Duration,
+    ) -> Result<(Acknowledged, Option<Held>), WriteError> {
+        let by = self.owner.0.options.clock.precise().plus(wait_max);
+        match self.take_in(key, operation, terms, by, wait_max).await? {
+            Submitted::Taken(taken) => {
+                let record = || Some(Arc::clone(&taken.record));
+                let held = terms.is_held.then(|| Held { lane: self.clone(), record: record() });
+                Ok((self.acknowledged(taken, by, wait_max).await?, held))
+            }
+            Submitted::Before { number, .. } => {
+                self.keyspace.counters.add(counters::Tally::Repeated, 1);
+                let (id, ack) = (self.id_of(number), terms.ack);
+                Ok((Acknowledged { id, ack, is_repetition: true }, None))
+            }
+        }
+    }
+
+    fn id_of(&self, number: u64) -> WriteId {
+        WriteId { journal: self.owner.0.journal, number }
+    }
+
+    /// Gives a write its place, when there is room, or finds that its request was taken before and is acknowledged.
+    async fn take_in(
+        &self,
+        key: Bytes,
+        operation: Operation,
+        terms: Terms,
+        by: Moment,
+        wait_max: Duration,
+    ) -> Result<Submitted, WriteError> {
         let shared = &self.owner.0;
-        let by = shared.options.clock.precise().plus(wait_max);
         shared.see_to_draining(self.index, &self.keyspace);
-        let terms = Terms { version, is_held, ack: self.keyspace.options.ack };
         loop {
+            // Told after each commit as well.
             let mut room = pin!(shared.room.notified());
             room.as_mut().enable();
-            let error = match shared.submit(self.index, key.clone(), operation.clone(), terms) {
-                Ok(taken) => return Ok((taken, by)),
+            let submitted = shared.submit(self.index, key.clone(), operation.clone(), terms);
+            let rest = by.since(shared.options.clock.precise());
+            let error = match submitted {
+                Ok(Submitted::Before { number, is_at_work: true }) => {
+                    if runtime::within(rest, room).await.is_none() {
+                        return Err(WriteError::Unacknowledged { id: self.id_of(number), after: wait_max });
+                    }
+                    continue;
+                }
+                Ok(submitted) => return Ok(submitted),
                 Err(error) => error,
             };
             let waits = self.keyspace.options.when_full == WhenFull::Wait;
-            let rest = by.since(shared.options.clock.precise());
             if !waits || !matches!(error, WriteError::Full { .. }) || rest.is_zero() {
                 return Err(self.refused(error));
             }
@@ -159,7 +232,7 @@ impl Lane {
         wait_max: Duration,
     ) -> Result<Acknowledged, WriteError> {
         let shared = &self.owner.0;
-        let id = WriteId { journal: shared.journal, number: taken.number };
+        let id = self.id_of(taken.number);
         if let Some(reply) = taken.reply {
             let rest = by.since(shared.options.clock.precise());
             match runtime::within(rest, reply).await {
@@ -168,7 +241,7 @@ impl Lane {
                 None => return Err(WriteError::Unacknowledged { id, after: wait_max }),
             }
         }
-        Ok(Acknowledged { id, ack: self.keyspace.options.ack })
+        Ok(Acknowledged { id, ack: self.keyspace.options.ack, is_repetition: false })
     }
 
     /// How many writes one caller may hold at a time: what is held cannot be sent, so it must leave room.
@@ -280,9 +353,9 @@ impl Lane {
     /// Forgets a key's dead letters for good. Gives how many.
     pub fn drop_dead(&self, key: &[u8]) -> usize {
         let shared = &self.owner.0;
-        let mut notes = Vec::new();
+        let (now, mut notes) = (shared.options.clock.precise(), Vec::new());
         let mut state = shared.state.lock();
-        let count = state.queues[self.index].drop_dead(&Bytes::copy_from_slice(key), &mut notes);
+        let count = state.queues[self.index].drop_dead(&Bytes::copy_from_slice(key), now, &mut notes);
         shared.note(&mut state, notes);
         drop(state);
         shared.room.notify_waiters();

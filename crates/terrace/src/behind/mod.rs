@@ -23,6 +23,8 @@
 //!    which there is no room waits until its deadline, or is refused.
 //! 7. **A damaged file stops the start.** It is named, and keeps its bytes. Half a commit at the end is none, and is taken back.
 //!    After a failed sync nothing is written to the file any more, and what it holds in memory is still sent.
+//! 8. **A request is taken once**, if its sender gives it a name ([`IdempotencyKey`]): a repetition is acknowledged as the first was, and does
+//!    nothing, also after the write went its way and others came. What is remembered is in the commit of the write.
 //!
 //! # Reads, removals and invalidations
 //! - A local read asks [`Lane::pending`] first: the newest acknowledged write of a key is what it sees, until the origin has it.
@@ -41,6 +43,7 @@
 //! | `lane` | what a caller waits for |
 //! | `graves` | which dead letter may be brought back |
 //! | `roll` | what is known of a write by its number |
+//! | `requests`, `idempotency` | whether a request was taken before |
 //! | `store`, `tap`, `guarded` | what is in the file, what a failure of it means |
 //! | `writer` | who is acknowledged when |
 //! | `drain` | when the sink is called |
@@ -54,10 +57,12 @@ mod drain;
 mod error;
 mod graves;
 mod guarded;
+mod idempotency;
 mod lane;
 mod options;
 mod queue;
 mod record;
+mod requests;
 mod roll;
 mod shared;
 mod sink;
@@ -71,6 +76,8 @@ mod writer;
 pub use crate::origin::WriteId;
 pub use counters::{Condition, JournalFigures, LaneFigures};
 pub use error::{OpenError, RetryError, WriteError};
+pub(crate) use idempotency::Request;
+pub use idempotency::{IdempotencyKey, IdempotencyKeyError};
 pub(crate) use lane::Held;
 pub use lane::{Acknowledged, Flushed, Lane};
 pub use options::{Ack, JournalOptions, LaneOptions, WhenFull};

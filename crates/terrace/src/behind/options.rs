@@ -27,6 +27,13 @@ impl Ack {
     }
 }
 
+/// Requests of a keyspace that are remembered by their idempotency keys after their writes are over, unless set.
+pub(super) const IDEMPOTENCY_KEYS_MAX: usize = 65_536;
+/// For how long, unless set.
+pub(super) const IDEMPOTENCY_KEYS_FOR: Duration = Duration::from_hours(24);
+/// For how long at most. Whatever is older is forgotten at a start, also of keyspaces that are not written behind any more.
+pub(super) const IDEMPOTENCY_KEYS_FOR_MAX: Duration = Duration::from_hours(7 * 24);
+
 /// What happens to a write when as many wait as are allowed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum WhenFull {
@@ -151,6 +158,8 @@ pub struct LaneOptions {
     pub(super) attempt_timeout: Duration,
     pub(super) backoff_min: Duration,
     pub(super) backoff_max: Duration,
+    pub(super) idempotency_keys_max: usize,
+    pub(super) idempotency_keys_for: Duration,
 }
 
 impl Default for LaneOptions {
@@ -165,6 +174,8 @@ impl Default for LaneOptions {
             attempt_timeout: Duration::from_secs(30),
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_mins(5),
+            idempotency_keys_max: IDEMPOTENCY_KEYS_MAX,
+            idempotency_keys_for: IDEMPOTENCY_KEYS_FOR,
         }
     }
 }
@@ -228,6 +239,22 @@ impl LaneOptions {
         self
     }
 
+    /// How many requests are remembered by their [idempotency keys](super::IdempotencyKey) after their writes are over, at most: 65,536 unless
+    /// set. What was over first is forgotten first. Each takes about 150 bytes, and as many in the file. Those whose writes wait, or are dead
+    /// letters, are remembered besides.
+    #[must_use]
+    pub fn idempotency_keys_max(mut self, count: usize) -> Self {
+        self.idempotency_keys_max = count;
+        self
+    }
+
+    /// For how long a request is remembered after its write is over: 24 hours unless set, 7 days at most.
+    #[must_use]
+    pub fn idempotency_keys_for(mut self, time: Duration) -> Self {
+        self.idempotency_keys_for = time;
+        self
+    }
+
     /// By when a sink is to answer that also tells others of what the origin has: a little before its attempt is over.
     pub(crate) fn settled_within(&self) -> Duration {
         self.attempt_timeout.mul_f64(0.9)
@@ -239,6 +266,15 @@ impl LaneOptions {
         at_least_one("attempts_max", self.attempts_max as usize)?;
         positive("attempt_timeout", self.attempt_timeout)?;
         positive("backoff.min", self.backoff_min)?;
+        at_least_one("idempotency_keys_max", self.idempotency_keys_max)?;
+        positive("idempotency_keys_for", self.idempotency_keys_for)?;
+        if self.idempotency_keys_for > IDEMPOTENCY_KEYS_FOR_MAX {
+            return Err(OpenError::Setting {
+                setting: "idempotency_keys_for",
+                value: format!("{:?}", self.idempotency_keys_for),
+                allowed: "7 days at most",
+            });
+        }
         if self.backoff_max < self.backoff_min {
             return Err(OpenError::Setting {
                 setting: "backoff.max",
@@ -297,6 +333,10 @@ mod tests {
         assert!(LaneOptions::default().check().is_ok());
         assert!(LaneOptions::default().batch_max(0).check().is_err());
         assert!(LaneOptions::default().attempts_max(0).check().is_err());
+        assert!(LaneOptions::default().idempotency_keys_max(0).check().is_err());
+        for time in [Duration::ZERO, IDEMPOTENCY_KEYS_FOR_MAX + Duration::from_secs(1)] {
+            assert!(LaneOptions::default().idempotency_keys_for(time).check().is_err(), "{time:?}");
+        }
         let error = LaneOptions::default().backoff(Duration::from_secs(2), Duration::from_secs(1)).check();
         assert!(error.unwrap_err().to_string().contains("backoff.max"));
     }

@@ -18,6 +18,7 @@ use super::error::RetryError;
 use super::graves::{Grave, Graves};
 use super::options::LaneOptions;
 use super::record::{DeadLetter, Outcome, Record, Write};
+use super::requests::Requests;
 use super::roll::Roll;
 use super::store::Note;
 use bytes::Bytes;
@@ -66,6 +67,8 @@ pub(super) struct Queue {
     unsettled: BTreeSet<u64>,
     bytes: usize,
     graves: Graves,
+    /// What was taken before, by its idempotency key.
+    pub(super) requests: Requests,
 }
 
 impl Queue {
@@ -112,6 +115,7 @@ impl Queue {
     /// Takes in a new write.
     pub(super) fn accept(&mut self, record: Arc<Record>, now: Moment, is_acknowledged: bool, is_held: bool) {
         self.bytes += record.weight();
+        self.requests.add(&record);
         self.roll.add(&record, now);
         let chain = self.chains.entry(record.key.clone()).or_default();
         if !chain.is_failing() {
@@ -136,6 +140,7 @@ impl Queue {
 
     /// Takes in a dead letter that the file has from before.
     pub(super) fn replay_dead(&mut self, grave: Grave) {
+        self.requests.add(&grave.record);
         self.graves.add(grave);
     }
 
@@ -195,6 +200,7 @@ impl Queue {
                     notes.push(Note::Done(number));
                 }
                 self.roll.coalesce(&entry.record);
+                self.requests.over(&entry.record, now, notes);
                 self.unsettled.remove(&entry.covers);
                 self.bytes -= entry.record.weight();
             }
@@ -214,6 +220,7 @@ impl Queue {
             chain.entries.remove(at);
             self.unsettled.remove(&record.number);
             self.roll.remove(record.number);
+            self.requests.forget(record);
             self.bytes -= record.weight();
         }
         if chain.entries.is_empty() {
@@ -323,6 +330,7 @@ impl Queue {
         if done.is_in_file() {
             settling.notes.push(Note::Done(number));
         }
+        self.requests.over(&done.record, settling.now, settling.notes);
         settling.counters.add(Tally::Stored, 1);
         self.unsettled.remove(&done.covers);
         self.roll.remove(number);
@@ -451,9 +459,12 @@ impl Queue {
     }
 
     /// Forgets a key's dead letters.
-    pub(super) fn drop_dead(&mut self, key: &Bytes, notes: &mut Vec<Note>) -> usize {
+    pub(super) fn drop_dead(&mut self, key: &Bytes, now: Moment, notes: &mut Vec<Note>) -> usize {
         let graves = self.graves.take_all(key);
-        notes.extend(graves.iter().map(|grave| Note::Drop(grave.record.number)));
+        for grave in &graves {
+            notes.push(Note::Drop(grave.record.number));
+            self.requests.over(&grave.record, now, notes);
+        }
         graves.len()
     }
 }

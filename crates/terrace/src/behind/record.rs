@@ -1,5 +1,6 @@
 //! What is written behind, and what came of it.
 
+use super::idempotency::Request;
 use crate::origin::WriteId;
 use bytes::Bytes;
 use std::fmt;
@@ -127,6 +128,8 @@ pub(super) struct Record {
     pub(super) key: Bytes,
     pub(super) operation: Operation,
     version: AtomicU64,
+    /// The request that asked for it, if its sender gave that a name.
+    pub(super) request: Option<Request>,
 }
 
 impl Record {
@@ -137,7 +140,12 @@ impl Record {
         operation: Operation,
         version: u64,
     ) -> Self {
-        Self { number, keyspace, key, operation, version: AtomicU64::new(version) }
+        Self { number, keyspace, key, operation, version: AtomicU64::new(version), request: None }
+    }
+
+    /// The same write, asked for by this request.
+    pub(super) fn asked_for_by(self, request: Option<Request>) -> Self {
+        Self { request, ..self }
     }
 
     /// The version of the write. It may change for as long as the write is held.

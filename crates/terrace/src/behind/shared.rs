@@ -8,19 +8,22 @@
 use super::counters::{Condition, Counters, JournalFigures, LaneFigures, Tally};
 use super::error::{OpenError, WriteError};
 use super::graves::Grave;
-use super::options::{Ack, JournalOptions, LaneOptions};
+use super::idempotency::Request;
+use super::options::{Ack, IDEMPOTENCY_KEYS_FOR_MAX, JournalOptions, LaneOptions};
 use super::queue::{Committed, Queue};
 use super::record::{Operation, Record, weight};
+use super::requests::Since;
 use super::sink::Sink;
 use super::stamps::Stamps;
-use super::store::{Loaded, Note};
+use super::store::{Loaded, Note, RequestRow};
+use crate::origin::WriteId;
 use crate::runtime::{Runtime, Turns};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -88,6 +91,14 @@ pub(super) struct Taken {
     pub(super) record: Arc<Record>,
 }
 
+/// What became of a write that was submitted.
+pub(super) enum Submitted {
+    /// It was taken in.
+    Taken(Taken),
+    /// Its request was taken before, as the write of this number.
+    Before { number: u64, is_at_work: bool },
+}
+
 /// What is to be said of a write.
 #[derive(Clone, Copy)]
 pub(super) struct Terms {
@@ -96,6 +107,8 @@ pub(super) struct Terms {
     /// Whether it is not to be sent before [`Shared::release`].
     pub(super) is_held: bool,
     pub(super) ack: Ack,
+    /// The request that asks for it, if its sender gave that a name.
+    pub(super) request: Option<Request>,
 }
 
 impl Shared {
@@ -132,6 +145,7 @@ impl Shared {
             shared.counters_of(lane).add(Tally::Replayed, 1);
             state.queues[lane].replay(record, attempts, now, &mut notes);
         }
+        shared.replay_requests(&mut state, loaded.requests, &mut notes);
         state.notes = notes;
         drop(state);
         shared
@@ -160,24 +174,60 @@ impl Shared {
             return Err(OpenError::Attached { keyspace: name.to_owned() });
         }
         queue.options = Some(options);
+        let (mut notes, lane_name) = (Vec::new(), Arc::clone(&queue.name));
+        let LaneOptions { idempotency_keys_max, idempotency_keys_for, .. } = options;
+        queue.requests.keep(idempotency_keys_max, idempotency_keys_for, &lane_name, &mut notes);
+        self.note(&mut state, notes);
         let counters = self.counters_of(lane);
         let keyspace = Keyspace { sink, options, counters, wake: Notify::new(), turns: Turns::default() };
         self.lanes.lock().insert(lane, Arc::new(keyspace));
         Ok(lane)
     }
 
-    /// Takes in a write, if there is room: then it has its place, whatever becomes of the caller.
+    /// Takes in the requests that the file has from before. What it says to be at work and has no write of is over now.
+    fn replay_requests(&self, state: &mut State, mut rows: Vec<RequestRow>, notes: &mut Vec<Note>) {
+        let (at, now) = (self.options.clock.precise(), self.seconds());
+        rows.sort_unstable_by_key(|row| (if row.over_at == 0 { u64::MAX } else { row.over_at }, row.number));
+        for RequestRow { keyspace, request, number, over_at } in rows {
+            let lane = state.lane(&keyspace);
+            let queue = &mut state.queues[lane];
+            if queue.has(number) {
+                continue;
+            }
+            let before = Duration::from_secs(if over_at == 0 { 0 } else { now.saturating_sub(over_at) });
+            if before >= IDEMPOTENCY_KEYS_FOR_MAX {
+                notes.push(Note::Forget(Arc::clone(&queue.name), request.name, number));
+                continue;
+            }
+            queue.requests.replay(request, number, Since::new(at, before));
+            if over_at == 0 {
+                notes.push(Note::Over(Arc::clone(&queue.name), request.name, number));
+            }
+        }
+    }
+
+    /// Takes in a write, if there is room: then it has its place, whatever becomes of the caller. One whose request was taken before is not
+    /// taken again, room or none.
     pub(super) fn submit(
         &self,
         lane: usize,
         key: Bytes,
         operation: Operation,
         terms: Terms,
-    ) -> Result<Taken, WriteError> {
-        let Terms { version, is_held, ack } = terms;
+    ) -> Result<Submitted, WriteError> {
+        let Terms { version, is_held, ack, request } = terms;
         let bytes = weight(key.len(), &operation);
         let now = self.options.clock.precise();
         let mut state = self.state.lock();
+        if let Some(request) = request
+            && let Some((before, is_at_work)) = state.queues[lane].before(request, now)
+        {
+            let number = before.number;
+            if before.is_same {
+                return Ok(Submitted::Before { number, is_at_work });
+            }
+            return Err(WriteError::KeyReused { id: WriteId { journal: self.journal, number } });
+        }
         self.check(&state, bytes)?;
         let number = state.next;
         state.next += 1;
@@ -187,7 +237,13 @@ impl Shared {
             let first = stamps.next(now);
             if is_held { first } else { stamps.settle(first, None, now) }
         });
-        let record = Arc::new(Record::new(number, keyspace, key, operation, version));
+        if request.is_some() {
+            let mut notes = Vec::new();
+            state.queues[lane].requests.forget_old(now, &keyspace, &mut notes);
+            self.note(&mut state, notes);
+        }
+        let record = Record::new(number, keyspace, key, operation, version).asked_for_by(request);
+        let record = Arc::new(record);
         let is_acknowledged = ack == Ack::Memory;
         state.queues[lane].accept(Arc::clone(&record), now, is_acknowledged, is_held);
         let (sender, receiver) = if is_acknowledged {
@@ -203,7 +259,7 @@ impl Shared {
         if waiting == 1 || waiting == self.options.commit_max {
             self.work.notify_one();
         }
-        Ok(Taken { number, reply: receiver, record })
+        Ok(Submitted::Taken(Taken { number, reply: receiver, record }))
     }
 
     /// What L2 says of the version of a write that was held, which may be sent from now on.
@@ -223,6 +279,11 @@ impl Shared {
     fn micros(&self) -> u64 {
         let since = self.options.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// The same in seconds.
+    pub(super) fn seconds(&self) -> u64 {
+        self.micros() / 1_000_000
     }
 
     fn check(&self, state: &State, bytes: usize) -> Result<(), WriteError> {
@@ -312,6 +373,7 @@ impl Shared {
             oldest_seconds: queue.oldest().map_or(0.0, |since| now.since(since).as_secs_f64()),
             parked_keys: queue.parked() as u64,
             dead_letters: queue.dead() as u64,
+            idempotency_keys: queue.requests.len() as u64,
             ..counted
         }
     }

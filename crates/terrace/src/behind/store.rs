@@ -7,17 +7,25 @@
 //!    is known to be sound, what redb writes while it opens goes to memory only ([`Guarded`]).
 //! 3. Numbers of writes are reserved ahead, in the file, so that none is given out twice even if the write that had it was
 //!    never in the file.
-//! 4. After a failed sync nothing is written to the file any more. A full disk is no such failure: the file is opened anew,
+//! 4. A file is of the first format until it has what that has no table for ([`requests`]). Both are read.
+//! 5. After a failed sync nothing is written to the file any more. A full disk is no such failure: the file is opened anew,
 //!    which brings back its last commit, and the commit is made again.
+
+mod requests;
+mod tables;
+
+pub(super) use self::requests::Row as RequestRow;
+use self::tables::Tables;
 
 use super::error::OpenError;
 use super::guarded::Guarded;
+use super::idempotency::Request;
 use super::record::{Operation, Record};
 use super::tap::{Tap, Tapped};
 use bytes::Bytes;
 use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, StorageError,
-    Table, TableDefinition, WriteTransaction,
+    TableDefinition,
 };
 use std::collections::HashMap;
 use std::io;
@@ -37,7 +45,9 @@ const DEAD: TableDefinition<'static, u64, DeadRow> = TableDefinition::new("dead"
 const OVERTAKEN: TableDefinition<'static, u64, ()> = TableDefinition::new("overtaken");
 
 const FORMAT: &str = "format";
-const FORMAT_NOW: u128 = 1;
+const FORMAT_FIRST: u128 = 1;
+/// With requests.
+const FORMAT_NOW: u128 = 2;
 const JOURNAL: &str = "journal";
 const RESERVED: &str = "reserved";
 /// The highest version that was given out. Not in files of the first days, whose versions were numbers of writes.
@@ -66,17 +76,25 @@ pub(super) enum Note {
     Overtaken(u64),
     /// The version of a write that is pending, or was given up.
     Version(u64, u64),
+    /// The write of a request is over: keyspace, digest of the idempotency key, number of the write.
+    Over(Arc<str>, u128, u64),
+    /// A request is not remembered any more: the same.
+    Forget(Arc<str>, u128, u64),
 }
 
 /// What is to be committed at once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Commit<'a> {
     pub(super) records: &'a [Arc<Record>],
     pub(super) notes: &'a [Note],
+    /// Writes whose requests are remembered, in the file themselves or not.
+    pub(super) requested: &'a [Arc<Record>],
     /// The number that the next write will get.
     pub(super) next: u64,
     /// The highest version that was given out.
     pub(super) stamp: u64,
+    /// The wall clock, in seconds.
+    pub(super) now: u64,
     /// Whether somebody is told by this commit that a write is safe.
     pub(super) acknowledges: bool,
 }
@@ -100,6 +118,8 @@ pub(super) struct Loaded {
     pub(super) pending: Vec<(Arc<Record>, u32)>,
     /// In the order of their numbers: attempts, reason, whether it was overtaken.
     pub(super) dead: Vec<(Arc<Record>, u32, Arc<str>, bool)>,
+    /// Requests, those of the writes above included.
+    pub(super) requests: Vec<RequestRow>,
 }
 
 /// An open journal.
@@ -155,7 +175,7 @@ impl Store {
             }
         };
         let commit =
-            Commit { records: &[], notes: &[], next: loaded.next, stamp: loaded.stamp, acknowledges: true };
+            Commit { next: loaded.next, stamp: loaded.stamp, acknowledges: true, ..Commit::default() };
         match self.commit(&commit) {
             Ok(()) => Ok(loaded),
             Err(CommitError::DiskFull) => {
@@ -187,8 +207,9 @@ impl Store {
             value.map(|value| value.value()).ok_or_else(|| format_failure(&format!("it has no `{name}`")))
         };
         let format = get(FORMAT)?;
-        if format != FORMAT_NOW {
-            return Err(format_failure(&format!("its format is {format}, and {FORMAT_NOW} is known")));
+        if !(FORMAT_FIRST..=FORMAT_NOW).contains(&format) {
+            let reason = format!("its format is {format}, and {FORMAT_NOW} is the newest that is known");
+            return Err(format_failure(&reason));
         }
         let journal = get(JOURNAL)?;
         let next = u64::try_from(get(RESERVED)?).map_err(|_| format_failure("its numbers are used up"))?;
@@ -206,7 +227,7 @@ impl Store {
         transaction.set_two_phase_commit(true);
         {
             let mut meta = transaction.open_table(META).map_err(redb::Error::from)?;
-            for (key, value) in [(FORMAT, FORMAT_NOW), (JOURNAL, name), (RESERVED, 1)] {
+            for (key, value) in [(FORMAT, FORMAT_FIRST), (JOURNAL, name), (RESERVED, 1)] {
                 meta.insert(key, value).map_err(redb::Error::from)?;
             }
             Tables::open(&transaction)?;
@@ -310,9 +331,8 @@ impl From<redb::Error> for LoadFailure {
     }
 }
 
-/// Names of keyspaces, each kept once.
-#[derive(Default)]
-struct Names(HashMap<String, Arc<str>>);
+/// Names of keyspaces, each kept once, and requests by the numbers of their writes.
+struct Names(HashMap<String, Arc<str>>, HashMap<u64, Request>);
 
 impl Names {
     fn record(
@@ -326,7 +346,8 @@ impl Names {
         let name = self.0.entry(keyspace.to_owned()).or_insert_with(|| keyspace.into());
         let operation =
             value.map_or(Operation::Delete, |value| Operation::Store(Bytes::copy_from_slice(value)));
-        Arc::new(Record::new(number, Arc::clone(name), Bytes::copy_from_slice(key), operation, version))
+        let record = Record::new(number, Arc::clone(name), Bytes::copy_from_slice(key), operation, version);
+        Arc::new(record.asked_for_by(self.1.get(&number).copied()))
     }
 }
 
@@ -369,7 +390,9 @@ fn read_rows(transaction: &ReadTransaction, loaded: &mut Loaded) -> Result<(), r
         let (number, count) = row?;
         attempts.insert(number.value(), count.value());
     }
-    let mut names = Names::default();
+    loaded.requests = requests::read(transaction)?;
+    let requests = loaded.requests.iter().map(|row| (row.number, row.request));
+    let mut names = Names(HashMap::new(), requests.collect());
     for row in transaction.open_table(PENDING)?.iter()? {
         let (number, row) = row?;
         let (keyspace, key, value, version) = row.value();
@@ -404,80 +427,7 @@ fn write(database: &Database, commit: &Commit<'_>, reserved: u64) -> Result<(), 
         tables.apply(note)?;
     }
     drop(tables);
+    requests::write(&transaction, commit.requested, commit.notes, commit.now)?;
     transaction.commit()?;
     Ok(())
-}
-
-/// What a commit changes.
-struct Tables<'a> {
-    pending: Table<'a, u64, Row>,
-    attempts: Table<'a, u64, u32>,
-    dead: Table<'a, u64, DeadRow>,
-    overtaken: Table<'a, u64, ()>,
-}
-
-impl<'a> Tables<'a> {
-    fn open(transaction: &'a WriteTransaction) -> Result<Self, redb::Error> {
-        Ok(Self {
-            pending: transaction.open_table(PENDING)?,
-            attempts: transaction.open_table(ATTEMPTS)?,
-            dead: transaction.open_table(DEAD)?,
-            overtaken: transaction.open_table(OVERTAKEN)?,
-        })
-    }
-
-    fn apply(&mut self, note: &Note) -> Result<(), redb::Error> {
-        match note {
-            Note::Done(number) => {
-                self.pending.remove(number)?;
-                self.attempts.remove(number)?;
-            }
-            Note::Attempts(number, count) => {
-                if self.pending.get(number)?.is_some() {
-                    self.attempts.insert(number, count)?;
-                }
-            }
-            Note::Bury(number, count, reason) => {
-                self.attempts.remove(number)?;
-                if let Some(row) = self.pending.remove(number)? {
-                    let (keyspace, key, value, version) = row.value();
-                    self.dead.insert(number, (keyspace, key, value, version, *count, &**reason))?;
-                }
-            }
-            Note::Revive(number) => {
-                if let Some(row) = self.dead.remove(number)? {
-                    let (keyspace, key, value, version, ..) = row.value();
-                    self.pending.insert(number, (keyspace, key, value, version))?;
-                }
-            }
-            Note::Drop(number) => {
-                self.dead.remove(number)?;
-                self.overtaken.remove(number)?;
-            }
-            Note::Version(number, version) => {
-                let row = self.pending.get(number)?.map(|row| {
-                    let (keyspace, key, value, _) = row.value();
-                    (keyspace.to_owned(), key.to_vec(), value.map(<[u8]>::to_vec))
-                });
-                if let Some((keyspace, key, value)) = row {
-                    self.pending.insert(number, (&*keyspace, &*key, value.as_deref(), *version))?;
-                    return Ok(());
-                }
-                let row = self.dead.get(number)?.map(|row| {
-                    let (keyspace, key, value, _, count, reason) = row.value();
-                    (keyspace.to_owned(), key.to_vec(), value.map(<[u8]>::to_vec), count, reason.to_owned())
-                });
-                if let Some((keyspace, key, value, count, reason)) = row {
-                    self.dead
-                        .insert(number, (&*keyspace, &*key, value.as_deref(), *version, count, &*reason))?;
-                }
-            }
-            Note::Overtaken(number) => {
-                if self.dead.get(number)?.is_some() {
-                    self.overtaken.insert(number, ())?;
-                }
-            }
-        }
-        Ok(())
-    }
 }

@@ -26,6 +26,8 @@ pub(super) struct Work {
     pub(super) notes: Vec<Note>,
     pub(super) next: u64,
     pub(super) stamp: u64,
+    /// The wall clock, in seconds.
+    pub(super) now: u64,
 }
 
 /// Writers that are told when the operating system has their writes.
@@ -84,19 +86,23 @@ impl Shared {
             notes: std::mem::take(&mut state.notes),
             next: state.next,
             stamp: state.stamps.last(),
+            now: self.seconds(),
         }
     }
 
     /// Makes one commit, and tells those who wait for it.
     pub(super) fn commit(self: &Arc<Self>, store: &mut Store, mut work: Work) {
         let records = newest(&work.incoming);
+        let requested = requested(&work.incoming);
         let acknowledges = work.incoming.iter().any(|incoming| incoming.ack == Ack::Fsync);
         let waiting = Waiting::default();
         *waiting.lock() = os_waiters(&mut work.incoming);
         let (shared, told) = (Arc::clone(self), Arc::clone(&waiting));
         store.tap().on_handed_over(Box::new(move || shared.handed_over(&told)));
-        let Work { notes, next, stamp, .. } = &work;
-        let commit = Commit { records: &records, notes, next: *next, stamp: *stamp, acknowledges };
+        let Work { notes, next, stamp, now, .. } = &work;
+        let (next, stamp, now) = (*next, *stamp, *now);
+        let commit =
+            Commit { records: &records, notes, requested: &requested, next, stamp, now, acknowledges };
         let made = store.commit(&commit);
         give_replies_back(&mut work.incoming, std::mem::take(&mut *waiting.lock()));
         match made {
@@ -206,6 +212,12 @@ fn newest(incoming: &[Incoming]) -> Vec<Arc<Record>> {
         .collect();
     records.reverse();
     records
+}
+
+/// The writes whose requests are to be remembered: also those that need not be in the file.
+fn requested(incoming: &[Incoming]) -> Vec<Arc<Record>> {
+    let records = incoming.iter().map(|incoming| &incoming.record);
+    records.filter(|record| record.request.is_some()).cloned().collect()
 }
 
 /// Those who wait for the operating system, with their replies.

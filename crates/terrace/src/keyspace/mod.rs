@@ -10,6 +10,8 @@ mod fetch;
 mod limits;
 mod live;
 mod lookup;
+#[cfg(feature = "journal")]
+mod once;
 mod reading;
 mod replace;
 #[cfg(feature = "journal")]

@@ -29,13 +29,14 @@ const GAUGES: [(Metric, Of<f64>); 5] = [
 ];
 
 /// What became of writes. Those that were given up have a metric of their own.
-const WRITES: [(&str, Of<u64>); 6] = [
+const WRITES: [(&str, Of<u64>); 7] = [
     ("acknowledged", |lane| lane.acknowledged),
     ("refused", |lane| lane.refused),
     ("coalesced", |lane| lane.coalesced),
     ("stored", |lane| lane.stored),
     ("retried", |lane| lane.retried),
     ("replayed", |lane| lane.replayed),
+    ("repeated", |lane| lane.repeated),
 ];
 
 impl JournalGauges {

@@ -19,11 +19,13 @@
 //!    it lives.
 //! 6. Of two nodes that write a key behind, the origin keeps what L2 keeps: the write has the version that L2 gave it, and is not sent
 //!    before that is known, or L2 has not answered ([`crate::behind`], `stamps`).
-//! 7. An entry that was stored is not loaded ahead of its end, nor because somebody asks for a refresh: the load could find the
+//! 7. A request that the journal has taken before changes no tier: others may have changed the key since. What its first write left to be
+//!    told to L2 is told all the same.
+//! 8. An entry that was stored is not loaded ahead of its end, nor because somebody asks for a refresh: the load could find the
 //!    origin without it, and 4 would not see it.
 
 use super::{Effect, Removed, Writing, Written};
-use crate::behind::{Acknowledged, Held, Lane, Operation, Pending, WriteError};
+use crate::behind::{Acknowledged, Held, IdempotencyKey, Lane, Operation, Pending, Request, WriteError};
 use crate::entry::{Found, Resident, Tier, absent};
 use crate::erased::Erased;
 use crate::error::Error;
@@ -33,8 +35,9 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 use terrace_core::remote::Validity;
-use terrace_core::{CodecError, Key, Version};
+use terrace_core::{CodecError, Key, Ttl, Version};
 
 /// Keys of a namespace whose writes stay in the journal because L2 cannot be told.
 const UNTOLD_MAX: usize = 10_000;
@@ -71,6 +74,14 @@ impl Behind {
 
 /// A write that the journal has. It is held where L2 is about to give it a version.
 type Journaled = (Acknowledged, Option<Held>);
+
+/// What the journal says of the only change, if its request was taken before.
+fn repeated(journaled: &[Result<Journaled, WriteError>]) -> Option<Acknowledged> {
+    match journaled {
+        [Ok((taken, _))] if taken.is_repetition => Some(*taken),
+        _ => None,
+    }
+}
 
 /// A write that the origin has taken.
 pub(crate) struct Delivered {
@@ -126,7 +137,7 @@ impl View {
                     let stores = part.iter().zip(payloads.by_ref());
                     let stores =
                         stores.map(|(writing, payload)| (writing.key.clone(), Operation::Store(payload)));
-                    let journaled = view.journal(stores.collect()).await;
+                    let journaled = view.journal(stores.collect(), None).await;
                     results.extend(view.store_after_journal(part, journaled).await);
                 }
                 results
@@ -145,12 +156,63 @@ impl View {
                 let mut results = Vec::with_capacity(keys.len());
                 for part in keys.chunks(view.held_max()) {
                     let deletes = part.iter().map(|key| (key.clone(), Operation::Delete)).collect();
-                    let journaled = view.journal(deletes).await;
+                    let journaled = view.journal(deletes, None).await;
                     results.extend(view.drop_after_journal(part, journaled).await);
                 }
                 results
             })
             .await
+    }
+
+    /// Stores a value in the journal, and then in every tier, unless the request was taken before. Goes on if the caller goes away.
+    pub(crate) async fn store_once(
+        &self,
+        writing: Writing,
+        name: &IdempotencyKey,
+        terms: &[u8],
+    ) -> Result<Vec<Result<Written, Error>>, Error> {
+        let leave = self.begin()?;
+        let operation = Operation::Store(self.encode_for_all(&writing.value)?);
+        let request = Request::new(name, writing.key.as_str().as_bytes(), &operation, terms);
+        let view = self.clone();
+        let change = async move {
+            let Ok(_place) = view.in_order([&writing.key]).await else { return view.busy(1) };
+            let journaled = view.journal(vec![(writing.key.clone(), operation)], Some(request)).await;
+            if let Some(taken) = repeated(&journaled) {
+                let (effect, nothing) = (view.effect_of(&writing.key), Ttl::After(Duration::ZERO));
+                let written = Written::of(effect, Version::ZERO, nothing);
+                return vec![Ok(Written { journaled: Some(taken), ..written })];
+            }
+            view.store_after_journal(vec![writing], journaled).await
+        };
+        self.shared.runtime.run(leave, change).await
+    }
+
+    /// Removes a key by way of the journal, and then from every tier, unless the request was taken before. Goes on if the caller goes away.
+    pub(crate) async fn drop_once(
+        &self,
+        key: Key,
+        name: &IdempotencyKey,
+    ) -> Result<Vec<Result<Removed, Error>>, Error> {
+        let leave = self.begin()?;
+        let request = Request::new(name, key.as_str().as_bytes(), &Operation::Delete, &[]);
+        let view = self.clone();
+        let change = async move {
+            let Ok(_place) = view.in_order([&key]).await else { return view.busy(1) };
+            let journaled = view.journal(vec![(key.clone(), Operation::Delete)], Some(request)).await;
+            if let Some(taken) = repeated(&journaled) {
+                let removed = Removed::of(false, view.effect_of(&key), Version::ZERO);
+                return vec![Ok(Removed { journaled: Some(taken), ..removed })];
+            }
+            view.drop_after_journal(&[key], journaled).await
+        };
+        self.shared.runtime.run(leave, change).await
+    }
+
+    /// How far changes of a key have come that were made before.
+    fn effect_of(&self, key: &Key) -> Effect {
+        let is_untold = self.l2().is_some() && self.distrusts(key);
+        if is_untold { Effect::Queued } else { Effect::Applied }
     }
 
     async fn drop_after_journal(
@@ -193,7 +255,11 @@ impl View {
 
     /// Gives changes to the journal, all at once and in their order. Copies of what it may have, though it does not say so, are
     /// dropped.
-    async fn journal(&self, changes: Vec<(Key, Operation)>) -> Vec<Result<Journaled, WriteError>> {
+    async fn journal(
+        &self,
+        changes: Vec<(Key, Operation)>,
+        request: Option<Request>,
+    ) -> Vec<Result<Journaled, WriteError>> {
         let Some(behind) = self.space.behind.get() else {
             return changes.iter().map(|_| Err(WriteError::Closed)).collect();
         };
@@ -201,13 +267,7 @@ impl View {
         let (keys, has_l2): (Vec<Key>, _) = (keys.collect(), self.l2().is_some());
         let writing = changes.into_iter().map(async |(key, operation)| {
             let key = Bytes::copy_from_slice(key.as_str().as_bytes());
-            if has_l2 {
-                let written = behind.lane.write_held(key, operation, limit).await;
-                written.map(|(acknowledged, held)| (acknowledged, Some(held)))
-            } else {
-                let written = behind.lane.write(key, operation, None, limit).await;
-                written.map(|acknowledged| (acknowledged, None))
-            }
+            behind.lane.write_request(key, operation, has_l2, request, limit).await
         });
         let journaled = join_all(writing).await;
         let is_unknown = |result: &Result<Journaled, WriteError>| {

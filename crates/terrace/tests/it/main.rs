@@ -39,6 +39,8 @@ mod matrix;
 #[cfg(feature = "journal")]
 mod narrow;
 mod objects;
+#[cfg(feature = "journal")]
+mod once;
 mod origin_times;
 mod overview;
 mod race;

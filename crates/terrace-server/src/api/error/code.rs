@@ -47,6 +47,7 @@ pub(crate) enum Code {
     JournalFailed,
     NotWrittenBehind,
     WriteNotFound,
+    IdempotencyKeyReused,
     DeadLetterNotFound,
     DeadLetterOvertaken,
     L2Refused,
@@ -57,7 +58,7 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    pub(crate) const ALL: [Self; 49] = [
+    pub(crate) const ALL: [Self; 50] = [
         Self::MalformedRequest,
         Self::Unauthorized,
         Self::Forbidden,
@@ -100,6 +101,7 @@ impl Code {
         Self::JournalFailed,
         Self::NotWrittenBehind,
         Self::WriteNotFound,
+        Self::IdempotencyKeyReused,
         Self::DeadLetterNotFound,
         Self::DeadLetterOvertaken,
         Self::L2Refused,
@@ -156,6 +158,9 @@ impl Code {
             }
             Self::WriteNotFound => {
                 (404, "write_not_found", "This instance has given out no such id of a write")
+            }
+            Self::IdempotencyKeyReused => {
+                (422, "idempotency_key_reused", "The idempotency key was given to another request")
             }
             Self::DeadLetterNotFound => (404, "dead_letter_not_found", "There is no such dead letter"),
             Self::DeadLetterOvertaken => {

@@ -119,6 +119,12 @@ impl Operation {
             .or(&[Code::HeaderInvalid, Code::VersionMismatch])
     }
 
+    /// Takes a name, by which it is done once.
+    fn once(self) -> Self {
+        let description = "The request's own name, such as a UUID, also without quotation marks: where the key is written behind, a repetition is answered as the first, and does nothing.";
+        self.header("Idempotency-Key", description).or(&[Code::IdempotencyKeyReused])
+    }
+
     fn open(self) -> Self {
         Self { is_open: true, ..self }
     }
@@ -287,12 +293,14 @@ impl View {
                 Code::ConditionUnsupported,
             ])
             .or(&[Code::L2Unavailable])
-            .or(&OF_CHANGES);
+            .or(&OF_CHANGES)
+            .once();
         let delete = entry("delete", delete, "Removes an entry, where the keyspace's strategy says.")
             .answers(200, "As asked for.", self.reply("Deleted"))
             .later(self.reply("Deleted"))
             .or(&[Code::DeleteUnsupported, Code::ConditionUnsupported, Code::L2Unavailable])
-            .or(&OF_CHANGES);
+            .or(&OF_CHANGES)
+            .once();
         match self {
             Self::Envelope => [
                 get.query("verbose", "Adds `key`, `ttl`, `age`, `version` and `tags`.", flag()).answers(

@@ -138,6 +138,7 @@ fn entries() -> Vec<(&'static str, Value)> {
                 has("expires_at", maybe_time()),
                 may("ack", words(&["fsync", "os", "memory"])),
                 may("write_id", text()),
+                may("repeated", flag()),
             ]),
         ),
         (
@@ -147,6 +148,7 @@ fn entries() -> Vec<(&'static str, Value)> {
                 has("deleted", flag()),
                 may("ack", words(&["fsync", "os", "memory"])),
                 may("write_id", text()),
+                may("repeated", flag()),
             ]),
         ),
         (
@@ -262,6 +264,8 @@ fn behind() -> Vec<(&'static str, Value)> {
         has("stored", count()),
         has("retried", count()),
         has("replayed", count()),
+        has("repeated", count()),
+        has("idempotency_keys", count()),
         has("dead_letters", list(&letter)),
     ]);
     let mut journal = object([

@@ -1,7 +1,9 @@
 //! What is asked of a queue: nothing here changes it.
 
 use super::Queue;
+use crate::behind::idempotency::Request;
 use crate::behind::record::{DeadLetter, Pending, Write, WriteState};
+use crate::behind::requests::Before;
 use crate::origin::WriteId;
 use terrace_core::Moment;
 
@@ -20,6 +22,11 @@ impl Queue {
         }
     }
 
+    /// Whether this write waits, or is a dead letter.
+    pub(in crate::behind) fn has(&self, number: u64) -> bool {
+        self.roll.waiting(number).is_some() || self.graves.has(number)
+    }
+
     /// What has become of a write.
     pub(in crate::behind) fn state_of(&self, number: u64, journal: u128, now: Moment) -> WriteState {
         if let Some((since, record)) = self.roll.waiting(number) {
@@ -35,6 +42,14 @@ impl Queue {
         let heir = self.chains.get(key).and_then(|chain| chain.heir_of(number));
         let heir = heir.or_else(|| self.graves.heir_of(key, number));
         WriteState::Coalesced { by: heir.map(|number| WriteId { journal, number }) }
+    }
+
+    /// Whether a request was taken before, and whether the write of that is still waiting to be acknowledged.
+    pub(in crate::behind) fn before(&self, request: Request, now: Moment) -> Option<(Before, bool)> {
+        let before = self.requests.find(request, now)?;
+        let waiting = self.roll.waiting(before.number);
+        let is_at_work = waiting.is_some_and(|(_, record)| !self.is_acknowledged(record));
+        Some((before, is_at_work))
     }
 
     /// The first writes that wait, by number.

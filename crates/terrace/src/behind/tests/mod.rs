@@ -3,5 +3,6 @@
 mod disk;
 mod live;
 mod model;
+mod once;
 mod states;
 mod store;

@@ -3,14 +3,17 @@
 //! Nothing runs by itself here: each step of the writer's thread and of the sender is taken by the test, so a history can be
 //! repeated and shrunk.
 
+mod repeat;
 mod step;
 
+use self::repeat::Memory;
 use self::step::{Step, step};
 use super::disk::{Disk, Faults};
+use crate::behind::Request;
 use crate::behind::error::WriteError;
 use crate::behind::options::{Ack, JournalOptions, LaneOptions};
 use crate::behind::record::{Operation, Outcome, Pending, Record, Write, WriteState};
-use crate::behind::shared::{Reply, Shared, Terms};
+use crate::behind::shared::{Reply, Shared, Submitted, Terms};
 use crate::behind::sink::{Outcomes, Sink};
 use crate::behind::store::Store;
 use bytes::Bytes;
@@ -43,6 +46,8 @@ struct Known {
     is_acknowledged: bool,
     is_refused: bool,
     reply: Option<Reply>,
+    request: Request,
+    memory: Memory,
 }
 
 struct World {
@@ -101,6 +106,7 @@ impl World {
         match step {
             Step::Write { key, is_delete, ack, is_held } => self.write(*key, *is_delete, *ack, *is_held),
             Step::Release(off) => self.release(*off),
+            Step::Repeat(which) => self.repeat(*which),
             Step::Commit => self.commit(),
             Step::Send => self.send(),
             Step::Settle(bits) => self.settle(*bits),
@@ -129,15 +135,26 @@ impl World {
         if self.held.iter().any(|held| held.key == key) {
             return;
         }
-        match self.shared.submit(0, key.clone(), operation.clone(), Terms { version: None, is_held, ack }) {
-            Ok(taken) => {
+        let request = repeat::request(self.known.len(), &key, &operation);
+        let terms = Terms { version: None, is_held, ack, request: Some(request) };
+        match self.shared.submit(0, key.clone(), operation.clone(), terms) {
+            Ok(Submitted::Before { number, .. }) => panic!("a new request is said to be {number}"),
+            Ok(Submitted::Taken(taken)) => {
                 if is_held {
                     self.held.push_back(taken.record);
                 }
                 assert!(!self.known.contains_key(&taken.number), "a number was given out twice");
                 let is_acknowledged = taken.reply.is_none();
-                let known =
-                    Known { key, operation, ack, is_acknowledged, is_refused: false, reply: taken.reply };
+                let known = Known {
+                    key,
+                    operation,
+                    ack,
+                    is_acknowledged,
+                    is_refused: false,
+                    reply: taken.reply,
+                    request,
+                    memory: Memory::ThisLife,
+                };
                 self.known.insert(taken.number, known);
             }
             Err(WriteError::DiskFull | WriteError::Full { .. }) => {}
@@ -355,17 +372,13 @@ impl World {
             newest.insert(write.key.clone(), write.id.number);
         }
         for (number, known) in &self.known {
-            let survives = known.is_acknowledged
-                && match known.ack {
-                    Ack::Fsync => true,
-                    Ack::Os => !is_power_loss,
-                    Ack::Memory => false,
-                };
+            let survives = known.survives(is_power_loss);
             let has = self.origin.get(&known.key).map_or(0, |(_, number, _)| *number);
             let waits = newest.get(&known.key).copied().unwrap_or(0);
             let is_there = has >= *number || waits >= *number || self.dead.contains(number);
             assert!(is_there || !survives || self.is_overtaken(*number), "write {number} is lost");
         }
+        self.remember_what_is_sure(&waiting, is_power_loss);
         self.forget_what_is_gone(&waiting);
     }
 

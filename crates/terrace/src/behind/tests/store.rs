@@ -86,7 +86,7 @@ fn run(store: &mut Store) -> (Contents, Option<Contents>) {
     let mut sure = Contents::default();
     for (records, notes, acknowledges, after) in script() {
         let next = next_of(&records);
-        let commit = Commit { records: &records, notes: &notes, next, stamp: 0, acknowledges };
+        let commit = Commit { records: &records, notes: &notes, next, acknowledges, ..Commit::default() };
         if store.commit(&commit).is_err() {
             return (sure, Some(after));
         }
@@ -138,7 +138,7 @@ fn a_damaged_byte_is_seen_and_the_file_keeps_its_bytes() {
         let (mut store, _) = open(&disk).expect("sound");
         let (sure, _) = run(&mut store);
         let all: Vec<Arc<Record>> = (1_000..1_040).map(record).collect();
-        let commit = Commit { records: &all, notes: &[], next: 2_000, stamp: 0, acknowledges: true };
+        let commit = Commit { records: &all, next: 2_000, acknowledges: true, ..Commit::default() };
         store.commit(&commit).expect("sound");
         let bytes = if is_clean {
             drop(store);
@@ -183,7 +183,7 @@ fn after_a_failed_sync_nothing_is_written_any_more() {
     let disk = Disk::default();
     let (mut store, _) = open(&disk).expect("sound");
     let records = [record(1)];
-    let commit = Commit { records: &records, notes: &[], next: 2, stamp: 0, acknowledges: true };
+    let commit = Commit { records: &records, next: 2, acknowledges: true, ..Commit::default() };
     disk.fail(Faults { sync: true, ..Faults::default() });
     assert!(matches!(store.commit(&commit), Err(CommitError::Poisoned(_))));
     disk.fail(Faults::default());
@@ -204,7 +204,7 @@ fn a_full_disk_loses_nothing_wherever_it_is_found_full() {
         disk.fail(Faults { room: Some(room), ..Faults::default() });
         for (records, notes, acknowledges, _) in script() {
             let next = next_of(&records);
-            let commit = Commit { records: &records, notes: &notes, next, stamp: 0, acknowledges };
+            let commit = Commit { records: &records, notes: &notes, next, acknowledges, ..Commit::default() };
             match store.commit(&commit) {
                 Ok(()) => {}
                 Err(CommitError::DiskFull) => {
@@ -233,8 +233,7 @@ fn numbers_are_never_given_out_twice() {
         assert!(loaded.next > last, "{} after {last}", loaded.next);
         // Given out, and not in the file: the caller was told from memory, and the process ended.
         last = loaded.next + BLOCK / 2 - 1;
-        let commit =
-            Commit { records: &[], notes: &[], next: loaded.next + 1, stamp: 0, acknowledges: false };
+        let commit = Commit { next: loaded.next + 1, ..Commit::default() };
         store.commit(&commit).expect("sound");
     }
 }

@@ -15,6 +15,8 @@ pub(super) enum Step {
     },
     /// L2 gives the oldest held write a version, by a clock that is so many seconds off; or does not answer.
     Release(Option<i64>),
+    /// One of the requests so far comes again.
+    Repeat(u16),
     Commit,
     Send,
     /// Settles what is under way; three bits of the number for each write say how.
@@ -40,6 +42,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         8 => (0..4_u8, prop::bool::weighted(0.25), ack, any::<bool>())
             .prop_map(|(key, is_delete, ack, is_held)| Step::Write { key, is_delete, ack, is_held }),
         5 => prop::option::weighted(0.8, -OFF..OFF).prop_map(Step::Release),
+        4 => any::<u16>().prop_map(Step::Repeat),
         5 => Just(Step::Commit),
         4 => Just(Step::Send),
         4 => any::<u64>().prop_map(Step::Settle),
