@@ -112,7 +112,7 @@ pub(super) fn tags(headers: &HeaderMap) -> Result<Vec<Tag>, Problem> {
 /// marks.
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let refused = |why: &str| {
-        let what = "it is one string such as \"8e03978e-40d5-43dd-bc93-6894a57f9324\"; repeat a request with the very same";
+        let what = "it is one string, such as the UUID \"8e03978e-40d5-43dd-bc93-6894a57f9324\"; a repetition has the very same";
         invalid(&IDEMPOTENCY_KEY, &format!("{why}; {what}"))
     };
     let mut lines = headers.get_all(&IDEMPOTENCY_KEY).iter();
