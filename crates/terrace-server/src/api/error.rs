@@ -202,7 +202,9 @@ impl From<Error> for Problem {
                     "the shared cache did not say whether it made the change; look at what is there",
                 )
             }
-            ErrorKind::Contended => Self::new(Code::Overloaded, error.to_string()),
+            ErrorKind::Contended | ErrorKind::StoreBusy { .. } => {
+                Self::new(Code::Overloaded, error.to_string())
+            }
             ErrorKind::Unproven => Self::new(Code::L2Unavailable, error.to_string()),
             ErrorKind::LoadTimedOut { .. } => Self::new(Code::OriginTimeout, error.to_string()),
             ErrorKind::Overloaded { .. } => Self::new(Code::OriginOverloaded, error.to_string()),

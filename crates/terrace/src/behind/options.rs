@@ -240,7 +240,7 @@ impl LaneOptions {
     }
 
     /// How many requests are remembered by their [idempotency keys](super::IdempotencyKey) after their writes are over, at most: 65,536 unless
-    /// set. What was over first is forgotten first. Each takes about 150 bytes, and as many in the file. Those whose writes wait, or are dead
+    /// set. What was over first is forgotten first. Each takes about 200 bytes, and as many in the file. Those whose writes wait, or are dead
     /// letters, are remembered besides.
     #[must_use]
     pub fn idempotency_keys_max(mut self, count: usize) -> Self {
