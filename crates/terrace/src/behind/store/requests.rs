@@ -67,7 +67,8 @@ pub(super) fn write(
                 }
             }
             Note::Forget(keyspace, name, number) => {
-                if content_of(&table, (&**keyspace, *name), *number)?.is_some() {
+                let is_of_it = content_of(&table, (&**keyspace, *name), *number)?.is_some();
+                if is_of_it {
                     table.remove((&**keyspace, *name))?;
                 }
             }

@@ -1,6 +1,7 @@
 //! The file by itself: commits on a disk that fails at every point.
 
 use super::disk::{Disk, Faults};
+use crate::behind::Request;
 use crate::behind::error::OpenError;
 use crate::behind::record::{Operation, Record};
 use crate::behind::store::{Commit, CommitError, Loaded, Note, Store};
@@ -30,11 +31,12 @@ fn record(number: u64) -> Arc<Record> {
     ]);
     let operation = if number.is_multiple_of(5) { Operation::Delete } else { Operation::Store(value) };
     let key = Bytes::from(format!("key:{}", number % 7));
-    Arc::new(Record::new(number, "space".into(), key, operation, number))
+    let request = Request { name: u128::from(number % 11), content: u128::from(number) };
+    Arc::new(Record::new(number, "space".into(), key, operation, number).asked_for_by(Some(request)))
 }
 
-/// What a file has: pending writes and dead letters, by number.
-type Contents = (BTreeMap<u64, (Bytes, Operation)>, BTreeMap<u64, String>);
+/// What a file has: pending writes and dead letters, by number; and which write is that of a request.
+type Contents = (BTreeMap<u64, (Bytes, Operation)>, BTreeMap<u64, String>, BTreeMap<u128, u64>);
 
 fn contents(loaded: &Loaded) -> Contents {
     let pending = loaded
@@ -42,7 +44,8 @@ fn contents(loaded: &Loaded) -> Contents {
         .iter()
         .map(|(record, _)| (record.number, (record.key.clone(), record.operation.clone())));
     let dead = loaded.dead.iter().map(|(record, _, reason, _)| (record.number, reason.to_string()));
-    (pending.collect(), dead.collect())
+    let requests = loaded.requests.iter().map(|row| (row.request.name, row.number));
+    (pending.collect(), dead.collect(), requests.collect())
 }
 
 /// Records, notes, whether the commit acknowledges, and what a file has after it.
@@ -57,6 +60,7 @@ fn script() -> Vec<Step> {
         next += records.len() as u64;
         for record in &records {
             state.0.insert(record.number, (record.key.clone(), record.operation.clone()));
+            state.2.extend(record.request.map(|request| (request.name, record.number)));
         }
         let mut notes = Vec::new();
         if step % 3 == 1 {
@@ -72,6 +76,13 @@ fn script() -> Vec<Step> {
             notes.push(Note::Bury(number, 8, "refused".into()));
             state.1.insert(number, "refused".into());
         }
+        if step % 4 == 2
+            && let Some((name, number)) = state.2.pop_first()
+        {
+            notes.push(Note::Forget("space".into(), name, number));
+            // That of another write stays.
+            notes.push(Note::Forget("space".into(), name + 1, number));
+        }
         steps.push((records, notes, step % 4 < 2, state.clone()));
     }
     steps
@@ -86,7 +97,14 @@ fn run(store: &mut Store) -> (Contents, Option<Contents>) {
     let mut sure = Contents::default();
     for (records, notes, acknowledges, after) in script() {
         let next = next_of(&records);
-        let commit = Commit { records: &records, notes: &notes, next, acknowledges, ..Commit::default() };
+        let commit = Commit {
+            records: &records,
+            requested: &records,
+            notes: &notes,
+            next,
+            acknowledges,
+            ..Commit::default()
+        };
         if store.commit(&commit).is_err() {
             return (sure, Some(after));
         }
@@ -138,7 +156,8 @@ fn a_damaged_byte_is_seen_and_the_file_keeps_its_bytes() {
         let (mut store, _) = open(&disk).expect("sound");
         let (sure, _) = run(&mut store);
         let all: Vec<Arc<Record>> = (1_000..1_040).map(record).collect();
-        let commit = Commit { records: &all, next: 2_000, acknowledges: true, ..Commit::default() };
+        let commit =
+            Commit { records: &all, requested: &all, next: 2_000, acknowledges: true, ..Commit::default() };
         store.commit(&commit).expect("sound");
         let bytes = if is_clean {
             drop(store);
@@ -150,6 +169,8 @@ fn a_damaged_byte_is_seen_and_the_file_keeps_its_bytes() {
         expected
             .0
             .extend(all.iter().map(|record| (record.number, (record.key.clone(), record.operation.clone()))));
+        let requests = all.iter().filter_map(|record| Some((record.request?.name, record.number)));
+        expected.2.extend(requests);
         let (mut seen, mut harmless) = (0, 0);
         let chance = Chance::seeded(11);
         for sector in (0..bytes.len() / 256).cycle().take(bytes.len() / 256 * rounds()) {
@@ -204,7 +225,14 @@ fn a_full_disk_loses_nothing_wherever_it_is_found_full() {
         disk.fail(Faults { room: Some(room), ..Faults::default() });
         for (records, notes, acknowledges, _) in script() {
             let next = next_of(&records);
-            let commit = Commit { records: &records, notes: &notes, next, acknowledges, ..Commit::default() };
+            let commit = Commit {
+                records: &records,
+                requested: &records,
+                notes: &notes,
+                next,
+                acknowledges,
+                ..Commit::default()
+            };
             match store.commit(&commit) {
                 Ok(()) => {}
                 Err(CommitError::DiskFull) => {
