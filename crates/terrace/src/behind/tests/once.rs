@@ -94,16 +94,12 @@ async fn of_equal_requests_at_the_same_time_one_is_taken() {
         let lane = lane_of(&journal, options().ack(ack), &Arc::new(Origin::default()));
         for round in 0..20 {
             let name = format!("n{round}");
-            let asking: Vec<_> = (0..32)
-                .map(|_| {
-                    let (lane, name) = (lane.clone(), name.clone());
-                    tokio::spawn(async move { once(&lane, &name, "k", "v").await })
-                })
-                .collect();
-            let mut taken = Vec::new();
-            for asked in asking {
-                taken.push(asked.await.expect("no panic").expect("room"));
+            let mut asking = tokio::task::JoinSet::new();
+            for _ in 0..32 {
+                let (lane, name) = (lane.clone(), name.clone());
+                asking.spawn(async move { once(&lane, &name, "k", "v").await.expect("room") });
             }
+            let taken = asking.join_all().await;
             assert_eq!(taken.iter().filter(|taken| !taken.is_repetition).count(), 1);
             assert!(taken.iter().all(|of| of.id == taken[0].id), "{taken:?}");
         }
@@ -118,23 +114,20 @@ async fn a_repetition_waits_with_the_first_and_takes_its_place_if_that_is_refuse
     let window = Duration::from_millis(300);
     let journal = journal_on(&disk, JournalOptions::default().commit_window(window));
     let lane = lane_of(&journal, options(), &Arc::new(Origin::default()));
-    let asking = |wait_max| {
-        let lane = lane.clone();
-        tokio::spawn(async move {
-            let (name, value) = (IdempotencyKey::new("a").expect("a key"), Operation::Store("v".into()));
-            lane.write_once("k".into(), value, None, &name, wait_max).await
-        })
+    let asking = async |wait_max| {
+        let (name, value) = (IdempotencyKey::new("a").expect("a key"), Operation::Store("v".into()));
+        lane.write_once("k".into(), value, None, &name, wait_max).await
     };
-    let first = asking(LONG);
-    until("the first to be taken in", || lane.figures().pending == 1).await;
-    let impatient = asking(Duration::ZERO).await.expect("no panic");
+    let later = async {
+        until("the first to be taken in", || lane.figures().pending == 1).await;
+        (asking(Duration::ZERO).await, asking(LONG).await)
+    };
+    let (first, (impatient, again)) = tokio::join!(asking(LONG), later);
     // It may be acknowledged by now, on a machine that is busy.
     let of = match impatient {
         Err(WriteError::Unacknowledged { id, .. }) => id,
         told => told.expect("room").id,
     };
-    let again = asking(LONG);
-    let (first, again) = (first.await.expect("no panic"), again.await.expect("no panic"));
     let (first, again) = (first.expect("room"), again.expect("room"));
     assert!(
         of == first.id && first.id == again.id && !first.is_repetition && again.is_repetition,
@@ -208,7 +201,7 @@ async fn what_is_over_is_remembered_for_its_time_and_over_restarts_no_longer() {
 
     let journal = open(&disk);
     let lane = lane_of(&journal, options(), &Arc::new(Origin::default()));
-    clock.advance(DAY / 2 - Duration::from_secs(5));
+    clock.advance(Duration::from_secs(12 * 3600 - 5));
     assert_eq!(number(&lane, "a", "1", true).await, first, "half of its time was over before");
     clock.advance(Duration::from_secs(10));
     let second = number(&lane, "a", "2", false).await;
