@@ -192,7 +192,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         lines: &[&str],
         body: &str,
     ) -> Answer {
-        let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+        let lines: Vec<String> = lines.iter().map(|line| format!("{line}\r\n")).collect();
+        let lines = lines.concat();
         let request = format!(
             "{method} {target} HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {token}\r\ncontent-length: {}\r\n{lines}\r\n{body}",
             body.len()
