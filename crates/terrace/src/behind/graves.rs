@@ -18,6 +18,8 @@ pub(super) struct Grave {
     pub(super) attempts: u32,
     pub(super) reason: Arc<str>,
     pub(super) is_overtaken: bool,
+    /// Its version is not known yet.
+    pub(super) is_held: bool,
 }
 
 impl Grave {
@@ -98,6 +100,13 @@ impl Graves {
     /// The first of them.
     pub(super) fn letters(&self, journal: u128, count_max: usize) -> Vec<DeadLetter> {
         self.by_number.values().take(count_max).map(|grave| grave.letter(journal)).collect()
+    }
+
+    /// The version of a write is known.
+    pub(super) fn release(&mut self, number: u64) {
+        if let Some(grave) = self.by_number.get_mut(&number) {
+            grave.is_held = false;
+        }
     }
 
     /// Whether there is one with this number.

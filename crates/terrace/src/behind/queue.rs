@@ -180,6 +180,7 @@ impl Queue {
         notes: &mut Vec<Note>,
     ) {
         // It may have been given up meanwhile, and be brought back.
+        self.graves.release(record.number);
         if record.version() != version {
             record.set_version(version);
             notes.push(Note::Version(record.number, version));
@@ -410,7 +411,7 @@ impl Queue {
         settling.counters.add(Tally::Dead, suffix as u64);
         let given_up: Vec<Entry> = chain.entries.drain(..suffix).collect();
         for entry in given_up {
-            let Entry { record, attempts, covers, .. } = entry;
+            let Entry { record, attempts, covers, is_held, .. } = entry;
             settling.notes.push(Note::Bury(record.number, attempts, Arc::clone(&reason)));
             self.unsettled.remove(&covers);
             self.roll.remove(record.number);
@@ -421,7 +422,7 @@ impl Queue {
                 reason: reason.to_string(),
                 is_overtaken: false,
             });
-            self.graves.add(Grave { record, covers, attempts, reason, is_overtaken: false });
+            self.graves.add(Grave { record, covers, attempts, reason, is_overtaken: false, is_held });
             reason = Arc::clone(&behind);
         }
         (chain.failures, chain.group, chain.state) = (0, usize::MAX, State::Waiting);
@@ -445,13 +446,13 @@ impl Queue {
         let count = graves.len();
         let chain = self.chains.entry(key.clone()).or_default();
         for grave in graves.into_iter().rev() {
-            let Grave { record, attempts, covers, .. } = grave;
+            let Grave { record, attempts, covers, is_held, .. } = grave;
             notes.push(Note::Revive(record.number));
             self.bytes += record.weight();
             self.roll.add(&record, now);
             self.unsettled.insert(covers);
             chain.show(&record);
-            let entry = Entry { is_sent: attempts > 0, covers, ..Entry::replayed(record, 0) };
+            let entry = Entry { is_sent: attempts > 0, covers, is_held, ..Entry::replayed(record, 0) };
             chain.entries.push_front(entry);
         }
         self.make_ready(key, now);

@@ -137,7 +137,8 @@ impl Shared {
         for (record, attempts, reason, is_overtaken) in loaded.dead {
             let lane = state.lane(&record.keyspace);
             let covers = record.number;
-            state.queues[lane].replay_dead(Grave { record, covers, attempts, reason, is_overtaken });
+            let grave = Grave { record, covers, attempts, reason, is_overtaken, is_held: false };
+            state.queues[lane].replay_dead(grave);
         }
         let mut notes = Vec::new();
         for (record, attempts) in loaded.pending {

@@ -480,3 +480,18 @@ fn what_is_brought_back_stands_for_what_it_had_taken_the_place_of() {
     assert!(world.dead.is_empty());
     world.end();
 }
+
+#[test]
+fn what_is_brought_back_before_its_version_is_known_waits_for_that() {
+    let mut world = World::new();
+    world.write(0, false, Ack::Fsync, false);
+    world.commit();
+    world.send();
+    world.write(0, false, Ack::Fsync, true);
+    world.commit();
+    for step in [Step::Settle(3), Step::Retry(0), Step::Send, Step::Settle(0), Step::Send] {
+        world.run(&step);
+    }
+    assert!(world.under_way.is_empty() && world.held.len() == 1);
+    world.end();
+}
