@@ -1,5 +1,5 @@
 //! `cargo xtask sanitize [PART…]`: what proves the memory engine beyond its tests; in `shuttle`, what decides about
-//! coherence; in `fuzz`, all that reads what comes from outside.
+//! coherence; in `fuzz`, what reads envelopes, messages, journals, replies and configurations.
 //!
 //! 1. Every part runs even when an earlier one failed. One that lacks a tool says SKIP and what to install.
 //! 2. Each part builds in a folder of its own, so that its flags make nothing else build anew.
@@ -203,6 +203,7 @@ impl Part {
         }
         let seconds = if quick { 60 } else { 600 };
         let fuzz = crate::root().join("fuzz");
+        let mut failed = Vec::new();
         for target in fuzz_targets(&fuzz)? {
             let (corpus, seeds) = (fuzz.join("corpus").join(&target), fuzz.join("seeds").join(&target));
             std::fs::create_dir_all(&corpus)?;
@@ -213,8 +214,12 @@ impl Part {
             if target == "memory" {
                 command.arg("-max_len=1202");
             }
-            passed(&mut command, stop)?;
+            if passed(&mut command, stop).is_err() {
+                stop.check()?;
+                failed.push(target);
+            }
         }
+        ensure!(failed.is_empty(), "what was found is in fuzz/artifacts: {}", failed.join(", "));
         Ok(Outcome::Passed)
     }
 

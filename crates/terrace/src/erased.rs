@@ -39,6 +39,7 @@ pub(crate) trait ValueFormat: Send + Sync {
     fn encode(&self, value: &Erased) -> Result<Bytes, CodecError>;
     /// Reads what the keyspace's codec wrote under this name.
     fn decode_by(&self, by: CodecId, bytes: &Bytes) -> Result<Erased, CodecError>;
+    #[cfg(feature = "journal")]
     fn decode(&self, bytes: &Bytes) -> Result<Erased, CodecError> {
         self.decode_by(self.codec(), bytes)
     }

@@ -228,9 +228,8 @@ impl View {
         });
     }
 
-    /// Invalidates what an origin says is not true any more because of a change that was made there. That L2 refuses is logged, and L2
-    /// is told later.
-    pub(crate) async fn invalidate_for_origin(&self, tags: &[Tag]) -> Effect {
+    /// Invalidates tags, those that are many in several calls. That L2 refuses is logged, and L2 is told later.
+    async fn invalidate_for_origin(&self, tags: &[Tag]) -> Effect {
         let mut effect = Effect::Applied;
         let mut distinct = tags.to_vec();
         distinct.sort_unstable();
@@ -252,18 +251,20 @@ impl View {
         effect
     }
 
-    /// The same within a time: what L2 was not told of by then, it is told later.
-    #[cfg(feature = "journal")]
-    pub(crate) async fn invalidate_for_origin_within(&self, limit: Duration, tags: &[Tag]) {
+    /// Invalidates what an origin says is not true any more because of a change that was made there, within a time: what L2 was not told of
+    /// by then, it is told later.
+    pub(crate) async fn invalidate_for_origin_within(&self, limit: Duration, tags: &[Tag]) -> Effect {
         let told = crate::runtime::within(limit, self.invalidate_for_origin(tags)).await;
-        if told.is_none() {
+        told.unwrap_or_else(|| {
             self.ban(&Ban::Tags(tags));
             self.space.generations.forget(tags);
-            if self.l2().is_some() {
-                self.space.pending.add_tags(tags);
-                self.deliver_soon();
+            if self.l2().is_none() {
+                return Effect::Applied;
             }
-        }
+            self.space.pending.add_tags(tags);
+            self.deliver_soon();
+            Effect::Queued
+        })
     }
 
     async fn invalidate_tags(&self, tags: &[Tag]) -> Result<Invalidated, Error> {

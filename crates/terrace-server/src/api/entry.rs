@@ -4,13 +4,13 @@ use super::answer::{self, Answer, Conditions};
 use super::encoded::{self, Encoding};
 use super::error::{Code, NO_DELETE, Problem};
 use super::form::Form;
-use super::guard::Whole;
+use super::guard::{Unmade, Whole};
 use super::{App, acknowledged, key, msgpack, render};
 use crate::document::Document;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, Request, StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, Request, Uri};
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
@@ -21,13 +21,15 @@ use terrace::{EntryOptions, Key};
 use crate::auth::{Verb, Who};
 use crate::config::TtlSetting;
 
-/// `GET` or `HEAD`, where L1 has the entry and there is nothing to wait for.
+/// `GET`, where L1 has the entry, there is nothing to wait for, and little to be made: what is asked for as `MessagePack` is not.
 pub(super) fn at_once<B>(app: &App, who: &Who, request: &Request<B>) -> Option<Result<Response, Problem>> {
+    if Form::of(request.headers()) != Form::Json {
+        return None;
+    }
     let key = key::key_of(request.uri(), app.limits.key_bytes_max).ok()?;
     let keyspaces = app.keyspaces_for(who, Verb::Read, &key).ok()?;
     let found = Answer::at_once(keyspaces, &key, request.headers())?;
-    let is_brief = request.method() == Method::HEAD;
-    Some(if is_brief { respond_briefly(found, request) } else { respond(app, &key, found, request) })
+    Some(respond(app, &key, found, request))
 }
 
 fn respond<B>(app: &App, key: &Key, found: Answer, request: &Request<B>) -> Result<Response, Problem> {
@@ -66,14 +68,16 @@ pub(super) async fn head(
     let key = key::key_of(request.uri(), app.limits.key_bytes_max)?;
     let keyspaces = app.keyspaces_for(&who, Verb::Read, &key)?;
     match Answer::look(keyspaces, &key).await {
-        Ok(found) => respond_briefly(found, &request),
+        Ok(found) => {
+            let form = Form::of(request.headers());
+            found.respond(request.headers(), Some(form), |_| {
+                let mut response = form.response(Vec::new());
+                response.extensions_mut().insert(Unmade);
+                response
+            })
+        }
         Err(response) => Ok(response),
     }
-}
-
-fn respond_briefly<B>(found: Answer, request: &Request<B>) -> Result<Response, Problem> {
-    let form = Form::of(request.headers());
-    found.respond(request.headers(), Some(form), |_| StatusCode::OK.into_response())
 }
 
 /// The body of a `PUT`.

@@ -58,7 +58,7 @@ impl Form {
             let heed = |liking: &mut Liking, media: &str| {
                 let specificity = match range {
                     "*/*" => 1,
-                    "application/*" => 2,
+                    _ if range.eq_ignore_ascii_case("application/*") => 2,
                     _ if range.eq_ignore_ascii_case(media) => 3,
                     _ => return,
                 };
@@ -169,7 +169,7 @@ mod tests {
             (&["Application/VND.msgpack"], "application/vnd.msgpack"),
             (&["application/msgpack, */*"], "application/msgpack"),
             (&["application/json;q=0.5, application/msgpack ; Q=0.6"], "application/msgpack"),
-            (&["application/json;q=0.5", "application/*"], "application/msgpack"),
+            (&["application/json;q=0.5", "Application/*"], "application/msgpack"),
             (&["application/json;q=0, */*;q=0.1"], "application/msgpack"),
             (&["application/x-msgpack;q=0.2, application/vnd.msgpack;q=0.3"], "application/vnd.msgpack"),
             (&["application/vnd.msgpack, application/x-msgpack"], "application/x-msgpack"),

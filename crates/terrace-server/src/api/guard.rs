@@ -145,7 +145,7 @@ impl Guard {
 
     /// The answer to who reads an entry that L1 has, and may. What else there is to say, is said by the way that takes longer.
     fn at_once<B: HttpBody>(&self, visit: &Visit, request: &Request<B>) -> Option<Response> {
-        let (Need::Entry, &(Method::GET | Method::HEAD), Some(app), Ok(who)) =
+        let (Need::Entry, &Method::GET, Some(app), Ok(who)) =
             (visit.need, request.method(), &self.entries, &visit.who)
         else {
             return None;
@@ -224,7 +224,10 @@ impl Guard {
         } else if let Some(code @ (Code::Forbidden | Code::RateLimited)) = problem {
             self.refusals.note(who.as_ref(), action, code.word());
         }
-        (self.counted(finish(response, asked), asked), problem)
+        let response = finish(response, asked);
+        // Of the answer to a `HEAD` nothing waits: its body is not sent.
+        let response = if method == Method::HEAD { response } else { self.counted(response, asked) };
+        (response, problem)
     }
 
     /// The answer, if there is room for it to wait in.
@@ -440,13 +443,18 @@ fn keeping(place: Option<OwnedSemaphorePermit>, response: Response) -> Response 
     }
 }
 
+/// Says of an answer to a `HEAD` that its body was not made, so that nobody knows how long it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unmade;
+
 /// An answer as it goes out: with the id of its request, and without a body if that is a `HEAD`.
 fn complete(mut response: Response, is_head: bool, id: Option<RequestId>) -> Response {
     RequestId::echo(id, &mut response);
     if is_head {
-        // Of what is not sent because it is known the length is not that of nothing.
-        let length = response.body().size_hint().exact();
-        if let Some(length) = length.filter(|_| response.status() != StatusCode::NOT_MODIFIED) {
+        // Of what is not sent because it is known, or was not made, the length is not that of nothing.
+        let is_unmade = response.extensions().get::<Unmade>().is_some();
+        let is_known = !is_unmade && response.status() != StatusCode::NOT_MODIFIED;
+        if let Some(length) = response.body().size_hint().exact().filter(|_| is_known) {
             response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(length.into());
         }
         *response.body_mut() = Body::empty();

@@ -127,9 +127,7 @@ async fn hits_in_l1_are_answered_while_all_places_are_taken() {
         while service.get("/api/cache/none").await.status != 503 {}
         for target in ["/api/cache/k", "/v1/keys/k", "/api/cache?key=k&verbose"] {
             assert_eq!(service.get(target).await.status, 200, "{target}");
-            assert_eq!(service.send("HEAD", target, "").await.status, 200, "HEAD {target}");
         }
-        assert_eq!(service.send("HEAD", "/api/cache/none", "").await.status, 503);
         service.get("/api/cache/none").await.problem(503, "overloaded");
     };
     let (slow, ()) = futures_util::join!(slow, hit);

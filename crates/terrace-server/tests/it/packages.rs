@@ -184,6 +184,11 @@ fn the_chart_makes_of_values_what_they_say() {
         (with_config(&BEHIND, one_disk), &["kind: StatefulSet", "volumeClaimTemplates"], &["emptyDir"]),
         (monitor.to_owned(), &["kind: ServiceMonitor", "component: admin", "name: terrace-scrape"], &[]),
         ("autoscaling: {enabled: true}".to_owned(), &["kind: HorizontalPodAutoscaler"], &["replicas: 2"]),
+        (
+            with_config(&["[server]", "\"listen\" = \"${LISTEN:-0.0.0.0:4000}\""], ""),
+            &["kind: Deployment"],
+            &[],
+        ),
         ("secretEnv: ''\npodDisruptionBudget: {enabled: false}".to_owned(), &[], &["envFrom", "Disruption"]),
     ] {
         let Some(made) = rendered(&values) else { return };
@@ -206,6 +211,8 @@ fn the_chart_refuses_what_would_not_run_or_lose_writes() {
         (with_config(&["[l1]"], ""), "port 4000"),
         (with_config(&["[server]", LISTENS, "admin_listen = \"127.0.0.1:4001\""], ""), "port 4001"),
         (with_config(&BEHIND, ""), "lost with their pod"),
+        (with_config(&[LISTENS, "[keyspace.a]", "'strategy' = 'write-behind'"], ""), "lost with their pod"),
+        ("autoscaling: {enabled: true, minReplicas: 5, maxReplicas: 2}".to_owned(), "maxReplicas"),
     ] {
         let Some(made) = rendered(&values) else { return };
         let refusal = made.expect_err(&values);

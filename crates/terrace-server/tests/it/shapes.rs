@@ -110,6 +110,11 @@ async fn head_says_whether_there_is_something_without_a_body() {
     service.put("/api/cache/a", r#"{"value":1}"#).await;
     let there = service.send("HEAD", "/api/cache/a", "").await;
     assert_eq!((there.status, there.body.as_str()), (200, ""));
+    let get = service.get("/api/cache/a").await;
+    for name in ["etag", "content-type", "vary"] {
+        assert_eq!(there.header(name), get.header(name), "{name}");
+    }
+    assert_eq!(there.header("content-length"), None, "a body that was not made is not of no length");
     let gone = service.send("HEAD", "/api/cache/b", "").await;
     assert_eq!((gone.status, gone.body.as_str()), (404, ""));
     let bad = service.send("HEAD", "/api/cache/%ff", "").await;

@@ -174,7 +174,8 @@ pub struct OriginAnswer<E> {
     /// Tags whose entries, in the same keyspace, are not true any more because of it. They are invalidated before the change is
     /// acknowledged; of what is written behind, before the write leaves the journal. What that costs is what
     /// [`Keyspace::invalidate`](crate::Keyspace::invalidate) does with tags. A failure is what it is there: L2 is told later, and the change
-    /// counts as [`Queued`](crate::Effect::Queued), not as failed.
+    /// counts as [`Queued`](crate::Effect::Queued), not as failed. Of a call that is given up after `load_timeout` nothing is known, these
+    /// included: an origin that makes many changes in one call has to be done by then.
     pub invalidates: Vec<Tag>,
 }
 

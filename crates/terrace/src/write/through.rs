@@ -105,7 +105,7 @@ impl View {
             .map(|prepared| self.shared.tickets.take(self.name_of(prepared.key.as_str())))
             .collect();
         let (answers, untrue) = self.ask_origin(call, prepared.len()).await;
-        let effect = self.invalidate_for_origin(&untrue).await;
+        let effect = self.invalidate_for_origin_within(self.space.rules().load_timeout, &untrue).await;
         let mut stored = Vec::with_capacity(prepared.len());
         let mut unknown = Vec::new();
         let mut results: Vec<Option<Error>> = Vec::with_capacity(prepared.len());
@@ -135,7 +135,7 @@ impl View {
     async fn drop_in_order(&self, keys: Vec<Key>, call: OriginCall) -> Vec<Result<Removed, Error>> {
         let Ok(_places) = self.in_order(&keys).await else { return self.busy(keys.len()) };
         let (answers, untrue) = self.ask_origin(call, keys.len()).await;
-        let effect = self.invalidate_for_origin(&untrue).await;
+        let effect = self.invalidate_for_origin_within(self.space.rules().load_timeout, &untrue).await;
         let is_changed = |answer: &Answer| !matches!(answer, Answer::Not(_));
         let changed: Vec<Key> = keys
             .iter()

@@ -12,22 +12,22 @@ What `config` says of the listeners: whether there is one for the service alone,
 nothing else in a configuration has, in lines that are no comments: of `tls`, `tls.cert_file` and a table in one line alike.
 */}}
 {{- define "terrace.has-admin" -}}
-{{- if regexMatch `(?m)^[^#\n]*\badmin_listen[ \t]*=` .Values.config }}yes{{ end }}
+{{- if regexMatch `(?m)^[^#\n]*\badmin_listen["']?[ \t]*=` .Values.config }}yes{{ end }}
 {{- end }}
 {{- define "terrace.has-tls" -}}
-{{- if regexMatch `(?m)^[^#\n]*\bcert_file[ \t]*=` .Values.config }}yes{{ end }}
+{{- if regexMatch `(?m)^[^#\n]*\bcert_file["']?[ \t]*=` .Values.config }}yes{{ end }}
 {{- end }}
 {{- define "terrace.wants-certificates" -}}
-{{- if regexMatch `(?m)^[^#\n]*\bclient_ca_file[ \t]*=` .Values.config }}yes{{ end }}
+{{- if regexMatch `(?m)^[^#\n]*\bclient_ca_file["']?[ \t]*=` .Values.config }}yes{{ end }}
 {{- end }}
 {{- define "terrace.can-be-reached" -}}
-{{- if regexMatch `(?m)^[^#\n]*\blisten[ \t]*=[ \t]*["'](0\.0\.0\.0|\[::\]):4000["']` .Values.config }}yes{{ end }}
+{{- if regexMatch `(?m)^[^#\n]*\blisten["']?[ \t]*=[ \t]*["'](\$\{\w+:-)?(0\.0\.0\.0|\[::\]):4000\}?["']` .Values.config }}yes{{ end }}
 {{- end }}
 {{- define "terrace.admin-can-be-reached" -}}
-{{- if regexMatch `(?m)^[^#\n]*\badmin_listen[ \t]*=[ \t]*["'](0\.0\.0\.0|\[::\]):4001["']` .Values.config }}yes{{ end }}
+{{- if regexMatch `(?m)^[^#\n]*\badmin_listen["']?[ \t]*=[ \t]*["'](\$\{\w+:-)?(0\.0\.0\.0|\[::\]):4001\}?["']` .Values.config }}yes{{ end }}
 {{- end }}
 {{- define "terrace.writes-behind" -}}
-{{- if regexMatch `(?m)^[^#\n]*\bstrategy[ \t]*=[ \t]*["']write-behind["']` .Values.config }}yes{{ end }}
+{{- if regexMatch `(?m)^[^#\n]*\bstrategy["']?[ \t]*=[ \t]*["']write-behind["']` .Values.config }}yes{{ end }}
 {{- end }}
 {{- define "terrace.probe-port" -}}
 {{ ternary "admin" "http" (eq (include "terrace.has-admin" .) "yes") }}
@@ -49,6 +49,9 @@ httpGet: {path: {{ .path }}, port: {{ include "terrace.probe-port" .root }}, sch
 {{- end }}
 {{- if and (eq (include "terrace.writes-behind" .) "yes") (not .Values.journal.enabled) }}
 {{- fail "config: a keyspace has the strategy \"write-behind\", and without journal.enabled the writes that wait are lost with their pod. Set `journal.enabled=true`, and `path = \"/var/lib/terrace/writes.journal\"` in [write_behind]." }}
+{{- end }}
+{{- if gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas) }}
+{{- fail "autoscaling: minReplicas is more than maxReplicas." }}
 {{- end }}
 {{- if and .Values.journal.enabled .Values.autoscaling.enabled }}
 {{- fail "journal.enabled and autoscaling.enabled exclude each other: an instance that is scaled away takes its journal, and the writes that wait in it, along. Set `replicas` by hand, and wait until terrace_write_behind_pending is 0 before you lower it." }}

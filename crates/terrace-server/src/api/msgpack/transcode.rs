@@ -144,6 +144,8 @@ fn push_plain(out: &mut Vec<u8>, word: &str) -> bool {
     true
 }
 
+/// Digits of which every decimal number is told from its neighbours by the double that it is rounded to, unless that is subnormal.
+const DIGITS_SURE: usize = 15;
 /// Digits that the value of a double can have, at most.
 const DIGITS_MAX: usize = 767;
 
@@ -153,6 +155,9 @@ fn double(text: &str) -> Option<f64> {
         return None;
     }
     let number: f64 = text.parse().ok()?;
+    if number.is_normal() && digits(text) <= DIGITS_SURE {
+        return Some(number);
+    }
     let value = decimal(text)?;
     if !number.is_finite() || value.0.len() > DIGITS_MAX {
         return None;
@@ -161,6 +166,12 @@ fn double(text: &str) -> Option<f64> {
     // Of a value in the middle between two texts of so many digits, some write the one and some the other.
     let is_same = |written: &str| decimal(written).is_some_and(|written| written == value);
     (is_same(&rounded) || is_same(&format!("{number:e}"))).then_some(number)
+}
+
+/// How many digits a number has, from the first that is not zero on.
+fn digits(text: &str) -> usize {
+    let mantissa = text.bytes().take_while(|byte| !matches!(byte, b'e' | b'E'));
+    mantissa.filter(u8::is_ascii_digit).skip_while(|&digit| digit == b'0').count()
 }
 
 /// The digits of a decimal number without zeros around them, and the power of ten of the last of them.
