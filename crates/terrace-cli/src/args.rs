@@ -290,7 +290,7 @@ pub(crate) struct WatchArgs {
     #[command(flatten)]
     pub(crate) service: ServiceArgs,
 
-    /// Only events of this type: set, invalidate, refresh or bus; may be repeated
+    /// Only events of this type: set, invalidate, refresh, bus, breaker, queue or config; may be repeated
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) types: Vec<String>,
 

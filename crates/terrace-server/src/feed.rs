@@ -4,18 +4,23 @@
 //!    so that a reader that lost its connection can go on where it was.
 //! 2. A reader has a place in this one row, and nothing of its own is kept for it. One that is too slow, or away for too long,
 //!    finds that its place is gone, and how many events it has missed.
-//! 3. A number belongs to one life of this process. A place of another life is not known here.
+//! 3. What is of this process alone, such as a breaker that opens, has its number in the same row. So a place says which of all events a reader
+//!    has, whatever their types.
+//! 4. A number belongs to one life of this process. A place of another life is not known here.
+
+mod breakers;
+mod queues;
 
 use crate::keyspaces::{DocumentKeyspace, Keyspaces};
 use crate::runtime::{self, Tasks};
-use futures_util::StreamExt;
 use futures_util::stream::select_all;
+use futures_util::{Stream, StreamExt};
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
-use terrace::{Event, Key};
+use terrace::{Clock, Event, Key, OriginBreaker};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Most events that are kept.
@@ -27,20 +32,27 @@ const READERS_MAX: usize = 64;
 /// How often the keyspaces are seen to hear of other nodes' changes: a keyspace begins to when it first asks L2.
 const OPENING: Duration = Duration::from_secs(15);
 
+/// The type of what came of another configuration.
+pub(crate) const CONFIG: &str = "config";
+/// The type of a breaker that came into another state.
+pub(crate) const BREAKER: &str = "breaker";
+/// The type of what becomes of what is written behind.
+pub(crate) const QUEUE: &str = "queue";
+
 /// Something that readers are told.
 #[derive(Debug)]
 pub(crate) enum Told {
     /// An event of a keyspace.
     Event { keyspace: Arc<str>, event: Event },
-    /// What came of another configuration, as JSON.
-    Config(String),
+    /// What the service says of itself: a type, and what is said as JSON.
+    Service { name: &'static str, data: String },
 }
 
 impl Told {
     fn bytes(&self) -> usize {
         let text = match self {
             Self::Event { event, .. } => text_bytes(event),
-            Self::Config(text) => text.len(),
+            Self::Service { data, .. } => data.len(),
         };
         size_of::<Self>() + text
     }
@@ -48,8 +60,10 @@ impl Told {
 
 fn text_bytes(event: &Event) -> usize {
     use terrace::EventKind as Kind;
+    if let Some(key) = event.kind.key() {
+        return key.as_str().len();
+    }
     match &event.kind {
-        Kind::Set(key) | Kind::Invalidated(key) | Kind::Refresh(key) => key.as_str().len(),
         Kind::TagInvalidated(tag) => tag.as_str().len(),
         Kind::Swept(glob) => glob.as_str().len(),
         _ => 0,
@@ -64,6 +78,8 @@ pub(crate) struct Feed {
     last: watch::Sender<u64>,
     /// The keyspaces whose events are kept.
     fed: Mutex<HashSet<String>>,
+    /// The breakers of origins that are listened to.
+    watched: Mutex<Vec<OriginBreaker>>,
     readers: Arc<Semaphore>,
     tasks: Tasks,
 }
@@ -133,6 +149,7 @@ impl Feed {
             row: Mutex::default(),
             last: watch::Sender::default(),
             fed: Mutex::default(),
+            watched: Mutex::default(),
             readers: Arc::new(Semaphore::new(READERS_MAX)),
             tasks,
         }
@@ -144,7 +161,7 @@ impl Feed {
     }
 
     /// Begins to keep events of these keyspaces, unless that has begun.
-    pub(crate) fn begin(self: &Arc<Self>, keyspaces: &Keyspaces) {
+    pub(crate) fn begin(self: &Arc<Self>, keyspaces: &Keyspaces, clock: &Clock) {
         let mut fed = self.fed.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = |keyspace: &&DocumentKeyspace| fed.insert(keyspace.name().to_owned());
         let keyspaces: Vec<DocumentKeyspace> = keyspaces.iter().filter(is_new).cloned().collect();
@@ -156,41 +173,54 @@ impl Feed {
             let name: Arc<str> = keyspace.name().into();
             keyspace.events().map(move |event| Told::Event { keyspace: Arc::clone(&name), event })
         };
-        let mut events = select_all(keyspaces.iter().map(named));
+        self.follow(select_all(keyspaces.iter().map(named)));
+        self.survey(&keyspaces, clock);
+        self.tasks.spawn(open_all(keyspaces, self.tasks.clone()));
+    }
+
+    /// Keeps what comes, until the service stops.
+    fn follow(self: &Arc<Self>, mut told: impl Stream<Item = Told> + Unpin + Send + 'static) {
         let (feed, tasks) = (Arc::clone(self), self.tasks.clone());
-        let opening = open_all(keyspaces, self.tasks.clone());
         self.tasks.spawn(async move {
             let feeding = async {
-                while let Some(told) = events.next().await {
-                    let last = feed.row().push(told);
-                    feed.last.send_replace(last);
+                while let Some(told) = told.next().await {
+                    feed.tell(told);
                 }
             };
             futures_util::future::select(pin!(feeding), pin!(tasks.stopped())).await;
         });
-        self.tasks.spawn(opening);
+    }
+
+    /// Whether events are kept.
+    fn has_begun(&self) -> bool {
+        !self.fed.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Gives it the next number, if any are kept.
+    fn tell(&self, told: Told) {
+        if !self.has_begun() {
+            return;
+        }
+        let last = self.row().push(told);
+        self.last.send_replace(last);
     }
 
     /// Begins to keep events of keyspaces that have come since, if any are kept.
-    pub(crate) fn grow(self: &Arc<Self>, keyspaces: &Keyspaces) {
-        if !self.fed.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-            self.begin(keyspaces);
+    pub(crate) fn grow(self: &Arc<Self>, keyspaces: &Keyspaces, clock: &Clock) {
+        if self.has_begun() {
+            self.begin(keyspaces, clock);
         }
     }
 
     /// Tells what came of another configuration: which settings changed, or which cannot be changed. Not more: the words about a file
     /// are for those who may read it.
     pub(crate) fn tell_config(&self, at: SystemTime, result: Result<&[String], &[String]>) {
-        if self.fed.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-            return;
-        }
         let at = humantime::format_rfc3339_millis(at).to_string();
         let text = match result {
             Ok(changed) => serde_json::json!({ "state": "taken", "settings": changed, "at": at }),
             Err(fixed) => serde_json::json!({ "state": "refused", "settings": fixed, "at": at }),
         };
-        let last = self.row().push(Told::Config(text.to_string()));
-        self.last.send_replace(last);
+        self.tell(Told::Service { name: CONFIG, data: text.to_string() });
     }
 
     fn row(&self) -> MutexGuard<'_, Row> {

@@ -219,7 +219,8 @@ impl Reloader {
         let limits = limits(&config);
         let app = App { spaces, spaces_of_tenants, breakers, limits, ..App::clone(&in_force.app) };
         let app = Arc::new(app);
-        app.feed.grow(&app.spaces);
+        app.feed.grow(&app.spaces, &app.clock);
+        app.feed.watch(&app.breakers);
         for gate in &self.gates {
             gate.turn_to(Arc::clone(&app));
         }

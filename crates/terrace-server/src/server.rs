@@ -378,6 +378,8 @@ pub(crate) fn app(config: &Config, traces: Option<Traces>) -> Result<InForce, St
         tasks,
         life,
     });
+    app.feed.watch_l2(&app.cache);
+    app.feed.watch(&app.breakers);
     Ok(InForce { config: config.clone(), origins, opened, app })
 }
 

@@ -5,7 +5,7 @@ use crate::bulkhead::{Bulkhead, BulkheadLoad};
 use crate::error::{ConfigError, Error, KeyspaceError, ShutdownError};
 use crate::hot::HotKey;
 use crate::keyspace::KeyspaceBuilder;
-use crate::resilience::{BreakerGauges, BreakerHealth, BreakerState, L2};
+use crate::resilience::{BreakerGauges, BreakerHealth, BreakerState, L2, Transitions};
 use crate::runtime;
 use crate::space::{Shared, Space, View};
 use crate::staleness::Staleness;
@@ -108,6 +108,11 @@ impl Cache {
     /// How the breaker of L2 is, without asking L2; `None` if there is no L2, or no breaker.
     pub fn breaker(&self) -> Option<BreakerHealth> {
         self.shared.l2.as_ref().and_then(L2::breaker_health)
+    }
+
+    /// The transitions of the breaker of L2 from now on, one by one; `None` if there is no L2, or no breaker.
+    pub fn breaker_transitions(&self) -> Option<Transitions> {
+        self.shared.l2.as_ref().and_then(L2::breaker_transitions)
     }
 
     /// How stale the answers of each keyspace were in the last minute, without asking L2; sorted by name.

@@ -6,6 +6,7 @@
 //! 3. Where L2 tells of changes, this node's own are told when L2 tells of them, in the order of L2 and under its numbers.
 //!    Those that L2 could not be told are told at once, with number zero, and once more when L2 has been.
 
+use crate::origin::WriteId;
 use crate::space::View;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -38,6 +39,27 @@ pub enum EventKind {
     Cleared,
     /// Somebody asked for the key to be loaded anew.
     Refresh(Key),
+    /// A write behind of this node that was acknowledged was given up: it is a dead letter.
+    GivenUp {
+        /// The key.
+        key: Key,
+        /// The write.
+        write: WriteId,
+    },
+    /// Somebody brought dead letters of a key back: the origin is asked to take them again.
+    LettersRetried {
+        /// The key.
+        key: Key,
+        /// How many.
+        count: u64,
+    },
+    /// Somebody dropped the dead letters of a key for good.
+    LettersDropped {
+        /// The key.
+        key: Key,
+        /// How many.
+        count: u64,
+    },
     /// This node hears of other nodes' changes from here on.
     Joined {
         /// L2 has another life than before and may have forgotten changes.
@@ -52,6 +74,19 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// The key that it is about, if it is about one.
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Set(key)
+            | Self::Invalidated(key)
+            | Self::Refresh(key)
+            | Self::GivenUp { key, .. }
+            | Self::LettersRetried { key, .. }
+            | Self::LettersDropped { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+
     pub(crate) fn swept(rule: &SweepRule) -> Self {
         match rule {
             SweepRule::All => Self::Cleared,

@@ -91,7 +91,10 @@ pub use invalidate::{InvalidateError, Invalidated, Invalidation, InvalidationPol
 pub use keyspace::{Fetched, Keyspace, KeyspaceBuilder, ReadOptions, Strategy};
 pub use listing::{HeldKey, KeyPage, KeyPlace, KeyPlaceError};
 pub use origin::{Fence, Origin, OriginAnswer, OriginFn, OriginWrite, WriteFailure, WriteId, WriteIdError};
-pub use resilience::{Breaker, BreakerHealth, BreakerState, OriginBreaker, OriginCall, OriginHealth, Retry};
+pub use resilience::{
+    Breaker, BreakerHealth, BreakerState, OriginBreaker, OriginCall, OriginHealth, Retry, Transition,
+    Transitions,
+};
 pub use sizes::{L1Size, NoSizes};
 pub use space::SuspectPolicy;
 pub use staleness::{Staleness, StalenessBudget};

@@ -92,6 +92,8 @@ impl Told {
         let what = match (self.name.as_str(), self.data.get("missed")) {
             ("gap", Some(Value::Number(count))) => return format!("{time}  {count} events were missed"),
             ("gap", _) => return format!("{time}  events were missed"),
+            ("breaker", _) => return format!("{time}  {}", self.breaker()),
+            ("queue", _) => return format!("{time}  {keyspace}  queue  {}", self.queue()),
             _ => ["key", "tag", "pattern", "state"].into_iter().find_map(|field| {
                 let text = self.text(field)?;
                 Some(if field == "key" || field == "state" {
@@ -105,6 +107,21 @@ impl Told {
         match self.name.as_str() {
             "bus" => format!("{time}  {keyspace}  bus  {what}"),
             name => format!("{time}  {keyspace}  {name}  {what}  ({place})"),
+        }
+    }
+}
+
+impl Told {
+    fn breaker(&self) -> String {
+        let [target, was, state] = ["target", "was", "state"].map(|field| self.text(field).unwrap_or("-"));
+        format!("{target}  breaker  {was} -> {state}")
+    }
+
+    fn queue(&self) -> String {
+        let number = |field| self.data.get(field).and_then(Value::as_u64).unwrap_or(0);
+        match self.text("state").unwrap_or("-") {
+            "standing" => format!("{} wait, {} dead", number("pending"), number("dead")),
+            state => format!("{state}  {}", self.text("key").unwrap_or("-")),
         }
     }
 }

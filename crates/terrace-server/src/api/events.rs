@@ -8,8 +8,8 @@
 
 use super::error::{Code, Problem};
 use super::{App, key};
-use crate::auth::{Auth, Who};
-use crate::feed::{Feed, Missed, Place, Told, Waited};
+use crate::auth::{Auth, Verb, Who};
+use crate::feed::{BREAKER, CONFIG, Feed, Missed, Place, QUEUE, Told, Waited};
 use crate::runtime;
 use axum::body::Body;
 use axum::extract::State;
@@ -22,7 +22,7 @@ use std::convert::Infallible;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
-use terrace::{Event, EventKind, Glob};
+use terrace::{Event, EventKind, Glob, Key};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// How often a line goes out, if nothing else does.
@@ -30,7 +30,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Events that are written in one go.
 const AT_ONCE_MAX: usize = 128;
 /// The types of events.
-const TYPES: [&str; 5] = ["set", "invalidate", "refresh", "bus", CONFIG];
+const TYPES: [&str; 7] = ["set", "invalidate", "refresh", "bus", BREAKER, QUEUE, CONFIG];
 
 /// Which events a reader wants.
 struct Filter {
@@ -55,14 +55,13 @@ impl Filter {
     /// Whether an event is wanted. What concerns more than one key could concern one that the pattern names.
     fn wants(&self, told: &Told) -> bool {
         let is_type_wanted =
-            |name| self.types.as_ref().is_none_or(|types| types.iter().any(|one| one == name));
-        let Told::Event { event, .. } = told else { return is_type_wanted(CONFIG) };
-        let is_key_wanted = match &event.kind {
-            EventKind::Set(key) | EventKind::Invalidated(key) | EventKind::Refresh(key) => {
-                self.pattern.as_ref().is_none_or(|pattern| pattern.matches(key.as_str()))
-            }
-            _ => true,
+            |name: &str| self.types.as_ref().is_none_or(|types| types.iter().any(|one| one == name));
+        let event = match told {
+            Told::Event { event, .. } => event,
+            Told::Service { name, .. } => return is_type_wanted(name),
         };
+        let named = self.pattern.as_ref().zip(event.kind.key());
+        let is_key_wanted = named.is_none_or(|(pattern, key)| pattern.matches(key.as_str()));
         is_key_wanted && (name_of(&event.kind) == GAP || is_type_wanted(name_of(&event.kind)))
     }
 }
@@ -73,8 +72,6 @@ fn shortened(text: &str) -> &str {
 
 /// The type of an event that stands for others that are gone.
 const GAP: &str = "gap";
-/// The type of what came of another configuration.
-const CONFIG: &str = "config";
 
 fn name_of(kind: &EventKind) -> &'static str {
     match kind {
@@ -84,6 +81,9 @@ fn name_of(kind: &EventKind) -> &'static str {
         | EventKind::Swept(_)
         | EventKind::Cleared => "invalidate",
         EventKind::Refresh(_) => "refresh",
+        EventKind::GivenUp { .. } | EventKind::LettersRetried { .. } | EventKind::LettersDropped { .. } => {
+            QUEUE
+        }
         EventKind::Missed(_) => GAP,
         _ => "bus",
     }
@@ -104,6 +104,10 @@ struct Data<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    write_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    letters: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     missed: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<u64>,
@@ -111,7 +115,8 @@ struct Data<'a> {
     at: String,
 }
 
-fn data(keyspace: &str, event: &Event) -> String {
+/// What an event says to who reads. The key of a dead letter is for those who may read it, as where dead letters are listed.
+fn data(who: &Who, keyspace: &str, event: &Event) -> String {
     let mut data = Data {
         keyspace,
         version: Some(event.number.get()).filter(|number| *number != 0),
@@ -122,6 +127,18 @@ fn data(keyspace: &str, event: &Event) -> String {
     match &event.kind {
         EventKind::Set(key) | EventKind::Invalidated(key) | EventKind::Refresh(key) => {
             data.key = Some(key.as_str());
+        }
+        EventKind::GivenUp { key, write } => {
+            data.key = readable(who, key);
+            (data.state, data.write_id) = (Some("given_up"), Some(write.to_string()));
+        }
+        EventKind::LettersRetried { key, count } => {
+            data.key = readable(who, key);
+            (data.state, data.letters) = (Some("retried"), Some(*count));
+        }
+        EventKind::LettersDropped { key, count } => {
+            data.key = readable(who, key);
+            (data.state, data.letters) = (Some("dropped"), Some(*count));
         }
         EventKind::TagInvalidated(tag) => data.tag = Some(tag.as_str()),
         EventKind::Swept(glob) => data.pattern = Some(glob.as_str()),
@@ -134,6 +151,10 @@ fn data(keyspace: &str, event: &Event) -> String {
         _ => {}
     }
     serde_json::to_string(&data).expect("text and numbers have a JSON form")
+}
+
+fn readable<'a>(who: &Who, key: &'a Key) -> Option<&'a str> {
+    Some(key.as_str()).filter(|key| who.may(Verb::Read, key))
 }
 
 /// One reader.
@@ -168,7 +189,13 @@ impl Reader {
         while text.is_empty() {
             match self.feed.wait(self.place).await {
                 Waited::Stopped => return Waited::Stopped,
-                Waited::Grown => self.take(text),
+                Waited::Grown => {
+                    // What they may by now, and not when they came.
+                    if let Some(who) = self.auth.again(&self.who) {
+                        self.who = who;
+                    }
+                    self.take(text);
+                }
             }
         }
         Waited::Grown
@@ -186,9 +213,9 @@ impl Reader {
         for (place, told) in next.events.iter().filter(|(_, told)| self.filter.wants(told)) {
             match &**told {
                 Told::Event { keyspace, event } => {
-                    push(text, Some(*place), name_of(&event.kind), &data(keyspace, event));
+                    push(text, Some(*place), name_of(&event.kind), &data(&self.who, keyspace, event));
                 }
-                Told::Config(data) => push(text, Some(*place), CONFIG, data),
+                Told::Service { name, data } => push(text, Some(*place), name, data),
             }
         }
     }
@@ -212,7 +239,7 @@ pub(super) async fn events(
     let too_many = || Problem::new(Code::Overloaded, "too many read events; try again in a second");
     let seat = app.feed.enter().ok_or_else(too_many)?;
     // Only who has no tenant gets here, and hears of no tenant.
-    app.feed.begin(&app.spaces);
+    app.feed.begin(&app.spaces, &app.clock);
     let from_header = headers.get("last-event-id").and_then(|value| value.to_str().ok());
     let from_uri = key::parameter(&uri, "last_event_id")?;
     let resumed = from_header.or(from_uri.as_deref()).filter(|text| !text.is_empty());

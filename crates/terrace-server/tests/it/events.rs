@@ -10,36 +10,36 @@ use tokio::net::TcpStream;
 
 /// One event, as it came.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-struct Told {
-    id: Option<String>,
-    name: String,
-    data: String,
+pub(crate) struct Told {
+    pub(crate) id: Option<String>,
+    pub(crate) name: String,
+    pub(crate) data: String,
 }
 
 impl Told {
-    fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.data).unwrap_or_else(|_| panic!("{self:?}"))
     }
 
-    fn key(&self) -> String {
+    pub(crate) fn key(&self) -> String {
         self.json()["key"].as_str().unwrap_or_default().to_owned()
     }
 }
 
-struct Reader {
+pub(crate) struct Reader {
     stream: BufReader<TcpStream>,
     head: String,
     last_id: Option<String>,
 }
 
 impl Reader {
-    async fn open(service: &Running, query: &str, last_id: Option<&str>) -> Self {
+    pub(crate) async fn open(service: &Running, query: &str, last_id: Option<&str>) -> Self {
         let line = last_id.map_or_else(String::new, |id| format!("last-event-id: {id}\r\n"));
         Self { last_id: last_id.map(str::to_owned), ..Self::with(service, query, &line).await }
     }
 
     /// A reader with one more line in the head of its request.
-    async fn with(service: &Running, query: &str, line: &str) -> Self {
+    pub(crate) async fn with(service: &Running, query: &str, line: &str) -> Self {
         let mut stream = TcpStream::connect(service.address).await.expect("it listens");
         let request = format!("GET /api/cache/events{query} HTTP/1.1\r\nhost: test\r\n{line}\r\n");
         stream.write_all(request.as_bytes()).await.expect("it reads");
@@ -75,7 +75,7 @@ impl Reader {
         }
     }
 
-    async fn told(&mut self) -> Told {
+    pub(crate) async fn told(&mut self) -> Told {
         self.next().await.expect("the stream goes on")
     }
 
@@ -90,7 +90,7 @@ impl Reader {
     }
 
     /// Waits until the beginning was read, so that what happens from now on is told.
-    async fn begun(&mut self) -> String {
+    pub(crate) async fn begun(&mut self) -> String {
         while self.last_id.is_none() {
             let line = self.line().await.expect("the stream goes on");
             if let Some(id) = line.strip_prefix("id: ") {
@@ -253,7 +253,11 @@ async fn readers_choose_what_they_are_told() {
     assert_eq!(users.told().await.json()["pattern"], "*", "it could be of a user");
     assert_eq!(removals.told().await.key(), "b");
     let refused = service.get("/api/cache/events?types=nonsense").await;
-    assert!(refused.problem(422, "body_invalid").contains("set, invalidate, refresh, bus"));
+    assert!(
+        refused
+            .problem(422, "body_invalid")
+            .contains("set, invalidate, refresh, bus, breaker, queue, config")
+    );
     service.get("/api/cache/events?pattern=").await.problem(422, "body_invalid");
 }
 

@@ -16,6 +16,7 @@ mod environment;
 mod events;
 mod fuzz;
 mod groups;
+mod happenings;
 mod hot;
 mod http_api;
 mod http_origin;

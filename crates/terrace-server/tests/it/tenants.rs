@@ -264,6 +264,7 @@ async fn what_concerns_all_of_the_service_is_for_no_tenant() {
         "/metrics",
         "/api/cache/metrics",
         "/api/cache/events",
+        "/api/cache/events?types=breaker,queue",
         "/api/cache/bus",
         "/api/cache/latencies",
         "/api/cache/capacity",

@@ -345,7 +345,7 @@ impl Lane {
         let count = state.queues[self.index].revive(&key, now, &mut notes)?;
         shared.note(&mut state, notes);
         drop(state);
-        self.keyspace.sink.brought_back(&key);
+        self.keyspace.sink.brought_back(&key, count);
         self.keyspace.wake.notify_one();
         Ok(count)
     }
@@ -359,6 +359,9 @@ impl Lane {
         shared.note(&mut state, notes);
         drop(state);
         shared.room.notify_waiters();
+        if count > 0 {
+            self.keyspace.sink.dropped(key, count);
+        }
         count
     }
 }

@@ -43,8 +43,13 @@ pub trait Sink: Send + Sync + 'static {
         let _: &[DeadLetter] = letters;
     }
 
-    /// The dead letters of this key were brought back: local reads see them again, so copies of other values have to go.
-    fn brought_back(&self, key: &[u8]) {
-        let _: &[u8] = key;
+    /// So many dead letters of this key were brought back: local reads see them again, so copies of other values have to go.
+    fn brought_back(&self, key: &[u8], count: usize) {
+        let _: (&[u8], usize) = (key, count);
+    }
+
+    /// So many dead letters of this key were dropped for good. Local reads do not see them since they were given up.
+    fn dropped(&self, key: &[u8], count: usize) {
+        let _: (&[u8], usize) = (key, count);
     }
 }

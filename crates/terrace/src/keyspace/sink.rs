@@ -2,6 +2,7 @@
 
 use crate::behind::{DeadLetter, Outcome, Outcomes, Sink, Write};
 use crate::erased::typed;
+use crate::events::EventKind;
 use crate::origin::bound::{Bound, NotWritten};
 use crate::origin::{Fence, OriginWrite, WriteFailure};
 use crate::runtime::within;
@@ -48,6 +49,13 @@ where
     fn drop_soon(&self, keys: impl Iterator<Item = Key>) {
         if let Some(view) = self.view() {
             view.forget_behind(&keys.collect::<Vec<_>>());
+        }
+    }
+
+    /// Tells who listens to the keyspace's events of what became of a key's dead letters.
+    fn tell(&self, key: &[u8], kind: impl FnOnce(Key) -> EventKind) {
+        if let Some((view, key)) = self.view().zip(key_of(key)) {
+            view.space.events.tell(&view.shared.clock, || kind(key));
         }
     }
 
@@ -115,10 +123,19 @@ where
 
     fn given_up(&self, letters: &[DeadLetter]) {
         self.drop_soon(letters.iter().filter_map(|letter| key_of(&letter.write.key)));
+        for letter in letters {
+            let write = letter.write.id;
+            self.tell(&letter.write.key, |key| EventKind::GivenUp { key, write });
+        }
     }
 
-    fn brought_back(&self, key: &[u8]) {
+    fn brought_back(&self, key: &[u8], count: usize) {
         self.drop_soon(key_of(key).into_iter());
+        self.tell(key, |key| EventKind::LettersRetried { key, count: count as u64 });
+    }
+
+    fn dropped(&self, key: &[u8], count: usize) {
+        self.tell(key, |key| EventKind::LettersDropped { key, count: count as u64 });
     }
 }
 

@@ -5,6 +5,7 @@
 //! 2. The word follows the machine under the lock, so it is never older than the last change that the caller knows of.
 
 use super::breaker::{Breaker, BreakerState, Machine, Probe};
+use super::transitions::{Teller, Transitions};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -64,6 +65,7 @@ struct Inner {
     since: Moment,
     last_error: Option<RemoteError>,
     transitions: [u64; 3],
+    teller: Teller,
     calls: u64,
     failures: u64,
 }
@@ -72,7 +74,8 @@ impl Gate {
     pub(super) fn new(settings: Breaker, clock: Clock, chance: Chance) -> Self {
         let machine = Machine::new(settings);
         let since = clock.precise();
-        let inner = Inner { machine, since, last_error: None, transitions: [0; 3], calls: 0, failures: 0 };
+        let (last_error, transitions, teller) = (None, [0; 3], Teller::new());
+        let inner = Inner { machine, since, last_error, transitions, teller, calls: 0, failures: 0 };
         Self { word: AtomicU8::new(WELL), settings, clock, chance, inner: Mutex::new(inner) }
     }
 
@@ -156,6 +159,7 @@ impl Gate {
         inner.since = now;
         let state = inner.machine.state();
         inner.transitions[state as usize] += 1;
+        inner.teller.entered(state, &self.clock);
         self.follow(inner);
         let last_error = inner.last_error.as_ref().map(tracing::field::display);
         match state {
@@ -174,6 +178,10 @@ impl Gate {
             calls: inner.calls,
             failures: inner.failures,
         }
+    }
+
+    pub(super) fn transitions(&self) -> Transitions {
+        self.inner.lock().teller.subscribe()
     }
 
     pub(super) fn gauges(&self) -> BreakerGauges {

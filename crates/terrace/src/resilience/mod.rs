@@ -45,6 +45,7 @@ mod gate;
 mod origin;
 mod probe;
 mod retry;
+mod transitions;
 
 pub(crate) use agreement::Agreement;
 pub use breaker::{Breaker, BreakerState};
@@ -53,6 +54,7 @@ pub(crate) use gate::BreakerGauges;
 pub use gate::BreakerHealth;
 pub use origin::{OriginBreaker, OriginCall, OriginHealth};
 pub use retry::Retry;
+pub use transitions::{Transition, Transitions};
 
 use crate::coherence::listener;
 use crate::error::ConfigError;
@@ -215,6 +217,11 @@ impl L2 {
     /// How its breaker is, if it has one.
     pub(crate) fn breaker_health(&self) -> Option<BreakerHealth> {
         self.gate.as_ref().map(Gate::health)
+    }
+
+    /// The transitions of its breaker, if it has one.
+    pub(crate) fn breaker_transitions(&self) -> Option<Transitions> {
+        self.gate.as_ref().map(Gate::transitions)
     }
 
     /// What metrics tell of its breaker, if it has one.

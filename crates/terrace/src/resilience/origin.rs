@@ -20,6 +20,7 @@ mod lately;
 
 use self::lately::Lately;
 use super::breaker::{Breaker, BreakerState, Machine, Probe};
+use super::transitions::{Teller, Transitions};
 use crate::error::ConfigError;
 use parking_lot::Mutex;
 use std::fmt;
@@ -61,6 +62,7 @@ struct State {
     lately: Lately,
     since: Moment,
     transitions: [u64; 3],
+    teller: Teller,
     calls: u64,
     failures: u64,
     rejected: u64,
@@ -123,6 +125,7 @@ impl OriginBreaker {
             lately: Lately::default(),
             since,
             transitions: [0; 3],
+            teller: Teller::new(),
             calls: 0,
             failures: 0,
             rejected: 0,
@@ -230,10 +233,35 @@ impl OriginBreaker {
         }
     }
 
+    /// Its transitions from now on, one by one. One to [`BreakerState::HalfOpen`] is that a call probes the origin, which is later than
+    /// [`health`](Self::health) says so where nobody asks.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use terrace::{Breaker, BreakerState, Clock, OriginBreaker};
+    /// let breaker = OriginBreaker::new("database", Breaker::default().min_calls(1), Clock::system())?;
+    /// let mut transitions = breaker.transitions();
+    /// breaker.begin().unwrap().end(true);
+    /// let transition = transitions.next().await.unwrap();
+    /// assert_eq!((transition.from, transition.to), (BreakerState::Closed, BreakerState::Open));
+    /// # Ok::<(), terrace::ConfigError>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn transitions(&self) -> Transitions {
+        self.0.state.lock().teller.subscribe()
+    }
+
+    /// Whether both are the same breaker.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     fn entered(&self, state: &mut State, now: Moment) {
         state.since = now;
         let entered = state.machine.state();
         state.transitions[entered as usize] += 1;
+        state.teller.entered(entered, &self.0.clock);
         match entered {
             BreakerState::Open => {
                 state.openings += 1;

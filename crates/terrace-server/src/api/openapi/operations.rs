@@ -420,7 +420,11 @@ fn lists() -> [Operation; 5] {
         why("/api/cache/why", Place::NeededQuery, "whyByQuery"),
         Operation::get("/api/cache/events", "events", "What happens, as Server-Sent Events.")
             .query("pattern", "Of keys that it names alone.", text())
-            .query("types", "Of these types alone, with commas between.", text())
+            .query(
+                "types",
+                "Of these types alone, with commas between: `set`, `invalidate`, `refresh`, `bus`, `breaker`, `queue`, `config`.",
+                text(),
+            )
             .query("last_event_id", "As the header `Last-Event-ID`.", text())
             .with(
                 "Last-Event-ID",
