@@ -30,7 +30,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 use terrace_core::glob::GlobError;
 use terrace_core::remote::SweepRule;
-use terrace_core::{CacheKey, Glob, Key, KeyError, RemoteError, Tag};
+use terrace_core::{CacheKey, Glob, Key, KeyError, RemoteError, Tag, Version};
 
 /// Tags that L2 is told of in one call because an origin says so.
 const TAGS_AT_ONCE: usize = 1_000;
@@ -47,6 +47,17 @@ pub struct Invalidated {
     pub is_exact: bool,
     /// How far it has come.
     pub effect: Effect,
+}
+
+/// What came of an invalidation, and under which numbers L2 tells everybody of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Numbered {
+    /// What came of it.
+    pub invalidated: Invalidated,
+    /// The keys that were named and that L2 was told of, with the [number](crate::Event::number) that the event of each has on every node.
+    /// L2 says none of tags and patterns, so those are not among them; nor are keys that wait to be told to L2.
+    pub versions: Vec<(Key, Version)>,
 }
 
 /// Why an invalidation could not be named.
@@ -168,22 +179,51 @@ impl<K> Invalidation<K> {
     /// # Cancel safety
     /// It goes on when the caller goes away.
     pub async fn send(self) -> Result<Invalidated, Error> {
+        self.send_numbered().await.map(|numbered| numbered.invalidated)
+    }
+
+    /// [`send`](Self::send), and by which numbers L2 tells of the keys that were named: a node that has heard of one of them has forgotten
+    /// what it had of that key.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    ///
+    /// # Cost
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    /// It goes on when the caller goes away.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let users = terrace::Cache::memory()?.keyspace::<u64, String>("users").build()?;
+    /// let numbered = users.invalidate().keys([1]).send_numbered().await?;
+    /// assert!(numbered.versions.is_empty(), "there is no L2 that tells of it");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn send_numbered(self) -> Result<Numbered, Error> {
         let Self { view, keys, tags, patterns, policy, key: _ } = self;
         let rules = patterns.into_iter().map(SweepRule::Matching).collect();
         let targets = Targets { keys: keys?, tags, rules };
         match policy {
             InvalidationPolicy::Immediate => {
                 let timer = view.space.counters.timer();
-                let result = view.invalidate_all_of(targets, true).await;
+                let mut versions = Vec::new();
+                let result = view.invalidate_noting(targets, true).await.map(|numbered| {
+                    versions = numbered.versions;
+                    numbered.invalidated
+                });
                 view.count_invalidation(timer, &result);
-                result
+                Ok(Numbered { invalidated: result?, versions })
             }
             InvalidationPolicy::Delayed(delay) => {
                 let later = view.clone();
                 view.carry_out(async move { later.delay(targets, delay).await }).await?;
-                Ok(Invalidated::later())
+                Ok(Invalidated::later().into())
             }
-            InvalidationPolicy::Lazy => Ok(Invalidated::later()),
+            InvalidationPolicy::Lazy => Ok(Invalidated::later().into()),
         }
     }
 }
@@ -196,6 +236,11 @@ impl View {
         targets: Targets,
         is_counted: bool,
     ) -> Result<Invalidated, Error> {
+        self.invalidate_noting(targets, is_counted).await.map(|numbered| numbered.invalidated)
+    }
+
+    /// [`View::invalidate_all_of`], with the numbers of what L2 was told.
+    async fn invalidate_noting(&self, targets: Targets, is_counted: bool) -> Result<Numbered, Error> {
         let (view, Targets { keys, tags, rules }) = (self.clone(), targets);
         let counters = &self.space.counters;
         counters.add(Event::InvalidatedKey, keys.len() as u64);
@@ -203,8 +248,12 @@ impl View {
         counters.add(Event::InvalidatedPattern, rules.len() as u64);
         let all = async move {
             let mut total = Ok(Invalidated { count: 0, is_exact: true, effect: Effect::Applied });
+            let mut versions = Vec::new();
             if !keys.is_empty() {
                 let removed = view.remove_through(&keys).await;
+                let versions_of = removed.iter().flatten().map(|removed| removed.version);
+                let numbered = keys.iter().cloned().zip(versions_of);
+                versions.extend(numbered.filter(|(_, version)| *version != Version::ZERO));
                 total = both(total, removed.map(|removed| Invalidated::sum(&removed)));
             }
             if !tags.is_empty() {
@@ -213,7 +262,7 @@ impl View {
             for rule in rules {
                 total = both(total, view.sweep_through(&rule, is_counted).await);
             }
-            total
+            Ok(Numbered { invalidated: total?, versions })
         };
         self.carry_out(all).await
     }
@@ -344,6 +393,12 @@ fn both(one: Result<Invalidated, Error>, other: Result<Invalidated, Error>) -> R
         is_exact: one.is_exact && other.is_exact,
         effect: one.effect.and(other.effect),
     })
+}
+
+impl From<Invalidated> for Numbered {
+    fn from(invalidated: Invalidated) -> Self {
+        Self { invalidated, versions: Vec::new() }
+    }
 }
 
 impl Invalidated {

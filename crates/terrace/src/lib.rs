@@ -87,7 +87,9 @@ pub use error::{
 };
 pub use events::{Event, EventKind, Events};
 pub use hot::HotKey;
-pub use invalidate::{InvalidateError, Invalidated, Invalidation, InvalidationPolicy, Invalidator, Preview};
+pub use invalidate::{
+    InvalidateError, Invalidated, Invalidation, InvalidationPolicy, Invalidator, Numbered, Preview,
+};
 pub use keyspace::{Fetched, Keyspace, KeyspaceBuilder, ReadOptions, Strategy};
 pub use listing::{HeldKey, KeyPage, KeyPlace, KeyPlaceError};
 pub use origin::{Fence, Origin, OriginAnswer, OriginFn, OriginWrite, WriteFailure, WriteId, WriteIdError};

@@ -6,7 +6,9 @@
 //! 3. Who asks needs the verb `invalidate` on every key that is named, on every key that the pattern could match, and, because any key can
 //!    have a tag, on all keys for a tag.
 //! 4. A dry run names the keys that who asks may read, and counts all.
-//! 5. The count is what the library counts: copies that were there, as far as it is known.
+//! 5. An answer has the numbers under which every instance tells of the keys, if that is all that was named and Redis has told of each: so who
+//!    has it can wait until another instance has heard. A part of them would promise more than is so, so then there are none.
+//! 6. The count is what the library counts: copies that were there, as far as it is known.
 
 use super::entry::parse;
 use super::error::{Code, Problem};
@@ -20,9 +22,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use futures_util::future::join_all;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use terrace::{Effect, Glob, Invalidation, InvalidationPolicy, Key, Tag};
+use terrace::{Effect, Glob, Invalidation, InvalidationPolicy, Key, Tag, Version};
 
 /// Keys in one request, at most.
 const KEYS_MAX: usize = 10_000;
@@ -77,6 +79,11 @@ impl Request {
         self.keys.len() + self.tags.len() + usize::from(self.pattern.is_some())
     }
 
+    /// The keys, if nothing else is named.
+    fn keys_alone(&self) -> Option<Vec<Key>> {
+        (self.pattern.is_none() && self.tags.is_empty()).then(|| self.keys.clone())
+    }
+
     /// The first of what is named, for the audit log.
     fn texts(&self) -> Vec<String> {
         let keys = self.keys.iter().map(|key| format!("key {key}"));
@@ -97,21 +104,30 @@ pub(super) async fn invalidate(
     let request = check(body, app.limits.key_bytes_max)?;
     request.allow(&who)?;
     access::afford(&who, request.count(), 1)?;
-    let named_texts = request.texts();
+    let (named_texts, keys) = (request.texts(), request.keys_alone());
     let invalidations = named(app.keyspaces(&who)?, request)?;
     if is_dry_run {
         return preview(&who, invalidations).await;
     }
     let (mut count, mut is_exact, mut effect) = (0, true, Effect::Applied);
-    for done in join_all(invalidations.into_iter().map(Invalidation::send)).await {
-        let done = done?;
+    let mut versions = HashMap::new();
+    for numbered in join_all(invalidations.into_iter().map(Invalidation::send_numbered)).await {
+        let numbered = numbered?;
+        versions.extend(numbered.versions);
+        let done = numbered.invalidated;
         count += done.count;
         is_exact &= done.is_exact;
         effect = effect.and(done.effect);
     }
-    let mut response = acknowledged(json(render::invalidated(count, is_exact)), effect);
+    let id = keys.and_then(|keys| id_of(&keys, &versions));
+    let mut response = acknowledged(json(render::invalidated(count, is_exact, id.as_deref())), effect);
     response.extensions_mut().insert(Detail::of(named_texts.iter().map(String::as_str), count));
     Ok(response)
+}
+
+/// The numbers of the keys, in their order, if each has one.
+fn id_of(keys: &[Key], versions: &HashMap<Key, Version>) -> Option<Vec<u64>> {
+    keys.iter().map(|key| Some(versions.get(key)?.get())).collect()
 }
 
 /// What is named, keyspace by keyspace.

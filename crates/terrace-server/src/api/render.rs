@@ -106,9 +106,13 @@ pub(crate) fn matched(matched: u64, is_exact: bool, sample: &[String]) -> Vec<u8
 }
 
 /// What an invalidation came to. That the count is not all there was is said only where it is so.
-pub(crate) fn invalidated(count: u64, is_exact: bool) -> Vec<u8> {
+pub(crate) fn invalidated(count: u64, is_exact: bool, id: Option<&[u64]>) -> Vec<u8> {
     let more = if is_exact { "" } else { "\"exact\":false," };
-    format!("{{\"invalidated\":{count},{more}\"success\":true}}").into_bytes()
+    let id = id.map_or_else(String::new, |id| {
+        let numbers: Vec<String> = id.iter().map(u64::to_string).collect();
+        format!(",\"id\":[{}]", numbers.join(","))
+    });
+    format!("{{\"invalidated\":{count},{more}\"success\":true{id}}}").into_bytes()
 }
 
 /// When an entry expires, or did: one that is returned as stale is past its time.
@@ -173,7 +177,9 @@ mod tests {
             br#"{"success":true,"expires_at":"1970-01-01T00:01:00.000Z"}"#
         );
         assert_eq!(deleted(true, None), br#"{"success":true,"deleted":true}"#);
-        assert_eq!(invalidated(2, true), br#"{"invalidated":2,"success":true}"#);
-        assert_eq!(invalidated(2, false), br#"{"invalidated":2,"exact":false,"success":true}"#);
+        assert_eq!(invalidated(2, true, None), br#"{"invalidated":2,"success":true}"#);
+        assert_eq!(invalidated(2, false, None), br#"{"invalidated":2,"exact":false,"success":true}"#);
+        let numbered = br#"{"invalidated":2,"success":true,"id":[7,9]}"#;
+        assert_eq!(invalidated(2, true, Some(&[7, 9])), numbered);
     }
 }

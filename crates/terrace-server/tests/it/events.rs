@@ -3,7 +3,7 @@
 use crate::support::{Running, beside, start, token};
 use std::time::Duration;
 use terrace_server::Stop;
-use terrace_testkit::server::{redis_url, unique_prefix};
+use terrace_testkit::server::{RedisServer, redis_url, unique_prefix};
 use terrace_testkit::wait;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -144,6 +144,51 @@ async fn events_of_another_process_arrive() {
     assert_eq!(reader.of("invalidate").await.key(), "a");
     put(&here, "b").await;
     assert_eq!(reader.of("set").await.json()["own"], true);
+}
+
+#[tokio::test]
+async fn the_id_of_an_invalidation_is_that_under_which_other_instances_tell_of_it() {
+    let Some(server) = RedisServer::start().await else { return };
+    let toml = format!(
+        "[keyspace.users]\npattern = 'user:{{id}}'\n[l2]\nurl = '{}'\nkey_prefix = '{}'\n",
+        server.url(),
+        unique_prefix()
+    );
+    let (here, there) = (start(&toml).await, start(&toml).await);
+    let mut reader = Reader::open(&there, "?types=invalidate,bus", None).await;
+    for _ in 0..2 {
+        assert_eq!(reader.told().await.json()["state"], "joined");
+    }
+    let id_of = |answer: &str| {
+        let answer: serde_json::Value = serde_json::from_str(answer).expect("JSON");
+        answer.get("id").map(|id| id.as_array().expect("a list").clone())
+    };
+    let body = r#"{"keys":["user:2","loose","user:1"],"dry_run":true}"#;
+    assert_eq!(id_of(&here.post("/api/cache/invalidate", body).await.body), None, "nothing was done");
+    let body = body.replace("true", "false");
+    let id = id_of(&here.post("/api/cache/invalidate", &body).await.body).expect("numbers");
+    let mut told = std::collections::BTreeMap::new();
+    for _ in 0..3 {
+        let event = reader.told().await;
+        told.insert(event.key(), event.json()["version"].clone());
+    }
+    let of_keys: Vec<serde_json::Value> = ["user:2", "loose", "user:1"].map(|key| told[key].clone()).into();
+    assert_eq!(id, of_keys, "in the order in which they were named");
+    for body in [
+        r#"{"keys":["a"],"tags":["t"]}"#,
+        r#"{"pattern":"user:*"}"#,
+        r#"{"keys":["a"],"policy":"delayed","delay":"1h"}"#,
+        r#"{"keys":["a"],"policy":"lazy"}"#,
+    ] {
+        let answer = here.post("/api/cache/invalidate", body).await;
+        assert!([200, 202].contains(&answer.status), "{answer:?}");
+        assert_eq!(id_of(&answer.body), None, "{body}");
+    }
+    server.kill();
+    let queued = here.post("/api/cache/invalidate", r#"{"keys":["a"]}"#).await;
+    assert_eq!((queued.header("terrace-effect"), id_of(&queued.body)), (Some("queued"), None), "{queued:?}");
+    let alone = start("").await.post("/api/cache/invalidate", r#"{"keys":["a"]}"#).await;
+    assert_eq!(alone.body, r#"{"invalidated":0,"success":true}"#);
 }
 
 #[tokio::test]

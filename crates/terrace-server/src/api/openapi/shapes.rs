@@ -161,6 +161,7 @@ fn entries() -> Vec<(&'static str, Value)> {
                 may("matched", count()),
                 may("sample", list(&text())),
                 has("success", done()),
+                may("id", list(&count())),
             ]),
         ),
         ("Batched", batched()),
