@@ -62,7 +62,21 @@ struct Named {
     about: About,
     /// Whether its entries can be removed: where changes go to an origin, that needs a statement.
     can_delete: bool,
-    has_l1: bool,
+    conduct: Conduct,
+}
+
+/// What answers about keys of a keyspace depend on besides the entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Conduct {
+    /// Whether it keeps copies in L1.
+    pub(crate) has_l1: bool,
+    /// Whether caches that several people share may not keep its entries.
+    pub(crate) is_private: bool,
+}
+
+impl Conduct {
+    /// That of keys that no pattern matches.
+    const UNMATCHED: Self = Self { has_l1: true, is_private: true };
 }
 
 /// A keyspace that was opened, whether it is in the configuration still or not.
@@ -156,7 +170,7 @@ impl Keyspaces {
                 keyspace: open(config, cache, origins, (tenant, &name_of(tenant, name), keyspace), opened)?,
                 about: About::of(keyspace),
                 can_delete: has_delete || !keyspace.strategy.writes(),
-                has_l1: keyspace.l1.enabled,
+                conduct: Conduct { has_l1: keyspace.l1.enabled, is_private: keyspace.private },
             });
         }
         named.sort_by_key(|named| std::cmp::Reverse(named.pattern.prefix().len()));
@@ -187,9 +201,10 @@ impl Keyspaces {
         self.named.iter().find(|named| named.pattern.matches(key.as_str()))
     }
 
-    /// Whether the keyspace of a key keeps copies in L1.
-    pub(crate) fn has_l1(&self, key: &Key) -> bool {
-        self.named_of(key).is_none_or(|named| named.has_l1)
+    /// The keyspace of a key, and what answers about it depend on.
+    pub(crate) fn with_conduct(&self, key: &Key) -> (&DocumentKeyspace, Conduct) {
+        let named = self.named_of(key);
+        named.map_or((&self.unmatched, Conduct::UNMATCHED), |named| (&named.keyspace, named.conduct))
     }
 
     /// The place of a key's keyspace in [`Keyspaces::iter`].

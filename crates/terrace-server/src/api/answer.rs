@@ -5,7 +5,7 @@
 //! | `ETag` | version and fingerprint: a strong validator, the same from every instance; another one for each form of an envelope |
 //! | `Vary` | that an envelope has the form that `Accept` asks for |
 //! | `Age` | how long ago the value was written |
-//! | `Cache-Control` | `private`, and how old the entry may get: what is left is that, less `Age` |
+//! | `Cache-Control` | how old the entry may get: what is left is that, less `Age`; and `private`, unless its keyspace is not |
 //! | `Last-Modified` | when it was written |
 //! | `Cache-Status` | which tier had it, and why the others did not (RFC 9211), nearest to the origin first |
 //! | `Location` | where it is told what becomes of a change that the origin gets later |
@@ -19,7 +19,7 @@ use super::error::{Code, Problem};
 use super::fields::{CacheControl, EntityTags, idempotency_key};
 use super::form::Form;
 use crate::document::Document;
-use crate::keyspaces::{DocumentKeyspace, Keyspaces};
+use crate::keyspaces::{Conduct, DocumentKeyspace, Keyspaces};
 use crate::traces;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -109,7 +109,7 @@ impl fmt::Display for EntityTag {
 /// What a request found.
 pub(super) struct Answer {
     pub(super) entry: Entry<Document>,
-    has_l1: bool,
+    conduct: Conduct,
     asked: CacheControl,
 }
 
@@ -123,12 +123,13 @@ pub(super) async fn find(keyspaces: &Keyspaces, key: &Key, headers: &HeaderMap) 
 
 async fn find_in_tiers(keyspaces: &Keyspaces, key: &Key, headers: &HeaderMap) -> Result<Answer, Response> {
     let refused = |problem: Problem| problem.into_response();
-    let keyspace = keyspaces.of(key);
-    let has_l1 = keyspaces.has_l1(key);
+    let (keyspace, conduct) = keyspaces.with_conduct(key);
     if !headers.contains_key(header::CACHE_CONTROL) {
         let found = keyspace.get_entry(key).await.map_err(|error| refused(error.into()))?;
         let asked = CacheControl::default();
-        return found.map(|entry| Answer { entry, has_l1, asked }).ok_or_else(|| nothing(key, has_l1));
+        return found
+            .map(|entry| Answer { entry, conduct, asked })
+            .ok_or_else(|| nothing(key, conduct.has_l1));
     }
     let asked = CacheControl::of(headers).map_err(refused)?;
     let found = if asked.only_if_cached {
@@ -147,12 +148,12 @@ async fn find_in_tiers(keyspaces: &Keyspaces, key: &Key, headers: &HeaderMap) ->
         keyspace.get_entry_with(key, options).await
     };
     match found.map_err(|error| refused(error.into()))? {
-        Some(entry) => Ok(Answer { entry, has_l1, asked }),
+        Some(entry) => Ok(Answer { entry, conduct, asked }),
         None if asked.only_if_cached => {
             let problem = Problem::new(Code::NotCached, format!("no tier has a value of {key}"));
             Err(with_status(problem, "terrace-l1; detail=only-if-cached"))
         }
-        None => Err(nothing(key, has_l1)),
+        None => Err(nothing(key, conduct.has_l1)),
     }
 }
 
@@ -174,18 +175,20 @@ impl Answer {
         if headers.contains_key(header::CACHE_CONTROL) {
             return None;
         }
-        let entry = keyspaces.of(key).hit_entry(key)?;
-        Some(Self { entry, has_l1: true, asked: CacheControl::default() })
+        let (keyspace, conduct) = keyspaces.with_conduct(key);
+        let entry = keyspace.hit_entry(key)?;
+        let conduct = Conduct { has_l1: true, ..conduct };
+        Some(Self { entry, conduct, asked: CacheControl::default() })
     }
 
     /// What the tiers alone have of a key: the answer to a `HEAD`.
     pub(super) async fn look(keyspaces: &Keyspaces, key: &Key) -> Result<Self, Response> {
-        let has_l1 = keyspaces.has_l1(key);
-        let found = keyspaces.of(key).look(key).await;
+        let (keyspace, conduct) = keyspaces.with_conduct(key);
+        let found = keyspace.look(key).await;
         let found = found.map_err(|error| Problem::from(error).into_response())?;
         found
-            .map(|entry| Self { entry, has_l1, asked: CacheControl::default() })
-            .ok_or_else(|| nothing(key, has_l1))
+            .map(|entry| Self { entry, conduct, asked: CacheControl::default() })
+            .ok_or_else(|| nothing(key, conduct.has_l1))
     }
 
     /// The response: with the body that `body` makes of the entry, unless a condition of the request says otherwise. `form` is that of an
@@ -208,19 +211,29 @@ impl Answer {
             } else {
                 body(&self.entry)
             };
-        self.describe(tag, response.headers_mut());
+        self.describe(tag, self.audience(headers), response.headers_mut());
         if form.is_some() {
             response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
         }
         Ok(response)
     }
 
-    fn describe(&self, tag: EntityTag, headers: &mut HeaderMap) {
+    /// Which caches may keep it, as `Cache-Control` begins. Without a word shared ones may, but for the answer to a request with a token: that
+    /// takes `public` (RFC 9111, 3.5).
+    fn audience(&self, asked: &HeaderMap) -> &'static str {
+        match (self.conduct.is_private, asked.contains_key(header::AUTHORIZATION)) {
+            (true, _) => "private, ",
+            (false, true) => "public, ",
+            (false, false) => "",
+        }
+    }
+
+    fn describe(&self, tag: EntityTag, audience: &str, headers: &mut HeaderMap) {
         let entry = &self.entry;
         let mut texts = Texts::for_headers(headers);
         texts.insert(header::ETAG, format_args!("{tag}"));
         texts.insert(header::AGE, format_args!("{}", entry.age.as_secs()));
-        texts.insert(header::CACHE_CONTROL, format_args!("private, max-age={}", age_max(entry)));
+        texts.insert(header::CACHE_CONTROL, format_args!("{audience}max-age={}", age_max(entry)));
         if let Some(date) = http_date(entry.created) {
             texts.insert(header::LAST_MODIFIED, format_args!("{date}"));
         }
@@ -233,7 +246,7 @@ struct Status<'a>(&'a Answer);
 
 impl fmt::Display for Status<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Answer { entry, has_l1, asked } = self.0;
+        let Answer { entry, conduct: Conduct { has_l1, .. }, asked } = self.0;
         let (nearest, ttl) = (if *has_l1 { "terrace-l1" } else { "terrace-l2" }, Left(entry));
         if let Some(reason) = entry.stale {
             let detail = match reason {

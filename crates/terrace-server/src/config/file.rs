@@ -259,6 +259,7 @@ pub(super) struct Keyspace {
     pub(super) l1: KeyspaceL1,
     pub(super) compression: KeyspaceCompression,
     pub(super) suspect: Option<Spanned<String>>,
+    pub(super) private: Option<Spanned<Flag>>,
     pub(super) source: Option<Spanned<Source>>,
     pub(super) write_behind: Option<Spanned<Lane>>,
     pub(super) stale_while_revalidate: Option<Spanned<Period>>,

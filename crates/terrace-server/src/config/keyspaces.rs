@@ -6,6 +6,7 @@ use super::limits;
 use super::origins::Origins;
 use super::report::Refusal;
 use super::sources::Place;
+use super::units::Flag;
 use super::{
     CompressionAlgorithm, Defaults, DictionaryConfig, KeyspaceConfig, KeyspaceL1, TtlSetting,
     WriteBehindConfig, file,
@@ -133,11 +134,26 @@ impl Checker<'_> {
                 .dictionary
                 .and_then(|file| self.dictionary(&file, defaults.compression.algo)),
             suspect: self.suspect(keyspace.suspect, defaults.suspect),
+            private: self.private(keyspace.private, around.tenants),
             freshness,
             limits,
             source,
             write_behind,
         })
+    }
+
+    /// Whether answers are for who asked alone. A shared cache knows an entry by its address, which is the same for every tenant.
+    fn private(&mut self, given: Option<Spanned<Flag>>, tenants: &BTreeSet<String>) -> bool {
+        let Some(flag) = given.filter(|flag| !flag.get_ref().0) else { return true };
+        if let Some(tenant) = tenants.first() {
+            let title =
+                "a keyspace is private where there are tenants: the same address is another entry for each";
+            let help = format!(
+                "remove it, or the tenants (the first is `{tenant}`): a proxy between would give one tenant what is another's"
+            );
+            self.refuse(&Refusal::new(flag.span(), title).help(help));
+        }
+        false
     }
 
     /// Which keys are meant, and where that is said.

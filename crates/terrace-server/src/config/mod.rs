@@ -357,6 +357,8 @@ pub struct KeyspaceConfig {
     pub compression: Option<DictionaryConfig>,
     /// What to do with an L1 copy that cannot be proven fresh.
     pub suspect: Suspect,
+    /// Whether caches that several people share may not keep its entries.
+    pub private: bool,
     /// What is done with old entries, and how long a load is waited for.
     #[serde(flatten)]
     pub freshness: Freshness,

@@ -313,3 +313,44 @@ async fn the_raw_view_asks_for_the_same_scopes_and_shows_each_tenant_its_own() {
     let created = service.put_raw("user:1", &[&line, "if-none-match: *"], b"w").await;
     assert_eq!(created.status, 201, "another tenant's entry is not there: {created:?}");
 }
+
+#[tokio::test]
+async fn shared_caches_may_keep_what_is_not_private() {
+    let keyspaces =
+        "[keyspace.news]\npattern = 'news:{id}'\nprivate = false\n[keyspace.users]\npattern = 'user:{id}'\n";
+    let tokens = token("one", "one", "scopes = ['read:*', 'write:*']");
+    for (toml, is_known) in [(keyspaces.to_owned(), false), (format!("{keyspaces}{tokens}"), true)] {
+        let service = start(&toml).await;
+        let line: &[&str] = if is_known { &["authorization: Bearer one"] } else { &[] };
+        for (key, audience) in [
+            ("news:1", if is_known { "public, " } else { "" }),
+            ("user:1", "private, "),
+            ("unmatched", "private, "),
+        ] {
+            let put = service.put_raw(key, &[line, &["cache-control: max-age=100"]].concat(), b"1").await;
+            assert_eq!(put.status, 200, "{put:?}");
+            for (method, view) in
+                [("GET", "/v1/keys"), ("HEAD", "/v1/keys"), ("GET", "/api/cache"), ("HEAD", "/api/cache")]
+            {
+                let answer = service.send_with(method, &format!("{view}/{key}"), line, b"").await;
+                let control = answer.header("cache-control").expect("a lifetime");
+                assert!(
+                    control.starts_with(&format!("{audience}max-age=")),
+                    "{method} {view} {key}: {control}"
+                );
+            }
+            let anew = [line, &["cache-control: no-cache"]].concat();
+            let answer = service.get_raw(key, &anew).await;
+            assert!(
+                answer
+                    .header("cache-control")
+                    .is_some_and(|control| control.starts_with(&format!("{audience}max-age="))),
+                "{answer:?}"
+            );
+        }
+        let private = toml.replace("private = false", "private = true");
+        service.reload(&private).await.expect("it is taken");
+        let answer = service.get_raw("news:1", line).await;
+        assert!(max_age(&answer) > 90, "{answer:?}");
+    }
+}

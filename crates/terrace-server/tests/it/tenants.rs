@@ -334,6 +334,7 @@ fn what_two_tenants_would_share_is_refused() {
             ),
             "the tenant that asks",
         ),
+        (format!("[keyspace.k]\npattern = 'k:*'\nprivate = false\n{a}"), "private where there are tenants"),
     ] {
         let error = refused(&toml);
         assert!(error.contains(words) && error.contains('^'), "{toml}: {error}");
