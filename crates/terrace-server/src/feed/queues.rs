@@ -78,3 +78,37 @@ impl Queue {
         Some(Told::Service { name: super::QUEUE, data: data.to_string() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use terrace::behind::{Journal, JournalOptions, LaneOptions, Operation, Outcome, Outcomes, Sink, Write};
+
+    /// Takes whatever comes.
+    struct Anything;
+
+    impl Sink for Anything {
+        fn store_many<'a>(&'a self, writes: &'a [Write]) -> Outcomes<'a> {
+            Box::pin(async move { vec![Outcome::Stored; writes.len()] })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_keyspace_is_told_of_if_it_stands_otherwise_than_before() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal =
+            Journal::open(folder.path().join("journal"), JournalOptions::default()).expect("a journal");
+        let lane = journal.lane("docs", LaneOptions::default(), Arc::new(Anything)).expect("a lane");
+        let counts = Counts::of(&lane.figures());
+        let (mut queue, clock) = (Queue { keyspace: "docs".to_owned(), lane, counts }, Clock::manual());
+        assert!(queue.look(&clock).is_none(), "nothing was written");
+        let value = Operation::Store(Bytes::from_static(b"1"));
+        queue.lane.write("k".into(), value, None, Duration::from_secs(20)).await.expect("it is taken");
+        let Some(Told::Service { name: "queue", data }) = queue.look(&clock) else { panic!("one waits") };
+        assert!(data.contains("\"pending\":1") && !data.contains("\"k\""), "{data}");
+        assert!(queue.look(&clock).is_none(), "it is as it was, but older");
+        assert_eq!(queue.lane.flush().await.left(), 0);
+        assert!(queue.look(&clock).is_some(), "none waits");
+    }
+}

@@ -57,9 +57,9 @@ fn of(target: &str, was: &str, state: &str) -> (String, String, String) {
 }
 
 /// Asks for keys that nobody asked for before.
-async fn fail(service: &Running, keys: std::ops::Range<u32>) {
+async fn fail(service: &Running, prefix: &str, keys: std::ops::Range<u32>) {
     for number in keys {
-        let answer = service.get(&format!("/api/cache/a:{number}")).await;
+        let answer = service.get(&format!("/api/cache/{prefix}:{number}")).await;
         assert!([502, 503].contains(&answer.status), "{answer:?}");
     }
 }
@@ -72,7 +72,7 @@ async fn each_state_that_a_breaker_comes_into_is_told_once_and_a_reader_that_com
     let mut told = reader(&service, "?types=breaker").await;
     // One more reader, which makes no second teller.
     drop(reader(&service, "").await);
-    fail(&service, 0..4).await;
+    fail(&service, "a", 0..4).await;
     let opened = told.told().await;
     assert_eq!(step(&opened), of("origin.api", "closed", "open"));
     status.store(200, Ordering::Relaxed);
@@ -91,18 +91,21 @@ async fn each_state_that_a_breaker_comes_into_is_told_once_and_a_reader_that_com
     names.sort_unstable();
     assert_eq!(names, ["between", "closed", "half_open"], "exactly what it missed");
 
-    // The breaker of other settings is another one; that of an origin that stays is not told of twice.
-    service.reload(&(with_api(&base, "100ms") + "[keyspace.b]\npattern = 'b:{id}'\n")).await.expect("taken");
+    // That of an origin that stays is not told of twice, and those that come are told of.
+    let both = with_api(&base, "100ms")
+        + &with_api(&base, "10m")
+            .replace("api", "other")
+            .replace("[keyspace.a]\npattern = 'a:", "[keyspace.b]\npattern = 'b:");
+    service.reload(&both).await.expect("it is taken");
     status.store(500, Ordering::Relaxed);
-    fail(&service, 100..104).await;
+    fail(&service, "a", 100..104).await;
     assert_eq!(step(&told.told().await), of("origin.api", "closed", "open"));
-    service.reload(&with_api(&base, "10m")).await.expect("it is taken");
-    fail(&service, 200..204).await;
-    assert_eq!(
-        step(&told.told().await),
-        of("origin.api", "closed", "open"),
-        "of the new one, and no other between"
-    );
+    fail(&service, "b", 200..204).await;
+    assert_eq!(step(&told.told().await), of("origin.other", "closed", "open"), "and none between");
+    // Other settings are another breaker.
+    service.reload(&both.replace("10m", "9m")).await.expect("it is taken");
+    fail(&service, "b", 300..304).await;
+    assert_eq!(step(&told.told().await), of("origin.other", "closed", "open"));
 }
 
 #[tokio::test]
