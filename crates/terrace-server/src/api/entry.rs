@@ -4,17 +4,20 @@ use super::answer::{self, Answer, Conditions};
 use super::encoded::{self, Encoding};
 use super::error::{Code, NO_DELETE, Problem};
 use super::form::Form;
-use super::guard::{Unmade, Whole};
+use super::guard::Whole;
 use super::{App, acknowledged, key, msgpack, render};
 use crate::document::Document;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Request, Uri};
 use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
 use serde::Deserialize;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::sync::Arc;
 use terrace::{EntryOptions, Key};
 
@@ -71,9 +74,9 @@ pub(super) async fn head(
         Ok(found) => {
             let form = Form::of(request.headers());
             found.respond(request.headers(), Some(form), |_| {
-                let mut response = form.response(Vec::new());
-                response.extensions_mut().insert(Unmade);
-                response
+                // The body is not made, so nobody knows how long it is: one of no bytes would say that.
+                let unknown = Body::from_stream(stream::empty::<Result<Bytes, Infallible>>());
+                form.response(Vec::new()).map(|_| unknown)
             })
         }
         Err(response) => Ok(response),

@@ -443,18 +443,14 @@ fn keeping(place: Option<OwnedSemaphorePermit>, response: Response) -> Response 
     }
 }
 
-/// Says of an answer to a `HEAD` that its body was not made, so that nobody knows how long it is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Unmade;
-
 /// An answer as it goes out: with the id of its request, and without a body if that is a `HEAD`.
 fn complete(mut response: Response, is_head: bool, id: Option<RequestId>) -> Response {
     RequestId::echo(id, &mut response);
     if is_head {
         // Of what is not sent because it is known, or was not made, the length is not that of nothing.
-        let is_unmade = response.extensions().get::<Unmade>().is_some();
-        let is_known = !is_unmade && response.status() != StatusCode::NOT_MODIFIED;
-        if let Some(length) = response.body().size_hint().exact().filter(|_| is_known) {
+        let length = response.body().size_hint().exact();
+        let is_told = |&length: &u64| length > 0 && response.status() != StatusCode::NOT_MODIFIED;
+        if let Some(length) = length.filter(is_told) {
             response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(length.into());
         }
         *response.body_mut() = Body::empty();
