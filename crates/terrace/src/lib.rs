@@ -102,7 +102,8 @@ pub use space::SuspectPolicy;
 pub use staleness::{Staleness, StalenessBudget};
 pub use telemetry::spans::TARGET as TRACE_TARGET;
 pub use telemetry::{
-    Figures, Latencies, Latency, LookupTimes, METRICS_CONTENT_TYPE, Stats, TierTimes, origin_metrics,
+    Figures, Latencies, Latency, LookupTimes, METRICS_CONTENT_TYPE, OriginTimer, OriginTiming, Stats,
+    TierTimes, origin_metrics,
 };
 pub use terms::{EntryOptions, RefreshAhead};
 pub use terrace_core::bus::{Change, NodeId};

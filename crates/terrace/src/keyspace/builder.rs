@@ -12,7 +12,7 @@ use crate::coherence::trust::Trust;
 use crate::erased::{Format, Opaque, Weigher};
 use crate::error::{ConfigError, KeyspaceError};
 use crate::origin::Origin;
-use crate::origin::bound::{bind, timed};
+use crate::origin::bound::bind;
 use crate::space::{Rules, Space, SuspectPolicy, View};
 use crate::terms::{EntryOptions, Terms};
 use arc_swap::ArcSwap;
@@ -279,9 +279,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             lingers,
         })?;
         let view = View { shared, space };
-        let timing =
-            |Backing { origin, strategy }| Backing { origin: timed(origin, &view.space.counters), strategy };
-        let backing = self.backing.map(timing);
+        let backing = self.backing.map(|backing| backing.timed(&view.space.counters));
         #[cfg(feature = "journal")]
         if let Some(((options, parse), backing)) = self.behind.zip(backing.as_ref()) {
             attach(&view, options, parse, backing)?;

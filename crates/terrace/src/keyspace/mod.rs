@@ -33,7 +33,7 @@ use crate::erased::typed_clone;
 use crate::error::{Error, LoadError};
 use crate::invalidate::{Invalidated, Invalidation, InvalidationPolicy, Invalidator};
 use crate::origin::Origin;
-use crate::origin::bound::{bind, timed};
+use crate::origin::bound::bind;
 use crate::space::View;
 use crate::telemetry::{Event, Op, Timer};
 use crate::why::Why;
@@ -129,8 +129,8 @@ where
     /// ```
     #[must_use]
     pub fn with_origin<O: Origin<K, V>>(self, origin: O) -> Self {
-        let origin = timed(bind(origin), &self.view.space.counters);
-        let backing = Backing { origin, strategy: Strategy::ReadThrough };
+        let backing = Backing { origin: bind(origin), strategy: Strategy::ReadThrough };
+        let backing = backing.timed(&self.view.space.counters);
         Self { backing: Some(Arc::new(backing)), ..self }
     }
 

@@ -13,7 +13,7 @@ use crate::space::Rules;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-impl<K, V, C> KeyspaceBuilder<K, V, C> {
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static, C> KeyspaceBuilder<K, V, C> {
     /// Gives a keyspace that is open these settings, and returns a handle of it that has this builder's origin, strategy and tags.
     ///
     /// All handles go by the new settings from now on; handles that were there before keep their origin and tags. What waits
@@ -64,7 +64,8 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             space.lingers.store(true, Ordering::Release);
         }
         space.rules.store(Arc::new(Rules { bulkheads, ..self.rules }));
-        Ok(Keyspace { view: open.view.clone(), tagger: self.tagger, backing: self.backing.map(Arc::new) })
+        let backing = self.backing.map(|backing| Arc::new(backing.timed(&space.counters)));
+        Ok(Keyspace { view: open.view.clone(), tagger: self.tagger, backing })
     }
 }
 

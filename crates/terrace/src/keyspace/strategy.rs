@@ -4,7 +4,7 @@ use super::{EntryOptions, Keyspace};
 use crate::error::{ConfigError, Error, ErrorKind, OriginFailure};
 use crate::origin::bound::{Answered, Bound, NotWritten, bind, timed};
 use crate::origin::{Origin, OriginWrite, WriteFailure};
-use crate::telemetry::{Call, Event, Op, timed_one};
+use crate::telemetry::{Call, Event, Op, SpaceCounters, timed_one};
 use crate::write::through::OriginCall;
 use crate::write::{Effect, Removed, Writing, Written};
 use crate::{StoreError, Tier};
@@ -66,6 +66,17 @@ pub(super) struct Backing<K, V> {
     pub(super) strategy: Strategy,
 }
 
+impl<K, V> Backing<K, V>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// The same, with calls that are timed as those of the keyspace that it is bound to.
+    pub(super) fn timed(self, counters: &Arc<SpaceCounters>) -> Self {
+        Self { origin: timed(self.origin, counters), ..self }
+    }
+}
+
 impl<K, V> Keyspace<K, V>
 where
     K: CacheKey + Clone + Send + Sync + 'static,
@@ -83,8 +94,8 @@ where
                 "its journal could bring an older write to the origin later; use the keyspace's own `put`";
             return Err(ConfigError::new("write_through", "over a keyspace that is written behind", allowed));
         }
-        let origin = timed(bind(origin), &self.view.space.counters);
-        let backing = Backing { origin, strategy: Strategy::WriteThrough };
+        let backing = Backing { origin: bind(origin), strategy: Strategy::WriteThrough };
+        let backing = backing.timed(&self.view.space.counters);
         Ok(Self { backing: Some(Arc::new(backing)), ..self })
     }
 

@@ -1,12 +1,12 @@
 //! What is a call to an origin, with its types taken away?
 //!
 //! 1. The origin's own error is kept behind an [`OriginFailure`], and its meaning in the kind of the [`Error`].
-//! 2. Every call is timed, where the keyspace is known ([`timed`]): what is measured is the origin's own future.
+//! 2. Every call is timed, where the keyspace is known ([`timed`]): what is measured is the origin's own future, or what it measures itself.
 //! 3. An origin that answers with another number of answers than it was asked for has answered nothing.
 
 use super::{Origin, OriginAnswer, OriginWrite, WriteFailure};
 use crate::error::{Error, ErrorKind, OriginFailure};
-use crate::telemetry::{Call, SpaceCounters, timed_many, timed_one};
+use crate::telemetry::{Call, OriginTimer, SpaceCounters, timed_many, timed_one};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use terrace_core::remote::BoxFuture;
@@ -19,6 +19,9 @@ pub(crate) trait Bound<K, V>: Send + Sync {
 
     /// Whether `load_many` is one call of the origin.
     fn loads_together(&self) -> bool;
+
+    /// Whether it times its calls itself.
+    fn time_by(&self, timer: &OriginTimer) -> bool;
 
     /// Makes one change.
     fn write(&self, write: OriginWrite<K, V>) -> BoxFuture<'static, Answered>;
@@ -91,6 +94,10 @@ where
         self.origin.loads_together()
     }
 
+    fn time_by(&self, timer: &OriginTimer) -> bool {
+        self.origin.time_by(timer)
+    }
+
     fn write(&self, write: OriginWrite<K, V>) -> BoxFuture<'static, Answered> {
         let origin = Arc::clone(&self.origin);
         Box::pin(async move { origin.write(&write).await.map_failure(not_written) })
@@ -128,6 +135,9 @@ where
     K: Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
+    if origin.time_by(&OriginTimer::new(counters)) {
+        return origin;
+    }
     Arc::new(Timed { origin, counters: Arc::clone(counters) })
 }
 
@@ -146,6 +156,11 @@ where
 
     fn loads_together(&self) -> bool {
         self.origin.loads_together()
+    }
+
+    /// It is timed here.
+    fn time_by(&self, _: &OriginTimer) -> bool {
+        true
     }
 
     fn write(&self, write: OriginWrite<K, V>) -> BoxFuture<'static, Answered> {

@@ -16,6 +16,7 @@ mod closures;
 pub use closures::OriginFn;
 
 use crate::entry::Tier;
+use crate::telemetry::OriginTimer;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use std::fmt;
@@ -88,6 +89,15 @@ pub trait Origin<K: Send + Sync, V: Send + Sync>: Send + Sync + 'static {
     /// number of its keys. Where it is not, each key of a batch is loaded by [`load`](Origin::load), in a place of its own. Default: it is.
     fn loads_together(&self) -> bool {
         true
+    }
+
+    /// Takes a timer, if the origin times its calls itself: then nobody else does. Asked once for each keyspace that the origin is bound
+    /// to, before the first call for it. Default: it does not, and each call of one of these functions is timed, from begin to end.
+    ///
+    /// For an origin that answers some calls without asking anybody, or asks more than once for one of them: see [`OriginTimer`].
+    fn time_by(&self, timer: &OriginTimer) -> bool {
+        let _: &OriginTimer = timer;
+        false
     }
 
     /// Stores one value.
@@ -320,6 +330,10 @@ impl<K: Send + Sync, V: Send + Sync, O: Origin<K, V>> Origin<K, V> for Arc<O> {
 
     fn loads_together(&self) -> bool {
         (**self).loads_together()
+    }
+
+    fn time_by(&self, timer: &OriginTimer) -> bool {
+        (**self).time_by(timer)
     }
 
     fn store(

@@ -7,7 +7,7 @@
 //! Deliberately absent: evictions and expirations (the memory engine counts them), gauges, names of metrics, types of
 //! a metrics library.
 
-use super::calls::{self, Call, CallTimes};
+use super::calls::{CallSnapshot, CallTimes};
 use super::event::{Event, Op};
 use super::histogram::{Histogram, HistogramSnapshot, SHARDS as HISTOGRAM_SHARDS};
 use crate::entry::{StaleReason, Tier};
@@ -150,7 +150,7 @@ impl SpaceCounters {
             shared: (0..SHARED).map(|_| Block::ZERO).collect(),
             durations: (0..Op::ALL.len() * TIERS.len()).map(|_| Histogram::new()).collect(),
             staleness: Event::STALE.iter().map(|_| Histogram::new()).collect(),
-            calls: CallTimes::new(),
+            calls: CallTimes::default(),
             clock,
         }
     }
@@ -336,7 +336,8 @@ pub(super) struct CounterSnapshot {
     counts: [u64; Event::COUNT],
     durations: Vec<HistogramSnapshot>,
     staleness: Vec<HistogramSnapshot>,
-    calls: Vec<HistogramSnapshot>,
+    /// How long calls to the origin took.
+    pub(super) calls: CallSnapshot,
 }
 
 impl CounterSnapshot {
@@ -346,7 +347,7 @@ impl CounterSnapshot {
             counts: [0; Event::COUNT],
             durations: vec![HistogramSnapshot::zero(); Op::ALL.len() * TIERS.len()],
             staleness: vec![HistogramSnapshot::zero(); Event::STALE.len()],
-            calls: vec![HistogramSnapshot::zero(); calls::SERIES],
+            calls: CallSnapshot::default(),
         }
     }
 
@@ -368,18 +369,13 @@ impl CounterSnapshot {
         &self.staleness[staleness_of(event)]
     }
 
-    /// How long calls to the origin took that ended so.
-    pub(super) fn calls(&self, call: Call, is_ok: bool) -> &HistogramSnapshot {
-        &self.calls[calls::series(call, is_ok)]
-    }
-
     /// What happened since `earlier`.
     pub(super) fn since(&self, earlier: &Self) -> Self {
         Self {
             counts: std::array::from_fn(|event| self.counts[event].saturating_sub(earlier.counts[event])),
             durations: since(&self.durations, &earlier.durations),
             staleness: since(&self.staleness, &earlier.staleness),
-            calls: since(&self.calls, &earlier.calls),
+            calls: self.calls.since(&earlier.calls),
         }
     }
 
@@ -390,8 +386,9 @@ impl CounterSnapshot {
         }
         let durations = self.durations.iter_mut().zip(&other.durations);
         let staleness = self.staleness.iter_mut().zip(&other.staleness);
-        for (mine, theirs) in durations.chain(staleness).chain(self.calls.iter_mut().zip(&other.calls)) {
+        for (mine, theirs) in durations.chain(staleness) {
             mine.merge(theirs);
         }
+        self.calls.merge(&other.calls);
     }
 }

@@ -44,6 +44,7 @@ mod tests;
 pub(crate) use behind::JournalGauges;
 pub(crate) use bus::{BusCounters, BusEvents, Direction, MessageType};
 pub(crate) use calls::{Call, timed_many, timed_one};
+pub use calls::{OriginTimer, OriginTiming};
 pub(crate) use counters::{Counts, SAMPLE_EVERY, SpaceCounters, Timer, is_sampled};
 pub(crate) use event::{Event, Op};
 #[cfg(feature = "journal")]

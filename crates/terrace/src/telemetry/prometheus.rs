@@ -3,7 +3,8 @@
 //! As `OpenMetrics` text, which ends in `# EOF`. A reader of Prometheus' older text format accepts it too, and then
 //! knows the type of the gauges and histograms only.
 //!
-//! 1. Every series of a registered keyspace is written at every scrape, at zero if nothing happened yet.
+//! 1. Every series of a registered keyspace is written at every scrape, at zero if nothing happened yet; those of calls to the origin once
+//!    there may be any ([`super::calls`]).
 //! 2. Names come from [`super::names`], label values from closed sets.
 
 #[cfg(feature = "journal")]
@@ -195,9 +196,10 @@ impl Scrape {
             for (call, (is_ok, outcome)) in
                 Call::ALL.into_iter().flat_map(|call| OUTCOMES.map(|of| (call, of)))
             {
+                let Some(took) = space.counters.calls.of(call, is_ok) else { continue };
                 let labels =
                     with_keyspace(namespace, &[(names::OP, call.as_str()), (names::OUTCOME, outcome)]);
-                encode_durations(&mut metric, &labels, space.counters.calls(call, is_ok))?;
+                encode_durations(&mut metric, &labels, took)?;
             }
         }
         Ok(())

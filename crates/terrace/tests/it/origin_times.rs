@@ -1,8 +1,9 @@
 //! How long calls to the origin took, as Prometheus is told: each call once, by whichever way it was made, and nothing around it.
 
 use crate::fixture::HOUR;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use terrace::{Cache, Clock, EntryOptions, Fetched, Keyspace, OriginFn, WriteFailure};
+use terrace::{Cache, Clock, EntryOptions, Fetched, Keyspace, Origin, OriginFn, OriginTimer, WriteFailure};
 
 /// What a call takes.
 const TOOK: Duration = Duration::from_millis(30);
@@ -107,6 +108,19 @@ async fn an_origin_that_is_bound_later_is_timed_too() {
 }
 
 #[tokio::test]
+async fn an_origin_that_replaces_another_is_timed_too() {
+    let fixture = Fixture::new();
+    let builder = || fixture.cache.keyspace::<u64, u64>("replaced").write_through(fixture.origin());
+    let before = builder().build().expect("a new keyspace");
+    assert!(before.get(&1).await.is_ok());
+    let after = builder().replace(&before).expect("settings that can be");
+    assert!(after.get(&2).await.is_ok());
+    after.put(&3, 3).await.expect("it is stored");
+    fixture.assert_calls("replaced", "load", "ok", 2);
+    fixture.assert_calls("replaced", "store", "ok", 1);
+}
+
+#[tokio::test]
 async fn each_call_of_a_closure_is_timed_by_what_it_does() {
     let fixture = Fixture::new();
     let keyspace = fixture.keyspace("closures");
@@ -168,7 +182,7 @@ async fn a_call_that_is_given_up_or_panics_has_failed() {
     fixture.assert_calls("hung", "load", "ok", 0);
 }
 
-/// What is written behind reaches the origin by calls as well; a batch is one.
+/// What is written behind reaches the origin by calls as well; a batch is one, however many writes it has.
 #[cfg(feature = "journal")]
 #[tokio::test]
 async fn a_batch_that_is_written_behind_is_one_call() {
@@ -179,16 +193,82 @@ async fn a_batch_that_is_written_behind_is_one_call() {
     let builder = Cache::builder().clock(clock.clone()).default_ttl(HOUR);
     let cache = builder.journal(journal.expect("it opens")).build().expect("valid settings");
     let fixture = Fixture { cache, clock };
-    let keyspace = fixture.cache.keyspace::<u64, u64>("behind");
-    let keyspace = keyspace.write_behind(fixture.origin(), LaneOptions::default());
+    // Nothing is written before it is asked for.
+    let patient = LaneOptions::default().interval(HOUR).flush_at(1_000_000);
+    let keyspace = fixture.cache.keyspace::<u64, u64>("behind").write_behind(fixture.origin(), patient);
     let behind = keyspace.build().expect("a new keyspace");
-    behind.put(&1, 1).await.expect("it is acknowledged");
-    behind.put(&2, 2).await.expect("it is acknowledged");
+    let entries: Vec<(u64, u64)> = (1..=5).map(|number| (number, number)).collect();
+    behind.put_many(entries).await.expect("they are acknowledged");
     fixture.assert_calls("behind", "store", "ok", 0);
     behind.behind().expect("it is written behind").flush().await;
     let (calls, seconds) = fixture.calls("behind", "store", "ok");
-    assert!(
-        (1..=2).contains(&calls) && (seconds - 2.0 * TOOK.as_secs_f64()).abs() < 1e-6,
-        "{calls} {seconds}"
-    );
+    assert!(calls == 1 && (seconds - 5.0 * TOOK.as_secs_f64()).abs() < 1e-6, "{calls} {seconds}");
+}
+
+/// Durations are many series, so a keyspace has them once there may be a call: of an origin that is bound to it, or of a closure.
+#[tokio::test]
+async fn a_keyspace_has_durations_once_there_may_be_a_call() {
+    let fixture = Fixture::new();
+    let series = |keyspace: &str| {
+        let of_keyspace = format!("terrace_origin_duration_seconds_count{{keyspace=\"{keyspace}\"");
+        fixture.cache.metrics().lines().filter(|line| line.starts_with(&of_keyspace)).count()
+    };
+    let plain = fixture.keyspace("plain");
+    plain.put(&1, 1).await.expect("it is kept");
+    assert!(plain.get(&1).await.is_ok() && plain.get(&2).await.is_ok());
+    assert_eq!(series("plain"), 0);
+    plain.get_or_load(&2, || fixture.work(Ok::<_, &str>(2))).await.expect("it is loaded");
+    assert_eq!(series("plain"), 8);
+    let later = fixture.keyspace("later");
+    assert_eq!(series("later"), 0);
+    let _bound = later.with_origin(fixture.origin());
+    assert_eq!(series("later"), 8);
+}
+
+/// An origin that asks somebody for some keys alone, and says itself when.
+struct Choosy {
+    clock: Clock,
+    timer: OnceLock<OriginTimer>,
+}
+
+impl Origin<u64, u64> for Choosy {
+    type Error = &'static str;
+
+    async fn load(&self, key: &u64) -> Result<Option<u64>, &'static str> {
+        self.clock.advance(TOOK);
+        if *key == 0 {
+            return Err("nobody is asked for this one");
+        }
+        let timing = self.timer.get().expect("it is bound").load();
+        self.clock.advance(TOOK);
+        match *key {
+            BAD => timing.end(false),
+            1 => timing.not_made(),
+            2 => drop(timing),
+            _ => timing.end(true),
+        }
+        Ok(Some(*key))
+    }
+
+    fn time_by(&self, timer: &OriginTimer) -> bool {
+        self.timer.set(timer.clone()).is_ok()
+    }
+}
+
+#[tokio::test]
+async fn an_origin_that_times_its_calls_itself_is_timed_by_nobody_else() {
+    let fixture = Fixture::new();
+    // In layers, as origins are.
+    let origin = Arc::new(Choosy { clock: fixture.clock.clone(), timer: OnceLock::new() });
+    let keyspace = fixture.cache.keyspace::<u64, u64>("choosy").read_through(origin);
+    let choosy = keyspace.build().expect("a new keyspace");
+    choosy.get(&0).await.expect_err("nobody was asked");
+    assert!(choosy.get(&1).await.is_ok());
+    fixture.assert_calls("choosy", "load", "ok", 0);
+    fixture.assert_calls("choosy", "load", "failed", 0);
+    choosy.get_many(&[3, 4, 5]).await.expect("they are loaded");
+    assert_eq!(fixture.calls("choosy", "load", "ok").0, 3, "each by itself");
+    assert_eq!(fixture.calls("choosy", "load_many", "ok").0, 0);
+    assert!(choosy.get(&BAD).await.is_ok() && choosy.get(&2).await.is_ok());
+    fixture.assert_calls("choosy", "load", "failed", 2);
 }
