@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt;
 use std::sync::Arc;
 use terrace::codec::{Codec, CodecId, JsonText};
-use terrace::{CodecError, Key, Origin, OriginAnswer, OriginWrite, WriteFailure};
+use terrace::{CodecError, Key, Origin, OriginAnswer, OriginTimer, OriginWrite, WriteFailure};
 
 /// The media type of JSON.
 pub(crate) const JSON: &str = "application/json";
@@ -186,6 +186,10 @@ impl<O: Origin<Key, JsonText, Error = Told>> Origin<Key, Document> for JsonOrigi
 
     fn loads_together(&self) -> bool {
         self.0.loads_together()
+    }
+
+    fn time_by(&self, timer: &OriginTimer) -> bool {
+        self.0.time_by(timer)
     }
 
     async fn store(&self, key: &Key, value: &Document) -> Result<(), WriteFailure<Told>> {

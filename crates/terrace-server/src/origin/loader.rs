@@ -7,22 +7,24 @@
 //!    not asked for, and says so: what was not tried counts as no attempt.
 //! 3. Loads and writes each ask the breaker that is theirs, and tell it what they came to: one for a key by that key, so that one at which
 //!    the origin always fails is not taken for an origin that does.
-//! 4. The words of a database go to the log, here. What leaves is [`Told`], whose words are for anybody.
+//! 4. Each of its calls is timed for itself: a statement for many keys, or one write of a batch ([`super::under_way`]).
+//! 5. The words of a database go to the log, here. What leaves is [`Told`], whose words are for anybody.
 
 use super::endpoint::Endpoint;
 use super::error::{OriginError, Told};
 use super::http::Http;
 use super::room::Room;
+use super::under_way::{Kind, UnderWay};
 use super::{Answered, Database, Guards, Written, together};
 use crate::config::{DOCUMENT, TENANT, VERSION};
 use crate::template::{Captures, Template};
 use futures_util::future::join_all;
 use reqwest::RequestBuilder;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use terrace::behind::WriteId;
 use terrace::codec::JsonText;
-use terrace::{Clock, Key, Origin, OriginAnswer, OriginBreaker, OriginCall, OriginWrite, WriteFailure};
+use terrace::{Clock, Key, Origin, OriginAnswer, OriginBreaker, OriginTimer, OriginWrite, WriteFailure};
 
 /// A statement as the database wants it, and the names of its parameters by number.
 #[derive(Clone, Debug)]
@@ -186,6 +188,8 @@ pub(crate) struct Loader {
     pub(super) room: Room,
     /// How long a batch may take before the rest of it is left.
     pub(super) batch_time: Duration,
+    /// What times its calls, once it is bound to its keyspace.
+    pub(super) timer: OnceLock<OriginTimer>,
 }
 
 impl Loader {
@@ -218,9 +222,14 @@ impl Loader {
     pub(super) async fn load_one(&self, key: &Key) -> Answer {
         let Some(captures) = self.captures(key) else { return Ok(None) };
         match &self.asking {
-            Asking::Sql(statements) => self.judged(Some(key), statements.load(&captures)).await,
+            Asking::Sql(statements) => {
+                self.judged(Some(key), OriginTimer::load, statements.load(&captures)).await
+            }
             Asking::Http(requests) => match requests.to_load(&captures)? {
-                Some(request) => self.judged(Some(key), requests.api.load(&requests.load, request)).await,
+                Some(request) => {
+                    let asked = requests.api.load(&requests.load, request);
+                    self.judged(Some(key), OriginTimer::load, asked).await
+                }
                 None => Ok(None),
             },
         }
@@ -231,11 +240,12 @@ impl Loader {
     async fn judged<T>(
         &self,
         key: Option<&Key>,
+        kind: Kind,
         asked: impl Future<Output = Result<T, OriginError>>,
     ) -> Result<T, OriginError> {
-        let call = self.begin(self.guards.loads.as_ref(), key)?;
+        let call = self.begin(self.guards.loads.as_ref(), key, kind)?;
         let answer = asked.await;
-        end(call, answer.as_ref().err());
+        call.end(answer.as_ref().err());
         answer
     }
 
@@ -244,22 +254,23 @@ impl Loader {
         &self,
         guard: Option<&OriginBreaker>,
         key: Option<&Key>,
-    ) -> Result<Option<OriginCall>, OriginError> {
+        kind: Kind,
+    ) -> Result<UnderWay, OriginError> {
         let begin = |guard: &OriginBreaker| match key {
             Some(key) => guard.begin_for(&(self.tenant.as_deref(), key.as_str())),
             None => guard.begin(),
         };
-        guard
-            .map(begin)
-            .transpose()
-            .map_err(|again| OriginError::LeftAlone { origin: Arc::clone(&self.origin), again })
+        let guarded = guard.map(begin).transpose();
+        let guarded =
+            guarded.map_err(|again| OriginError::LeftAlone { origin: Arc::clone(&self.origin), again })?;
+        Ok(UnderWay::begin(guarded, self.timer.get(), kind))
     }
 
     /// Loads values in one call: an answer for each key, or the failure of all. `None` if there is no such call.
     pub(super) async fn load_at_once(&self, keys: &[Key]) -> Option<Result<Vec<Answer>, OriginError>> {
         let (Asking::Sql(statements), Some(many)) = (&self.asking, self.many()) else { return None };
         let captures: Vec<Captures<'_>> = keys.iter().map(|key| self.captures(key)).collect::<Option<_>>()?;
-        Some(self.judged(None, statements.load_many(many, &captures)).await)
+        Some(self.judged(None, OriginTimer::load_many, statements.load_many(many, &captures)).await)
     }
 
     async fn make(
@@ -299,7 +310,9 @@ impl Loader {
         captures: &Captures<'_>,
         change: Change<'_>,
     ) -> Result<Answered, WriteFailure<OriginError>> {
-        let begin = || self.begin(self.guards.writes.as_ref(), Some(key)).map_err(WriteFailure::Unavailable);
+        let kind = if change.value.is_some() { OriginTimer::store } else { OriginTimer::delete };
+        let begin =
+            || self.begin(self.guards.writes.as_ref(), Some(key), kind).map_err(WriteFailure::Unavailable);
         let (call, answered) = match &self.asking {
             Asking::Sql(statements) => {
                 let statement = statements.to_write(change)?;
@@ -310,7 +323,7 @@ impl Loader {
                 (begin()?, requests.api.write(endpoint, request, change.value, change.fence).await)
             }
         };
-        end(call, answered.made.as_ref().err().and_then(why));
+        call.end(answered.made.as_ref().err().and_then(why));
         Ok(answered)
     }
 
@@ -320,16 +333,6 @@ impl Loader {
             reason: "writes before this one took too long".to_owned(),
             is_reached: true,
         }))
-    }
-}
-
-/// A call has ended, with this error or none. Of one that was not made, nothing is said.
-fn end(call: Option<OriginCall>, error: Option<&OriginError>) {
-    match call {
-        Some(call) if matches!(error, Some(OriginError::NotNow { .. })) => call.not_made(),
-        Some(call) if error.is_some_and(OriginError::is_unreached) => call.unreachable(),
-        Some(call) => call.end(error.is_some_and(OriginError::is_trouble)),
-        None => {}
     }
 }
 
@@ -383,6 +386,12 @@ impl Origin<Key, JsonText> for Loader {
 
     fn loads_together(&self) -> bool {
         self.many().is_some()
+    }
+
+    /// It is of one keyspace.
+    fn time_by(&self, timer: &OriginTimer) -> bool {
+        self.timer.get_or_init(|| timer.clone());
+        true
     }
 
     async fn store(&self, key: &Key, value: &JsonText) -> Result<(), WriteFailure<Told>> {

@@ -27,6 +27,7 @@ mod sqlite;
 mod sqlite_file;
 mod sqlite_writer;
 mod together;
+mod under_way;
 
 pub use ask::Ask;
 pub use error::OriginError;
@@ -42,7 +43,7 @@ use room::Room;
 use sql::Statement;
 use sqlite::{Purpose, Sqlite, many_rows};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use terrace::codec::JsonText;
 use terrace::{Bulkhead, Clock, OriginAnswer, OriginBreaker, WriteFailure};
@@ -367,6 +368,7 @@ impl Origins {
                 None => Room::Wide,
             },
             batch_time: attempt / 2,
+            timer: OnceLock::new(),
         })
     }
 

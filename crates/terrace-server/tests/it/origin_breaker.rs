@@ -138,7 +138,7 @@ async fn a_postgres_that_dies_is_left_alone_and_asked_again_when_it_is_back() {
     assert!(opened >= Some(1.0) && rejected >= Some(1.0), "{opened:?} {rejected:?}");
 }
 
-/// An API that answers with a status that the test chooses, and counts what it is asked.
+/// An API that answers reads and writes with a status that the test chooses, and counts what it is asked.
 async fn api(status: &Arc<AtomicU16>, asked: &Arc<AtomicU64>) -> String {
     let (status, asked) = (Arc::clone(status), Arc::clone(asked));
     let answer = move |Path(id): Path<String>| {
@@ -146,7 +146,7 @@ async fn api(status: &Arc<AtomicU16>, asked: &Arc<AtomicU64>) -> String {
         let status = StatusCode::from_u16(status.load(Ordering::Relaxed)).expect("a status");
         async move { (status, format!("{{\"id\":\"{id}\"}}")) }
     };
-    serve(Router::new().route("/a/{id}", get(answer))).await
+    serve(Router::new().route("/a/{id}", get(answer.clone()).put(answer))).await
 }
 
 async fn serve(router: Router) -> String {
@@ -190,6 +190,47 @@ async fn what_an_api_refuses_opens_nothing_and_what_it_fails_at_does() {
     assert_eq!(asked.load(Ordering::Relaxed), before, "it is not asked");
     status.store(200, Ordering::Relaxed);
     assert_eq!(service.get("/api/cache/b:new").await.status, 200, "each origin has a breaker of its own");
+}
+
+/// How long calls took is told of those that were made. What is refused here asks nobody, of one key or of many.
+#[tokio::test]
+async fn what_is_refused_because_an_origin_is_left_alone_is_no_call_that_took_so_long() {
+    let (status, asked) = (Arc::new(AtomicU16::new(200)), Arc::new(AtomicU64::new(0)));
+    let base = api(&status, &asked).await;
+    let service = start(&format!(
+        "[origin.api]\ntype = 'http'\nbase_url = '{base}'\n{LONG}\n\
+         [keyspace.a]\npattern = 'a:{{id}}'\nstrategy = 'write-through'\n\
+         [keyspace.a.source]\norigin = 'api'\nload = 'GET /a/{{id}}'\nstore = 'PUT /a/{{id}}'\n"
+    ))
+    .await;
+    let timed = async |op: &str, outcome: &str| {
+        let labels = format!("keyspace=\"a\",op=\"{op}\",outcome=\"{outcome}\"");
+        series(&service, &format!("terrace_origin_duration_seconds_count{{{labels}}}")).await
+    };
+    assert_eq!(service.get("/api/cache/a:1").await.status, 200);
+    assert_eq!((timed("load", "ok").await, timed("load", "failed").await), (Some(1.0), Some(0.0)));
+    status.store(503, Ordering::Relaxed);
+    open(&service, "a", "origin.api").await;
+    for number in 0..9 {
+        assert_left_alone(&service.get(&format!("/api/cache/a:left{number}")).await, "api");
+    }
+    let batch = service.post("/api/cache/batch", r#"{"get":["a:left1","a:left2"]}"#).await;
+    assert!(batch.body.contains("origin_left_alone"), "{batch:?}");
+    let made = u32::try_from(asked.load(Ordering::Relaxed)).map(f64::from).expect("few");
+    assert_eq!((timed("load", "ok").await, timed("load", "failed").await), (Some(1.0), Some(made - 1.0)));
+    assert_eq!(timed("load_many", "failed").await, Some(0.0));
+    let told = "terrace_origin_calls_total{origin=\"api\",calls=\"loads\",result=\"failed\"}";
+    assert_eq!(series(&service, told).await, Some(made - 1.0));
+    for number in 0..9 {
+        assert!(service.put(&format!("/api/cache/a:{number}"), r#"{"value":1}"#).await.status >= 500);
+    }
+    let writes = async |result: &str| {
+        let labels = format!("origin=\"api\",calls=\"writes\",result=\"{result}\"");
+        series(&service, &format!("terrace_origin_calls_total{{{labels}}}")).await.expect("a number")
+    };
+    let made = f64::from(u32::try_from(asked.load(Ordering::Relaxed)).expect("few")) - made;
+    assert_eq!((timed("store", "failed").await, writes("failed").await), (Some(made), made));
+    assert!(made > 0.0 && writes("rejected").await == 9.0 - made, "{made}");
 }
 
 #[tokio::test]
