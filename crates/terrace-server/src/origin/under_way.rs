@@ -41,3 +41,51 @@ impl UnderWay {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, OnceLock};
+    use std::time::Duration;
+    use terrace::{Breaker, Cache, Clock, Origin, OriginBreaker};
+
+    #[derive(Default)]
+    struct Timed(OnceLock<OriginTimer>);
+
+    impl Origin<u64, u64> for Timed {
+        type Error = OriginError;
+
+        async fn load(&self, _: &u64) -> Result<Option<u64>, OriginError> {
+            Ok(None)
+        }
+
+        fn time_by(&self, timer: &OriginTimer) -> bool {
+            self.0.set(timer.clone()).is_ok()
+        }
+    }
+
+    #[test]
+    fn what_was_not_made_counts_nowhere_and_what_was_made_counts_for_both() {
+        let cache = Cache::memory().expect("a cache");
+        let origin = Arc::new(Timed::default());
+        let _bound = cache.keyspace::<u64, u64>("k").read_through(Arc::clone(&origin)).build();
+        let breaker =
+            OriginBreaker::new("o", Breaker::default(), Clock::manual()).expect("settings that can be");
+        let begin = || {
+            UnderWay::begin(Some(breaker.begin().expect("it is closed")), origin.0.get(), OriginTimer::load)
+        };
+        let (name, reason) = (|| Arc::from("o"), || "a reason".to_owned());
+        begin().end(Some(&OriginError::NotNow { origin: name(), reason: reason() }));
+        begin().end(Some(&OriginError::Timeout { origin: name(), after: Duration::ZERO }));
+        begin().end(Some(&OriginError::Failed { origin: name(), reason: reason() }));
+        begin().end(None);
+        let metrics = cache.metrics();
+        for (outcome, count) in [("ok", 1), ("failed", 2)] {
+            let labels = format!("keyspace=\"k\",op=\"load\",outcome=\"{outcome}\"");
+            let line = format!("\nterrace_origin_duration_seconds_count{{{labels}}} {count}\n");
+            assert!(metrics.contains(&line), "no {line} in {metrics}");
+        }
+        let health = breaker.health();
+        assert_eq!((health.calls, health.failures), (3, 1), "what was refused has been answered");
+    }
+}

@@ -289,7 +289,7 @@ fn a_sampled_call_that_went_further_counts_once() {
 #[test]
 fn exactly_the_names_of_the_list_are_exported_and_each_series_from_the_start() {
     let (telemetry, _) = telemetry();
-    telemetry.space(&name("users"));
+    let _bound = OriginTimer::new(&telemetry.space(&name("users")));
     let families = parse(&telemetry.encode(&Fixed::default(), staleness()));
     let exported: BTreeSet<_> =
         families.iter().map(|family| (family.name.clone(), family.kind.clone())).collect();
