@@ -232,12 +232,7 @@ async fn no_tenant_sees_or_blocks_the_name_of_another() {
         token("b", "token-b", &format!("{ALL}\ntenant = 'b'")),
         token("zero", "token-0", ALL),
     ];
-    let own_rows = |toml: String| {
-        let id = "coalesce(:tenant, '') || :id";
-        toml.replace("where id = :id", &format!("where id = {id}")).replace("(:id, ", &format!("({id}, "))
-    };
-    let toml = own_rows(files.toml("write-behind", ""));
-    let service = start(&format!("{toml}\n{}", tokens.concat())).await;
+    let service = start(&format!("{}\n{}", files.toml_of_tenants("write-behind"), tokens.concat())).await;
     let mut client = Client::of(&service).await;
     let name = format!("idempotency-key: {UUID}");
     let mut ids = HashSet::new();

@@ -171,12 +171,7 @@ async fn nobody_is_told_of_the_writes_of_others() {
         token("blind", "token-blind", "scopes = ['admin']\ntenant = 'a'"),
         token("writer", "token-writer", "scopes = ['read:*', 'write:*']\ntenant = 'a'"),
     ];
-    let own_rows = |toml: String| {
-        let id = "coalesce(:tenant, '') || :id";
-        toml.replace("where id = :id", &format!("where id = {id}")).replace("(:id, ", &format!("({id}, "))
-    };
-    let toml = own_rows(files.toml("write-behind", ""));
-    let service = start(&format!("{toml}\n{}", tokens.concat())).await;
+    let service = start(&format!("{}\n{}", files.toml_of_tenants("write-behind"), tokens.concat())).await;
     let mut client = Client::of(&service).await;
     let stored = client.ask("token-a", "PUT", "/api/cache/doc:secret", r#"{"value":1}"#).await;
     let own = location(&stored);

@@ -36,6 +36,13 @@ impl Files {
         connection
     }
 
+    /// As [`Files::toml`], where each tenant has rows of its own.
+    pub(crate) fn toml_of_tenants(&self, strategy: &str) -> String {
+        let id = "coalesce(:tenant, '') || :id";
+        let toml = self.toml(strategy, "").replace("where id = :id", &format!("where id = {id}"));
+        toml.replace("(:id, ", &format!("({id}, "))
+    }
+
     fn doc(&self, id: &str) -> Option<String> {
         let row = self.connection().query_row("select doc from docs where id = ?", [id], |row| row.get(0));
         row.optional().expect("the table is there")
