@@ -116,6 +116,11 @@ fn introduction(args: &DemoArgs, url: &str) -> String {
         Some(redis) => format!("memory, then Redis at {}", Address::new(redis.as_str())),
         None => "memory alone; set REDIS_URL for a second tier".to_owned(),
     };
+    let build = if cfg!(debug_assertions) {
+        "not optimised: `--release` takes longer to compile, and answers several times as fast"
+    } else {
+        "optimised"
+    };
     let key = args.rows;
     let entry = format!("{url}/api/cache/user:{key}");
     let json = "-H 'content-type: application/json'";
@@ -124,7 +129,8 @@ fn introduction(args: &DemoArgs, url: &str) -> String {
            look    {url}/ in a browser: the dashboard\n  \
            tiers   {tiers}\n  \
            origin  a SQLite file of {} users, made {} slower than it is\n  \
-           load    {} requests per second, a few users often and most hardly ever\n\n\
+           load    {} requests per second, a few users often and most hardly ever\n  \
+           build   {build}\n\n\
          Paste these into another terminal, one after another:\n\n  \
            curl -s {entry}\n      \
              cold: \"source\":\"origin\", after {}\n  \
