@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt;
 use std::sync::Arc;
 use terrace::codec::{Codec, CodecId, JsonText};
-use terrace::{CodecError, Key, Origin, OriginAnswer, OriginTimer, OriginWrite, WriteFailure};
+use terrace::{CodecError, Fetched, Key, Origin, OriginAnswer, OriginTimer, OriginWrite, WriteFailure};
 
 /// The media type of JSON.
 pub(crate) const JSON: &str = "application/json";
@@ -179,9 +179,13 @@ impl<O: Origin<Key, JsonText, Error = Told>> Origin<Key, Document> for JsonOrigi
         Ok(self.0.load(key).await?.map(Document::json))
     }
 
-    async fn load_many(&self, keys: &[Key]) -> Vec<Result<Option<Document>, Told>> {
-        let loaded = self.0.load_many(keys).await;
-        loaded.into_iter().map(|one| Ok(one?.map(Document::json))).collect()
+    async fn fetch(&self, key: &Key) -> Result<Fetched<Document>, Told> {
+        Ok(self.0.fetch(key).await?.map(Document::json))
+    }
+
+    async fn fetch_many(&self, keys: &[Key]) -> Vec<Result<Fetched<Document>, Told>> {
+        let fetched = self.0.fetch_many(keys).await;
+        fetched.into_iter().map(|one| Ok(one?.map(Document::json))).collect()
     }
 
     fn loads_together(&self) -> bool {

@@ -9,11 +9,13 @@
 //!    front of the API that has lost sight of the request, as any failure of a server may, says nothing, and so does no answer.
 //! 5. What is written behind carries its id as `Idempotency-Key`, which is the same each time it is sent, and its version as
 //!    `Terrace-Version`, which grows with every write of a key.
-//! 6. What else its answer to a write says is not true any more goes on with the answer: [`super::groups`].
+//! 6. What its answers say of groups of entries goes on with them: the tags of what was loaded, and what a write has made untrue
+//!    ([`super::groups`]).
 
 use super::endpoint::{Endpoint, Verb};
 use super::error::OriginError;
 use super::groups::Groups;
+use super::loader::Answer;
 use super::roots::{Believing, Renewal, Roots};
 use super::{Answered, Written};
 use crate::config::HttpConfig;
@@ -24,9 +26,9 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
 use std::sync::Arc;
 use std::time::Duration;
-use terrace::WriteFailure;
 use terrace::behind::WriteId;
 use terrace::codec::JsonText;
+use terrace::{Fetched, WriteFailure};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::Instrument;
 
@@ -74,11 +76,7 @@ impl Http {
     }
 
     /// Loads a value by the request for it.
-    pub(super) async fn load(
-        &self,
-        endpoint: &Endpoint,
-        request: RequestBuilder,
-    ) -> Result<Option<JsonText>, OriginError> {
+    pub(super) async fn load(&self, endpoint: &Endpoint, request: RequestBuilder) -> Answer {
         let _place = self.place(&self.loads).await?;
         let outgoing = self.outgoing(endpoint);
         let request = request.headers(outgoing.headers());
@@ -95,10 +93,12 @@ impl Http {
         loaded.instrument(outgoing.span()).await.unwrap_or_else(late)
     }
 
-    async fn document(&self, response: Response) -> Result<Option<JsonText>, OriginError> {
+    async fn document(&self, response: Response) -> Answer {
         let status = response.status();
         match status {
-            StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::NO_CONTENT => return Ok(None),
+            StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::NO_CONTENT => {
+                return Ok(Fetched::absent());
+            }
             StatusCode::BAD_REQUEST | StatusCode::URI_TOO_LONG | StatusCode::UNPROCESSABLE_ENTITY => {
                 return Err(self.bad_key(format!("it answered {status}")));
             }
@@ -118,9 +118,12 @@ impl Http {
             _ if !status.is_success() => return Err(self.failed(format!("it answered {status}"))),
             _ => {}
         }
+        let tags =
+            self.groups.of_entry(&self.name, response.headers()).map_err(|reason| self.failed(reason))?;
         let body = self.body(response).await?;
         let document = JsonText::new(body);
-        document.map(Some).map_err(|error| self.failed(format!("its answer is no JSON: {error}")))
+        let document = document.map_err(|error| self.failed(format!("its answer is no JSON: {error}")))?;
+        Ok(Fetched::value(document).tags(tags))
     }
 
     async fn body(&self, mut response: Response) -> Result<Bytes, OriginError> {
@@ -178,7 +181,7 @@ impl Http {
             Some(Ok(response)) => {
                 let status = response.status();
                 let mut answered = Answered::from(self.written(status, document.is_none(), fence.is_some()));
-                answered.invalidates = self.groups.of(&self.name, status, response.headers());
+                answered.invalidates = self.groups.made_untrue(&self.name, status, response.headers());
                 return answered;
             }
             Some(Err(error)) if error.is_connect() || error.is_builder() => {

@@ -24,7 +24,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use terrace::behind::WriteId;
 use terrace::codec::JsonText;
-use terrace::{Clock, Key, Origin, OriginAnswer, OriginBreaker, OriginTimer, OriginWrite, WriteFailure};
+use terrace::{
+    Clock, Fetched, Key, Origin, OriginAnswer, OriginBreaker, OriginTimer, OriginWrite, WriteFailure,
+};
 
 /// A statement as the database wants it, and the names of its parameters by number.
 #[derive(Clone, Debug)]
@@ -79,8 +81,11 @@ pub(super) enum Asking {
     Http(Requests),
 }
 
+/// What a database has for one key.
+pub(super) type Found = Result<Option<JsonText>, OriginError>;
+
 /// What came of the load of one key.
-pub(super) type Answer = Result<Option<JsonText>, OriginError>;
+pub(super) type Answer = Result<Fetched<JsonText>, OriginError>;
 
 /// What a write says.
 #[derive(Clone, Copy)]
@@ -110,7 +115,7 @@ impl Statements {
     }
 
     /// Loads many values in one call: an answer for each key, or the failure of all.
-    async fn load_many(&self, many: &Many, keys: &[Captures<'_>]) -> Result<Vec<Answer>, OriginError> {
+    async fn load_many(&self, many: &Many, keys: &[Captures<'_>]) -> Result<Vec<Found>, OriginError> {
         let of = |name: &String| match keys.first().and_then(|first| first.get(name)) {
             _ if *name == many.part => {
                 Parameter::List(keys.iter().map(|key| key.get(name).unwrap_or_default().to_owned()).collect())
@@ -220,17 +225,18 @@ impl Loader {
 
     /// Loads one value.
     pub(super) async fn load_one(&self, key: &Key) -> Answer {
-        let Some(captures) = self.captures(key) else { return Ok(None) };
+        let Some(captures) = self.captures(key) else { return Ok(Fetched::absent()) };
         match &self.asking {
             Asking::Sql(statements) => {
-                self.judged(Some(key), OriginTimer::load, statements.load(&captures)).await
+                let loaded = self.judged(Some(key), OriginTimer::load, statements.load(&captures)).await;
+                loaded.map(Fetched::from)
             }
             Asking::Http(requests) => match requests.to_load(&captures)? {
                 Some(request) => {
                     let asked = requests.api.load(&requests.load, request);
                     self.judged(Some(key), OriginTimer::load, asked).await
                 }
-                None => Ok(None),
+                None => Ok(Fetched::absent()),
             },
         }
     }
@@ -270,7 +276,8 @@ impl Loader {
     pub(super) async fn load_at_once(&self, keys: &[Key]) -> Option<Result<Vec<Answer>, OriginError>> {
         let (Asking::Sql(statements), Some(many)) = (&self.asking, self.many()) else { return None };
         let captures: Vec<Captures<'_>> = keys.iter().map(|key| self.captures(key)).collect::<Option<_>>()?;
-        Some(self.judged(None, OriginTimer::load_many, statements.load_many(many, &captures)).await)
+        let rows = self.judged(None, OriginTimer::load_many, statements.load_many(many, &captures)).await;
+        Some(rows.map(|rows| rows.into_iter().map(|row| row.map(Fetched::from)).collect()))
     }
 
     async fn make(
@@ -376,10 +383,14 @@ impl Origin<Key, JsonText> for Loader {
     type Error = Told;
 
     async fn load(&self, key: &Key) -> Result<Option<JsonText>, Told> {
+        self.fetch(key).await.map(Fetched::into_value)
+    }
+
+    async fn fetch(&self, key: &Key) -> Result<Fetched<JsonText>, Told> {
         self.load_one(key).await.map_err(tell)
     }
 
-    async fn load_many(&self, keys: &[Key]) -> Vec<Result<Option<JsonText>, Told>> {
+    async fn fetch_many(&self, keys: &[Key]) -> Vec<Result<Fetched<JsonText>, Told>> {
         let answers = together::load(self, keys).await;
         answers.into_iter().map(|answer| answer.map_err(tell)).collect()
     }

@@ -37,7 +37,7 @@ pub(crate) use roots::Renewal;
 
 use crate::config::{Config, KeyspaceConfig, OriginConfig, SourceConfig, list_of};
 use http::Http;
-use loader::{Answer, Asking, Many, Parameter, Prepared, Requests, Statements};
+use loader::{Asking, Found, Many, Parameter, Prepared, Requests, Statements};
 use postgres::{Postgres, many_documents, one_document};
 use room::Room;
 use sql::Statement;
@@ -174,7 +174,7 @@ impl Database {
         values: Vec<Parameter>,
         document: Option<&Arc<str>>,
         count: usize,
-    ) -> Result<Vec<Answer>, OriginError> {
+    ) -> Result<Vec<Found>, OriginError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.load_many(text, values, document.cloned(), count).await,
             Self::Postgres(postgres) => postgres.load_many(text, &values, count).await,

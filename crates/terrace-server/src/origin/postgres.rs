@@ -14,7 +14,7 @@
 
 use super::Written;
 use super::error::OriginError;
-use super::loader::{Answer, Parameter};
+use super::loader::{Found, Parameter};
 use super::postgres_tls::{connector, settings};
 use super::roots::{Believing, Renewal, Roots};
 use super::together::AT_ONCE_MAX;
@@ -88,8 +88,8 @@ impl Postgres {
         sql: &str,
         values: &[Parameter],
         count: usize,
-    ) -> Result<Vec<Answer>, OriginError> {
-        let mut answers: Vec<Answer> = (0..count).map(|_| Ok(None)).collect();
+    ) -> Result<Vec<Found>, OriginError> {
+        let mut answers: Vec<Found> = (0..count).map(|_| Ok(None)).collect();
         let rows = self.found(sql, values).await?;
         if rows.len() > ROWS_MAX {
             return Err(self.failed(TOO_MANY.to_owned()));

@@ -1,4 +1,5 @@
-//! `Cache-Group-Invalidation` in an API's answer to a change: what has these tags is gone when the change is acknowledged.
+//! What an API says of groups: `Cache-Group-Invalidation` in its answer to a change, of which what has these tags is gone when the change is
+//! acknowledged, and `Cache-Groups` in its answer to a load, which are the tags of what was loaded.
 
 use crate::http_api::{Api, Mood};
 use crate::log::Log;
@@ -144,4 +145,56 @@ async fn what_cannot_be_read_is_said_now_and_then_and_without_its_words() {
     let said = text.lines().filter(|line| line.contains("`Cache-Group-Invalidation` is ignored")).count();
     assert!((1..20).contains(&said), "{said} times");
     assert!(!text.contains("planted"), "{text}");
+}
+
+/// An API whose documents 1 to 4 are of these groups.
+async fn grouped(service: &Running, api: &Api, lines: &[&str]) {
+    api.mood(Mood::Well);
+    for number in 1..5 {
+        service.put(&format!("/api/cache/doc:{number}"), "{\"value\":1}").await;
+    }
+    service.post("/api/cache/invalidate", r#"{"pattern":"doc:*"}"#).await;
+    api.mood(Mood::Grouped(lines.iter().map(|line| (*line).to_owned()).collect()));
+}
+
+#[tokio::test]
+async fn what_was_loaded_goes_with_the_groups_that_its_answer_named() {
+    let (api, folder) = (Api::start().await, tempfile::tempdir().expect("a folder"));
+    let service = start(&toml(&api, "write-through", folder.path(), "")).await;
+    grouped(&service, &api, &["\"org:7\";x, \"b, c\"", "\"org:7\""]).await;
+    assert_eq!(source(&service, "doc:1").await, "origin");
+    let batch = r#"{"get":["doc:2","doc:3"]}"#;
+    assert_eq!(service.post("/api/cache/batch", batch).await.status, 200);
+    let media = ["content-type: application/x-ndjson"];
+    let streamed = service.send_with("POST", "/api/cache/batch", &media, b"{\"get\":\"doc:4\"}\n").await;
+    assert!(streamed.body.contains("\"status\":200"), "{streamed:?}");
+    let raw = service.get("/v1/keys/doc:1").await;
+    assert_eq!(raw.header("cache-groups"), Some("\"b, c\", \"org:7\""), "{raw:?}");
+
+    api.mood(Mood::Untrue(204, vec!["\"d\""]));
+    service.put("/api/cache/doc:9", "{\"value\":9}").await;
+    for number in 1..5 {
+        assert_eq!(source(&service, &format!("doc:{number}")).await, "l1");
+    }
+    api.mood(Mood::Untrue(204, vec!["\"org:7\""]));
+    service.put("/api/cache/doc:9", "{\"value\":9}").await;
+    for number in 1..5 {
+        assert_eq!(source(&service, &format!("doc:{number}")).await, "origin", "{number}");
+    }
+}
+
+#[tokio::test]
+async fn a_value_of_more_groups_than_an_entry_has_tags_is_not_loaded() {
+    let (api, folder) = (Api::start().await, tempfile::tempdir().expect("a folder"));
+    let service = start(&toml(&api, "write-through", folder.path(), "")).await;
+    let groups =
+        |count: usize| (0..count).map(|number| format!("\"{number}\"")).collect::<Vec<_>>().join(",");
+    grouped(&service, &api, &[&groups(33)]).await;
+    let answer = service.get("/api/cache/doc:1").await;
+    assert_eq!(answer.status, 502, "{answer:?}");
+    api.mood(Mood::Grouped(vec![groups(32)]));
+    assert_eq!(source(&service, "doc:1").await, "origin");
+    api.mood(Mood::Grouped(vec!["no list".to_owned()]));
+    assert_eq!(source(&service, "doc:2").await, "origin", "what cannot be read is ignored");
+    assert_eq!(service.get("/v1/keys/doc:2").await.header("cache-groups"), None);
 }

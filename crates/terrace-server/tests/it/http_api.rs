@@ -20,6 +20,8 @@ pub(crate) enum Mood {
     DoneBut(u16),
     /// Does what it is asked to, and says this with these lines of `Cache-Group-Invalidation`.
     Untrue(u16, Vec<&'static str>),
+    /// Answers a load as it should, with these lines of `Cache-Groups`.
+    Grouped(Vec<String>),
     Redirect(String),
     Text(String),
     Hang,
@@ -103,6 +105,14 @@ async fn answer(State(api): State<Api>, request: Request) -> Response {
             for line in lines {
                 let line = HeaderValue::from_str(line).expect("a header");
                 response.headers_mut().append("cache-group-invalidation", line);
+            }
+            response
+        }
+        Mood::Grouped(lines) => {
+            let mut response = change(&api, &parts.method, path, &body);
+            for line in lines {
+                let line = HeaderValue::from_str(&line).expect("a header");
+                response.headers_mut().append("cache-groups", line);
             }
             response
         }

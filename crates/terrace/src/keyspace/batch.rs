@@ -3,17 +3,17 @@
 //! A batch is as many single operations, made in one round trip where there is L2. It is not atomic: another caller
 //! may see some of it done and some not.
 
-use super::{EntryOptions, Keyspace, Tagger};
+use super::{EntryOptions, Fetched, Keyspace, Tagger, Tagging};
 use crate::Tier;
 use crate::coherence::tickets::Ticket;
 use crate::entry::{Entry, Found};
 use crate::error::{Error, ErrorKind, LoadError, OriginFailure};
 use crate::read::together::{LoadMany, loading_of, seats};
-use crate::read::{Loaded, Loading, Loads, Look, Wanted};
+use crate::read::{Loading, Loads, Look, Wanted};
 use crate::space::View;
 use crate::telemetry::{Call, Event, Op, timed_many};
 use crate::terms::Terms;
-use crate::write::{Removed, Writing, Written, check_tags};
+use crate::write::{Removed, Writing, Written};
 use futures_util::future::join;
 use futures_util::{StreamExt, stream};
 use std::any::Any;
@@ -314,7 +314,7 @@ where
                 let loaded =
                     timed_many(&counters, Call::LoadMany, async { loader(keys).await }).await.into_iter();
                 let failed = |error| Error::from(ErrorKind::Load(OriginFailure::new(error)));
-                loaded.map(|answer| answer.map_err(failed)).collect()
+                loaded.map(|answer| answer.map(Fetched::from).map_err(failed)).collect()
             })
         });
         let timer = self.view.space.counters.timer();
@@ -359,12 +359,8 @@ where
         let takes_place = takes_place && self.is_one_call;
         let seats = seats(self.view, one_by_one.as_ref().unwrap_or(&self.load), keys.clone(), takes_place);
         let loading = |(seat, key): (_, K)| {
-            let (tagger, tags) = (self.tagger.cloned(), self.tags.to_vec());
-            loading_of(seat, move |value| {
-                let own = tagger.iter().flat_map(|tagger| tagger(&key, &value));
-                let tags = tags.into_iter().chain(own).collect();
-                Ok(Loaded { value: Arc::new(value), tags: check_tags(tags)?, ttl: None })
-            })
+            let tagging = Tagging { tagger: self.tagger.cloned(), tags: self.tags.to_vec() };
+            loading_of(seat, move |fetched| tagging.entry(&key, fetched, None))
         };
         seats.into_iter().zip(keys).map(loading).collect()
     }

@@ -1,7 +1,9 @@
 //! Loads that say more than a value: how long it is to be kept, under which tags, that there is none, or that the old one
 //! still holds.
+//!
+//! [`Tagging`] makes an entry of whatever a load brings, for every way to load.
 
-use super::Keyspace;
+use super::{Keyspace, Tagger};
 use crate::entry::{Entry, Found, Resident};
 use crate::erased::{Erased, typed_clone};
 use crate::error::{Error, ErrorKind, LoadError, OriginFailure};
@@ -51,6 +53,26 @@ impl<V> Fetched<V> {
         Self::of(Content::Same)
     }
 
+    /// The value, if it is one.
+    #[must_use]
+    pub fn into_value(self) -> Option<V> {
+        match self.content {
+            Content::Value(value) => Some(value),
+            Content::Absent | Content::Same => None,
+        }
+    }
+
+    /// The same with another form of its value: for an origin that is made of another one.
+    pub fn map<W>(self, form: impl FnOnce(V) -> W) -> Fetched<W> {
+        let Self { content, ttl, tags } = self;
+        let content = match content {
+            Content::Value(value) => Content::Value(form(value)),
+            Content::Absent => Content::Absent,
+            Content::Same => Content::Same,
+        };
+        Fetched { content, ttl, tags }
+    }
+
     fn of(content: Content<V>) -> Self {
         Self { content, ttl: None, tags: Vec::new() }
     }
@@ -68,10 +90,55 @@ impl<V> Fetched<V> {
     }
 }
 
+impl<V> From<Option<V>> for Fetched<V> {
+    fn from(value: Option<V>) -> Self {
+        value.map_or_else(Self::absent, Self::value)
+    }
+}
+
 /// An old entry, for as long as its load runs.
-struct Old {
+pub(crate) struct Old {
     value: Erased,
     tags: Vec<Tag>,
+}
+
+/// What makes an entry of what a load brings.
+pub(crate) struct Tagging<K, V> {
+    pub(crate) tagger: Option<Arc<Tagger<K, V>>>,
+    /// Of all entries, besides those that the load says and those of the keyspace's tagger.
+    pub(crate) tags: Vec<Tag>,
+}
+
+impl<K, V: Any + Send + Sync> Tagging<K, V> {
+    /// What is to be kept; `None` if the origin has no such entry.
+    pub(crate) fn entry(
+        &self,
+        key: &K,
+        fetched: Fetched<V>,
+        old: Option<Old>,
+    ) -> Result<Option<Loaded>, Error> {
+        let Fetched { content, ttl, tags } = fetched;
+        match (content, old) {
+            (Content::Absent, _) => Ok(None),
+            (Content::Value(value), _) => self.tagged(key, Arc::new(value), tags, ttl).map(Some),
+            (Content::Same, Some(old)) => Ok(Some(Loaded { value: old.value, tags: old.tags, ttl })),
+            (Content::Same, None) => {
+                let reason = "the loader says that the old value still holds, and there is none";
+                Err(ErrorKind::Load(OriginFailure::new(reason)).into())
+            }
+        }
+    }
+
+    /// The same of a value of which no more is said.
+    pub(crate) fn value(&self, key: &K, value: Arc<V>) -> Result<Loaded, Error> {
+        self.tagged(key, value, Vec::new(), None)
+    }
+
+    fn tagged(&self, key: &K, value: Arc<V>, mut tags: Vec<Tag>, ttl: Option<Ttl>) -> Result<Loaded, Error> {
+        tags.extend_from_slice(&self.tags);
+        tags.extend(self.tagger.iter().flat_map(|tagger| tagger(key, &value)));
+        Ok(Loaded { value, tags: check_tags(tags)?, ttl })
+    }
 }
 
 impl<K, V> Keyspace<K, V>
@@ -130,17 +197,22 @@ where
         Ok(found.and_then(|found: Found| found.into_entry(&self.view.shared.clock)))
     }
 
+    /// What makes entries of what is loaded, with these tags besides.
+    pub(super) fn tagging(&self, tags: Vec<Tag>) -> Tagging<K, V> {
+        Tagging { tagger: self.tagger.clone(), tags }
+    }
+
     fn fetching<F, E>(
         &self,
         key: K,
-        mut tags: Vec<Tag>,
+        tags: Vec<Tag>,
         loader: impl FnOnce(Option<Arc<V>>) -> F + Send + 'static,
     ) -> Loading
     where
         F: Future<Output = Result<Fetched<V>, E>> + Send + 'static,
         E: fmt::Display + Send + Sync + 'static,
     {
-        let (tagger, counters) = (self.tagger.clone(), Arc::clone(&self.view.space.counters));
+        let (tagging, counters) = (self.tagging(tags), Arc::clone(&self.view.space.counters));
         Box::new(move |old: Option<&Resident>| {
             let old = old.filter(|old| !old.is_absent());
             let old = old.map(|old| Old { value: old.value.clone(), tags: old.tags().to_vec() });
@@ -148,20 +220,7 @@ where
             let running = timed_one(&counters, Call::Load, running);
             Box::pin(async move {
                 let failed = |error| Error::from(ErrorKind::Load(OriginFailure::new(error)));
-                let Fetched { content, ttl, tags: own } = running.await.map_err(failed)?;
-                match (content, old) {
-                    (Content::Absent, _) => Ok(None),
-                    (Content::Value(value), _) => {
-                        tags.extend(own);
-                        tags.extend(tagger.iter().flat_map(|tagger| tagger(&key, &value)));
-                        Ok(Some(Loaded { value: Arc::new(value), tags: check_tags(tags)?, ttl }))
-                    }
-                    (Content::Same, Some(old)) => Ok(Some(Loaded { value: old.value, tags: old.tags, ttl })),
-                    (Content::Same, None) => {
-                        let reason = "the loader says that the old value still holds, and there is none";
-                        Err(ErrorKind::Load(OriginFailure::new(reason)).into())
-                    }
-                }
+                tagging.entry(&key, running.await.map_err(failed)?, old)
             })
         })
     }

@@ -1,6 +1,6 @@
 //! What a keyspace tells and asks beyond its own callers: events, loading anew, and which keys there are.
 
-use super::Keyspace;
+use super::{Keyspace, Tagging};
 use crate::error::Error;
 use crate::events::Events;
 use crate::hot::HotKey;
@@ -145,7 +145,8 @@ where
             let tagger = self.tagger.clone();
             let reload = move |text: &Key| {
                 let key = parse(text.as_str())?;
-                Some(Self::loading(tagger.as_ref(), key.clone(), Vec::new(), backing.origin.load(key)))
+                let tagging = Tagging { tagger: tagger.clone(), tags: Vec::new() };
+                Some(Self::loading(tagging, key.clone(), backing.origin.load(key)))
             };
             self.view.space.refreshes.load_by(Arc::new(reload));
         }

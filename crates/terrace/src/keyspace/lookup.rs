@@ -4,16 +4,15 @@
 //! 2. What takes longer is boxed and out of line. So the way of a hit is short enough to become part of its caller, and its
 //!    answer stays in registers: on its way there through memory it would wait for the value's reference count.
 
-use super::{EntryOptions, Keyspace, Tagger};
+use super::{EntryOptions, Fetched, Keyspace, Tagging};
 use crate::Tier;
 use crate::entry::{Entry, Found, Resident};
 use crate::erased::typed_clone;
 use crate::error::{Error, ErrorKind, LoadError, OriginFailure};
 use crate::origin::bound::Bound;
-use crate::read::{Loaded, Loading, Wanted};
+use crate::read::{Loading, Wanted};
 use crate::stale::Here;
 use crate::telemetry::{Call, Op, is_sampled, timed_one};
-use crate::write::check_tags;
 use std::any::Any;
 use std::borrow::Borrow;
 use std::fmt;
@@ -22,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use terrace_core::remote::BoxFuture;
-use terrace_core::{CacheKey, Key, Tag};
+use terrace_core::{CacheKey, Key};
 
 /// A lookup under way: `hit` at the first poll, then what `beyond` begins.
 pub(super) struct Lookup<H, B, F: ?Sized> {
@@ -197,7 +196,7 @@ where
     ) -> Result<Option<Found>, Error> {
         let load = || {
             let key = owned();
-            Self::loading(self.tagger.as_ref(), key.clone(), Vec::new(), origin.load(key))
+            Self::loading(self.tagging(Vec::new()), key.clone(), origin.load(key))
         };
         let terms = &self.view.space.terms();
         self.view.read_or_load(text, Wanted::Answer, terms, load).await
@@ -240,8 +239,11 @@ where
         let owned = key.to_owned();
         let load = || {
             let loading = timed_one(&self.view.space.counters, Call::Load, loader());
-            Self::loading(self.tagger.as_ref(), owned, options.tags, async move {
-                loading.await.map(Some).map_err(|error| ErrorKind::Load(OriginFailure::new(error)).into())
+            Self::loading(self.tagging(options.tags), owned, async move {
+                loading
+                    .await
+                    .map(Fetched::value)
+                    .map_err(|error| ErrorKind::Load(OriginFailure::new(error)).into())
             })
         };
         let found = self.view.read_or_load(&text, Wanted::Value, &terms, load).await?;
@@ -252,20 +254,10 @@ where
 
     /// A load with its value made typeless, and tagged.
     pub(super) fn loading(
-        tagger: Option<&Arc<Tagger<K, V>>>,
+        tagging: Tagging<K, V>,
         key: K,
-        mut tags: Vec<Tag>,
-        load: impl Future<Output = Result<Option<V>, Error>> + Send + 'static,
+        load: impl Future<Output = Result<Fetched<V>, Error>> + Send + 'static,
     ) -> Loading {
-        let tagger = tagger.cloned();
-        Box::new(move |_| {
-            Box::pin(async move {
-                let Some(value) = load.await? else { return Ok(None) };
-                if let Some(tagger) = tagger {
-                    tags.extend(tagger(&key, &value));
-                }
-                Ok(Some(Loaded { value: Arc::new(value), tags: check_tags(tags)?, ttl: None }))
-            })
-        })
+        Box::new(move |_| Box::pin(async move { tagging.entry(&key, load.await?, None) }))
     }
 }

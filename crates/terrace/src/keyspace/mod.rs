@@ -24,6 +24,7 @@ use lookup::Lookup;
 use crate::terms::EntryOptions;
 pub use builder::KeyspaceBuilder;
 pub use fetch::Fetched;
+pub(crate) use fetch::Tagging;
 pub use reading::ReadOptions;
 pub use strategy::Strategy;
 

@@ -98,7 +98,7 @@ where
                 let load = || {
                     let key = key.to_owned();
                     let loading = backing.origin.load(key.clone());
-                    Self::loading(self.tagger.as_ref(), key, Vec::new(), loading)
+                    Self::loading(self.tagging(Vec::new()), key, loading)
                 };
                 if options.is_anew {
                     self.view.read_past_tiers(&text, &terms, load).await?

@@ -6,6 +6,7 @@
 
 use super::{Origin, OriginAnswer, OriginWrite, WriteFailure};
 use crate::error::{Error, ErrorKind, OriginFailure};
+use crate::keyspace::Fetched;
 use crate::telemetry::{Call, OriginTimer, SpaceCounters, timed_many, timed_one};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -13,9 +14,9 @@ use terrace_core::remote::BoxFuture;
 
 /// An origin whose own type, and whose error's, are not known any more.
 pub(crate) trait Bound<K, V>: Send + Sync {
-    fn load(&self, key: K) -> BoxFuture<'static, Result<Option<V>, Error>>;
+    fn load(&self, key: K) -> BoxFuture<'static, Result<Fetched<V>, Error>>;
 
-    fn load_many(&self, keys: Vec<K>) -> BoxFuture<'static, Vec<Result<Option<V>, Error>>>;
+    fn load_many(&self, keys: Vec<K>) -> BoxFuture<'static, Vec<Result<Fetched<V>, Error>>>;
 
     /// Whether `load_many` is one call of the origin.
     fn loads_together(&self) -> bool;
@@ -77,15 +78,15 @@ where
     V: Send + Sync + 'static,
     O: Origin<K, V>,
 {
-    fn load(&self, key: K) -> BoxFuture<'static, Result<Option<V>, Error>> {
+    fn load(&self, key: K) -> BoxFuture<'static, Result<Fetched<V>, Error>> {
         let origin = Arc::clone(&self.origin);
-        Box::pin(async move { origin.load(&key).await.map_err(not_loaded) })
+        Box::pin(async move { origin.fetch(&key).await.map_err(not_loaded) })
     }
 
-    fn load_many(&self, keys: Vec<K>) -> BoxFuture<'static, Vec<Result<Option<V>, Error>>> {
+    fn load_many(&self, keys: Vec<K>) -> BoxFuture<'static, Vec<Result<Fetched<V>, Error>>> {
         let origin = Arc::clone(&self.origin);
         Box::pin(async move {
-            let answers = origin.load_many(&keys).await;
+            let answers = origin.fetch_many(&keys).await;
             answers.into_iter().map(|answer| answer.map_err(not_loaded)).collect()
         })
     }
@@ -146,11 +147,11 @@ where
     K: Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    fn load(&self, key: K) -> BoxFuture<'static, Result<Option<V>, Error>> {
+    fn load(&self, key: K) -> BoxFuture<'static, Result<Fetched<V>, Error>> {
         Box::pin(timed_one(&self.counters, Call::Load, self.origin.load(key)))
     }
 
-    fn load_many(&self, keys: Vec<K>) -> BoxFuture<'static, Vec<Result<Option<V>, Error>>> {
+    fn load_many(&self, keys: Vec<K>) -> BoxFuture<'static, Vec<Result<Fetched<V>, Error>>> {
         Box::pin(timed_many(&self.counters, Call::LoadMany, self.origin.load_many(keys)))
     }
 

@@ -16,6 +16,7 @@ mod closures;
 pub use closures::OriginFn;
 
 use crate::entry::Tier;
+use crate::keyspace::Fetched;
 use crate::telemetry::OriginTimer;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
@@ -82,6 +83,51 @@ pub trait Origin<K: Send + Sync, V: Send + Sync>: Send + Sync + 'static {
                 running.extend(waiting.next().map(|key| self.load(key)));
             }
             answers
+        }
+    }
+
+    /// Loads one value, and may say more of it: tags, by which it can be invalidated, and how long it is fresh. Unless an origin says so, by
+    /// [`load`](Origin::load). One that does has [`fetch_many`](Origin::fetch_many) too: batches ask by that.
+    ///
+    /// A tag that is invalidated while the load runs counts: the value is returned then, and not kept. [`Fetched::same`] is a
+    /// failure here, as no old value is given.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::convert::Infallible;
+    /// use terrace::{Cache, Fetched, Origin, Tag};
+    ///
+    /// struct Api;
+    /// impl Origin<u64, String> for Api {
+    ///     type Error = Infallible;
+    ///     async fn load(&self, key: &u64) -> Result<Option<String>, Infallible> {
+    ///         Ok(self.fetch(key).await?.into_value())
+    ///     }
+    ///     async fn fetch(&self, _: &u64) -> Result<Fetched<String>, Infallible> {
+    ///         // Here: what the answer says of groups.
+    ///         Ok(Fetched::value("ann".to_owned()).tags(Tag::new("org:7")))
+    ///     }
+    ///     async fn fetch_many(&self, keys: &[u64]) -> Vec<Result<Fetched<String>, Infallible>> {
+    ///         vec![Ok(Fetched::value("ann".to_owned()).tags(Tag::new("org:7"))); keys.len()]
+    ///     }
+    /// }
+    ///
+    /// let users = Cache::memory()?.keyspace::<u64, String>("users").read_through(Api).build()?;
+    /// assert_eq!(users.get_entry(&1).await?.expect("it has all").tags, [Tag::new("org:7")?]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    fn fetch(&self, key: &K) -> impl Future<Output = Result<Fetched<V>, Self::Error>> + Send {
+        async move { self.load(key).await.map(Fetched::from) }
+    }
+
+    /// Loads many values, and may say more of each, as [`fetch`](Origin::fetch); one answer for each key and in their order. Unless an
+    /// origin says so, by [`load_many`](Origin::load_many).
+    fn fetch_many(&self, keys: &[K]) -> impl Future<Output = Vec<Result<Fetched<V>, Self::Error>>> + Send {
+        async move {
+            let loaded = self.load_many(keys).await.into_iter();
+            loaded.map(|answer| answer.map(Fetched::from)).collect()
         }
     }
 
@@ -326,6 +372,14 @@ impl<K: Send + Sync, V: Send + Sync, O: Origin<K, V>> Origin<K, V> for Arc<O> {
 
     fn load_many(&self, keys: &[K]) -> impl Future<Output = Vec<Result<Option<V>, Self::Error>>> + Send {
         (**self).load_many(keys)
+    }
+
+    fn fetch(&self, key: &K) -> impl Future<Output = Result<Fetched<V>, Self::Error>> + Send {
+        (**self).fetch(key)
+    }
+
+    fn fetch_many(&self, keys: &[K]) -> impl Future<Output = Vec<Result<Fetched<V>, Self::Error>>> + Send {
+        (**self).fetch_many(keys)
     }
 
     fn loads_together(&self) -> bool {

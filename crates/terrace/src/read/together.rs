@@ -12,6 +12,7 @@
 
 use super::{Loaded, Loading, begin_loading};
 use crate::error::{Error, ErrorKind};
+use crate::keyspace::Fetched;
 use crate::runtime::{Runtime, panic_message, sleep, within};
 use crate::space::View;
 use crate::sync::Mutex;
@@ -28,7 +29,7 @@ use tracing::Instrument;
 const WAIT_MAX: Duration = Duration::from_millis(25);
 
 /// What the loader brings for a key.
-type Answer<V> = Result<Option<V>, Error>;
+type Answer<V> = Result<Fetched<V>, Error>;
 /// A loader of many keys.
 pub(crate) type LoadMany<K, V> = Arc<dyn Fn(Vec<K>) -> BoxFuture<'static, Vec<Answer<V>>> + Send + Sync>;
 
@@ -160,16 +161,14 @@ fn failed<V>(count: usize, kind: &ErrorKind) -> Vec<Answer<V>> {
     (0..count).map(|_| Err(kind.clone().into())).collect()
 }
 
-/// A load that `tagged` makes of what a seat brings.
+/// A load of which `entry` says what is kept, of what a seat brings.
 pub(crate) fn loading_of<K, V>(
     seat: Seat<K, V>,
-    tagged: impl FnOnce(V) -> Result<Loaded, Error> + Send + 'static,
+    entry: impl FnOnce(Fetched<V>) -> Result<Option<Loaded>, Error> + Send + 'static,
 ) -> Loading
 where
     K: Send + 'static,
     V: Send + 'static,
 {
-    begin_loading(move || {
-        Box::new(move |_| Box::pin(async move { seat.load().await?.map(tagged).transpose() }))
-    })
+    begin_loading(move || Box::new(move |_| Box::pin(async move { entry(seat.load().await?) })))
 }

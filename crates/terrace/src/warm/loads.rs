@@ -1,30 +1,12 @@
 //! How is loaded what the tiers lack of a batch?
 
-use crate::error::{Error, ErrorKind};
-use crate::keyspace::Tagger;
-
+use crate::error::ErrorKind;
+use crate::keyspace::Tagging;
 use crate::read::together::{LoadMany, loading_of, seats};
-use crate::read::{Loaded, Loading, Loads, begin_loading};
+use crate::read::{Loading, Loads, begin_loading};
 use crate::space::View;
-use crate::write::check_tags;
 use std::any::Any;
 use std::sync::Arc;
-use terrace_core::Tag;
-
-/// What makes an entry of a value.
-pub(super) struct Tagging<K, V> {
-    pub(super) tagger: Option<Arc<Tagger<K, V>>>,
-    /// Of all entries, besides those of the keyspace's tagger.
-    pub(super) tags: Vec<Tag>,
-}
-
-impl<K, V: Any + Send + Sync> Tagging<K, V> {
-    pub(super) fn loaded(&self, key: &K, value: Arc<V>) -> Result<Loaded, Error> {
-        let own = self.tagger.iter().flat_map(|tagger| tagger(key, &value));
-        let tags = self.tags.iter().cloned().chain(own).collect();
-        Ok(Loaded { value, tags: check_tags(tags)?, ttl: None })
-    }
-}
 
 /// Each key by itself, as the function says for its place in the batch.
 pub(super) struct OneByOne<F> {
@@ -91,7 +73,7 @@ where
         let seats = seats(self.view, &self.load, keys.clone(), takes_place);
         let loading = |(seat, key): (_, K)| {
             let tagging = Arc::clone(&self.tagging);
-            loading_of(seat, move |value| tagging.loaded(&key, Arc::new(value)))
+            loading_of(seat, move |fetched| tagging.entry(&key, fetched, None))
         };
         seats.into_iter().zip(keys).map(loading).collect()
     }

@@ -25,7 +25,7 @@ pub use progress::{WarmProgress, Warmed};
 use crate::coherence::tickets::Ticket;
 use crate::entry::{Found, StaleReason, Tier};
 use crate::error::{ConfigError, Error, ErrorKind, OriginFailure};
-use crate::keyspace::Tagger;
+use crate::keyspace::{Tagger, Tagging};
 use crate::origin::bound::Bound;
 use crate::read::together::LoadMany;
 use crate::read::{Loading, Loads, Look, Wanted};
@@ -33,7 +33,7 @@ use crate::space::View;
 use crate::telemetry::{Call, timed_one};
 use crate::terms::{EntryOptions, Terms};
 use futures_util::StreamExt;
-use loads::{InOneCall, OneByOne, Tagging};
+use loads::{InOneCall, OneByOne};
 use progress::Fate;
 use std::any::Any;
 use std::fmt;
@@ -187,7 +187,7 @@ where
                     Box::pin(async move {
                         let loaded =
                             loading.await.map_err(|error| ErrorKind::Load(OriginFailure::new(error)))?;
-                        loaded.map(|value| tagging.loaded(&key, Arc::new(value))).transpose()
+                        tagging.entry(&key, loaded.into(), None)
                     })
                 })
             };

@@ -178,7 +178,7 @@ where
         let loading = |place: usize| {
             let ((key, value), tagging) = (rows[place].clone(), Arc::clone(&tagging));
             let loading: Loading =
-                Box::new(move |_| Box::pin(async move { tagging.loaded(&key, value).map(Some) }));
+                Box::new(move |_| Box::pin(async move { tagging.value(&key, value).map(Some) }));
             self.view.guarded(tickets[place], &texts[place], loading, &reasons[place])
         };
         let loads = OneByOne { loading, bounded: None };

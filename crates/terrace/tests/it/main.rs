@@ -22,6 +22,7 @@ mod fence;
 mod fixture;
 mod flight;
 mod flight_end;
+mod grouped;
 mod hearing;
 mod history;
 mod hot;

@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use terrace::{Fence, Origin, OriginAnswer, OriginWrite, Tag, WriteFailure};
+use terrace::{Fence, Fetched, Origin, OriginAnswer, OriginWrite, Tag, WriteFailure};
 use tokio::sync::watch;
 
 /// How the table answers a write.
@@ -31,6 +31,7 @@ struct State {
     batches: Vec<usize>,
     mood: HashMap<Option<String>, Mood>,
     untrue: Vec<Tag>,
+    groups: Vec<Tag>,
 }
 
 /// A table. Clones are the same one.
@@ -100,6 +101,12 @@ impl Table {
     pub(crate) fn makes_untrue(&self, tags: &[&str]) {
         let tags = tags.iter().map(|tag| Tag::new(tag).expect("a tag"));
         self.state.lock().untrue = tags.collect();
+    }
+
+    /// From now on every row that is loaded has these tags.
+    pub(crate) fn is_of(&self, tags: &[&str]) {
+        let tags = tags.iter().map(|tag| Tag::new(tag).expect("a tag"));
+        self.state.lock().groups = tags.collect();
     }
 
     fn answer(&self, made: Result<(), WriteFailure<&'static str>>) -> OriginAnswer<&'static str> {
@@ -192,6 +199,17 @@ impl Origin<String, String> for Table {
         self.pass().await;
         let broken = |row: &Option<String>| row.as_deref() == Some("broken");
         seen.into_iter().map(|row| if broken(&row) { Err("a broken row") } else { Ok(row) }).collect()
+    }
+
+    async fn fetch(&self, key: &String) -> Result<Fetched<String>, &'static str> {
+        let tags = self.state.lock().groups.clone();
+        Ok(Fetched::from(self.load(key).await?).tags(tags))
+    }
+
+    async fn fetch_many(&self, keys: &[String]) -> Vec<Result<Fetched<String>, &'static str>> {
+        let tags = self.state.lock().groups.clone();
+        let fetched = |row| Fetched::from(row).tags(tags.clone());
+        self.load_many(keys).await.into_iter().map(|answer| answer.map(fetched)).collect()
     }
 
     async fn store(&self, key: &String, value: &String) -> Result<(), WriteFailure<&'static str>> {
