@@ -252,19 +252,24 @@ impl View {
     /// # Errors
     /// [`ErrorKind::Overloaded`] if there is none for too long.
     pub(crate) async fn place(&self) -> Result<Place, Error> {
+        self.place_for_batch().await.inspect_err(|_| self.space.counters.count(Event::LoadRefused))
+    }
+
+    /// A place for the call of a batch, whose refusal each of its loads counts by itself.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Overloaded`] if there is none for too long.
+    pub(crate) async fn place_for_batch(&self) -> Result<Place, Error> {
         let Bulkheads { own, shared } = &self.space.rules().bulkheads;
-        let taking = async {
-            let own = match own {
-                Some(own) => Some(own.take().await?),
-                None => None,
-            };
-            let shared = match shared {
-                Some(shared) => Some(shared.take().await?),
-                None => None,
-            };
-            Ok(Place { _own: own, _shared: shared, is_in_batch: false })
+        let own = match own {
+            Some(own) => Some(own.take().await?),
+            None => None,
         };
-        taking.await.inspect_err(|_| self.space.counters.count(Event::LoadRefused))
+        let shared = match shared {
+            Some(shared) => Some(shared.take().await?),
+            None => None,
+        };
+        Ok(Place { _own: own, _shared: shared, is_in_batch: false })
     }
 
     /// A place for a load, if there is one now and nobody waits for it.

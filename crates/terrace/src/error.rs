@@ -4,6 +4,7 @@
 //! Errors are what the caller has to know: a key that cannot be one, a value that cannot be stored, a loader that
 //! failed, an L2 that refuses, a cache that was shut down.
 
+use crate::origin::Fault;
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
@@ -166,6 +167,14 @@ impl Error {
         *self.0
     }
 
+    /// Whose fault it is that a load failed, if one did.
+    pub(crate) fn load_fault(&self) -> Option<Fault> {
+        match self.kind() {
+            ErrorKind::Load(failure) => Some(failure.fault()),
+            _ => None,
+        }
+    }
+
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_retryable(&self) -> bool {
         match self.kind() {
@@ -215,12 +224,22 @@ pub struct OriginFailure(Arc<Failure>);
 struct Failure {
     error: Arc<dyn Any + Send + Sync>,
     message: String,
+    fault: Fault,
 }
 
 impl OriginFailure {
     pub(crate) fn new<E: fmt::Display + Send + Sync + 'static>(error: E) -> Self {
+        Self::by(Fault::Origin, error)
+    }
+
+    pub(crate) fn by<E: fmt::Display + Send + Sync + 'static>(fault: Fault, error: E) -> Self {
         let message = error.to_string();
-        Self(Arc::new(Failure { error: Arc::new(error), message }))
+        Self(Arc::new(Failure { error: Arc::new(error), message, fault }))
+    }
+
+    /// Whose fault it is, as the origin says of a load ([`Origin::fault_of`](crate::Origin::fault_of)); of all else, its own.
+    pub fn fault(&self) -> Fault {
+        self.0.fault
     }
 
     /// The loader's own error, if it is of this type.

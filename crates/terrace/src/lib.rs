@@ -92,7 +92,9 @@ pub use invalidate::{
 };
 pub use keyspace::{Fetched, Keyspace, KeyspaceBuilder, ReadOptions, Strategy};
 pub use listing::{HeldKey, KeyPage, KeyPlace, KeyPlaceError};
-pub use origin::{Fence, Origin, OriginAnswer, OriginFn, OriginWrite, WriteFailure, WriteId, WriteIdError};
+pub use origin::{
+    Fault, Fence, Origin, OriginAnswer, OriginFn, OriginWrite, WriteFailure, WriteId, WriteIdError,
+};
 pub use resilience::{
     Breaker, BreakerHealth, BreakerState, OriginBreaker, OriginCall, OriginHealth, Retry, Transition,
     Transitions,

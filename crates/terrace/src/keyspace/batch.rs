@@ -202,6 +202,7 @@ where
     /// What the tiers have of many keys.
     async fn look_many(&self, texts: &[Key]) -> Vec<Result<Option<Found>, Error>> {
         self.sample_many(texts);
+        let mut lookups = self.view.lookups(texts.len());
         let mut all = Vec::with_capacity(texts.len());
         for texts in texts.chunks(AT_ONCE_MAX) {
             for (text, look) in texts.iter().zip(self.view.look_for_many(texts).await) {
@@ -210,7 +211,7 @@ where
                     Look::Unproven => Err(Error::from(ErrorKind::Unproven)),
                     Look::Miss { .. } | Look::Unknown => Ok(self.view.find_behind(text)),
                 };
-                self.view.count_lookup(found.as_ref().ok().and_then(Option::as_ref));
+                lookups.end(&found);
                 all.push(found);
             }
         }
@@ -226,6 +227,7 @@ where
         terms: &Terms,
     ) -> Vec<Result<Option<Found>, Error>> {
         self.sample_many(texts);
+        let mut lookups = self.view.lookups(texts.len());
         let mut all = Vec::with_capacity(texts.len());
         for texts in texts.chunks(AT_ONCE_MAX) {
             let rest = keys.split_off(texts.len());
@@ -237,7 +239,8 @@ where
                 is_one_call,
                 tags,
             };
-            all.extend(self.view.read_or_load_many(texts, Wanted::Answer, terms, &loads).await);
+            let found = self.view.find_or_load_many(texts, Wanted::Answer, terms, &loads).await;
+            all.extend(found.into_iter().inspect(|found| lookups.end(found)));
         }
         all
     }

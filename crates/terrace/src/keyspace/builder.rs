@@ -280,6 +280,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
         })?;
         let view = View { shared, space };
         let backing = self.backing.map(|backing| backing.timed(&view.space.counters));
+        view.space.counters.change_strategy(super::strategy::strategy_of(backing.as_ref()));
         #[cfg(feature = "journal")]
         if let Some(((options, parse), backing)) = self.behind.zip(backing.as_ref()) {
             attach(&view, options, parse, backing)?;

@@ -150,7 +150,7 @@ where
             return None;
         }
         self.view.space.hot.sample(key);
-        self.view.count_lookup(Some(&found));
+        self.view.count_lookup(Ok(Some(&found)));
         self.view.space.counters.observe(Op::Get, Tier::L1, timer);
         found.into_entry(&self.view.shared.clock)
     }

@@ -7,6 +7,7 @@
 //!    refused before anything is changed, but for codec and weigher, which are those it was opened with.
 
 use super::limits;
+use super::strategy::strategy_of;
 use super::{Keyspace, KeyspaceBuilder, builder};
 use crate::error::{ConfigError, KeyspaceError};
 use crate::space::Rules;
@@ -65,6 +66,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static, C> KeyspaceBuilder<K, V
         }
         space.rules.store(Arc::new(Rules { bulkheads, ..self.rules }));
         let backing = self.backing.map(|backing| Arc::new(backing.timed(&space.counters)));
+        space.counters.change_strategy(strategy_of(backing.as_deref()));
         Ok(Keyspace { view: open.view.clone(), tagger: self.tagger, backing })
     }
 }

@@ -77,6 +77,11 @@ where
     }
 }
 
+/// How a keyspace works with this origin, or with none.
+pub(super) fn strategy_of<K, V>(backing: Option<&Backing<K, V>>) -> Strategy {
+    backing.map_or(Strategy::CacheAside, |backing| backing.strategy)
+}
+
 impl<K, V> Keyspace<K, V>
 where
     K: CacheKey + Clone + Send + Sync + 'static,
@@ -84,7 +89,7 @@ where
 {
     /// How this handle works with its origin.
     pub fn strategy(&self) -> Strategy {
-        self.backing.as_ref().map_or(Strategy::CacheAside, |backing| backing.strategy)
+        strategy_of(self.backing.as_deref())
     }
 
     /// This handle, over another origin that is written through.

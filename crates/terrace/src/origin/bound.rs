@@ -80,14 +80,14 @@ where
 {
     fn load(&self, key: K) -> BoxFuture<'static, Result<Fetched<V>, Error>> {
         let origin = Arc::clone(&self.origin);
-        Box::pin(async move { origin.fetch(&key).await.map_err(not_loaded) })
+        Box::pin(async move { origin.fetch(&key).await.map_err(|error| not_loaded(&*origin, error)) })
     }
 
     fn load_many(&self, keys: Vec<K>) -> BoxFuture<'static, Vec<Result<Fetched<V>, Error>>> {
         let origin = Arc::clone(&self.origin);
         Box::pin(async move {
             let answers = origin.fetch_many(&keys).await;
-            answers.into_iter().map(|answer| answer.map_err(not_loaded)).collect()
+            answers.into_iter().map(|answer| answer.map_err(|error| not_loaded(&*origin, error))).collect()
         })
     }
 
@@ -176,8 +176,8 @@ where
     }
 }
 
-fn not_loaded<E: std::fmt::Display + Send + Sync + 'static>(error: E) -> Error {
-    ErrorKind::Load(OriginFailure::new(error)).into()
+fn not_loaded<K: Send + Sync, V: Send + Sync, O: Origin<K, V>>(origin: &O, error: O::Error) -> Error {
+    ErrorKind::Load(OriginFailure::by(origin.fault_of(&error), error)).into()
 }
 
 fn not_written<E: std::fmt::Display + Send + Sync + 'static>(failure: WriteFailure<E>) -> NotWritten {

@@ -137,6 +137,15 @@ pub trait Origin<K: Send + Sync, V: Send + Sync>: Send + Sync + 'static {
         true
     }
 
+    /// Whose fault it is that a load failed with this error. Default: the origin's.
+    ///
+    /// Statistics and metrics go by it, nothing else does. An origin that answers some calls without asking anybody should time its calls
+    /// itself as well ([`Origin::time_by`]).
+    fn fault_of(&self, error: &Self::Error) -> Fault {
+        let _: &Self::Error = error;
+        Fault::Origin
+    }
+
     /// Takes a timer, if the origin times its calls itself: then nobody else does. Asked once for each keyspace that the origin is bound
     /// to, before the first call for it. Default: it does not, and each call of one of these functions is timed, from begin to end.
     ///
@@ -209,6 +218,54 @@ pub trait Origin<K: Send + Sync, V: Send + Sync>: Send + Sync + 'static {
     ) -> impl Future<Output = Vec<OriginAnswer<Self::Error>>> + Send {
         async move { self.store_many(writes).await.into_iter().map(OriginAnswer::from).collect() }
     }
+}
+
+/// Whose fault it is that a load failed.
+///
+/// # Examples
+/// An origin that is left alone while it is known to be in trouble:
+/// ```
+/// use terrace::{Breaker, Cache, Clock, Fault, Origin, OriginBreaker};
+///
+/// struct Guarded(OriginBreaker);
+///
+/// impl Origin<u64, u64> for Guarded {
+///     type Error = &'static str;
+///
+///     async fn load(&self, key: &u64) -> Result<Option<u64>, &'static str> {
+///         let call = self.0.begin().map_err(|_| "left alone")?;
+///         call.end(true); // of a database that does not answer, for example
+///         Err("no answer")
+///     }
+///
+///     fn fault_of(&self, error: &&'static str) -> Fault {
+///         if *error == "left alone" { Fault::Here } else { Fault::Origin }
+///     }
+/// }
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let breaker = OriginBreaker::new("database", Breaker::default().min_calls(2), Clock::system())?;
+/// let cache = Cache::builder().build()?;
+/// let users = cache.keyspace::<u64, u64>("users").read_through(Guarded(breaker)).build()?;
+/// for key in 0..5 {
+///     assert!(users.get(&key).await.is_err());
+/// }
+/// let total = cache.stats().total;
+/// assert_eq!((total.loads_failed, total.loads_not_asked, total.lookups_failed), (2, 3, 5));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The origin's: it was asked, and failed, or refused what it should not.
+    Origin,
+    /// Nobody's: the origin was not asked, because it is left alone, or there was no place for the call. Such a load counts as
+    /// refused, not as failed.
+    Here,
+    /// The caller's: the origin cannot have such a key. The load has failed; the lookup was answered, so it counts as a miss and not as an
+    /// error.
+    Caller,
 }
 
 /// What an origin says of a change that it was asked for.
@@ -384,6 +441,10 @@ impl<K: Send + Sync, V: Send + Sync, O: Origin<K, V>> Origin<K, V> for Arc<O> {
 
     fn loads_together(&self) -> bool {
         (**self).loads_together()
+    }
+
+    fn fault_of(&self, error: &Self::Error) -> Fault {
+        (**self).fault_of(error)
     }
 
     fn time_by(&self, timer: &OriginTimer) -> bool {

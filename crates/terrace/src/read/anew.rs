@@ -20,9 +20,10 @@ impl View {
         terms: &Terms,
         load: impl FnOnce() -> Loading,
     ) -> Result<Option<Found>, Error> {
+        let mut lookup = self.lookups(1);
         let loading = self.load_anew(key, terms, load);
         let result = self.with_patience(key, Wanted::Answer, terms, loading).await;
-        self.count_lookup(result.as_ref().ok().and_then(Option::as_ref));
+        lookup.end(&result);
         result
     }
 
@@ -53,12 +54,12 @@ impl View {
         if self.l2().is_none() {
             return self.read(key).await;
         }
-        match self.there(key).await {
-            Ok(there) => {
-                self.count_lookup(there.found.as_ref());
-                Ok(there.found)
-            }
-            Err(_) => self.read(key).await,
-        }
+        let mut lookup = self.lookups(1);
+        let result = match self.there(key).await {
+            Ok(there) => Ok(there.found),
+            Err(_) => self.look(key).await,
+        };
+        lookup.end(&result);
+        result
     }
 }

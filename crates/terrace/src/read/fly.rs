@@ -13,6 +13,7 @@ use crate::entry::{Found, Resident, StaleReason, Tier, absent};
 use crate::error::{Error, ErrorKind};
 use crate::flight::{Lead, Outcome};
 use crate::lease::{Filled, Obtained, Right};
+use crate::origin::Fault;
 use crate::runtime::Leave;
 use crate::space::View;
 use crate::telemetry::{Event, spans};
@@ -287,6 +288,8 @@ impl View {
             Ok(Some(_)) => Event::LoadFound,
             Ok(None) => Event::LoadAbsent,
             Err(ErrorKind::LoadPanicked { .. }) => Event::LoadPanicked,
+            Err(ErrorKind::Overloaded { .. }) => Event::LoadRefused,
+            Err(ErrorKind::Load(failure)) if failure.fault() == Fault::Here => Event::LoadNotAsked,
             Err(_) => Event::LoadFailed,
         });
         spans::end_load(&span, &result);

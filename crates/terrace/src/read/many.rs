@@ -55,22 +55,7 @@ enum Fate {
 }
 
 impl View {
-    /// Reads many keys, and loads those that no tier has.
-    pub(crate) async fn read_or_load_many(
-        &self,
-        keys: &[Key],
-        wanted: Wanted,
-        terms: &Terms,
-        loads: &dyn Loads,
-    ) -> Vec<Result<Option<Found>, Error>> {
-        let results = self.find_or_load_many(keys, wanted, terms, loads).await;
-        for result in &results {
-            self.count_lookup(result.as_ref().ok().and_then(Option::as_ref));
-        }
-        results
-    }
-
-    /// [`View::read_or_load_many`], without counting it.
+    /// Reads many keys, and loads those that no tier has. They are not counted.
     pub(crate) async fn find_or_load_many(
         &self,
         keys: &[Key],

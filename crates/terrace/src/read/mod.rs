@@ -10,6 +10,7 @@
 //! 3. L2 in trouble is a miss. It is counted; it fails no read.
 
 mod anew;
+mod counted;
 mod fly;
 mod l2;
 mod many;
@@ -18,7 +19,7 @@ pub(crate) mod together;
 pub(crate) use fly::begin_loading;
 pub(crate) use many::Loads;
 
-use crate::entry::{Found, Resident, StaleReason, Tier};
+use crate::entry::{Found, Resident, StaleReason};
 use crate::erased::Erased;
 use crate::error::{Error, ErrorKind};
 use crate::flight::{Boarding, Flight, Joinable, Joined, Lead};
@@ -105,9 +106,10 @@ const VAIN_JOINS_MAX: usize = 2;
 impl View {
     /// Reads a key that nobody loads.
     pub(crate) async fn read(&self, key: &Key) -> Result<Option<Found>, Error> {
-        let found = self.look(key).await?;
-        self.count_lookup(found.as_ref());
-        Ok(found)
+        let mut lookup = self.lookups(1);
+        let result = self.look(key).await;
+        lookup.end(&result);
+        result
     }
 
     /// [`View::read`], without counting it.
@@ -144,9 +146,10 @@ impl View {
         terms: &Terms,
         load: impl FnOnce() -> Loading,
     ) -> Result<Option<Found>, Error> {
+        let mut lookup = self.lookups(1);
         let finding = self.find_or_load(key, wanted, terms, load);
         let result = self.with_patience(key, wanted, terms, finding).await;
-        self.count_lookup(result.as_ref().ok().and_then(Option::as_ref));
+        lookup.end(&result);
         result
     }
 
@@ -299,18 +302,6 @@ impl View {
                 Joinable::BegunWithin(l2.lease().saturating_sub(self.shared.clock.resolution()))
             }
             _ => Joinable::Unchanged,
-        }
-    }
-
-    /// Counts one lookup, as a hit or as a miss.
-    pub(crate) fn count_lookup(&self, found: Option<&Found>) {
-        match found {
-            Some(Found { stale: Some(reason), resident, .. }) => self.count_stale(*reason, resident),
-            Some(found) if found.resident.is_absent() && found.tier != Tier::Origin => {
-                self.space.counters.count(Event::HitAbsent);
-            }
-            Some(found) => self.space.counters.hit(found.tier),
-            None => self.space.counters.miss(),
         }
     }
 

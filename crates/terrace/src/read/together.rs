@@ -126,7 +126,7 @@ impl<K: Send + 'static, V: Send + 'static> Together<K, V> {
         let span = spans::load_many(&self.view.space.namespace, count);
         let calling = async move {
             let place = match &taking {
-                Some(view) => view.place().await.map(Some),
+                Some(view) => view.place_for_batch().await.map(Some),
                 None => Ok(None),
             };
             let _place = match place {

@@ -7,10 +7,13 @@
 //! Deliberately absent: evictions and expirations (the memory engine counts them), gauges, names of metrics, types of
 //! a metrics library.
 
+use super::by_strategy::{Answers, Shares};
 use super::calls::{CallSnapshot, CallTimes};
 use super::event::{Event, Op};
 use super::histogram::{Histogram, HistogramSnapshot, SHARDS as HISTOGRAM_SHARDS};
+use crate::Strategy;
 use crate::entry::{StaleReason, Tier};
+use parking_lot::Mutex;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -139,6 +142,7 @@ pub(crate) struct SpaceCounters {
     durations: Box<[Histogram]>,
     /// In thousandths ([`STALENESS_SCALE`]): of each of [`Event::STALE`].
     staleness: Box<[Histogram]>,
+    shares: Mutex<Shares>,
     pub(super) calls: CallTimes,
     pub(super) clock: Clock,
 }
@@ -150,9 +154,16 @@ impl SpaceCounters {
             shared: (0..SHARED).map(|_| Block::ZERO).collect(),
             durations: (0..Op::ALL.len() * TIERS.len()).map(|_| Histogram::new()).collect(),
             staleness: Event::STALE.iter().map(|_| Histogram::new()).collect(),
+            shares: Mutex::default(),
             calls: CallTimes::default(),
             clock,
         }
+    }
+
+    /// The keyspace has this strategy from now on.
+    pub(crate) fn change_strategy(&self, strategy: Strategy) {
+        let mut shares = self.shares.lock();
+        shares.change(strategy, answers(|event| self.total(event as usize)));
     }
 
     /// Counts one event.
@@ -193,7 +204,7 @@ impl SpaceCounters {
         });
     }
 
-    /// Counts a lookup that nothing could answer.
+    /// Counts a lookup that neither L1 nor L2 could answer, and that was answered.
     #[inline]
     pub(crate) fn miss(&self) {
         self.count(Event::Miss);
@@ -212,7 +223,7 @@ impl SpaceCounters {
         let total = |events: &[Event]| events.iter().map(|&event| self.total(event as usize)).sum();
         let stale: u64 = total(&Event::STALE);
         Counts {
-            lookups: stale + total(&[Event::HitL1, Event::HitL2, Event::HitAbsent, Event::Miss]),
+            lookups: stale + total(&[Event::HitL1, Event::HitL2, Event::HitAbsent]) + total(&Event::MISSES),
             stale,
             background_loads: total(&[Event::BackgroundLoaded, Event::BackgroundFailed]),
             background_failed: total(&[Event::BackgroundFailed]),
@@ -281,13 +292,24 @@ impl SpaceCounters {
 
     /// The sums over all threads now.
     pub(super) fn snapshot(&self) -> CounterSnapshot {
+        let shares = self.shares.lock();
+        let counts: [u64; Event::COUNT] = std::array::from_fn(|event| self.total(event));
+        let by_strategy = shares.of(answers(|event| counts[event as usize]));
+        drop(shares);
         CounterSnapshot {
-            counts: std::array::from_fn(|event| self.total(event)),
+            counts,
+            by_strategy,
             durations: self.durations.iter().map(Histogram::snapshot).collect(),
             staleness: self.staleness.iter().map(Histogram::snapshot).collect(),
             calls: self.calls.snapshot(),
         }
     }
+}
+
+/// What there is a share of for each strategy.
+fn answers(count: impl Fn(Event) -> u64) -> Answers {
+    let misses = Event::MISSES.into_iter().map(&count).sum();
+    Answers { hits_l1: count(Event::HitL1), hits_l2: count(Event::HitL2), misses }
 }
 
 /// Where the durations of an operation that went as far as `tier` are kept.
@@ -334,6 +356,8 @@ impl Counts {
 #[derive(Clone, Debug)]
 pub(super) struct CounterSnapshot {
     counts: [u64; Event::COUNT],
+    /// Since the keyspace was opened, whatever the rest is counted from; nothing for several keyspaces.
+    by_strategy: Vec<(Strategy, Answers)>,
     durations: Vec<HistogramSnapshot>,
     staleness: Vec<HistogramSnapshot>,
     /// How long calls to the origin took.
@@ -345,6 +369,7 @@ impl CounterSnapshot {
     pub(super) fn zero() -> Self {
         Self {
             counts: [0; Event::COUNT],
+            by_strategy: Vec::new(),
             durations: vec![HistogramSnapshot::zero(); Op::ALL.len() * TIERS.len()],
             staleness: vec![HistogramSnapshot::zero(); Event::STALE.len()],
             calls: CallSnapshot::default(),
@@ -360,6 +385,11 @@ impl CounterSnapshot {
         events.iter().map(|&event| self.count(event)).sum()
     }
 
+    /// What each strategy that the keyspace has had had a share in.
+    pub(super) fn by_strategy(&self) -> &[(Strategy, Answers)] {
+        &self.by_strategy
+    }
+
     pub(super) fn durations(&self, op: Op, tier: Tier) -> &HistogramSnapshot {
         &self.durations[series(op, tier)]
     }
@@ -373,6 +403,7 @@ impl CounterSnapshot {
     pub(super) fn since(&self, earlier: &Self) -> Self {
         Self {
             counts: std::array::from_fn(|event| self.counts[event].saturating_sub(earlier.counts[event])),
+            by_strategy: self.by_strategy.clone(),
             durations: since(&self.durations, &earlier.durations),
             staleness: since(&self.staleness, &earlier.staleness),
             calls: self.calls.since(&earlier.calls),

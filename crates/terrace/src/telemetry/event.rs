@@ -2,6 +2,7 @@
 //!
 //! 1. Each event has exactly one rule, written at its variant. A number that is the sum of others is never counted:
 //!    lookups are hits plus stale hits plus misses, so they agree in every snapshot.
+//! 2. Of events that a sum takes together each counts by itself: a difference of two would run backwards between them.
 
 use crate::entry::StaleReason;
 use terrace_core::RemoteError;
@@ -24,8 +25,11 @@ pub(crate) enum Event {
     HitLoadFailed,
     /// A lookup answered with the knowledge that the origin has no such value.
     HitAbsent,
-    /// A lookup that neither L1 nor L2 could answer, whatever the origin then did: value, absence or error.
+    /// A lookup that neither L1 nor L2 could answer, and that was answered: with a value, that there is none, or that the key cannot be one
+    /// of the origin's.
     Miss,
+    /// A lookup that nobody answered: it ended in an error, or its caller gave it up. It is a miss as well ([`Event::MISSES`]).
+    LookupFailed,
     /// A lookup that joined a flight instead of starting one. It is also a hit or a miss, by what the flight found.
     Coalesced,
     /// A value stored at the caller's wish, in every tier there is. Fills are not puts.
@@ -64,6 +68,8 @@ pub(crate) enum Event {
     LoadPanicked,
     /// A load that did not run, because there was no place for it.
     LoadRefused,
+    /// A load that its origin was not asked for: it is left alone, or had no place for the call.
+    LoadNotAsked,
     /// A load in the background that ended with an answer: a value, or that there is none.
     BackgroundLoaded,
     /// A load in the background that ended with none, or for which there was no place.
@@ -156,6 +162,12 @@ impl Event {
     /// Lookups that were answered with a stale value.
     pub(super) const STALE: [Self; 4] =
         [Self::HitStale, Self::HitRevalidating, Self::HitLoadSlow, Self::HitLoadFailed];
+
+    /// Lookups that neither L1 nor L2 could answer.
+    pub(super) const MISSES: [Self; 2] = [Self::Miss, Self::LookupFailed];
+
+    /// Loads that did not run.
+    pub(super) const NOT_RUN: [Self; 2] = [Self::LoadRefused, Self::LoadNotAsked];
 
     /// A lookup that was answered with a stale value for this reason.
     pub(super) const fn of_stale(reason: StaleReason) -> Self {

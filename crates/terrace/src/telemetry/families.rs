@@ -3,9 +3,11 @@
 //! 1. Every series is written for every keyspace, at zero if nothing happened yet.
 //! 2. Names come from [`super::names`], label values from closed sets.
 
+use super::by_strategy::Answers;
 use super::event::Event;
 use super::names::{self, Metric};
 use super::{EngineGauges, SpaceSnapshot};
+use crate::Strategy;
 
 /// A metric with one number per keyspace and labels.
 pub(super) struct Family {
@@ -19,14 +21,25 @@ pub(super) type Labels = &'static [(&'static str, &'static str)];
 /// Where the number of a series comes from.
 pub(super) enum Value {
     Count(Event),
+    /// The sum of several events.
+    Sum(&'static [Event]),
     Engine(fn(&EngineGauges) -> u64),
+    /// One number for each strategy that the keyspace has had.
+    ByStrategy(fn(&Answers) -> u64),
 }
 
 impl Value {
-    pub(super) fn of(&self, space: &SpaceSnapshot) -> u64 {
+    /// The numbers of a series: one, or one for each strategy.
+    pub(super) fn of(&self, space: &SpaceSnapshot) -> Vec<(Option<Strategy>, u64)> {
+        let one = |number| vec![(None, number)];
         match self {
-            Self::Count(event) => space.counters.count(*event),
-            Self::Engine(gauge) => gauge(&space.engine),
+            Self::Count(event) => one(space.counters.count(*event)),
+            Self::Sum(events) => one(space.counters.sum(events)),
+            Self::Engine(gauge) => one(gauge(&space.engine)),
+            Self::ByStrategy(of) => {
+                let shares = space.counters.by_strategy().iter();
+                shares.map(|(strategy, answers)| (Some(*strategy), of(answers))).collect()
+            }
         }
     }
 }
@@ -47,6 +60,7 @@ pub(super) const FAMILIES: [Family; 29] = [
             (&[(names::OP, "get"), (names::RESULT, "hit_load_failed")], Value::Count(Event::HitLoadFailed)),
             (&[(names::OP, "get"), (names::RESULT, "negative")], Value::Count(Event::HitAbsent)),
             (&[(names::OP, "get"), (names::RESULT, "miss")], Value::Count(Event::Miss)),
+            (&[(names::OP, "get"), (names::RESULT, "error")], Value::Count(Event::LookupFailed)),
             (&[(names::OP, "put"), (names::RESULT, "applied")], Value::Count(Event::PutApplied)),
             (&[(names::OP, "put"), (names::RESULT, "queued")], Value::Count(Event::PutQueued)),
             (&[(names::OP, "put"), (names::RESULT, "failed")], Value::Count(Event::PutFailed)),
@@ -64,11 +78,11 @@ pub(super) const FAMILIES: [Family; 29] = [
     Family {
         metric: names::HITS,
         series: &[
-            (&[(names::TIER, "l1")], Value::Count(Event::HitL1)),
-            (&[(names::TIER, "l2")], Value::Count(Event::HitL2)),
+            (&[(names::TIER, "l1")], Value::ByStrategy(|answers| answers.hits_l1)),
+            (&[(names::TIER, "l2")], Value::ByStrategy(|answers| answers.hits_l2)),
         ],
     },
-    Family { metric: names::MISSES, series: &[(&[], Value::Count(Event::Miss))] },
+    Family { metric: names::MISSES, series: &[(&[], Value::ByStrategy(|answers| answers.misses))] },
     Family {
         metric: names::ORIGIN_REQUESTS,
         series: &[
@@ -76,6 +90,7 @@ pub(super) const FAMILIES: [Family; 29] = [
             (&[(names::OUTCOME, "absent")], Value::Count(Event::LoadAbsent)),
             (&[(names::OUTCOME, "failed")], Value::Count(Event::LoadFailed)),
             (&[(names::OUTCOME, "panicked")], Value::Count(Event::LoadPanicked)),
+            (&[(names::OUTCOME, "refused")], Value::Sum(&Event::NOT_RUN)),
         ],
     },
     Family {

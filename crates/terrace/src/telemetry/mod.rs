@@ -15,6 +15,7 @@
 //! | [`times`] | what is drawn as a distribution |
 //! | [`calls`] | how long the origin took, and what one call of it is |
 //! | `bus` | what counts as a message of the bus |
+//! | [`by_strategy`] | under which strategy lookups were answered |
 //! | [`families`] | which numbers are in which metric |
 //! | [`names`] | what a metric is called |
 //! | [`prometheus`], `behind`, `origins` | how metrics are written |
@@ -25,6 +26,7 @@
 #[cfg(feature = "journal")]
 mod behind;
 mod bus;
+mod by_strategy;
 mod calls;
 mod counters;
 mod event;

@@ -30,19 +30,25 @@ const fn gauge(name: &'static str, help: &'static str) -> Metric {
 
 pub(super) const REQUESTS: Metric = counter(
     "terrace_requests_total",
-    "Keys looked up (op get), stored (put) or removed (remove), and invalidations asked for, by result.",
+    "Keys looked up (op get), stored (put) or removed (remove), and invalidations asked for, by result; error is a lookup that nobody answered.",
 );
-pub(super) const HITS: Metric =
-    counter("terrace_hits_total", "Lookups answered with a fresh value, by the tier that had it.");
-pub(super) const MISSES: Metric =
-    counter("terrace_misses_total", "Lookups that neither L1 nor L2 could answer.");
+pub(super) const HITS: Metric = counter(
+    "terrace_hits_total",
+    "Lookups answered with a fresh value, by the tier that had it and the keyspace's strategy.",
+);
+pub(super) const MISSES: Metric = counter(
+    "terrace_misses_total",
+    "Lookups that neither L1 nor L2 could answer, whatever the origin then did, by the keyspace's strategy.",
+);
 pub(super) const OPERATION_DURATION: Metric = Metric {
     name: "terrace_operation_duration_seconds",
     kind: Kind::Histogram,
     help: "Duration of calls, by the farthest tier asked; those that stay in L1 are sampled and weighted.",
 };
-pub(super) const ORIGIN_REQUESTS: Metric =
-    counter("terrace_origin_requests_total", "Loads from the origin that ended, by outcome.");
+pub(super) const ORIGIN_REQUESTS: Metric = counter(
+    "terrace_origin_requests_total",
+    "Loads from the origin that ended, by outcome; refused are those that it was not asked for.",
+);
 pub(super) const ORIGIN_DURATION: Metric = Metric {
     name: "terrace_origin_duration_seconds",
     kind: Kind::Histogram,
@@ -309,3 +315,4 @@ pub(super) const COMMIT: &str = "commit";
 pub(super) const DIR: &str = "dir";
 pub(super) const TYPE: &str = "type";
 pub(super) const STAGE: &str = "stage";
+pub(super) const STRATEGY: &str = "strategy";

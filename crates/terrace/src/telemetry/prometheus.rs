@@ -93,11 +93,14 @@ impl Scrape {
         let mut metric = describe(encoder, family.metric)?;
         for (namespace, space) in &self.spaces {
             for (labels, value) in family.series {
-                let labels = with_keyspace(namespace, labels);
-                let mut series = metric.encode_family(&labels)?;
-                match family.metric.kind {
-                    Kind::Gauge => series.encode_gauge(&value.of(space))?,
-                    _ => series.encode_counter::<NoLabelSet, _, u64>(&value.of(space), None)?,
+                for (strategy, number) in value.of(space) {
+                    let mut labels = with_keyspace(namespace, labels);
+                    labels.extend(strategy.map(|strategy| (names::STRATEGY, strategy.as_str())));
+                    let mut series = metric.encode_family(&labels)?;
+                    match family.metric.kind {
+                        Kind::Gauge => series.encode_gauge(&number)?,
+                        _ => series.encode_counter::<NoLabelSet, _, u64>(&number, None)?,
+                    }
                 }
             }
         }

@@ -78,6 +78,8 @@ pub struct Figures {
     pub loads_ahead: u64,
     /// Lookups that neither L1 nor L2 could answer, whatever the origin then did.
     pub misses: u64,
+    /// Of `misses`, lookups that nobody answered: they ended in an error, or their callers gave them up.
+    pub lookups_failed: u64,
     /// Lookups that L1 had no fresh value for: all but `hits_l1`.
     pub misses_l1: u64,
     /// Lookups that went past L1 and that L2 had no fresh value for either, or could not be asked for. Zero if there
@@ -91,7 +93,7 @@ pub struct Figures {
     pub loads_found: u64,
     /// Loads that ended with the knowledge that there is no value.
     pub loads_absent: u64,
-    /// Loads that ended with the loader's error.
+    /// Loads that ended with the loader's error. What the origin was not asked for is not in it.
     pub loads_failed: u64,
     /// Loads that ended with the loader's panic.
     pub loads_panicked: u64,
@@ -103,6 +105,9 @@ pub struct Figures {
     pub flights_fenced: u64,
     /// Loads that did not run, because there was no place for them. They are no `loads`.
     pub loads_refused: u64,
+    /// Loads that the origin was not asked for, as it says itself ([`Fault::Here`](crate::Fault::Here)): it is left alone, or had no
+    /// place for the call. They are no `loads`.
+    pub loads_not_asked: u64,
     /// Loaded values that were kept.
     pub fills: u64,
     /// Loaded values that were kept nowhere, because their key changed during the load.
@@ -244,7 +249,9 @@ impl Figures {
         let count = |event| space.counters.count(event);
         let sum = |events: &[Event]| space.counters.sum(events);
         Self {
-            requests: sum(&[Event::HitL1, Event::HitL2, Event::HitAbsent, Event::Miss]) + sum(&Event::STALE),
+            requests: sum(&[Event::HitL1, Event::HitL2, Event::HitAbsent])
+                + sum(&Event::STALE)
+                + sum(&Event::MISSES),
             hits: sum(&[Event::HitL1, Event::HitL2]),
             hits_l1: count(Event::HitL1),
             hits_l2: count(Event::HitL2),
@@ -252,9 +259,10 @@ impl Figures {
             negative_hits: count(Event::HitAbsent),
             loads_behind: count(Event::LoadBehind),
             loads_ahead: count(Event::LoadAhead),
-            misses: count(Event::Miss),
-            misses_l1: sum(&[Event::HitL2, Event::HitAbsent, Event::Miss]) + sum(&Event::STALE),
-            misses_l2: if has_l2 { count(Event::Miss) } else { 0 },
+            misses: sum(&Event::MISSES),
+            lookups_failed: count(Event::LookupFailed),
+            misses_l1: sum(&[Event::HitL2, Event::HitAbsent]) + sum(&Event::STALE) + sum(&Event::MISSES),
+            misses_l2: if has_l2 { sum(&Event::MISSES) } else { 0 },
             coalesced: count(Event::Coalesced),
             fills: count(Event::FillStored),
             fills_rejected: count(Event::FillRejected),
@@ -293,6 +301,7 @@ impl Figures {
             loads_background: space.counters.sum(&[Event::BackgroundLoaded, Event::BackgroundFailed]),
             loads_background_failed: count(Event::BackgroundFailed),
             loads_refused: count(Event::LoadRefused),
+            loads_not_asked: count(Event::LoadNotAsked),
             ..self
         }
     }

@@ -231,7 +231,10 @@ fn a_reset_starts_statistics_again_and_leaves_prometheus_alone() {
     assert_eq!((later.total.hits_l1, later.total.hits_l2), (1, 1));
     assert_eq!(later.keyspaces["users"].evictions, 1);
     let text = telemetry.encode(&sources, staleness());
-    assert_eq!(value(&text, "terrace_hits_total{keyspace=\"users\",tier=\"l1\"}"), "2");
+    assert_eq!(
+        value(&text, "terrace_hits_total{keyspace=\"users\",tier=\"l1\",strategy=\"cache-aside\"}"),
+        "2"
+    );
     assert_eq!(value(&text, "terrace_l1_evictions_total{keyspace=\"users\",reason=\"size\"}"), "6");
     let calls = "terrace_operation_duration_seconds_count{keyspace=\"users\",op=\"get\",tier=\"l2\"}";
     assert_eq!(value(&text, calls), "1");

@@ -82,6 +82,7 @@ mod tags;
 mod together;
 mod tracking;
 mod trouble;
+mod unanswered;
 mod untrue;
 mod validation;
 mod warm;
