@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt;
 use std::sync::Arc;
 use terrace::codec::{Codec, CodecId, JsonText};
-use terrace::{CodecError, Fetched, Key, Origin, OriginAnswer, OriginTimer, OriginWrite, WriteFailure};
+use terrace::{CodecError, Fault, Fetched, Key, Origin, OriginAnswer, OriginTimer, OriginWrite, WriteFailure};
 
 /// The media type of JSON.
 pub(crate) const JSON: &str = "application/json";
@@ -190,6 +190,10 @@ impl<O: Origin<Key, JsonText, Error = Told>> Origin<Key, Document> for JsonOrigi
 
     fn loads_together(&self) -> bool {
         self.0.loads_together()
+    }
+
+    fn fault_of(&self, error: &Told) -> Fault {
+        self.0.fault_of(error)
     }
 
     fn time_by(&self, timer: &OriginTimer) -> bool {

@@ -6,9 +6,11 @@
 //! 3. That nobody was reached says the same of all that it could have been asked for; what it answers, or breaks off, may be for what it was
 //!    asked for: [`OriginError::is_unreached`].
 //! 4. A key that the origin cannot have is the caller's mistake, and says nothing about the origin.
+//! 5. What was not asked here is no load that failed, whichever bound it was that refused it: [`OriginError::fault`].
 
 use std::sync::Arc;
 use std::time::Duration;
+use terrace::Fault;
 
 /// Why an origin did not answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -119,6 +121,15 @@ impl OriginError {
     /// Whether any other call would have failed now, too: it says nothing of what was asked for.
     pub(crate) fn is_of_any_call(&self) -> bool {
         self.is_trouble() || matches!(self, Self::LeftAlone { .. } | Self::NotNow { .. })
+    }
+
+    /// Whose fault it is that a load failed with it.
+    pub(crate) fn fault(&self) -> Fault {
+        match self {
+            Self::LeftAlone { .. } | Self::NotNow { .. } => Fault::Here,
+            Self::Key { .. } => Fault::Caller,
+            _ => Fault::Origin,
+        }
     }
 
     /// What a client may know.

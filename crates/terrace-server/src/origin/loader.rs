@@ -25,7 +25,7 @@ use std::time::Duration;
 use terrace::behind::WriteId;
 use terrace::codec::JsonText;
 use terrace::{
-    Clock, Fetched, Key, Origin, OriginAnswer, OriginBreaker, OriginTimer, OriginWrite, WriteFailure,
+    Clock, Fault, Fetched, Key, Origin, OriginAnswer, OriginBreaker, OriginTimer, OriginWrite, WriteFailure,
 };
 
 /// A statement as the database wants it, and the names of its parameters by number.
@@ -397,6 +397,10 @@ impl Origin<Key, JsonText> for Loader {
 
     fn loads_together(&self) -> bool {
         self.many().is_some()
+    }
+
+    fn fault_of(&self, error: &Told) -> Fault {
+        error.0.fault()
     }
 
     /// It is of one keyspace.

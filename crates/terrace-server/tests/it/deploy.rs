@@ -176,12 +176,15 @@ async fn panels_name_metrics_that_there_are_and_follow_the_variables() {
 const PROMISED: [(&str, &[(&str, &str)]); 38] = [
     (
         "terrace_requests_total",
-        &[("op", "get put"), ("result", "hit_l1 hit_l2 hit_stale miss negative failed")],
+        &[("op", "get put"), ("result", "hit_l1 hit_l2 hit_stale miss error negative failed")],
     ),
-    ("terrace_hits_total", &[("keyspace", "default docs"), ("tier", "l1 l2")]),
-    ("terrace_misses_total", &[("keyspace", "default docs")]),
+    (
+        "terrace_hits_total",
+        &[("keyspace", "default docs"), ("tier", "l1 l2"), ("strategy", "cache-aside write-behind")],
+    ),
+    ("terrace_misses_total", &[("keyspace", "default docs"), ("strategy", "cache-aside write-behind")]),
     ("terrace_operation_duration_seconds", &[("op", "get put remove invalidate"), ("tier", "l1 l2 origin")]),
-    ("terrace_origin_requests_total", &[("outcome", "found absent failed panicked")]),
+    ("terrace_origin_requests_total", &[("outcome", "found absent failed panicked refused")]),
     ("terrace_origin_duration_seconds", &[("op", "load load_many store delete"), ("outcome", "ok failed")]),
     ("terrace_origin_breaker_state", &[("origin", "lite"), ("state", "closed half_open open")]),
     ("terrace_loads_collapsed_total", &[("keyspace", "default docs")]),
@@ -275,7 +278,8 @@ async fn names_begin_as_the_configuration_says() {
     let (process, ours): (Vec<_>, Vec<_>) = named.iter().partition(|(_, name)| name.starts_with("process_"));
     assert!(ours.len() > 100 && ours.iter().all(|(_, name)| name.starts_with("acme_cache_")), "{text}");
     assert!(!process.is_empty() || !cfg!(target_os = "linux"));
-    assert!(text.contains("\nacme_cache_hits_total{keyspace=\"default\",tier=\"l1\"} 0\n"), "{text}");
+    let hits = "keyspace=\"default\",tier=\"l1\",strategy=\"cache-aside\"";
+    assert!(text.contains(&format!("\nacme_cache_hits_total{{{hits}}} 0\n")), "{text}");
     assert!(text.ends_with("# EOF\n"), "{text}");
     let plain = names(&start("").await.get("/metrics").await.body);
     let renamed = plain.into_iter().map(|(mark, name)| (mark, name.replacen("terrace_", "acme_cache_", 1)));

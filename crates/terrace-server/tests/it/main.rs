@@ -27,6 +27,7 @@ mod later;
 mod limits;
 mod load_many;
 mod log;
+mod lookups;
 mod msgpack;
 mod openapi;
 mod origin_breaker;
