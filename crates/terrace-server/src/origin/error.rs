@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
-use terrace::Fault;
+use terrace::{Fault, WriteFailure};
 
 /// Why an origin did not answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -132,6 +132,14 @@ impl OriginError {
         }
     }
 
+    /// What a write comes to that was not made because of it.
+    pub(super) fn not_made(self) -> WriteFailure<Self> {
+        match self {
+            Self::LeftAlone { again, .. } => WriteFailure::LeftAlone { error: self, again },
+            _ => WriteFailure::Unavailable(self),
+        }
+    }
+
     /// What a client may know.
     pub fn public(&self) -> String {
         match self {
@@ -159,3 +167,31 @@ impl OriginError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", .0.public())]
 pub(crate) struct Told(pub(crate) OriginError);
+
+/// The error of a write that failed.
+pub(super) fn why(failure: &WriteFailure<OriginError>) -> Option<&OriginError> {
+    match failure {
+        WriteFailure::Failed(error)
+        | WriteFailure::Refused(error)
+        | WriteFailure::Unavailable(error)
+        | WriteFailure::LeftAlone { error, .. }
+        | WriteFailure::Unknown(error) => Some(error),
+        _ => None,
+    }
+}
+
+/// A failure with words for anybody, after its own words were logged.
+pub(super) fn told(failure: WriteFailure<OriginError>, log: impl FnOnce(&OriginError)) -> WriteFailure<Told> {
+    let tell = |error: OriginError| {
+        log(&error);
+        Told(error)
+    };
+    match failure {
+        WriteFailure::Refused(error) => WriteFailure::Refused(tell(error)),
+        WriteFailure::Unavailable(error) => WriteFailure::Unavailable(tell(error)),
+        WriteFailure::LeftAlone { error, again } => WriteFailure::LeftAlone { error: tell(error), again },
+        WriteFailure::Unknown(error) => WriteFailure::Unknown(tell(error)),
+        WriteFailure::Failed(error) => WriteFailure::Failed(tell(error)),
+        _ => WriteFailure::Unsupported,
+    }
+}

@@ -11,7 +11,7 @@
 //! 5. The words of a database go to the log, here. What leaves is [`Told`], whose words are for anybody.
 
 use super::endpoint::Endpoint;
-use super::error::{OriginError, Told};
+use super::error::{OriginError, Told, told, why};
 use super::http::Http;
 use super::room::Room;
 use super::under_way::{Kind, UnderWay};
@@ -319,7 +319,7 @@ impl Loader {
     ) -> Result<Answered, WriteFailure<OriginError>> {
         let kind = if change.value.is_some() { OriginTimer::store } else { OriginTimer::delete };
         let begin =
-            || self.begin(self.guards.writes.as_ref(), Some(key), kind).map_err(WriteFailure::Unavailable);
+            || self.begin(self.guards.writes.as_ref(), Some(key), kind).map_err(OriginError::not_made);
         let (call, answered) = match &self.asking {
             Asking::Sql(statements) => {
                 let statement = statements.to_write(change)?;
@@ -331,26 +331,24 @@ impl Loader {
             }
         };
         call.end(answered.made.as_ref().err().and_then(why));
-        Ok(answered)
+        Ok(answered.map_failure(|failure| match failure {
+            WriteFailure::Unavailable(error) => self.unreached(error),
+            failure => failure,
+        }))
     }
 
     fn not_asked(&self) -> WriteFailure<Told> {
-        WriteFailure::Unavailable(Told(OriginError::Unavailable {
-            origin: Arc::clone(&self.origin),
-            reason: "writes before this one took too long".to_owned(),
-            is_reached: true,
-        }))
+        let reason = "writes before this one failed, or took too long".to_owned();
+        let origin = Arc::clone(&self.origin);
+        self.unreached(Told(OriginError::Unavailable { origin, reason, is_reached: true }))
     }
-}
 
-/// The error of a write that failed.
-fn why(failure: &WriteFailure<OriginError>) -> Option<&OriginError> {
-    match failure {
-        WriteFailure::Failed(error)
-        | WriteFailure::Refused(error)
-        | WriteFailure::Unavailable(error)
-        | WriteFailure::Unknown(error) => Some(error),
-        _ => None,
+    /// What a write comes to that did not reach the origin: it waits for the breaker, if that is open by now.
+    fn unreached<E>(&self, error: E) -> WriteFailure<E> {
+        match self.guards.writes.as_ref().and_then(OriginBreaker::until_asked) {
+            Some(again) => WriteFailure::LeftAlone { error, again },
+            None => WriteFailure::Unavailable(error),
+        }
     }
 }
 
@@ -362,21 +360,6 @@ fn tell(error: OriginError) -> Told {
         tracing::warn!(%error, "a load failed");
     }
     Told(error)
-}
-
-/// A failure with words for anybody, after its own words were logged.
-fn told(failure: WriteFailure<OriginError>, log: impl FnOnce(&OriginError)) -> WriteFailure<Told> {
-    let tell = |error: OriginError| {
-        log(&error);
-        Told(error)
-    };
-    match failure {
-        WriteFailure::Refused(error) => WriteFailure::Refused(tell(error)),
-        WriteFailure::Unavailable(error) => WriteFailure::Unavailable(tell(error)),
-        WriteFailure::Unknown(error) => WriteFailure::Unknown(tell(error)),
-        WriteFailure::Failed(error) => WriteFailure::Failed(tell(error)),
-        _ => WriteFailure::Unsupported,
-    }
 }
 
 impl Origin<Key, JsonText> for Loader {
@@ -455,7 +438,8 @@ where
     for few in writes.chunks(at_once) {
         let answered = join_all(few.iter().map(&ask)).await;
         let is_in_trouble = answered.iter().any(|answer| {
-            matches!(answer.made, Err(WriteFailure::Unavailable(_) | WriteFailure::Unknown(_)))
+            use WriteFailure::{LeftAlone, Unavailable, Unknown};
+            matches!(answer.made, Err(Unavailable(_) | LeftAlone { .. } | Unknown(_)))
         });
         answers.extend(answered);
         if is_in_trouble || is_late() {

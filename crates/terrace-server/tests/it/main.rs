@@ -31,6 +31,7 @@ mod lookups;
 mod msgpack;
 mod openapi;
 mod origin_breaker;
+mod outages;
 mod overview;
 mod packages;
 mod postgres;

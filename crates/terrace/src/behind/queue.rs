@@ -5,12 +5,13 @@
 //!
 //! 1. Per key: see [`super::chain`]. One write of a key is under way at a time, so keys never wait for each other.
 //! 2. A write is sent only once it is committed, and not held: see [`super::stamps`]. What was refused is never sent by this process.
-//! 3. A key whose write fails is parked, with all that is behind it; the others go on. When the write has failed often enough,
-//!    all of the key's writes become dead letters, in their order.
+//! 3. A key whose write fails is parked, with all that is behind it, for as long as [`parking`] says; the others go on. When the
+//!    write has failed often enough, all of the key's writes become dead letters, in their order.
 //! 4. `unsettled` has the numbers of all writes that were accepted and neither sent, nor coalesced into one that was, nor
 //!    parked or behind a parked one: so a flush is over when its first is above the flush's mark.
 
 mod asked;
+mod parking;
 
 use super::chain::{Chain, Entry, Stage, State};
 use super::counters::{Counters, Tally};
@@ -63,6 +64,8 @@ pub(super) struct Queue {
     /// How many of the first in the row are to be sent without waiting for more.
     due: usize,
     parked: BTreeMap<(Moment, u64), Bytes>,
+    /// Until when the origin is left alone, so that nothing that is parked is tried.
+    rest: Option<Moment>,
     roll: Roll,
     unsettled: BTreeSet<u64>,
     bytes: usize,
@@ -259,14 +262,14 @@ impl Queue {
     pub(super) fn wake_at(&self) -> Option<Moment> {
         let options = self.options.as_ref()?;
         let interval = self.ready.front().map(|(_, since)| since.plus(options.interval));
-        let parked = self.parked.first_key_value().map(|((until, _), _)| *until);
+        let parked = self.unparks_at();
         interval.into_iter().chain(parked).min()
     }
 
     /// The writes to be sent now, one of each key. Their keys are under way until each is settled or given back.
     pub(super) fn take(&mut self, now: Moment, journal: u128, counters: &Counters) -> Vec<Write> {
         let Some(options) = self.options else { return Vec::new() };
-        self.unpark(now);
+        self.unpark(now, options.batch_max);
         let is_over = self.ready.front().is_some_and(|(_, since)| since.plus(options.interval) <= now);
         if is_over || self.ready.len() >= options.flush_at {
             self.due = self.ready.len();
@@ -292,17 +295,6 @@ impl Queue {
         batch
     }
 
-    fn unpark(&mut self, now: Moment) {
-        while let Some(first) = self.parked.first_entry().filter(|first| first.key().0 <= now) {
-            let key = first.remove();
-            if let Some(chain) = self.chains.get_mut(&key) {
-                chain.state = State::Ready;
-                self.ready.push_front((key, now));
-                self.due += 1;
-            }
-        }
-    }
-
     /// Takes back a write whose attempt was broken off by this process: it may have been applied, and was not a failure.
     pub(super) fn give_back(&mut self, write: &Write, now: Moment) {
         let Some(chain) = self.chains.get_mut(&write.key) else { return };
@@ -320,6 +312,7 @@ impl Queue {
             Outcome::Failed(reason) => self.failed(&write.key, reason, false, settling),
             Outcome::Refused(reason) => self.failed(&write.key, reason, true, settling),
             Outcome::Unavailable(_) => self.unavailable(&write.key, settling),
+            Outcome::LeftAlone { again, .. } => self.left_alone(&write.key, *again, settling),
             Outcome::Held(_) => self.held(&write.key, settling),
         }
     }
@@ -328,6 +321,7 @@ impl Queue {
         let Some(chain) = self.chains.get_mut(key) else { return };
         let Some(done) = chain.entries.pop_front() else { return };
         let number = done.record.number;
+        self.rest = None;
         if done.is_in_file() {
             settling.notes.push(Note::Done(number));
         }
@@ -365,41 +359,6 @@ impl Queue {
             chain.group = (count / GROUP_DIVISOR).max(1);
         }
         self.park(key, options, settling);
-    }
-
-    fn unavailable(&mut self, key: &Bytes, settling: &mut Settling<'_>) {
-        let Some(options) = self.options else { return };
-        if let Some(first) = self.chains.get_mut(key).and_then(|chain| chain.entries.front_mut()) {
-            first.attempts = first.attempts.saturating_sub(1);
-        }
-        self.park(key, options, settling);
-    }
-
-    /// The origin has a write that is to stay for now: for the shortest time that keys wait, each time.
-    fn held(&mut self, key: &Bytes, settling: &mut Settling<'_>) {
-        let is_followed = |chain: &Chain| chain.entries.get(1).is_some_and(Entry::is_committed);
-        if self.chains.get(key).is_some_and(is_followed) {
-            return self.stored(key, settling);
-        }
-        if let Some(chain) = self.chains.get_mut(key) {
-            chain.failures = 0;
-        }
-        self.unavailable(key, settling);
-    }
-
-    fn park(&mut self, key: &Bytes, options: LaneOptions, settling: &mut Settling<'_>) {
-        let Some(chain) = self.chains.get_mut(key) else { return };
-        let Some(first) = chain.entries.front() else { return };
-        if !chain.is_failing() {
-            settling.counters.add(Tally::Parked, 1);
-            for entry in &chain.entries {
-                self.unsettled.remove(&entry.covers);
-            }
-        }
-        chain.failures = chain.failures.saturating_add(1);
-        let until = settling.now.plus(options.backoff_after(chain.failures, settling.chance));
-        chain.state = State::Parked(until);
-        self.parked.insert((until, first.record.number), key.clone());
     }
 
     /// Gives up the first `suffix` writes of a key: all that are committed.

@@ -64,6 +64,15 @@ pub enum Outcome {
     Failed(String),
     /// The origin could not be asked. The write is tried again and again, and this does not count as one of its attempts.
     Unavailable(String),
+    /// The origin is left alone for so long: it was not asked, or could not be reached and is not asked from now on. The write is tried
+    /// again then, and what else of its keyspace has failed no earlier. This does not count as one of its attempts, nor for how long it
+    /// waits after the next failure.
+    LeftAlone {
+        /// Why.
+        reason: String,
+        /// How long until the origin may be asked again.
+        again: Duration,
+    },
     /// The origin has it, and somebody else is still to be told. It stays in the file and is brought again a little later, unless a
     /// newer write of its key is there, which takes over that duty. This does not count as one of its attempts.
     Held(String),

@@ -147,6 +147,7 @@ fn outcome(answer: Result<(), NotWritten>) -> Outcome {
             match failure {
                 WriteFailure::Unsupported | WriteFailure::Refused(_) => Outcome::Refused(reason),
                 WriteFailure::Unavailable(_) => Outcome::Unavailable(reason),
+                WriteFailure::LeftAlone { again, .. } => Outcome::LeftAlone { reason, again },
                 WriteFailure::Failed(_) | WriteFailure::Unknown(_) => Outcome::Failed(reason),
             }
         }

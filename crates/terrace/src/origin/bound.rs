@@ -51,6 +51,7 @@ impl From<NotWritten> for Error {
             WriteFailure::Failed(error)
             | WriteFailure::Refused(error)
             | WriteFailure::Unavailable(error)
+            | WriteFailure::LeftAlone { error, .. }
             | WriteFailure::Unknown(error) => ErrorKind::Store(error),
         }
         .into()
@@ -186,6 +187,9 @@ fn not_written<E: std::fmt::Display + Send + Sync + 'static>(failure: WriteFailu
         WriteFailure::Failed(error) => WriteFailure::Failed(OriginFailure::new(error)),
         WriteFailure::Refused(error) => WriteFailure::Refused(OriginFailure::new(error)),
         WriteFailure::Unavailable(error) => WriteFailure::Unavailable(OriginFailure::new(error)),
+        WriteFailure::LeftAlone { error, again } => {
+            WriteFailure::LeftAlone { error: OriginFailure::new(error), again }
+        }
         WriteFailure::Unknown(error) => WriteFailure::Unknown(OriginFailure::new(error)),
     }
 }

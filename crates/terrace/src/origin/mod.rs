@@ -24,6 +24,7 @@ use std::fmt;
 use std::future::Future;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 use terrace_core::Tag;
 
 /// Keys that [`Origin::load_many`] loads at the same time, unless the origin has a way of its own: it has only so many connections.
@@ -399,6 +400,14 @@ pub enum WriteFailure<E> {
     /// The origin could not be reached. What is written behind is tried again and again, and this does not count as one of its
     /// attempts.
     Unavailable(E),
+    /// The origin is left alone: it was not asked, or could not be reached and is not asked from now on. What is written behind is tried
+    /// again after that time, whatever it failed with before, and this does not count as one of its attempts.
+    LeftAlone {
+        /// What it failed with.
+        error: E,
+        /// How long until the origin may be asked again.
+        again: Duration,
+    },
     /// It failed, and whether the origin has the write is not known: copies of the key are dropped.
     Unknown(E),
 }
@@ -413,9 +422,11 @@ impl<E: fmt::Display> fmt::Display for WriteFailure<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unsupported => f.write_str("the origin cannot be written in this way"),
-            Self::Failed(error) | Self::Refused(error) | Self::Unavailable(error) | Self::Unknown(error) => {
-                error.fmt(f)
-            }
+            Self::Failed(error)
+            | Self::Refused(error)
+            | Self::Unavailable(error)
+            | Self::LeftAlone { error, .. }
+            | Self::Unknown(error) => error.fmt(f),
         }
     }
 }

@@ -210,6 +210,16 @@ impl OriginBreaker {
         self.0.settings.open.checked_sub(due).filter(|wait| !wait.is_zero())
     }
 
+    /// How long until a call may be made, as far as the breaker can say; `None` while all of them pass.
+    ///
+    /// # Cost
+    /// A lock, for an instant.
+    pub fn until_asked(&self) -> Option<Duration> {
+        let state = self.0.state.lock();
+        let is_asked = state.machine.state() == BreakerState::Closed;
+        (!is_asked).then(|| state.machine.until_probe(self.0.clock.precise()).unwrap_or(PROBING))
+    }
+
     /// How it is. Once the next call may be the probe that is [`BreakerState::HalfOpen`], for as long as nobody makes it.
     pub fn health(&self) -> OriginHealth {
         let state = self.0.state.lock();

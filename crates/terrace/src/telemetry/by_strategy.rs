@@ -78,7 +78,6 @@ impl Shares {
 mod tests {
     use super::super::counters::SpaceCounters;
     use super::*;
-    use crate::entry::Tier;
     use proptest::{collection, option, prop_assert, prop_assert_eq, proptest};
     use std::sync::atomic::{AtomicUsize, Ordering};
     use terrace_core::Clock;
@@ -108,36 +107,49 @@ mod tests {
         );
     }
 
-    /// Shares that are read while lookups are counted and the strategy changes.
+    /// Shares that are read while lookups are counted and the strategy changes: once for each reading, and at the same time.
     #[test]
     fn no_share_shrinks_while_lookups_are_counted_and_the_strategy_changes() {
-        const EACH: u64 = 20_000;
+        const READINGS: usize = 3_000;
         let counters = SpaceCounters::new(Clock::manual());
         counters.change_strategy(STRATEGIES[0]);
-        let read = |counters: &SpaceCounters| counters.snapshot().by_strategy().to_vec();
-        let counting = AtomicUsize::new(2);
-        let is_over = || counting.load(Ordering::Acquire) == 0;
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    (0..EACH).for_each(|_| counters.hit(Tier::L1));
-                    counting.fetch_sub(1, Ordering::Release);
-                });
-            }
+        let reads = AtomicUsize::new(0);
+        let is_over = || reads.load(Ordering::Acquire) >= READINGS;
+        let misses = std::thread::scope(|scope| {
+            let counting = scope.spawn(|| {
+                let mut count = 0;
+                while !is_over() {
+                    (0..100).for_each(|_| counters.miss());
+                    count += 100;
+                }
+                count
+            });
             scope.spawn(|| {
-                for strategy in STRATEGIES.iter().cycle().take_while(|_| !is_over()) {
+                for (change, strategy) in STRATEGIES.iter().cycle().enumerate() {
+                    while reads.load(Ordering::Acquire) <= change {
+                        std::thread::yield_now();
+                    }
+                    if is_over() {
+                        return;
+                    }
                     counters.change_strategy(*strategy);
                 }
             });
-            let mut before = read(&counters);
+            let mut before: Vec<(Strategy, Answers)> = Vec::new();
             while !is_over() {
-                let now = read(&counters);
-                let shrunk = before.iter().zip(&now).find(|((_, was), (_, is))| was.hits_l1 > is.hits_l1);
+                reads.fetch_add(1, Ordering::Release);
+                let now = counters.snapshot().by_strategy().to_vec();
+                let shrunk = before.iter().zip(&now).find(|((_, was), (_, is))| was.misses > is.misses);
+                if shrunk.is_some() {
+                    reads.store(READINGS, Ordering::Release);
+                }
                 assert_eq!(shrunk, None);
                 before = now;
             }
+            counting.join().expect("it only counts")
         });
-        assert_eq!(read(&counters).iter().map(|(_, share)| share.hits_l1).sum::<u64>(), 2 * EACH);
+        let shares = counters.snapshot();
+        assert_eq!(shares.by_strategy().iter().map(|(_, share)| share.misses).sum::<u64>(), misses);
     }
 
     proptest! {

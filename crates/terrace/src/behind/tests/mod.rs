@@ -1,5 +1,6 @@
 //! Write-behind against a disk that loses, tears, refuses and damages, and against a model.
 
+mod alone;
 mod disk;
 mod live;
 mod model;

@@ -224,6 +224,7 @@ impl World {
                 }
                 3 | 4 => Outcome::Refused("never".into()),
                 5 => Outcome::Failed("no".into()),
+                6 => Outcome::LeftAlone { reason: "not asked".into(), again: Duration::from_secs(2) },
                 // It was applied, and the answer was lost.
                 _ => {
                     self.apply(write);
