@@ -133,7 +133,7 @@ async fn what_is_answered_is_no_error() {
 #[tokio::test]
 async fn an_old_value_in_place_of_a_failed_load_is_no_error() {
     let node = Node::first().await;
-    let options = || EntryOptions::new().ttl(Duration::from_secs(60)).grace(HOUR);
+    let options = || EntryOptions::new().ttl(Duration::from_mins(1)).grace(HOUR);
     node.texts.get_or_load_with("k", options(), loader("old")).await.expect("it is loaded");
     node.clock.advance(Duration::from_secs(61));
     let failing = || async { Err::<String, _>("no") };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use terrace_core::{Chance, Clock, Moment};
 
 const BATCH: usize = 10;
-const BACKOFF_MIN: Duration = Duration::from_secs(60);
+const BACKOFF_MIN: Duration = Duration::from_mins(1);
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// A queue in which so many keys have a write that may be sent, and its time.
