@@ -10,7 +10,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt;
 use std::sync::Arc;
 use terrace::codec::{Codec, CodecId, JsonText};
-use terrace::{CodecError, Fault, Fetched, Key, Origin, OriginAnswer, OriginTimer, OriginWrite, WriteFailure};
+use terrace::{
+    CodecError, Fault, Fetched, Key, Origin, OriginAnswer, OriginTimer, OriginWrite, WriteFailure,
+};
 
 /// The media type of JSON.
 pub(crate) const JSON: &str = "application/json";
