@@ -149,7 +149,8 @@ pub(crate) struct Space {
     pub(crate) cooling: Cooling,
     /// Whose turn it is to change a key at the origin.
     pub(crate) order: crate::write::order::Order,
-    pub(crate) watching: crate::write::through::Watching,
+    /// Which values that were stored through the origin may not stand.
+    pub(crate) watching: crate::write::watch::Watching,
     #[cfg(feature = "journal")]
     pub(crate) behind: std::sync::OnceLock<crate::write::behind::Behind>,
     pub(crate) hot: HotKeys,

@@ -16,6 +16,7 @@ pub(crate) mod behind;
 mod compare;
 pub(crate) mod order;
 pub(crate) mod through;
+pub(crate) mod watch;
 
 use crate::coherence::tickets::Ticket;
 use crate::entry::Resident;

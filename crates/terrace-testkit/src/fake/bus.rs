@@ -3,7 +3,8 @@
 //! 1. What a call publishes is handed to every ear in the step of the call, so all ears hear one order.
 //! 2. A namespace is joined in one step with the greeting of its partitions and the reading of its counters.
 //! 3. Losses are switched on per node ([`FakeRemote::set_loss`]), and hold for what is published from then on.
-//! 4. A node that tracks ([`FakeRemote::tracking`]) is told of touched values behind what was published in the same step, as a
+//! 4. What is told a node can be held back ([`FakeRemote::hold_back`]): it is late then, in its order, and nothing is lost.
+//! 5. A node that tracks ([`FakeRemote::tracking`]) is told of touched values behind what was published in the same step, as a
 //!    real server does.
 
 use super::faults::Operation;
@@ -40,16 +41,22 @@ pub(super) struct Ears {
     is_cut: bool,
     loss: Loss,
     joined: BTreeSet<Namespace>,
+    /// What is on its way to this node and does not arrive yet.
+    held_back: Option<Vec<BusEvent>>,
     senders: Vec<UnboundedSender<BusEvent>>,
 }
 
 impl Ears {
     fn tell(&mut self, event: &BusEvent) {
-        self.senders.retain(|sender| sender.send(event.clone()).is_ok());
+        match &mut self.held_back {
+            Some(held_back) => held_back.push(event.clone()),
+            None => self.senders.retain(|sender| sender.send(event.clone()).is_ok()),
+        }
     }
 
     pub(super) fn cut(&mut self) {
         self.is_cut = true;
+        self.held_back = None;
         self.tell(&BusEvent::Lost);
     }
 
@@ -86,6 +93,19 @@ impl FakeRemote {
     /// Loses, from now on, what is on its way to this node.
     pub fn set_loss(&self, loss: Loss) {
         self.node.ears.lock().loss = loss;
+    }
+
+    /// Holds back, from now on, what this node is told, beats too.
+    pub fn hold_back(&self) {
+        self.node.ears.lock().held_back.get_or_insert_default();
+    }
+
+    /// Lets all arrive that was held back, and what comes after it.
+    pub fn let_arrive(&self) {
+        let mut ears = self.node.ears.lock();
+        for event in ears.held_back.take().unwrap_or_default() {
+            ears.tell(&event);
+        }
     }
 
     /// Cuts the connection over which this node hears of changes.

@@ -330,6 +330,7 @@ impl View {
             return 0;
         }
         self.shared.tickets.void_all();
+        self.space.watching.contest_dead(|key, stored| self.is_dead(key, stored));
         let removed = self.remove_banned(suspects_until);
         self.space.bans.retire(until, suspects_until);
         removed

@@ -7,7 +7,8 @@
 //! 3. All copies of a partition of which a message may be missing are suspect: L2 is asked before one counts as fresh again.
 //! 4. Where values are told as touched, by whomever, there is no version to compare with: tickets are voided and the copy is
 //!    dropped, also one that this node has just stored or filled itself. A stranger's change may be behind it.
-//! 5. This node's own messages are no exception: another cache in this process may share its name.
+//! 5. This node's own messages are no exception: another cache in this process may share its name. But for a change whose very number
+//!    this cache knows and waits for ([`crate::write::watch`]): it has voided what it had to when it was acknowledged.
 
 use super::bans::Ban;
 use crate::space::View;
@@ -46,6 +47,7 @@ impl View {
         match key {
             Some(key) => {
                 self.drop_l1(key);
+                self.space.watching.contest(key);
             }
             None => self.forget_all(count),
         }
@@ -67,10 +69,14 @@ impl View {
     fn drop_older(&self, key: &Key, number: Version) {
         let name = self.name_of(key.as_str());
         let is_chained = self.l2().and_then(|l2| l2.remote().bus()).is_none_or(Bus::is_chained);
-        match self.l1() {
+        let apply = || match self.l1() {
             Some(l1) if is_chained => l1.drop_older(name, number),
             Some(l1) => l1.drop_others(name, number),
             None => self.shared.tickets.void_heard(name, number),
+        };
+        let is_own = self.space.watching.hear(key, number, |stored| self.is_dead(key, stored), apply);
+        if let Some(l1) = self.l1().filter(|_| is_own) {
+            l1.leave_older(name, number);
         }
     }
 }

@@ -157,6 +157,11 @@ impl Tickets {
         (count != renewed.count).then_some(false)
     }
 
+    /// Whether the change of this number was the last that was heard of the keys that share this one's count.
+    pub(crate) fn has_heard(&self, key: KeyRef<'_>, number: Version) -> bool {
+        self.stripes[self.stripe_of(key)].heard.load(Ordering::SeqCst) == number.get()
+    }
+
     /// Voids every ticket. By two, so that no write takes it for its own message.
     pub(crate) fn void_all(&self) {
         for stripe in &self.stripes {

@@ -271,7 +271,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             waiting: crate::waiting::Waiting::default(),
             cooling: crate::stale::Cooling::default(),
             order: crate::write::order::Order::default(),
-            watching: crate::write::through::Watching::default(),
+            watching: crate::write::watch::Watching::default(),
             #[cfg(feature = "journal")]
             behind: std::sync::OnceLock::new(),
             hot: crate::hot::HotKeys::default(),

@@ -12,12 +12,12 @@
 //!    key that anybody else changed between the first step and the last, as far as this node hears of it, is dropped from the
 //!    tiers instead of stored: the origin is asked again.
 //! 5. Another node's change can be heard after this one's acknowledgement, though L2 saw it before. So a stored key is watched
-//!    until this node's own message about it has come back; of more than [`WATCHED_MAX`] keys, and where it does not come back in
-//!    time or before the cache is closed, the key is dropped.
+//!    until this node's own message about it has come back ([`super::watch`]).
 //! 6. What else the origin says is not true any more is invalidated before anything is acknowledged, whether the change was made or not. That
 //!    L2 cannot be told of it is no failure of the change: it is told later, and the change counts as queued.
 
 use super::order::{Busy, InOrder};
+use super::watch::{Standing, Stored};
 use super::{Begun, Effect, Prepared, Removed, Writing, Written};
 use crate::coherence::tickets::{Ticket, Tickets};
 use crate::error::{Error, ErrorKind};
@@ -28,18 +28,9 @@ use crate::space::View;
 use crate::telemetry::{Event, spans};
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 use terrace_core::remote::BoxFuture;
 use terrace_core::{Key, RemoteError, Tag, Ttl, Version};
 use tracing::Instrument;
-
-/// Keys of a namespace that are watched at a time.
-const WATCHED_MAX: usize = 16_384;
-/// First pause between two looks for a message of one's own; it doubles up to [`PAUSE_MAX`].
-const PAUSE_MIN: Duration = Duration::from_millis(1);
-/// Longest pause between two looks.
-const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// A call to the origin that makes some changes, with an answer for each.
 pub(crate) type OriginCall = BoxFuture<'static, Vec<Answered>>;
@@ -63,11 +54,12 @@ impl From<Result<(), NotWritten>> for Answer {
     }
 }
 
-/// A key whose stored value stands only if nobody else's change of it is heard before this node's own.
-struct Watched {
-    key: Key,
-    renewed: Ticket,
-    version: Version,
+/// What is kept in the tiers, and what there was when its change began.
+struct Kept {
+    prepared: Prepared,
+    begun: Begun,
+    /// How many bans.
+    born: u64,
 }
 
 impl View {
@@ -122,7 +114,7 @@ impl View {
                 }
             });
         }
-        self.drop_for_certain(&unknown).await;
+        self.drop_in_place(&unknown).await;
         let mut written = self.store_after_origin(stored).await.into_iter();
         let nothing = || ErrorKind::Closed.into();
         let results = results.into_iter().map(|error| match error {
@@ -143,7 +135,7 @@ impl View {
             .filter(|(_, answer)| is_changed(answer))
             .map(|(key, _)| key.clone())
             .collect();
-        let mut removed = self.drop_for_certain(&changed).await.into_iter();
+        let mut removed = self.drop_in_place(&changed).await.into_iter();
         let mut next = || removed.next().unwrap_or(Removed::queued());
         let results = answers.into_iter().map(|answer| match answer {
             Answer::Stored => Ok(next().and(effect)),
@@ -208,53 +200,51 @@ impl View {
             tickets.into_iter().zip(&begun).map(|(first, begun)| (first, begun.ticket)).collect();
         let alone = Tickets::alone(&pairs);
         let mut stands = Vec::with_capacity(prepared.len());
-        let (mut kept, mut begun_kept, mut contested) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut kept, mut contested) = (Vec::new(), Vec::new());
         for (((prepared, begun), (first, _)), alone) in prepared.into_iter().zip(begun).zip(pairs).zip(alone)
         {
             let is_named = self.space.bans.name(first.born, prepared.key.as_str(), &prepared.tags);
             stands.push(alone && !is_named);
             if alone && !is_named {
-                kept.push(prepared);
-                begun_kept.push(begun);
+                kept.push(Kept { prepared, begun, born: first.born });
             } else {
                 contested.push((prepared.key, prepared.lasting.ttl));
             }
         }
         let mut dropped = self.drop_contested(contested).await.into_iter();
-        let mut written = self.keep_after_origin(kept, begun_kept, agreed).await.into_iter();
+        let mut written = self.keep_after_origin(kept, agreed).await.into_iter();
         let results =
             stands.into_iter().filter_map(|stands| if stands { written.next() } else { dropped.next() });
         results.collect()
     }
 
     /// Stores what nobody else has changed so far.
-    async fn keep_after_origin(
-        &self,
-        prepared: Vec<Prepared>,
-        begun: Vec<Begun>,
-        agreed: Result<(), RemoteError>,
-    ) -> Vec<Written> {
+    async fn keep_after_origin(&self, kept: Vec<Kept>, agreed: Result<(), RemoteError>) -> Vec<Written> {
         if self.l2().is_none() {
-            return begun.into_iter().map(|begun| self.keep_here(begun)).collect();
+            return kept.into_iter().map(|kept| self.keep_here(kept.begun)).collect();
         }
-        let keys: Vec<Key> = begun.iter().map(|begun| begun.key.clone()).collect();
+        let (mut prepared, mut begun, mut noted) = (Vec::new(), Vec::new(), Vec::new());
+        for kept in kept {
+            noted.push((kept.prepared.key.clone(), kept.prepared.tags.clone(), kept.born));
+            prepared.push(kept.prepared);
+            begun.push(kept.begun);
+        }
         let (ended, failure) = self.finish_writes(begun, prepared, agreed).await;
         if let Some(error) = failure {
             let namespace = &self.space.namespace;
             tracing::warn!(%namespace, %error, "the origin has a write that L2 did not take; L2 is told later");
-            self.space.counters.add(Event::WriteRepaired, keys.len() as u64);
+            self.space.counters.add(Event::WriteRepaired, noted.len() as u64);
             return ended.into_iter().map(|ended| ended.written).collect();
         }
-        let (mut watched, mut contested) = (Vec::new(), Vec::new());
-        for (key, ended) in keys.into_iter().zip(&ended) {
-            let version = ended.written.version;
-            match ended.renewed {
-                Some(renewed) => watched.push(Watched { key, renewed, version }),
-                None => contested.push((key, ended.written.ttl)),
+        let mut contested = Vec::new();
+        for ((key, tags, born), ended) in noted.into_iter().zip(&ended) {
+            let stored = Stored { version: ended.written.version, born, tags };
+            if self.stands(&key, stored, ended.renewed) == Standing::Contested {
+                contested.push((key, ended.written.ttl));
             }
         }
+        self.see_to_watches();
         self.drop_contested(contested).await;
-        self.watch(watched).await;
         ended.into_iter().map(|ended| ended.written).collect()
     }
 
@@ -274,15 +264,22 @@ impl View {
     }
 
     /// Drops keys whose order at the origin nobody knows.
-    async fn drop_contested(&self, keys: Vec<(Key, Ttl)>) -> Vec<Written> {
+    pub(super) async fn drop_contested(&self, keys: Vec<(Key, Ttl)>) -> Vec<Written> {
         if keys.is_empty() {
             return Vec::new();
         }
         self.space.counters.add(Event::WriteContested, keys.len() as u64);
         let (keys, ttls): (Vec<Key>, Vec<_>) = keys.into_iter().unzip();
-        let removed = self.drop_for_certain(&keys).await;
+        let removed = self.drop_in_place(&keys).await;
         let written = |(removed, ttl): (Removed, _)| Written::of(removed.effect, Version::ZERO, ttl);
         removed.into_iter().zip(ttls).map(written).collect()
+    }
+
+    /// [`View::drop_for_certain`] of keys whose places are held, or whose watches have ended: nobody else's change to this node.
+    async fn drop_in_place(&self, keys: &[Key]) -> Vec<Removed> {
+        let removed = self.drop_for_certain(keys).await;
+        self.note_removed(keys.iter().zip(removed.iter().map(|removed| removed.version)));
+        removed
     }
 
     /// Drops keys from every tier. That L2 refuses is logged, and L2 is told later.
@@ -296,67 +293,5 @@ impl View {
             self.space.counters.add(Event::WriteRepaired, keys.len() as u64);
             keys.iter().map(|_| Removed::queued()).collect()
         })
-    }
-
-    /// Watches stored keys in the background, where other nodes' changes are heard.
-    async fn watch(&self, mut watched: Vec<Watched>) {
-        let hears = self.l2().is_some_and(|l2| l2.remote().bus().is_some());
-        watched.retain(|watched| self.is_alone(watched) != Some(true));
-        if watched.is_empty() || !hears {
-            return;
-        }
-        let Some(share) = self.space.watching.take(watched.len()) else {
-            let keys = watched.into_iter().map(|watched| (watched.key, Ttl::Never)).collect();
-            self.drop_contested(keys).await;
-            return;
-        };
-        let view = self.clone();
-        self.shared.runtime.spawn_part(async move {
-            view.watch_until_heard(watched).await;
-            view.space.watching.give_back(share);
-        });
-    }
-
-    async fn watch_until_heard(&self, mut watched: Vec<Watched>) {
-        let (begun, mut pause) = (self.shared.clock.precise(), PAUSE_MIN);
-        let limit = self.l2().map_or(Duration::ZERO, |l2| l2.lease().saturating_mul(2));
-        let (mut paused, mut contested) = (Duration::ZERO, Vec::new());
-        while !watched.is_empty() && paused.max(self.shared.clock.precise().since(begun)) < limit {
-            if within(pause, self.shared.runtime.closing()).await.is_some() {
-                break;
-            }
-            paused += pause;
-            pause = (pause * 2).min(PAUSE_MAX);
-            watched.retain(|watched| match self.is_alone(watched) {
-                None => true,
-                Some(true) => false,
-                Some(false) => {
-                    contested.push(watched.key.clone());
-                    false
-                }
-            });
-        }
-        contested.extend(watched.into_iter().map(|watched| watched.key));
-        self.drop_contested(contested.into_iter().map(|key| (key, Ttl::Never)).collect()).await;
-    }
-
-    fn is_alone(&self, watched: &Watched) -> Option<bool> {
-        self.shared.tickets.was_alone(watched.renewed, watched.version)
-    }
-}
-
-/// How many keys of a namespace are watched.
-#[derive(Debug, Default)]
-pub(crate) struct Watching(AtomicUsize);
-
-impl Watching {
-    /// Room for so many more; `None` if there is none.
-    fn take(&self, count: usize) -> Option<usize> {
-        let take = |now: usize| now.checked_add(count).filter(|&sum| sum <= WATCHED_MAX);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok().map(|_| count)
-    }
-
-    fn give_back(&self, count: usize) {
-        self.0.fetch_sub(count, Ordering::Relaxed);
     }
 }

@@ -86,5 +86,6 @@ mod unanswered;
 mod untrue;
 mod validation;
 mod warm;
+mod watched;
 mod why;
 mod wrapped;
