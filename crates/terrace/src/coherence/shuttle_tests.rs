@@ -13,8 +13,10 @@ use crate::entry::{Found, Resident, Tier};
 use crate::flight::{Boarding, Flights, Joinable, Joined, Outcome};
 use crate::l1::{Copy, KeyRef, L1};
 use crate::terms::Lasting;
+use crate::write::watch::{Standing, Stored, Watching};
 use shuttle::future::block_on;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
+use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::{Config, Runner, thread};
 use std::sync::Arc;
@@ -122,6 +124,133 @@ fn shuttle_a_write_keeps_its_copy_unless_another_was_heard() {
         reader.join().expect("no panic");
         let left = node.peek();
         assert!(left.is_none_or(|left| left == (NEW + 1).into()), "{left:?} was overwritten before");
+    });
+}
+
+/// An origin, and an L2 that has the log of its changes.
+#[derive(Default)]
+struct Beyond {
+    row: u64,
+    value: Option<u64>,
+    log: Vec<u64>,
+}
+
+impl Beyond {
+    /// Changes L2. Gives the change's number.
+    fn change(&mut self, value: Option<u64>) -> Version {
+        self.value = value;
+        self.log.push(self.log.len() as u64 + 1);
+        (self.log.len() as u64).into()
+    }
+}
+
+/// A node that writes through the origin.
+struct Writer {
+    node: Arc<Node>,
+    watching: Watching,
+    beyond: Mutex<Beyond>,
+}
+
+impl Writer {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { node: Node::new(), watching: Watching::default(), beyond: Mutex::default() })
+    }
+
+    fn beyond(&self) -> shuttle::sync::MutexGuard<'_, Beyond> {
+        self.beyond.lock().expect("nobody panicked")
+    }
+
+    /// What `write::through` does with one key.
+    fn write(&self, value: u64) {
+        let Node { l1, tickets, .. } = &*self.node;
+        let first = tickets.take(NAME);
+        self.beyond().row = value;
+        l1.drop_copy(NAME);
+        let ticket = tickets.take(NAME);
+        if !Tickets::alone(&[(first, ticket)])[0] {
+            return self.drop_key();
+        }
+        let version = self.beyond().change(Some(value));
+        let renewed = tickets.renew([(ticket, version)])[0];
+        let copy = Copy { resident: Resident { version, ..resident(value) }, ..copy(value) };
+        l1.settle(0, &key(), renewed, Some(copy));
+        let stored = Stored { version, born: 0, tags: Vec::new() };
+        let was_alone =
+            |_: &Stored| renewed.map_or(Some(false), |renewed| tickets.was_alone(renewed, version));
+        if self.watching.store(&key(), stored, Moment::from_nanos(0), was_alone) == Standing::Contested {
+            self.drop_key();
+        }
+    }
+
+    fn drop_key(&self) {
+        let Node { l1, tickets, .. } = &*self.node;
+        l1.drop_copy(NAME);
+        let version = self.beyond().change(None);
+        l1.drop_copy(NAME);
+        let was_heard = || tickets.has_heard(NAME, version);
+        self.watching.remove(&key(), version, Moment::from_nanos(0), was_heard);
+    }
+
+    /// Hears the message after so many. Returns whether there was one.
+    fn hear(&self, heard: usize) -> bool {
+        let Some(number) = self.beyond().log.get(heard).copied() else { return false };
+        let apply = || self.node.l1.drop_older(NAME, number.into());
+        if self.watching.hear(&key(), number.into(), |_| false, apply) {
+            self.node.l1.leave_older(NAME, number.into());
+        }
+        true
+    }
+
+    /// Two writes, one after the other, while messages are heard, and others change the key or not. Gives what the tiers have when all was
+    /// heard, and what they should.
+    fn run(self: &Arc<Self>, others: bool) -> ([Option<u64>; 2], u64) {
+        let hearing = Arc::clone(self);
+        let listener = thread::spawn(move || {
+            let mut heard = 0;
+            for _ in 0..6 {
+                heard += usize::from(hearing.hear(heard));
+                thread::yield_now();
+            }
+            heard
+        });
+        let changing = Arc::clone(self);
+        let stranger = thread::spawn(move || {
+            if others {
+                changing.beyond().row = 9;
+                changing.beyond().change(None);
+            }
+        });
+        self.write(1);
+        self.write(2);
+        stranger.join().expect("no panic");
+        let mut heard = listener.join().expect("no panic");
+        while self.hear(heard) {
+            heard += 1;
+        }
+        let limit = Duration::from_secs(1);
+        if !self.watching.due(Duration::ZERO, Moment::from_nanos(0), limit).is_empty() {
+            self.drop_key();
+        }
+        let bans = Bans::new(Namespace::new("n").expect("valid"));
+        let read = |there: &Resident| *there.value.downcast_ref::<u64>().expect("a number");
+        let beyond = self.beyond();
+        ([self.node.l1.peek_with(NAME, &bans, read), beyond.value], beyond.row)
+    }
+}
+
+#[test]
+fn shuttle_two_writes_of_one_node_leave_the_second() {
+    explore(|| {
+        let (tiers, row) = Writer::new().run(false);
+        assert_eq!((tiers, row), ([Some(2); 2], 2));
+    });
+}
+
+#[test]
+fn shuttle_two_writes_of_one_node_leave_nothing_that_the_origin_has_not() {
+    explore(|| {
+        let (tiers, row) = Writer::new().run(true);
+        assert!(tiers.iter().all(|tier| tier.is_none_or(|value| value == row)), "{tiers:?}, and {row} is true");
     });
 }
 

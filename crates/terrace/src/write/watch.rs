@@ -181,7 +181,7 @@ impl Watching {
 
     /// The keys whose values have to go: they are contested, or nothing was heard of them for so long. The task has paused for so
     /// long since it asked last.
-    fn due(&self, paused: Duration, now: Moment, limit: Duration) -> Vec<Key> {
+    pub(crate) fn due(&self, paused: Duration, now: Moment, limit: Duration) -> Vec<Key> {
         let mut due = Vec::new();
         let mut watches = self.watches.lock();
         watches.paused += paused;

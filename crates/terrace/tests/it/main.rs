@@ -79,6 +79,7 @@ mod stress;
 mod sweeps;
 mod table;
 mod tags;
+mod through_history;
 mod together;
 mod tracking;
 mod trouble;
