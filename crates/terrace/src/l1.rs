@@ -346,7 +346,7 @@ impl L1 {
             self.insert_if(space, key, renewed.born, copy, |there| {
                 let is_newest =
                     version == Version::ZERO || there.is_none_or(|there| gives_way(there, version));
-                is_newest && self.tickets.is_valid(renewed)
+                is_newest && self.tickets.is_valid_after(renewed, version)
             })
         });
         if !is_kept {

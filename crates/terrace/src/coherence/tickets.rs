@@ -101,6 +101,12 @@ impl Tickets {
             || mutants::is(Mutant::NoTicket)
     }
 
+    /// [`Tickets::is_valid`] for the ticket that a change of this number renewed: its own message is no other change.
+    pub(crate) fn is_valid_after(&self, renewed: Ticket, number: Version) -> bool {
+        self.is_valid(renewed)
+            || (number != Version::ZERO && self.was_alone(renewed, number) == Some(true))
+    }
+
     /// Voids the tickets of `key`. The caller drops the L1 copy after it, not before.
     pub(crate) fn void(&self, key: KeyRef<'_>) {
         self.stripes[self.stripe_of(key)].count.fetch_add(1, Ordering::SeqCst);
@@ -245,6 +251,9 @@ mod tests {
         assert_eq!(tickets.was_alone(renewed, 7.into()), None);
         tickets.void_heard(key("a"), 7.into());
         assert_eq!(tickets.was_alone(renewed, 7.into()), Some(true));
+        assert!(tickets.is_valid_after(renewed, 7.into()) && !tickets.is_valid_after(renewed, 8.into()));
+        tickets.void(key("a"));
+        assert!(!tickets.is_valid_after(renewed, 7.into()));
         let renewed = tickets.take(key("a"));
         tickets.void_heard(key("a"), 8.into());
         assert_eq!(tickets.was_alone(renewed, 9.into()), Some(false));

@@ -258,26 +258,61 @@ async fn two_nodes_that_write_in_turn_keep_what_was_written_last() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_invalidated_by_others_before_l2_had_it_is_not_kept() {
-    for what in ["pattern", "everything"] {
-        let pair = Pair::new().await;
-        pair.first.remote.hold_back();
-        let gate = pair.first.remote.hold(Operation::Set, Point::BeforeEffect);
-        let texts = pair.mine.clone();
-        let writing = spawn(async move { texts.put("k", "mine".into()).await });
-        gate.wait_until_held(1).await;
-        pair.table.set("k", "theirs");
-        let invalidate = pair.theirs.invalidate();
-        let invalidated = match what {
-            "pattern" => invalidate.pattern("k*").expect("a pattern").send().await,
-            _ => pair.theirs.clear().await,
-        };
-        invalidated.expect("it is invalidated");
-        gate.open();
-        ended(writing).await.expect("it is stored");
-        pair.all_arrive().await;
-        until("the key to be dropped", || !pair.is_in_l2()).await;
-        pair.is_right(what).await;
+    for what in ["tag", "pattern", "everything"] {
+        for is_late in [true, false] {
+            let pair = Pair::new().await;
+            // The tag's generation is asked for after the origin, and before L2 is told.
+            let asking = pair.first.remote.hold(Operation::Generations, Point::BeforeEffect);
+            let options = EntryOptions::new().tag("t").expect("a tag");
+            let texts = pair.mine.clone();
+            let writing = spawn(async move { texts.put_with("k", "mine".into(), options).await });
+            asking.wait_until_held(1).await;
+            if is_late {
+                pair.first.remote.hold_back();
+            }
+            pair.table.set("k", "theirs");
+            let invalidate = pair.theirs.invalidate();
+            let invalidated = match what {
+                "tag" => invalidate.tag("t").expect("a tag").send().await,
+                "pattern" => invalidate.pattern("k*").expect("a pattern").send().await,
+                _ => pair.theirs.clear().await,
+            };
+            invalidated.expect("it is invalidated");
+            let answer = pair.first.remote.hold(Operation::Set, Point::AfterEffect);
+            asking.open();
+            answer.wait_until_held(1).await;
+            assert!(pair.is_in_l2(), "{what}");
+            let_others_run().await;
+            answer.open();
+            ended(writing).await.expect("it is stored");
+            pair.all_arrive().await;
+            until("the key to be dropped", || !pair.is_in_l2()).await;
+            pair.is_right(what).await;
+        }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stranger_touched_before_l2_had_it_is_not_kept() {
+    let (node, table) = (Node::first_tracking().await, Table::default());
+    let texts = opened(&node.cache, |builder| builder.write_through(table.clone()));
+    held(&texts, "k").await;
+    let_others_run().await;
+    node.remote.hold_back();
+    let gate = node.remote.hold(Operation::Set, Point::BeforeEffect);
+    let writer = texts.clone();
+    let writing = spawn(async move { writer.put("k", "mine".into()).await });
+    gate.wait_until_held(1).await;
+    let (namespace, key) = (Namespace::new("rows").expect("valid"), crate::fixture::key("k"));
+    table.set("k", "theirs");
+    node.remote.tamper(&namespace, &key, bytes::Bytes::from_static(b"theirs"));
+    gate.open();
+    ended(writing).await.expect("it is stored");
+    let is_in_l2 = || node.remote.keys(&namespace).contains(&key);
+    assert!(is_in_l2(), "nobody has heard of theirs");
+    node.remote.let_arrive();
+    until("the key to be dropped", || !is_in_l2()).await;
+    assert_eq!(texts.get("k").await.expect("valid").as_deref().map(String::as_str), Some("theirs"));
 }
 
 #[tokio::test(start_paused = true)]
