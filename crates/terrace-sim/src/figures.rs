@@ -36,6 +36,7 @@ fn fleet(seed: u64, nodes: usize, partitions: u16, hop: Duration) -> Setting {
         policies: vec![SuspectPolicy::Validate],
         staleness_max: Duration::from_secs(1),
         grace: None,
+        writes_through: false,
     }
 }
 

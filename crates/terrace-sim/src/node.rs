@@ -45,6 +45,7 @@ pub(crate) struct Spaces {
     /// Of entries that are changed without a word.
     pub(crate) fleeting: Keyspace<u64, Value>,
     pub(crate) policy: SuspectPolicy,
+    pub(crate) writes_through: bool,
     pub(crate) truth: Arc<Truth>,
     pub(crate) keys: u64,
 }
@@ -181,8 +182,8 @@ fn spaces(
     let fleeting = cache.keyspace("fleeting").suspect(policy).load_timeout(LOAD_TIMEOUT);
     let fleeting = fleeting.options(options).ttl(FLEETING_TTL);
     let fleeting = fleeting.build().expect("a new keyspace").with_origin(Slow(node, Arc::clone(truth)));
-    let (truth, keys) = (Arc::clone(truth), setting.keys);
-    Spaces { node, cache, plain, through, fleeting, policy, truth, keys }
+    let (truth, keys, writes_through) = (Arc::clone(truth), setting.keys, setting.writes_through);
+    Spaces { node, cache, plain, through, fleeting, policy, writes_through, truth, keys }
 }
 
 pub(crate) fn tag(group: u64) -> Tag {

@@ -78,12 +78,18 @@ pub struct Setting {
     pub staleness_max: Duration,
     /// How old values are used, if entries outlive their TTL; the origin fails then.
     pub grace: Option<Grace>,
+    /// Whether single values are written through the origin, which is asked within the call. So it is with every thirteenth seed: the
+    /// histories of the others are as they were.
+    pub writes_through: bool,
 }
 
 /// The longest that a pause of a node or the server lasts.
 pub(crate) const PAUSE_MAX: Time = 2500 * MILLI;
 
 impl Setting {
+    const THROUGH_EVERY: u64 = 13;
+    const THROUGH_FIRST: u64 = 5;
+
     /// The ordinary run of a seed: two to eight nodes, some seconds, and as much trouble as the seed says.
     pub fn of(seed: u64) -> Self {
         let chance = Chance::seeded(seed ^ 0x5e77_1175);
@@ -144,6 +150,7 @@ impl Setting {
                 _ => 300,
             }),
             grace: None,
+            writes_through: seed % Self::THROUGH_EVERY == Self::THROUGH_FIRST,
         };
         setting.with_grace()
     }

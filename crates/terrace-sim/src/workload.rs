@@ -4,13 +4,17 @@ use crate::node::{GROUPS, Spaces, TAGGED, tag};
 use crate::origin::{PANIC, Refusal, Slow};
 use crate::record::{Value, answer, outcome};
 use crate::setting::Setting;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use terrace::{EntryOptions, Error, ErrorKind, Fetched, LoadError, SuspectPolicy};
+use terrace::{EntryOptions, Error, ErrorKind, Fetched, LoadError, StoreError, SuspectPolicy, Written};
 use terrace_core::Chance;
 use terrace_testkit::history::{Answer, Outcome, Read, What};
 use terrace_testkit::wait::pause;
+
+/// What the origin takes to store a value, at most.
+const STORE_MAX_MILLIS: u64 = 30;
 
 const FAILED: What = What::Read(Answer::Failed);
 
@@ -127,8 +131,27 @@ impl Spaces {
     pub(crate) async fn put(&self, key: u64) {
         let change = self.truth.change(self.node, &[key]).await;
         let (key, value) = change.values().next().expect("one key is changed");
-        let outcome = made(self.plain.put(&key, value).await.map(|written| outcome(written.effect)));
+        let written = if self.writes_through {
+            self.put_through(key, value).await
+        } else {
+            self.plain.put(&key, value).await
+        };
+        let outcome = made(written.map(|written| outcome(written.effect)));
         change.end(&self.truth.record, outcome);
+    }
+
+    /// Stores a value that the origin has already, and takes its time to say so.
+    async fn put_through(&self, key: u64, value: Value) -> Result<Written, Error> {
+        let takes = Duration::from_millis(self.truth.chance.below(STORE_MAX_MILLIS));
+        let store = |_| async move {
+            pause(takes).await;
+            Ok::<_, Infallible>(())
+        };
+        let written = self.plain.put_through(&key, value, EntryOptions::default(), store).await;
+        written.map_err(|error| match error {
+            StoreError::Cache(error) => error,
+            other => panic!("{other}"),
+        })
     }
 
     async fn put_pair(&self, key: u64) {

@@ -70,6 +70,13 @@ fn what_is_promised_holds_with_the_fourth_seeds() {
 }
 
 #[test]
+fn what_is_promised_holds_where_callers_write_through() {
+    let seeds: Vec<u64> = (0..).filter(|seed| Setting::of(*seed).writes_through).take(40).collect();
+    println!("seeds {seeds:?}");
+    check(seeds);
+}
+
+#[test]
 fn a_seed_is_a_history() {
     for seed in [3, 6, 12, 21] {
         let (one, other) = (run(Setting::of(seed)), run(Setting::of(seed)));

@@ -250,7 +250,10 @@ fn shuttle_two_writes_of_one_node_leave_the_second() {
 fn shuttle_two_writes_of_one_node_leave_nothing_that_the_origin_has_not() {
     explore(|| {
         let (tiers, row) = Writer::new().run(true);
-        assert!(tiers.iter().all(|tier| tier.is_none_or(|value| value == row)), "{tiers:?}, and {row} is true");
+        assert!(
+            tiers.iter().all(|tier| tier.is_none_or(|value| value == row)),
+            "{tiers:?}, and {row} is true"
+        );
     });
 }
 

@@ -103,8 +103,7 @@ impl Tickets {
 
     /// [`Tickets::is_valid`] for the ticket that a change of this number renewed: its own message is no other change.
     pub(crate) fn is_valid_after(&self, renewed: Ticket, number: Version) -> bool {
-        self.is_valid(renewed)
-            || (number != Version::ZERO && self.was_alone(renewed, number) == Some(true))
+        self.is_valid(renewed) || (number != Version::ZERO && self.was_alone(renewed, number) == Some(true))
     }
 
     /// Voids the tickets of `key`. The caller drops the L1 copy after it, not before.

@@ -256,7 +256,8 @@ impl View {
     pub(super) fn stands(&self, key: &Key, stored: Stored, renewed: Option<Ticket>) -> Standing {
         let version = stored.version;
         let was_alone = |stored: &Stored| {
-            let alone = renewed.map_or(Some(false), |renewed| self.shared.tickets.was_alone(renewed, version));
+            let alone =
+                renewed.map_or(Some(false), |renewed| self.shared.tickets.was_alone(renewed, version));
             // Asked last: a ban that came before this change was heard before it.
             if self.is_dead(key, stored) { Some(false) } else { alone }
         };

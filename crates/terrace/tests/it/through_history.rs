@@ -145,9 +145,7 @@ async fn run(seed: u64, fails: bool) -> (usize, usize) {
     let server = FakeRemote::with_partitions(clock.clone(), 2);
     let dice = Dice::new(seed ^ 0x5eed);
     let rows = Arc::new(Rows { by_key: Mutex::default(), last: AtomicU64::new(0), dice });
-    let nodes: Vec<_> = (0..2)
-        .map(|n| Arc::new(Node::new(&server, &clock, &rows, seed * 100 + n)))
-        .collect();
+    let nodes: Vec<_> = (0..2).map(|n| Arc::new(Node::new(&server, &clock, &rows, seed * 100 + n))).collect();
     for node in &nodes {
         node.through.contains(&0).await.expect("the first call opens the namespace");
     }
@@ -185,7 +183,8 @@ async fn run(seed: u64, fails: bool) -> (usize, usize) {
     }
     pause(LEASE * 6).await;
     let reader = Cache::builder().clock(clock.clone()).no_l1().l2(server.another_node()).build();
-    let reader = reader.expect("valid settings").keyspace::<u64, u64>("rows").build().expect("a new keyspace");
+    let reader =
+        reader.expect("valid settings").keyspace::<u64, u64>("rows").build().expect("a new keyspace");
     let mut kept = 0;
     for key in 0..KEYS {
         let row = rows.by_key.lock().get(&key).copied();

@@ -25,8 +25,8 @@ impl Pair {
     async fn new() -> Self {
         let first = Node::first_hearing().await;
         let (second, table) = (first.another_hearing().await, Table::default());
-        let [mine, theirs] = [&first, &second]
-            .map(|node| opened(&node.cache, |builder| builder.write_through(table.clone())));
+        let [mine, theirs] =
+            [&first, &second].map(|node| opened(&node.cache, |builder| builder.write_through(table.clone())));
         for texts in [&mine, &theirs] {
             held(texts, "k").await;
         }
@@ -39,7 +39,10 @@ impl Pair {
     }
 
     /// Begins a put that the origin holds up.
-    async fn put_held(&self, value: &str) -> tokio::task::JoinHandle<Result<terrace::Written, terrace::Error>> {
+    async fn put_held(
+        &self,
+        value: &str,
+    ) -> tokio::task::JoinHandle<Result<terrace::Written, terrace::Error>> {
         self.table.hold();
         let (texts, value) = (self.mine.clone(), value.to_owned());
         let writing = spawn(async move { texts.put("k", value).await });
