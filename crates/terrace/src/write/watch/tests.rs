@@ -1,3 +1,5 @@
+//! One watch of one key, step by step, without tiers and messages.
+
 use super::*;
 
 const NOW: Moment = Moment::from_nanos(0);
