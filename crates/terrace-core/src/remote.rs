@@ -348,7 +348,7 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Cost
     /// One round trip per shard, and one short script per partition, whatever the number of entries.
-    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, Sweep>;
+    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, Swept>;
 
     /// The sweeps that are active: what they killed may still take room.
     ///
@@ -432,11 +432,12 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
     /// One round trip.
     fn done<'a>(&'a self, namespace: &'a Namespace, invalidations: &'a [Delayed]) -> RemoteResult<'a, ()>;
 
-    /// Bumps tags: every entry that was stored with one of them is dead from now on.
+    /// Bumps tags: every entry that was stored with one of them is dead from now on. Returns the version of each bump, which is the
+    /// tag's generation and the number of the message, in the order of `tags`.
     ///
     /// # Cost
     /// One round trip per shard, whatever the number of entries.
-    fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, ()>;
+    fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, Vec<Version>>;
 
     /// The generations of tags, in the order of `tags`.
     ///

@@ -24,7 +24,7 @@ use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
     BoxFuture, Compared, Delayed, Due, Expected, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome,
     LeaseToken, ListPlace, Listed, Names, RemoteHealth, RemoteResult, SharedSettings, Stored, Sweep,
-    SweepRule, Validity,
+    SweepRule, Swept, Validity,
 };
 use terrace_core::{Clock, Key, Namespace, Remote, RemoteError, Tag, Ttl, Version};
 use tokio::sync::watch;
@@ -142,16 +142,20 @@ impl Redis {
         self.0.topology.exchange_on(fit, commands, Sending::Changes, self.settings().write_timeout).await
     }
 
-    /// [`Remote::sweep`] on servers that fit.
+    /// [`Remote::sweep`] on servers that fit. Primaries of a Cluster do their parts side by side, so there no partition is the last.
     pub(crate) async fn sweep_on(
         &self,
         fit: &Fit,
         namespace: &Namespace,
         rule: &SweepRule,
-    ) -> Result<Sweep, RemoteError> {
+    ) -> Result<Swept, RemoteError> {
         let sweep = Sweep { rule: rule.clone(), id: crate::config::random() };
-        self.change_on(fit, self.commands().sweep(namespace, &sweep)).await?;
-        Ok(sweep)
+        let (commands, limit) = (self.commands().sweep(namespace, &sweep), self.settings().write_timeout);
+        let is_row = !self.settings().servers.is_cluster();
+        let sending = if is_row { Sending::Row } else { Sending::Changes };
+        let replies = self.0.topology.exchange_on(fit, commands, sending, limit).await?;
+        let last = replies.last().filter(|_| is_row);
+        Ok(Swept { sweep, version: last.map(replies::version).transpose()? })
     }
 
     /// Calls one script.
@@ -346,7 +350,7 @@ impl Remote for Redis {
         })
     }
 
-    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, Sweep> {
+    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, Swept> {
         Box::pin(async move { self.sweep_on(&Fit::Any, namespace, rule).await })
     }
 
@@ -422,9 +426,9 @@ impl Remote for Redis {
         })
     }
 
-    fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, ()> {
+    fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, Vec<Version>> {
         let commands = self.commands().bump_tags(namespace, tags);
-        Box::pin(async move { self.change_many(commands).await.map(drop) })
+        Box::pin(async move { self.change_many(commands).await?.iter().map(replies::version).collect() })
     }
 
     fn generations<'a>(

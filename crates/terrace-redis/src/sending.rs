@@ -13,6 +13,9 @@ pub(crate) enum Sending {
     Reads,
     /// They are scripts; those that were not done are sent again.
     Changes,
+    /// They are scripts for one server, of which the last is to be done last. Those from the first that was not done on are sent again, and
+    /// some are done twice.
+    Row,
     /// They are sets. Those from the first that was not done on are sent again, so that their order holds, and some are done
     /// twice; but from a moment on none of them is done. Wherever they are sent, and however often, they are told when that is
     /// by the clock of the server, as their last argument.
@@ -25,12 +28,17 @@ pub(crate) enum Sending {
 impl Sending {
     /// Whether commands that follow one which was not done follow it when it is sent again.
     pub(crate) fn keeps_order(self) -> bool {
+        matches!(self, Self::Row | Self::Sets { .. })
+    }
+
+    /// Whether commands are told when they are too late.
+    fn is_dated(self) -> bool {
         matches!(self, Self::Sets { .. })
     }
 
     /// A command that [`Link::dated`](crate::link::Link::dated) has made, as it was before: for another server.
     pub(crate) fn undated(self, command: &Cmd) -> Cmd {
-        if !self.keeps_order() {
+        if !self.is_dated() {
             return command.clone();
         }
         let mut undated = Cmd::new();
@@ -87,6 +95,8 @@ mod tests {
         undated.arg(b"value\0\xff").arg("");
         let sets = Sending::Sets { by: Moment::NEVER };
         assert_eq!(sets.undated(&dated).get_packed_command(), undated.get_packed_command());
-        assert_eq!(Sending::Changes.undated(&dated).get_packed_command(), dated.get_packed_command());
+        for others in [Sending::Reads, Sending::Changes, Sending::Row] {
+            assert_eq!(others.undated(&dated).get_packed_command(), dated.get_packed_command());
+        }
     }
 }

@@ -20,7 +20,7 @@ use terrace_core::mutants::{self, Mutant};
 use terrace_core::remote::{
     BoxFuture, Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken, Names,
     Remote, RemoteError, RemoteHealth, RemoteResult, ServerClock, ServerTime, SharedSettings, Stored, Sweep,
-    SweepRule, Validity,
+    SweepRule, Swept, Validity,
 };
 use terrace_core::{Clock, Key, Moment, Namespace, Partition, Tag, Ttl, Version};
 use terrace_testkit::fake::FakeRemote;
@@ -233,7 +233,7 @@ impl Remote for Adapter {
         self.call(move |server| now(server.invalidate(&namespace, &keys)))
     }
 
-    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, Sweep> {
+    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, Swept> {
         let (namespace, rule) = (namespace.clone(), rule.clone());
         self.call(move |server| now(server.sweep(&namespace, &rule)))
     }
@@ -291,7 +291,7 @@ impl Remote for Adapter {
         self.call(move |server| now(server.done(&namespace, &invalidations)))
     }
 
-    fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, ()> {
+    fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, Vec<Version>> {
         let (namespace, tags) = (namespace.clone(), tags.to_vec());
         self.call(move |server| now(server.bump_tags(&namespace, &tags)))
     }

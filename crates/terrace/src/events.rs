@@ -5,6 +5,8 @@
 //! 2. While nobody listens, an event costs one relaxed load, and is not made.
 //! 3. Where L2 tells of changes, this node's own are told when L2 tells of them, in the order of L2 and under its numbers.
 //!    Those that L2 could not be told are told at once, with number zero, and once more when L2 has been.
+//! 4. A sweep, of which every partition tells, is told once: when the last partition does. One server has swept all others by then, so
+//!    whoever is told finds nothing of it any more ([`Swept::version`](terrace_core::remote::Swept)).
 
 use crate::origin::WriteId;
 use crate::space::View;
@@ -16,9 +18,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
-use terrace_core::bus::{Change, Message, NodeId};
+use terrace_core::bus::{Bus, Change, Message};
 use terrace_core::remote::SweepRule;
-use terrace_core::{Clock, Glob, Key, Tag, Version};
+use terrace_core::{Clock, Glob, Key, Partition, Tag, Version};
 
 /// Events that are kept for one who does not take them.
 const KEPT_MAX: usize = 1024;
@@ -196,14 +198,14 @@ impl Hub {
         }
     }
 
-    /// A change that L2 told of, and that `node` asked for or not.
-    pub(crate) fn tell_heard(&self, clock: &Clock, message: &Message, node: NodeId) {
-        if !self.is_heard() {
+    /// A change of a partition that L2 told of.
+    pub(crate) fn tell_heard(&self, clock: &Clock, bus: &dyn Bus, partition: Partition, message: &Message) {
+        if !self.is_heard() || !is_told(bus, partition, &message.change) {
             return;
         }
         if let Some(kind) = kind_of(&message.change) {
             let Message { number, origin, .. } = message;
-            self.put(kind, *number, Some(origin.0), *origin == node, clock);
+            self.put(kind, *number, Some(origin.0), *origin == bus.node(), clock);
         }
     }
 
@@ -243,6 +245,12 @@ impl View {
             }
         }
     }
+}
+
+/// Whether a change is told of when this partition tells of it. Where there are no chains, one message tells of a sweep.
+fn is_told(bus: &dyn Bus, partition: Partition, change: &Change) -> bool {
+    let is_in_each = matches!(change, Change::Sweep(_)) && bus.is_chained();
+    !is_in_each || partition.0 + 1 == bus.partitions()
 }
 
 fn kind_of(change: &Change) -> Option<EventKind> {

@@ -12,9 +12,11 @@
 //! told waits in [`crate::coherence::pending`].
 
 mod invalidator;
+mod numbered;
 mod preview;
 
 pub use invalidator::{InvalidationPolicy, Invalidator};
+pub use numbered::Numbered;
 pub use preview::Preview;
 
 use crate::Tier;
@@ -29,7 +31,7 @@ use crate::write::{Effect, Removed};
 use std::marker::PhantomData;
 use std::time::Duration;
 use terrace_core::glob::GlobError;
-use terrace_core::remote::SweepRule;
+use terrace_core::remote::{SweepRule, Swept};
 use terrace_core::{CacheKey, Glob, Key, KeyError, RemoteError, Tag, Version};
 
 /// Tags that L2 is told of in one call because an origin says so.
@@ -47,17 +49,6 @@ pub struct Invalidated {
     pub is_exact: bool,
     /// How far it has come.
     pub effect: Effect,
-}
-
-/// What came of an invalidation, and under which numbers L2 tells everybody of it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct Numbered {
-    /// What came of it.
-    pub invalidated: Invalidated,
-    /// The keys that were named and that L2 was told of, with the [number](crate::Event::number) that the event of each has on every node.
-    /// L2 says none of tags and patterns, so those are not among them; nor are keys that wait to be told to L2.
-    pub versions: Vec<(Key, Version)>,
 }
 
 /// Why an invalidation could not be named.
@@ -182,8 +173,8 @@ impl<K> Invalidation<K> {
         self.send_numbered().await.map(|numbered| numbered.invalidated)
     }
 
-    /// [`send`](Self::send), and by which numbers L2 tells of the keys that were named: a node that has heard of one of them has forgotten
-    /// what it had of that key.
+    /// [`send`](Self::send), and by which numbers L2 tells of what was named: a node that has told of the event of one of them has forgotten
+    /// what it had of that.
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -198,8 +189,8 @@ impl<K> Invalidation<K> {
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// let users = terrace::Cache::memory()?.keyspace::<u64, String>("users").build()?;
-    /// let numbered = users.invalidate().keys([1]).send_numbered().await?;
-    /// assert!(numbered.versions.is_empty(), "there is no L2 that tells of it");
+    /// let numbered = users.invalidate().keys([1]).tag("team:7")?.send_numbered().await?;
+    /// assert!(numbered.keys.is_empty() && numbered.tags.is_empty(), "there is no L2 that tells of it");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # }).unwrap();
     /// ```
@@ -210,13 +201,9 @@ impl<K> Invalidation<K> {
         match policy {
             InvalidationPolicy::Immediate => {
                 let timer = view.space.counters.timer();
-                let mut versions = Vec::new();
-                let result = view.invalidate_noting(targets, true).await.map(|numbered| {
-                    versions = numbered.versions;
-                    numbered.invalidated
-                });
-                view.count_invalidation(timer, &result);
-                Ok(Numbered { invalidated: result?, versions })
+                let result = view.invalidate_noting(targets, true).await;
+                view.count_invalidation(timer, result.as_ref().map(|numbered| &numbered.invalidated));
+                result
             }
             InvalidationPolicy::Delayed(delay) => {
                 let later = view.clone();
@@ -247,27 +234,35 @@ impl View {
         counters.add(Event::InvalidatedTag, tags.len() as u64);
         counters.add(Event::InvalidatedPattern, rules.len() as u64);
         let all = async move {
-            let mut total = Ok(Invalidated { count: 0, is_exact: true, effect: Effect::Applied });
-            let mut versions = Vec::new();
+            let mut told = Numbered::nothing();
+            let mut total = Ok(told.invalidated);
             if !keys.is_empty() {
                 let removed = view.remove_through(&keys).await;
-                let versions_of = removed.iter().flatten().map(|removed| removed.version);
-                let numbered = keys.iter().cloned().zip(versions_of);
-                versions.extend(numbered.filter(|(_, version)| *version != Version::ZERO));
+                told.add_keys(&keys, removed.as_deref().unwrap_or_default());
                 total = both(total, removed.map(|removed| Invalidated::sum(&removed)));
             }
             if !tags.is_empty() {
-                total = both(total, view.invalidate_tags(&tags).await);
+                let done = view.invalidate_tags(&tags).await.map(|(done, versions)| {
+                    told.add_tags(&tags, &versions);
+                    done
+                });
+                total = both(total, done);
             }
             for rule in rules {
-                total = both(total, view.sweep_through(&rule, is_counted).await);
+                let done = view.sweep_through(&rule, is_counted).await.map(|(done, version)| {
+                    told.add_rule(&rule, version);
+                    done
+                });
+                total = both(total, done);
             }
-            Ok(Numbered { invalidated: total?, versions })
+            let invalidated = total?;
+            // Where nobody tells of changes, numbers are of no use.
+            Ok(if view.tells() { Numbered { invalidated, ..told } } else { invalidated.into() })
         };
         self.carry_out(all).await
     }
 
-    pub(crate) fn count_invalidation(&self, timer: Timer, result: &Result<Invalidated, Error>) {
+    pub(crate) fn count_invalidation(&self, timer: Timer, result: Result<&Invalidated, &Error>) {
         let farthest = if self.l2().is_some() { Tier::L2 } else { Tier::L1 };
         self.space.counters.observe(Op::Invalidate, farthest, timer);
         self.space.counters.count(match result {
@@ -286,8 +281,8 @@ impl View {
         for some in distinct.chunks(TAGS_AT_ONCE) {
             let timer = self.space.counters.timer();
             self.space.counters.add(Event::InvalidatedTag, some.len() as u64);
-            let result = self.invalidate_tags(some).await;
-            self.count_invalidation(timer, &result);
+            let result = self.invalidate_tags(some).await.map(|(done, _)| done);
+            self.count_invalidation(timer, result.as_ref());
             effect = effect.and(result.map_or_else(
                 |error| {
                     let namespace = &self.space.namespace;
@@ -316,7 +311,8 @@ impl View {
         })
     }
 
-    async fn invalidate_tags(&self, tags: &[Tag]) -> Result<Invalidated, Error> {
+    /// Invalidates tags. Returns their versions, too, if L2 was told.
+    async fn invalidate_tags(&self, tags: &[Tag]) -> Result<(Invalidated, Vec<Version>), Error> {
         let ban = || {
             self.ban(&Ban::Tags(tags));
             self.space.generations.forget(tags);
@@ -328,11 +324,13 @@ impl View {
         };
         let Some(l2) = self.l2() else {
             tell(true);
-            return Ok(Invalidated::here(here, self.is_counted()));
+            return Ok((Invalidated::here(here, self.is_counted()), Vec::new()));
         };
         self.note_tags(tags);
-        let told =
-            l2.call(&self.space, "bump tags", |remote| remote.bump_tags(&self.space.namespace, tags)).await;
+        let namespace = &self.space.namespace;
+        let bump =
+            l2.call_each(&self.space, "bump tags", tags.len(), |remote| remote.bump_tags(namespace, tags));
+        let told = bump.await;
         if told.is_ok() {
             self.note_bumped(tags);
         } else {
@@ -343,25 +341,32 @@ impl View {
         ban();
         here += self.remove_dead(false);
         match told {
-            Ok(()) => Ok(Invalidated { count: here, is_exact: false, effect: Effect::Applied }),
-            Err(error) => Invalidated::queued(here, error),
+            Ok(versions) => {
+                Ok((Invalidated { count: here, is_exact: false, effect: Effect::Applied }, versions))
+            }
+            Err(error) => Ok((Invalidated::queued(here, error)?, Vec::new())),
         }
     }
 
     /// Removes what the rule names, in every tier. Goes on if the caller goes away.
     pub(crate) async fn sweep(&self, rule: SweepRule) -> Result<Invalidated, Error> {
         let view = self.clone();
-        self.carry_out(async move { view.sweep_through(&rule, true).await }).await
+        self.carry_out(async move { Ok(view.sweep_through(&rule, true).await?.0) }).await
     }
 
-    async fn sweep_through(&self, rule: &SweepRule, is_counted: bool) -> Result<Invalidated, Error> {
+    /// Removes what the rule names. Returns the number under which everybody is told of it, too, if there is one.
+    async fn sweep_through(
+        &self,
+        rule: &SweepRule,
+        is_counted: bool,
+    ) -> Result<(Invalidated, Option<Version>), Error> {
         let ban = Ban::Sweep(rule);
         self.ban(&ban);
         let here = self.remove_dead(self.l2().is_none());
         let tell = |is_applied| self.tell_own(is_applied, [EventKind::swept(rule)]);
         let Some(l2) = self.l2() else {
             tell(true);
-            return Ok(Invalidated::here(here, true));
+            return Ok((Invalidated::here(here, true), None));
         };
         self.note_sweep(rule);
         let told = l2.call(&self.space, "sweep", |remote| remote.sweep(&self.space.namespace, rule)).await;
@@ -374,13 +379,13 @@ impl View {
         tell(told.is_ok());
         self.ban(&ban);
         match told {
-            Ok(sweep) => {
+            Ok(Swept { sweep, version }) => {
                 let reaping = self.reap_soon(sweep);
                 let Reaped { count, is_all } =
                     if is_counted { counted(reaping).await } else { Reaped::default() };
-                Ok(Invalidated { count, is_exact: is_all, effect: Effect::Applied })
+                Ok((Invalidated { count, is_exact: is_all, effect: Effect::Applied }, version))
             }
-            Err(error) => Invalidated::queued(here, error),
+            Err(error) => Ok((Invalidated::queued(here, error)?, None)),
         }
     }
 }
@@ -393,12 +398,6 @@ fn both(one: Result<Invalidated, Error>, other: Result<Invalidated, Error>) -> R
         is_exact: one.is_exact && other.is_exact,
         effect: one.effect.and(other.effect),
     })
-}
-
-impl From<Invalidated> for Numbered {
-    fn from(invalidated: Invalidated) -> Self {
-        Self { invalidated, versions: Vec::new() }
-    }
 }
 
 impl Invalidated {

@@ -1,7 +1,7 @@
 //! Two services on one Redis, one of which is halted in the middle of something (SIGSTOP) and goes on later.
 
 use crate::http::request;
-use crate::process::{Service, run, write};
+use crate::process::{Running, Service, run, terrace, write};
 use std::path::Path;
 use std::time::Duration;
 use terrace_testkit::server::RedisServer;
@@ -47,6 +47,24 @@ async fn a_change_made_through_one_service_is_seen_through_the_other() {
     warm(&other, "k", "old").await;
     put(&one, "k", "new");
     until_some("the new value", async || (get(&other, "k").0 == "new").then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_invalidated_through_one_service_is_watched_on_the_other_under_the_id_that_is_printed() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let (one, other) = (service(&redis, ""), service(&redis, ""));
+    let mut command = terrace();
+    command.args(["watch", "--type", "bus", "--type", "invalidate", "--json", "--url", &other.url]);
+    let mut watching = Running::start(&mut command);
+    watching.stdout.find("\"joined\"");
+    for [option, named] in [["--key", "k"], ["--tag", "t"], ["--pattern", "p*"]] {
+        let printed = one.run(&["invalidate", option, named, "--yes", "--json"]).expect(0).stdout;
+        let printed: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
+        let told = watching.stdout.find(&format!("\"version\":{}", printed["id"][0]));
+        assert!(told.contains("\"invalidate\"") && told.contains(&format!("\"{named}\"")), "{told}");
+    }
+    watching.signal("INT");
+    assert_eq!(watching.wait(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -175,6 +175,17 @@ pub struct Sweep {
     pub id: u64,
 }
 
+/// What came of a sweep.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Swept {
+    /// It is active from now on.
+    pub sweep: Sweep,
+    /// The number of that message of it which is published last. Partitions tell of a sweep one by one, in their order: so this is
+    /// the number of the last partition, and whoever has heard that one reads nothing in L2 any more that the sweep has killed. `None` where several servers tell of it, of
+    /// which none is known to be the last.
+    pub version: Option<Version>,
+}
+
 /// What an invalidation names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Named {

@@ -22,7 +22,7 @@ use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
     BoxFuture, Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken,
     ListPlace, Listed, Names, RemoteHealth, RemoteResult, SettingsRecord, SharedSettings, Stored, Sweep,
-    SweepRule, Validity,
+    SweepRule, Swept, Validity,
 };
 use terrace_core::{Key, Namespace, Remote, RemoteError, Tag, Ttl, Version};
 
@@ -321,7 +321,7 @@ impl Remote for PlainRedis {
         Box::pin(self.within(self.writing(), self.invalidate_all(namespace, keys)))
     }
 
-    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, Sweep> {
+    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, Swept> {
         Box::pin(self.within(self.writing(), self.sweep_on(None, namespace, rule)))
     }
 
@@ -380,7 +380,7 @@ impl Remote for PlainRedis {
         Box::pin(self.within(self.writing(), self.forget(namespace, invalidations)))
     }
 
-    fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, ()> {
+    fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, Vec<Version>> {
         Box::pin(self.within(self.writing(), self.bump(None, namespace, tags)))
     }
 

@@ -15,7 +15,7 @@ use crate::replies;
 use crate::rules::Rules;
 use redis::{Cmd, Value};
 use terrace_core::bus::{Change, Incarnation};
-use terrace_core::remote::{Sweep, SweepRule};
+use terrace_core::remote::{Sweep, SweepRule, Swept};
 use terrace_core::{Key, Namespace, Partition, RemoteError, Version};
 
 /// Keys that are watched together. Others may change one of them meanwhile, so few.
@@ -29,7 +29,7 @@ impl PlainRedis {
         on: Option<Incarnation>,
         namespace: &Namespace,
         rule: &SweepRule,
-    ) -> Result<Sweep, RemoteError> {
+    ) -> Result<Swept, RemoteError> {
         let reads = [state::asking(self.names(), namespace)];
         let (numbers, read) = self.numbers(on, namespace, 1, &reads).await?;
         let [remembered] = exactly(read)?;
@@ -57,7 +57,7 @@ impl PlainRedis {
         // One message is enough: all partitions are told of over one connection.
         step.push(self.publish(namespace, Partition(0), number, Change::Sweep(rule.clone())));
         self.make_on(on, &[step]).await?;
-        Ok(sweep)
+        Ok(Swept { sweep, version: Some(number) })
     }
 
     /// What kills values now.

@@ -17,7 +17,7 @@ use crate::replies;
 use redis::{Cmd, Value};
 use terrace_core::bus::{Change, Incarnation};
 use terrace_core::remote::Generation;
-use terrace_core::{Namespace, Partition, RemoteError, Tag};
+use terrace_core::{Namespace, Partition, RemoteError, Tag, Version};
 
 /// How often a table that is lost is made again, before it is said that it does not last.
 const ROUNDS_MAX: u32 = 4;
@@ -105,9 +105,9 @@ impl PlainRedis {
         on: Option<Incarnation>,
         namespace: &Namespace,
         tags: &[Tag],
-    ) -> Result<(), RemoteError> {
+    ) -> Result<Vec<Version>, RemoteError> {
         if tags.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let asking = |tag: &Tag| {
             let table = self.table_of(namespace, tag);
@@ -124,7 +124,8 @@ impl PlainRedis {
             self.bumping(namespace, tag, &numbers, 2 * index, is_whole && has_room)
         };
         let steps: Vec<Step> = tags.iter().enumerate().map(bump).collect();
-        self.make_on(on, &steps).await.map(drop)
+        self.make_on(on, &steps).await?;
+        Ok((0..tags.len()).map(|index| numbers.at(2 * index + 1)).collect())
     }
 
     /// Gives a tag a new generation. A table that is not to be kept is dropped for a new floor.

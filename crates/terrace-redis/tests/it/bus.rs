@@ -1,6 +1,8 @@
 //! What a node hears of changes that others make, while nothing goes wrong.
 
-use crate::support::{Ear, RedisRig, Shared, adapter, key, messages, namespace, physical, read_log, set};
+use crate::support::{
+    Ear, RedisRig, Shared, adapter, key, messages, namespace, physical, raw, read_log, set,
+};
 use futures_util::{FutureExt, StreamExt};
 use terrace_core::bus::{Bus, BusEvent, Change, Message};
 use terrace_core::coherence::{Chain, Step};
@@ -81,6 +83,36 @@ async fn every_operation_is_heard_as_a_message() {
     ];
     for change in expected {
         assert_eq!(ear.message(&all).await.1.change, change);
+    }
+}
+
+#[tokio::test]
+async fn a_bump_and_the_last_partition_of_a_sweep_are_heard_under_the_numbers_that_their_caller_is_told() {
+    let Some(server) = RedisServer::start().await else { return };
+    let mut raw = raw(&server.url()).await;
+    for partitions in [1, 16, 600] {
+        let node = || adapter(&server).partitions(partitions).build().expect("valid settings");
+        let (writer, listener, users) = (node(), node(), namespace(&format!("numbers{partitions}")));
+        writer.open(&users).await.expect("it opens");
+        listener.join(&users);
+        let mut ear = Ear::of(&listener);
+        ear.joined(&users).await;
+        let tags = ["b", "a", "b"].map(|text| Tag::new(text).expect("valid"));
+        let bumped = writer.bump_tags(&users, &tags).await.expect("it succeeds");
+        for (tag, version) in tags.iter().zip(bumped) {
+            let (_, message) = ear.message(&users).await;
+            assert_eq!((message.change, message.number), (Change::Tag(tag.clone()), version));
+        }
+        for rule in [SweepRule::Matching(Glob::new("user:*").expect("valid")), SweepRule::All] {
+            // What has to be sent again is told of in order, too.
+            redis::cmd("SCRIPT").arg("FLUSH").exec_async(&mut raw).await.expect("it forgets");
+            let swept = writer.sweep(&users, &rule).await.expect("it succeeds");
+            for expected in (0..partitions).map(Partition) {
+                let (partition, message) = ear.message(&users).await;
+                assert_eq!((partition, message.change), (expected, Change::Sweep(rule.clone())));
+                assert!(partition.0 + 1 < partitions || swept.version == Some(message.number), "{swept:?}");
+            }
+        }
     }
 }
 

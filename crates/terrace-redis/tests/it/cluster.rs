@@ -64,6 +64,8 @@ async fn a_sweep_visits_every_primary() {
     }
     assert_eq!(swept(&redis, &users, &SweepRule::All).await, 300);
     assert_eq!(swept(&redis, &users, &SweepRule::All).await, 0);
+    let again = redis.sweep(&users, &SweepRule::All).await.expect("it succeeds");
+    assert_eq!(again.version, None, "each primary tells of its part, and none is known to be the last");
     assert_eq!(read(&redis, &others, &key("key:7")).await.as_deref(), Some("value"));
 }
 

@@ -1,8 +1,8 @@
 //! Servers that forget scripts, lack memory or hold other people's data.
 
-use crate::support::{LONG, Shared, adapter, key, namespace, physical, raw, read, set};
+use crate::support::{Ear, LONG, Shared, adapter, key, messages, namespace, physical, raw, read, set};
 use std::time::Duration;
-use terrace_core::bus::Bus;
+use terrace_core::bus::{Bus, BusEvent};
 use terrace_core::codec::{Codec, Text};
 use terrace_core::envelope::{Compression, Envelope};
 use terrace_core::remote::{FillOutcome, LeaseOutcome, LeaseToken, Remote, RemoteError, SweepRule};
@@ -54,6 +54,37 @@ async fn the_order_of_writes_holds_when_some_of_their_scripts_were_forgotten() {
     let entries = vec![entry(LONG), entry(Ttl::After(Duration::ZERO))];
     redis.set_many(&namespace, entries).await.expect("they succeed");
     assert_eq!(read(&redis, &namespace, &key).await, None, "what is removed last is gone");
+}
+
+#[tokio::test]
+async fn the_last_partition_is_swept_last_whichever_scripts_are_forgotten_meanwhile() {
+    const SWEEP: &str = concat!(
+        include_str!("../../src/scripts/counter.lua"),
+        include_str!("../../src/scripts/rules.lua"),
+        include_str!("../../src/scripts/sweep.lua")
+    );
+    let Some(server) = RedisServer::start().await else { return };
+    let redis = adapter(&server).partitions(512).build().expect("valid settings");
+    let (namespace, mut raw) = (namespace("last"), raw(&server.url()).await);
+    redis.open(&namespace).await.expect("it opens");
+    redis.join(&namespace);
+    let mut ear = Ear::of(&redis);
+    ear.joined(&namespace).await;
+    for number in 0..100 {
+        redis::cmd("SCRIPT").arg("FLUSH").exec_async(&mut raw).await.expect("it forgets");
+        let mut learning = redis::cmd("SCRIPT");
+        learning.arg("LOAD").arg(SWEEP);
+        // The server learns it while it is at work on the sweep, so that it knows it for the last partitions and not for the first.
+        let sweeping = redis.sweep(&namespace, &SweepRule::All);
+        let (swept, learned) = tokio::join!(sweeping, learning.exec_async(&mut raw));
+        learned.expect("it learns");
+        redis.beat(number).await.expect("it succeeds");
+        let mut last = None;
+        while let BusEvent::Heard { bytes, .. } = ear.next().await {
+            last = Some(messages(&[bytes])[0].number);
+        }
+        assert_eq!(swept.expect("it succeeds").version, last);
+    }
 }
 
 /// Fills the server up, past what it may use.

@@ -6,8 +6,8 @@
 //! 3. Who asks needs the verb `invalidate` on every key that is named, on every key that the pattern could match, and, because any key can
 //!    have a tag, on all keys for a tag.
 //! 4. A dry run names the keys that who asks may read, and counts all.
-//! 5. An answer has the numbers under which every instance tells of the keys, if that is all that was named and Redis has told of each: so who
-//!    has it can wait until another instance has heard. A part of them would promise more than is so, so then there are none.
+//! 5. An answer has the numbers under which every instance tells of what was named, if Redis has one for each: so who has it can wait until
+//!    another instance has heard. A part of them would promise more than is so, so then there are none.
 //! 6. The count is what the library counts: copies that were there, as far as it is known.
 
 use super::entry::parse;
@@ -24,7 +24,7 @@ use futures_util::future::join_all;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use terrace::{Effect, Glob, Invalidation, InvalidationPolicy, Key, Tag, Version};
+use terrace::{Effect, Glob, Invalidation, InvalidationPolicy, Key, Numbered, Tag, Version};
 
 /// Keys in one request, at most.
 const KEYS_MAX: usize = 10_000;
@@ -32,6 +32,9 @@ const KEYS_MAX: usize = 10_000;
 const SAMPLE_MAX: usize = 10;
 /// Tags in one request, at most.
 const TAGS_MAX: usize = 1_000;
+
+/// Numbers in an answer, at most: each keyspace has one for each tag. An answer that would have more has none.
+const NUMBERS_MAX: usize = 10_000;
 
 /// Names that are looked at for the audit log, which says how many there are in any case.
 const NOTED_MAX: usize = 4;
@@ -79,11 +82,6 @@ impl Request {
         self.keys.len() + self.tags.len() + usize::from(self.pattern.is_some())
     }
 
-    /// The keys, if nothing else is named.
-    fn keys_alone(&self) -> Option<Vec<Key>> {
-        (self.pattern.is_none() && self.tags.is_empty()).then(|| self.keys.clone())
-    }
-
     /// The first of what is named, for the audit log.
     fn texts(&self) -> Vec<String> {
         let keys = self.keys.iter().map(|key| format!("key {key}"));
@@ -104,39 +102,62 @@ pub(super) async fn invalidate(
     let request = check(body, app.limits.key_bytes_max)?;
     request.allow(&who)?;
     access::afford(&who, request.count(), 1)?;
-    let (named_texts, keys) = (request.texts(), request.keys_alone());
-    let invalidations = named(app.keyspaces(&who)?, request)?;
+    let (named_texts, keys, tags) = (request.texts(), request.keys.clone(), request.tags.len());
+    let Sent { invalidations, patterns } = named(app.keyspaces(&who)?, request)?;
     if is_dry_run {
         return preview(&who, invalidations).await;
     }
     let (mut count, mut is_exact, mut effect) = (0, true, Effect::Applied);
-    let mut versions = HashMap::new();
-    for numbered in join_all(invalidations.into_iter().map(Invalidation::send_numbered)).await {
-        let numbered = numbered?;
-        versions.extend(numbered.versions);
-        let done = numbered.invalidated;
+    let sent = join_all(invalidations.into_iter().map(Invalidation::send_numbered)).await;
+    let told: Vec<Numbered> = sent.into_iter().collect::<Result<_, _>>()?;
+    for done in told.iter().map(|numbered| numbered.invalidated) {
         count += done.count;
         is_exact &= done.is_exact;
         effect = effect.and(done.effect);
     }
-    let id = keys.and_then(|keys| id_of(&keys, &versions));
+    let id = id_of(&keys, tags, patterns, &told);
     let mut response = acknowledged(json(render::invalidated(count, is_exact, id.as_deref())), effect);
     response.extensions_mut().insert(Detail::of(named_texts.iter().map(String::as_str), count));
     Ok(response)
 }
 
-/// The numbers of the keys, in their order, if each has one.
-fn id_of(keys: &[Key], versions: &HashMap<Key, Version>) -> Option<Vec<u64>> {
-    keys.iter().map(|key| Some(versions.get(key)?.get())).collect()
+/// The numbers of the keys, in their order; then of each of so many tags, in their order, that of every keyspace; then of the pattern that of every keyspace
+/// it was sent to, which are so many. None unless each has one, and they are not too many.
+fn id_of(keys: &[Key], tags: usize, patterns: usize, told: &[Numbered]) -> Option<Vec<u64>> {
+    if keys.len() + tags * told.len() + patterns > NUMBERS_MAX {
+        return None;
+    }
+    let versions: HashMap<&Key, Version> =
+        told.iter().flat_map(|told| told.keys.iter().map(|(key, version)| (key, *version))).collect();
+    let of_keys = keys.iter().map(|key| versions.get(key).copied());
+    let of_tag = |told: &Numbered, tag: usize| (told.tags.len() == tags).then(|| told.tags[tag].1);
+    let of_tags = (0..tags).flat_map(|tag| told.iter().map(move |told| of_tag(told, tag)));
+    let of_pattern: Vec<Version> =
+        told.iter().flat_map(|told| told.patterns.iter().map(|(_, version)| *version)).collect();
+    if of_pattern.len() < patterns {
+        return None;
+    }
+    of_keys
+        .chain(of_tags)
+        .chain(of_pattern.into_iter().map(Some))
+        .map(|version| Some(version?.get()))
+        .collect()
+}
+
+/// What is sent to keyspaces, in their order.
+struct Sent {
+    invalidations: Vec<Invalidation<Key>>,
+    /// To how many of them the pattern is sent.
+    patterns: usize,
 }
 
 /// What is named, keyspace by keyspace.
-fn named(keyspaces: &Keyspaces, request: Request) -> Result<Vec<Invalidation<Key>>, Problem> {
+fn named(keyspaces: &Keyspaces, request: Request) -> Result<Sent, Problem> {
     let mut by_keyspace: BTreeMap<usize, Vec<Key>> = BTreeMap::new();
     for key in request.keys {
         by_keyspace.entry(keyspaces.index_of(&key)).or_default().push(key);
     }
-    let mut invalidations = Vec::new();
+    let (mut invalidations, mut patterns) = (Vec::new(), 0);
     for (index, keyspace) in keyspaces.iter().enumerate() {
         let keys = by_keyspace.remove(&index).unwrap_or_default();
         let pattern = request.pattern.as_ref().filter(|pattern| keyspaces.could_match(index, pattern));
@@ -146,13 +167,14 @@ fn named(keyspaces: &Keyspaces, request: Request) -> Result<Vec<Invalidation<Key
         let mut invalidation = keyspace.invalidate().policy(request.policy).keys(keys);
         if let Some(pattern) = pattern {
             invalidation = invalidation.pattern(pattern.as_str())?;
+            patterns += 1;
         }
         for tag in &request.tags {
             invalidation = invalidation.tag(tag.as_str())?;
         }
         invalidations.push(invalidation);
     }
-    Ok(invalidations)
+    Ok(Sent { invalidations, patterns })
 }
 
 /// What would be invalidated, in all keyspaces.

@@ -146,48 +146,114 @@ async fn events_of_another_process_arrive() {
     assert_eq!(reader.of("set").await.json()["own"], true);
 }
 
+/// The `id` of an answer.
+fn id_of(answer: &str) -> Option<Vec<u64>> {
+    let answer: serde_json::Value = serde_json::from_str(answer).expect("JSON");
+    let id = answer.get("id")?.as_array().expect("a list");
+    Some(id.iter().map(|number| number.as_u64().expect("a number")).collect())
+}
+
+/// What the next events are of, in the order of their texts, each with its keyspace and number.
+async fn next_named(reader: &mut Reader, count: usize) -> Vec<(String, String, u64)> {
+    let mut told = Vec::new();
+    for _ in 0..count {
+        let event = reader.of("invalidate").await.json();
+        let named = ["key", "tag", "pattern"].into_iter().find_map(|field| event[field].as_str());
+        let text = |text: Option<&str>| text.expect("it is said").to_owned();
+        let version = event["version"].as_u64().expect("Redis was told");
+        told.push((text(named), text(event["keyspace"].as_str()), version));
+    }
+    told.sort();
+    told
+}
+
+/// Two instances on one Redis, and a reader of the events of one that hears of the other.
+async fn two_and_a_reader(server: &RedisServer, more: &str) -> (Running, Running, Reader) {
+    let (url, prefix) = (server.url(), unique_prefix());
+    let toml = format!(
+        "[keyspace.users]\npattern = 'user:{{id}}'\n[l2]\nurl = '{url}'\nkey_prefix = '{prefix}'\n{more}"
+    );
+    let (here, there) = (start(&toml).await, start(&toml).await);
+    // What is changed before its instance has joined is told twice.
+    let mut own = Reader::open(&here, "?types=bus", None).await;
+    let mut reader = Reader::open(&there, "?types=invalidate,bus", None).await;
+    for _ in 0..2 {
+        assert_eq!(own.told().await.json()["state"], "joined");
+        assert_eq!(reader.told().await.json()["state"], "joined");
+    }
+    (here, there, reader)
+}
+
 #[tokio::test]
 async fn the_id_of_an_invalidation_is_that_under_which_other_instances_tell_of_it() {
     let Some(server) = RedisServer::start().await else { return };
-    let toml = format!(
-        "[keyspace.users]\npattern = 'user:{{id}}'\n[l2]\nurl = '{}'\nkey_prefix = '{}'\n",
-        server.url(),
-        unique_prefix()
-    );
-    let (here, there) = (start(&toml).await, start(&toml).await);
-    let mut reader = Reader::open(&there, "?types=invalidate,bus", None).await;
-    for _ in 0..2 {
-        assert_eq!(reader.told().await.json()["state"], "joined");
+    for mode in ["", "[bus]\nmode = 'plain'\n"] {
+        let (here, _there, mut reader) = two_and_a_reader(&server, mode).await;
+        let id = async |body: &str| {
+            let answer = here.post("/api/cache/invalidate", body).await;
+            assert_eq!((answer.status, answer.header("terrace-effect")), (200, None), "{answer:?}");
+            id_of(&answer.body).expect("numbers")
+        };
+        let tried = r#"{"keys":["a"],"tags":["t"],"pattern":"*","dry_run":true}"#;
+        assert_eq!(id_of(&here.post("/api/cache/invalidate", tried).await.body), None, "nothing was done");
+
+        let keys = id(r#"{"keys":["user:2","loose","user:1"]}"#).await;
+        let told = next_named(&mut reader, 3).await;
+        let names: Vec<&str> = told.iter().map(|(named, ..)| named.as_str()).collect();
+        assert_eq!(names, ["loose", "user:1", "user:2"]);
+        assert_eq!(keys, [told[2].2, told[0].2, told[1].2], "in the order in which they were named");
+
+        let tags = id(r#"{"tags":["t","other"]}"#).await;
+        let told = next_named(&mut reader, 4).await;
+        let names: Vec<_> =
+            told.iter().map(|(named, keyspace, _)| (named.as_str(), keyspace.as_str())).collect();
+        assert_eq!(names, [("other", "default"), ("other", "users"), ("t", "default"), ("t", "users")]);
+        assert_eq!(tags, [told[3].2, told[2].2, told[1].2, told[0].2], "tag by tag, of every keyspace");
+
+        let pattern = id(r#"{"pattern":"user:*"}"#).await;
+        let told = next_named(&mut reader, 2).await;
+        assert_eq!((told[0].1.as_str(), told[1].1.as_str()), ("default", "users"), "one each: {told:?}");
+        assert_eq!(pattern, [told[1].2, told[0].2]);
+
+        let all = id(r#"{"keys":["a"],"tags":["t"],"pattern":"b*"}"#).await;
+        let told = next_named(&mut reader, 4).await;
+        let names: Vec<_> =
+            told.iter().map(|(named, keyspace, _)| (named.as_str(), keyspace.as_str())).collect();
+        assert_eq!(names, [("a", "default"), ("b*", "default"), ("t", "default"), ("t", "users")]);
+        assert_eq!(all, [told[0].2, told[3].2, told[2].2, told[1].2]);
+        assert!(all[1] > tags[0] && all[2] > tags[1], "numbers of a tag rise");
     }
-    let id_of = |answer: &str| {
-        let answer: serde_json::Value = serde_json::from_str(answer).expect("JSON");
-        answer.get("id").map(|id| id.as_array().expect("a list").clone())
-    };
-    let body = r#"{"keys":["user:2","loose","user:1"],"dry_run":true}"#;
-    assert_eq!(id_of(&here.post("/api/cache/invalidate", body).await.body), None, "nothing was done");
-    let body = body.replace("true", "false");
-    let id = id_of(&here.post("/api/cache/invalidate", &body).await.body).expect("numbers");
-    let mut told = std::collections::BTreeMap::new();
-    for _ in 0..3 {
-        let event = reader.told().await;
-        told.insert(event.key(), event.json()["version"].clone());
+}
+
+#[tokio::test]
+async fn what_has_not_been_told_to_redis_has_no_id() {
+    let Some(server) = RedisServer::start().await else { return };
+    let (here, _there, _reader) = two_and_a_reader(&server, "").await;
+    let named = [r#""keys":["a"]"#, r#""tags":["t"]"#, r#""pattern":"user:*""#];
+    for named in named {
+        for later in [r#""policy":"delayed","delay":"1h""#, r#""policy":"lazy""#] {
+            let answer = here.post("/api/cache/invalidate", &format!("{{{named},{later}}}")).await;
+            assert_eq!(answer.header("terrace-effect"), Some("later"), "{answer:?}");
+            assert_eq!(id_of(&answer.body), None, "{named} {later}");
+        }
     }
-    let of_keys: Vec<serde_json::Value> = ["user:2", "loose", "user:1"].map(|key| told[key].clone()).into();
-    assert_eq!(id, of_keys, "in the order in which they were named");
-    for body in [
-        r#"{"keys":["a"],"tags":["t"]}"#,
-        r#"{"pattern":"user:*"}"#,
-        r#"{"keys":["a"],"policy":"delayed","delay":"1h"}"#,
-        r#"{"keys":["a"],"policy":"lazy"}"#,
-    ] {
-        let answer = here.post("/api/cache/invalidate", body).await;
-        assert!([200, 202].contains(&answer.status), "{answer:?}");
-        assert_eq!(id_of(&answer.body), None, "{body}");
-    }
+    let tags: Vec<String> = (0..501).map(|tag| format!("\"{tag}\"")).collect();
+    let tags = format!("{{\"tags\":[{}]", tags.join(","));
+    let many = here.post("/api/cache/invalidate", &format!("{tags}}}")).await;
+    assert_eq!(id_of(&many.body).map(|id| id.len()), Some(1002), "{many:?}");
+    let keys: Vec<String> = (0..9_000).map(|key| format!("\"{key}\"")).collect();
+    let more = here.post("/api/cache/invalidate", &format!("{tags},\"keys\":[{}]}}", keys.join(","))).await;
+    assert_eq!((more.status, id_of(&more.body)), (200, None), "of more than 10,000 there are none");
     server.kill();
-    let queued = here.post("/api/cache/invalidate", r#"{"keys":["a"]}"#).await;
-    assert_eq!((queued.header("terrace-effect"), id_of(&queued.body)), (Some("queued"), None), "{queued:?}");
-    let alone = start("").await.post("/api/cache/invalidate", r#"{"keys":["a"]}"#).await;
+    for named in named {
+        let queued = here.post("/api/cache/invalidate", &format!("{{{named}}}")).await;
+        assert_eq!(
+            (queued.header("terrace-effect"), id_of(&queued.body)),
+            (Some("queued"), None),
+            "{queued:?}"
+        );
+    }
+    let alone = start("").await.post("/api/cache/invalidate", r#"{"keys":["a"],"pattern":"b*"}"#).await;
     assert_eq!(alone.body, r#"{"invalidated":0,"success":true}"#);
 }
 

@@ -326,7 +326,12 @@ impl Player<'_> {
             }
             _ => SweepRule::All,
         };
-        self.sweeps.push(remote.sweep(self.namespace, &rule).await?);
+        let swept = remote.sweep(self.namespace, &rule).await?;
+        self.sweeps.push(swept.sweep);
+        match swept.version {
+            Some(version) => self.push(Item::Version(Partition(self.partitions - 1), version)),
+            None => self.text("no number".to_owned()),
+        }
         Ok(())
     }
 
@@ -356,7 +361,12 @@ impl Player<'_> {
     async fn tag(&mut self, operation: &Operation) -> Result<(), RemoteError> {
         let remote = self.rig.remote();
         match operation {
-            Operation::BumpTags(indices) => remote.bump_tags(self.namespace, &tags(indices)).await?,
+            Operation::BumpTags(indices) => {
+                let tags = tags(indices);
+                for (tag, version) in tags.iter().zip(remote.bump_tags(self.namespace, &tags).await?) {
+                    self.version(tag.as_str(), version);
+                }
+            }
             Operation::Generations(indices) => {
                 let tags = tags(indices);
                 for (tag, generation) in tags.iter().zip(remote.generations(self.namespace, &tags).await?) {

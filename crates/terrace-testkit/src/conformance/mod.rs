@@ -37,7 +37,7 @@ pub async fn names(
 /// # Cancel safety
 /// What has begun goes on to hold.
 pub async fn swept(remote: &dyn Remote, namespace: &Namespace, rule: &SweepRule) -> u64 {
-    let sweep = remote.sweep(namespace, rule).await.expect("a sweep succeeds");
+    let sweep = remote.sweep(namespace, rule).await.expect("a sweep succeeds").sweep;
     let keys = names(remote, namespace, rule).await.expect("names are told");
     let removed = remote.reap(namespace, &sweep, &keys).await.expect("the dead are removed");
     remote.retire(namespace, &sweep).await.expect("a sweep ends");

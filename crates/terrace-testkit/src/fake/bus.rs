@@ -305,7 +305,9 @@ impl Bus for FakeRemote {
                     Reassertion::Key { key, number } => {
                         server.reassert(&namespace, key, *number, node.caller());
                     }
-                    Reassertion::Tag(tag) => server.bump_tag(&namespace, tag, node.caller()),
+                    Reassertion::Tag(tag) => {
+                        server.bump_tag(&namespace, tag, node.caller());
+                    }
                     Reassertion::Sweep(rule) => {
                         server.sweep(&namespace, &node.new_sweep(rule.clone()), node.caller())?;
                     }

@@ -179,14 +179,15 @@ impl Partition {
         self.rules().iter().filter(stay).count() >= Self::RULES_MAX
     }
 
-    /// Writes a rule down that kills what is older, and voids every lease.
-    pub(super) fn sweep(&mut self, now: Now, origin: u64, sweep: &Sweep) {
+    /// Writes a rule down that kills what is older, and voids every lease. Returns the number of that.
+    pub(super) fn sweep(&mut self, now: Now, origin: u64, sweep: &Sweep) -> Version {
         let sequence = self.change(now, origin, "sweep", sweep.rule.pattern());
         if let Some(counter) = &mut self.counter {
             counter.barrier = sequence;
             counter.rules.retain(|(_, other)| sweep.rule != SweepRule::All && other.rule != sweep.rule);
             counter.rules.push((sequence, sweep.clone()));
         }
+        sequence.into()
     }
 
     fn rules(&self) -> &[(u64, Sweep)] {
@@ -243,8 +244,8 @@ impl Partition {
         tag.and_then(|tag| table.bumped.get(tag)).copied().unwrap_or(table.floor)
     }
 
-    /// Gives a tag a new generation.
-    pub(super) fn bump(&mut self, now: Now, origin: u64, tag: &Tag) {
+    /// Gives a tag a new generation. Returns its version.
+    pub(super) fn bump(&mut self, now: Now, origin: u64, tag: &Tag) -> Version {
         let is_full =
             |table: &Generations| table.bumped.len() >= Self::TAGS_MAX && !table.bumped.contains_key(tag);
         if self.generations.as_ref().is_none_or(is_full) {
@@ -255,6 +256,7 @@ impl Partition {
         if let Some(table) = &mut self.generations {
             table.bumped.insert(tag.clone(), Generation { version, bumped_at: ServerTime(now.micros) });
         }
+        version
     }
 
     pub(super) fn log(&self) -> Vec<Message> {

@@ -8,7 +8,7 @@ use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
     BoxFuture, Compared, Delayed, Due, Expected, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome,
     LeaseToken, ListPlace, Listed, Names, Remote, RemoteError, RemoteHealth, RemoteResult, ServerTime,
-    SharedSettings, Stored, Sweep, SweepRule, Validity,
+    SharedSettings, Stored, Sweep, SweepRule, Swept, Validity,
 };
 use terrace_core::{Bus, Key, Namespace, Tag, Ttl, Version};
 
@@ -209,12 +209,12 @@ impl Remote for FakeRemote {
         }))
     }
 
-    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, Sweep> {
+    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, Swept> {
         let (namespace, rule) = (namespace.clone(), rule.clone());
         Box::pin(self.call(Operation::Sweep, move |server, node| {
             let sweep = node.new_sweep(rule);
-            server.sweep(&namespace, &sweep, node.caller())?;
-            Ok(sweep)
+            let version = server.sweep(&namespace, &sweep, node.caller())?;
+            Ok(Swept { sweep, version })
         }))
     }
 
@@ -290,13 +290,10 @@ impl Remote for FakeRemote {
         }))
     }
 
-    fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, ()> {
+    fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, Vec<Version>> {
         let (namespace, tags) = (namespace.clone(), tags.to_vec());
         Box::pin(self.call(Operation::BumpTags, move |server, node| {
-            for tag in &tags {
-                server.bump_tag(&namespace, tag, node.caller());
-            }
-            Ok(())
+            Ok(tags.iter().map(|tag| server.bump_tag(&namespace, tag, node.caller())).collect())
         }))
     }
 

@@ -317,16 +317,16 @@ impl Server {
         namespace: &Namespace,
         sweep: &Sweep,
         caller: Caller,
-    ) -> Result<(), RemoteError> {
-        let space = self.space(namespace);
+    ) -> Result<Option<Version>, RemoteError> {
+        let (space, mut last) = (self.space(namespace), None);
         for id in 0..caller.partitions {
             let partition = space.partition(PartitionId(id));
             if partition.refuses(&sweep.rule) {
                 return Err(RemoteError::Refused { reason: "so many sweeps are active".to_owned() });
             }
-            partition.sweep(caller.now, caller.id, sweep);
+            last = Some(partition.sweep(caller.now, caller.id, sweep));
         }
-        Ok(())
+        Ok(last)
     }
 
     pub(super) fn sweeps(&self, namespace: &Namespace) -> Vec<Sweep> {
@@ -394,9 +394,9 @@ impl Server {
         self.space(namespace).delayed.retain(|(_, noted)| !invalidations.contains(noted));
     }
 
-    pub(super) fn bump_tag(&mut self, namespace: &Namespace, tag: &Tag, caller: Caller) {
+    pub(super) fn bump_tag(&mut self, namespace: &Namespace, tag: &Tag, caller: Caller) -> Version {
         let id = PartitionId::of(namespace, tag.as_str(), caller.partitions);
-        self.space(namespace).partition(id).bump(caller.now, caller.id, tag);
+        self.space(namespace).partition(id).bump(caller.now, caller.id, tag)
     }
 
     pub(super) fn generation(&mut self, namespace: &Namespace, tag: &Tag, caller: Caller) -> Generation {

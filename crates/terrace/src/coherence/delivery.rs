@@ -98,7 +98,8 @@ impl View {
         }
         for tags in delivery.tags.chunks(BATCH_MAX) {
             self.note_tags(tags);
-            if note(l2.press(space, "bump tags", |remote| remote.bump_tags(namespace, tags)).await)? {
+            let told = l2.press(space, "bump tags", |remote| remote.bump_tags(namespace, tags)).await;
+            if note(L2::each(space, tags.len(), told).map(drop))? {
                 self.note_bumped(tags);
                 // What L2 told of them meanwhile is from before, and must not be known when L2 is believed again.
                 self.ban(&Ban::Tags(tags));
@@ -109,7 +110,7 @@ impl View {
         for rule in &delivery.rules {
             self.note_sweep(rule);
             let swept = l2.press(space, "sweep", |remote| remote.sweep(namespace, rule)).await;
-            if note(swept.map(|sweep| drop(self.reap_soon(sweep))))? {
+            if note(swept.map(|swept| drop(self.reap_soon(swept.sweep))))? {
                 self.note_sweep(rule);
                 pending.delivered_rule(rule, delivery.until);
             }

@@ -403,7 +403,7 @@ impl Listener {
             let direction = if message.origin == bus.node() { Direction::Out } else { Direction::In };
             self.count_message(direction, MessageType::of(&message.change));
             view.hear(partition, message, bus.partitions());
-            view.space.events.tell_heard(&self.clock, message, bus.node());
+            view.space.events.tell_heard(&self.clock, bus, partition, message);
         }
     }
 

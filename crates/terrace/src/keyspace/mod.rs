@@ -392,7 +392,7 @@ where
         counters.count(Event::InvalidatedAll);
         let timer = counters.timer();
         let result = self.view.sweep(SweepRule::All).await;
-        self.view.count_invalidation(timer, &result);
+        self.view.count_invalidation(timer, result.as_ref());
         result
     }
 

@@ -2,7 +2,7 @@
 
 use crate::fixture::{LEASE, Node, key, let_others_run};
 use std::time::Duration;
-use terrace::{Cache, EntryOptions, EventKind, Events, Glob, Tag};
+use terrace::{Cache, Effect, EntryOptions, EventKind, Events, Glob, Tag, Version};
 use terrace_testkit::fake::Fault;
 
 async fn next(events: &mut Events) -> terrace::Event {
@@ -55,6 +55,65 @@ async fn every_node_is_told_of_every_change_in_one_order() {
         assert!(own.number.get() > last, "numbers of one partition rise");
         last = own.number.get();
     }
+}
+
+#[tokio::test]
+async fn what_was_invalidated_is_told_once_under_the_numbers_that_were_returned() {
+    let writer = Node::first_hearing_of(8).await;
+    let reader = writer.another_hearing().await;
+    let mut others = reader.texts.events();
+    // So that no two partitions are at the same number.
+    for number in 0..20 {
+        writer.put(&number.to_string(), "v").await;
+    }
+    let named = writer.texts.invalidate().keys(["k", "l"]).tag("t").unwrap().tag("u").unwrap();
+    let told = named.pattern("a*").unwrap().pattern("*b").unwrap().send_numbered().await.unwrap();
+    let names = |texts: [&str; 2]| texts.map(|text| Glob::new(text).unwrap());
+    assert_eq!(told.keys.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(), [key("k"), key("l")]);
+    assert_eq!(told.tags.iter().map(|(tag, _)| tag.clone()).collect::<Vec<_>>(), [tag("t"), tag("u")]);
+    assert_eq!(told.patterns.iter().map(|(glob, _)| glob.clone()).collect::<Vec<_>>(), names(["a*", "*b"]));
+    writer.texts.clear().await.unwrap();
+    let keys = told.keys.into_iter().map(|(key, number)| (EventKind::Invalidated(key), number));
+    let tags = told.tags.into_iter().map(|(tag, number)| (EventKind::TagInvalidated(tag), number));
+    let patterns = told.patterns.into_iter().map(|(glob, number)| (EventKind::Swept(glob), number));
+    let mut expected: Vec<_> = keys.chain(tags).chain(patterns).collect();
+    let mut events = Vec::new();
+    while events.len() < expected.len() {
+        let event = next(&mut others).await;
+        events.extend((!matches!(event.kind, EventKind::Set(_))).then_some((event.kind, event.number)));
+    }
+    // A call tells of its changes partition by partition.
+    let by_text = |(kind, number): &(EventKind, Version)| (format!("{kind:?}"), *number);
+    expected.sort_by_key(by_text);
+    events.sort_by_key(by_text);
+    assert_eq!(events, expected);
+    assert_eq!(kind(&mut others).await, EventKind::Cleared);
+    writer.texts.remove("last").await.unwrap();
+    assert_eq!(kind(&mut others).await, EventKind::Invalidated(key("last")), "one event tells of a clearing");
+}
+
+#[tokio::test]
+async fn what_l2_was_not_told_yet_has_no_number() {
+    let node = Node::first_hearing().await;
+    node.remote.set_fault(Some(Fault::Unavailable));
+    let named = node.texts.invalidate().keys(["k"]).tag("t").unwrap().pattern("a*").unwrap();
+    let told = named.send_numbered().await.unwrap();
+    assert_eq!(told.invalidated.effect, Effect::Queued);
+    assert_eq!((told.keys, told.tags, told.patterns), (vec![], vec![], vec![]));
+    node.remote.set_fault(None);
+    let named = node.texts.invalidate().keys(["k"]).tag("t").unwrap().pattern("a*").unwrap();
+    let told = named.after(Duration::from_hours(1)).send_numbered().await.unwrap();
+    assert_eq!(told.invalidated.effect, Effect::Later);
+    assert_eq!((told.keys, told.tags, told.patterns), (vec![], vec![], vec![]));
+}
+
+#[tokio::test]
+async fn what_nobody_is_told_of_has_no_number() {
+    let node = Node::first().await;
+    let named = node.texts.invalidate().keys(["k"]).tag("t").unwrap().pattern("a*").unwrap();
+    let told = named.send_numbered().await.unwrap();
+    assert_eq!(told.invalidated.effect, Effect::Applied);
+    assert_eq!((told.keys, told.tags, told.patterns), (vec![], vec![], vec![]), "this L2 tells of nothing");
 }
 
 #[tokio::test]

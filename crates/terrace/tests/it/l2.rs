@@ -267,6 +267,7 @@ async fn an_adapter_that_answers_too_little_is_not_believed() {
     let pair = ["k", "l"].map(|key| (key.to_owned(), "new".to_owned()));
     assert!(is_protocol(texts.put_many(pair).await.unwrap_err()));
     assert!(is_protocol(texts.remove("k").await.unwrap_err()));
+    assert!(is_protocol(texts.invalidate().tag("t").unwrap().send().await.unwrap_err()));
     let tagged = EntryOptions::default().tag("t").unwrap();
     assert!(is_protocol(texts.put_with("m", "v".to_owned(), tagged.clone()).await.unwrap_err()));
     assert_eq!(*texts.get_or_load_with("n", tagged, loader("v")).await.unwrap(), "v");

@@ -7,7 +7,7 @@ use terrace_core::envelope::Sealed;
 use terrace_core::remote::{
     BoxFuture, Delayed, Due, FillOutcome, Generation, Invalidated, Lease, LeaseOutcome, LeaseToken,
     ListPlace, Listed, Names, Remote, RemoteHealth, RemoteResult, SharedSettings, Stored, Sweep, SweepRule,
-    Validity,
+    Swept, Validity,
 };
 use terrace_core::{Bus, Key, Namespace, Tag, Version};
 use terrace_testkit::fake::FakeRemote;
@@ -131,7 +131,7 @@ impl<A: Around> Remote for Wrapped<A> {
         self.around.many(self.remote.invalidate(namespace, keys))
     }
 
-    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, Sweep> {
+    fn sweep<'a>(&'a self, namespace: &'a Namespace, rule: &'a SweepRule) -> RemoteResult<'a, Swept> {
         self.around.one(self.remote.sweep(namespace, rule))
     }
 
@@ -183,8 +183,8 @@ impl<A: Around> Remote for Wrapped<A> {
         self.around.one(self.remote.done(namespace, invalidations))
     }
 
-    fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, ()> {
-        self.around.one(self.remote.bump_tags(namespace, tags))
+    fn bump_tags<'a>(&'a self, namespace: &'a Namespace, tags: &'a [Tag]) -> RemoteResult<'a, Vec<Version>> {
+        self.around.many(self.remote.bump_tags(namespace, tags))
     }
 
     fn generations<'a>(

@@ -95,7 +95,7 @@ pub(super) async fn what_was_swept_is_dead_before_it_is_removed(bench: Bench<'_>
         bench.set(key, "old", LONG).await;
     }
     let users = matching("user:*");
-    let sweep = bench.remote.sweep(&bench.namespace, &users).await.expect("a sweep succeeds");
+    let sweep = bench.remote.sweep(&bench.namespace, &users).await.expect("a sweep succeeds").sweep;
     assert_eq!(
         bench.remote.sweeps(&bench.namespace).await.expect("they are told"),
         std::slice::from_ref(&sweep)
@@ -119,9 +119,9 @@ pub(super) async fn what_was_swept_is_dead_before_it_is_removed(bench: Bench<'_>
 
 pub(super) async fn a_sweep_is_ended_by_its_own_name_alone(bench: Bench<'_>) {
     let (key, users) = (Bench::key("user:1"), matching("user:*"));
-    let first = bench.remote.sweep(&bench.namespace, &users).await.expect("a sweep succeeds");
+    let first = bench.remote.sweep(&bench.namespace, &users).await.expect("a sweep succeeds").sweep;
     bench.set(&key, "old", LONG).await;
-    let second = bench.remote.sweep(&bench.namespace, &users).await.expect("a sweep succeeds");
+    let second = bench.remote.sweep(&bench.namespace, &users).await.expect("a sweep succeeds").sweep;
     bench.remote.retire(&bench.namespace, &first).await.expect("it succeeds");
     assert_eq!(bench.get(&key).await, None, "the later one still holds");
     let keys = std::slice::from_ref(&key);
@@ -130,8 +130,8 @@ pub(super) async fn a_sweep_is_ended_by_its_own_name_alone(bench: Bench<'_>) {
     bench.remote.retire(&bench.namespace, &second).await.expect("it succeeds");
     assert_eq!(bench.remote.sweeps(&bench.namespace).await.expect("they are told"), []);
 
-    let by_pattern = bench.remote.sweep(&bench.namespace, &users).await.expect("a sweep succeeds");
-    let all = bench.remote.sweep(&bench.namespace, &SweepRule::All).await.expect("a sweep succeeds");
+    let by_pattern = bench.remote.sweep(&bench.namespace, &users).await.expect("a sweep succeeds").sweep;
+    let all = bench.remote.sweep(&bench.namespace, &SweepRule::All).await.expect("a sweep succeeds").sweep;
     assert_eq!(
         bench.remote.sweeps(&bench.namespace).await.expect("they are told"),
         std::slice::from_ref(&all)
@@ -141,12 +141,23 @@ pub(super) async fn a_sweep_is_ended_by_its_own_name_alone(bench: Bench<'_>) {
     }
 }
 
+pub(super) async fn a_sweep_tells_of_one_number_that_rises_or_of_none(bench: Bench<'_>) {
+    let mut told = Vec::new();
+    for rule in [matching("user:*"), SweepRule::All, matching("user:*")] {
+        let swept = bench.remote.sweep(&bench.namespace, &rule).await.expect("it succeeds");
+        bench.remote.retire(&bench.namespace, &swept.sweep).await.expect("it ends");
+        told.push(swept.version);
+    }
+    let several = [None; 3];
+    assert!(told == several || told.is_sorted_by(|one, next| one.is_some() && one < next), "{told:?}");
+}
+
 pub(super) async fn only_so_many_sweeps_are_active(bench: Bench<'_>) {
     let key = Bench::key("last");
     let mut active = Vec::new();
     for n in 0..64 {
         let sweep = bench.remote.sweep(&bench.namespace, &matching(&format!("{n}*"))).await;
-        active.push(sweep.expect("there is room"));
+        active.push(sweep.expect("there is room").sweep);
     }
     let late = bench.lease(&key, 1).await;
     let refused = bench.remote.sweep(&bench.namespace, &matching("last")).await;

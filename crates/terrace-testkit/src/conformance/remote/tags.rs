@@ -2,7 +2,7 @@
 
 use super::Bench;
 use terrace_core::remote::Generation;
-use terrace_core::{Namespace, Tag};
+use terrace_core::{Namespace, Tag, Version};
 
 fn tag(text: &str) -> Tag {
     Tag::new(text).expect("a valid tag")
@@ -13,8 +13,8 @@ impl Bench<'_> {
         self.remote.generations(&self.namespace, tags).await.expect("asking succeeds")
     }
 
-    async fn bump(&self, tags: &[Tag]) {
-        self.remote.bump_tags(&self.namespace, tags).await.expect("a bump succeeds");
+    async fn bump(&self, tags: &[Tag]) -> Vec<Version> {
+        self.remote.bump_tags(&self.namespace, tags).await.expect("a bump succeeds")
     }
 }
 
@@ -36,6 +36,22 @@ pub(super) async fn a_generation_changes_when_its_tag_is_bumped_and_only_then(be
     bench.remote.open(&other).await.expect("it opens");
     bench.remote.bump_tags(&other, &tags).await.expect("a bump succeeds");
     assert_eq!(bench.generations(&tags).await, again, "tags of one name in two namespaces are two tags");
+}
+
+pub(super) async fn a_bump_tells_of_the_generation_that_it_gives_its_tag(bench: Bench<'_>) {
+    let tags = ["c", "a", "b", "a"].map(tag);
+    let mut before = [Version::ZERO; 4].to_vec();
+    for _ in 0..3 {
+        let told = bench.bump(&tags).await;
+        assert_eq!(told.len(), tags.len());
+        let is_later = |(told, before): (&Version, &Version)| told.supersedes(*before);
+        assert!(told.iter().zip(&before).all(is_later), "{told:?} after {before:?}");
+        assert!(told[3].supersedes(told[1]), "one that is named twice is bumped twice: {told:?}");
+        let known: Vec<Version> =
+            bench.generations(&tags).await.iter().map(|generation| generation.version).collect();
+        assert_eq!(known, [told[0], told[3], told[2], told[3]], "in the order in which they were named");
+        before = told;
+    }
 }
 
 pub(super) async fn a_bump_is_seen_to_be_before_or_after_a_lease(bench: Bench<'_>) {

@@ -117,7 +117,7 @@ pub(super) async fn a_version_is_the_same_until_it_is_replaced_or_dead(bench: Be
     let second = bench.set(&key, "second", Ttl::Never).await;
     assert_eq!(bench.validate(&key, first).await, Validity::Changed);
     assert_eq!(bench.validate(&key, second).await, Validity::Same { remaining: None });
-    let sweep = bench.remote.sweep(&bench.namespace, &SweepRule::All).await.expect("a sweep begins");
+    let sweep = bench.remote.sweep(&bench.namespace, &SweepRule::All).await.expect("a sweep begins").sweep;
     assert_eq!(bench.validate(&key, second).await, Validity::Missing, "it is dead and still there");
     bench.remote.retire(&bench.namespace, &sweep).await.expect("it ends");
     let lease = bench.lease(&Bench::key("loaded"), 1).await;
