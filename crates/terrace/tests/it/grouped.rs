@@ -1,5 +1,6 @@
 //! What an origin says of a value that it loads: under which tags it is kept, and so by what it is invalidated.
 
+use crate::fixture::{let_others_run, spawn};
 use crate::strategies::{Builder, Texts, everywhere, held};
 use crate::table::Table;
 use terrace::{ErrorKind, Tag};
@@ -53,7 +54,7 @@ async fn what_is_loaded_anew_has_the_tags_that_the_new_load_says() {
         table.is_of(&["next"]);
         texts.refresh("a").await.unwrap();
         terrace_testkit::wait::until_some("the new value", async || {
-            crate::fixture::let_others_run().await;
+            let_others_run().await;
             (tags(&texts, "a").await == ["next"]).then_some(())
         })
         .await;
@@ -65,7 +66,7 @@ async fn a_tag_that_is_invalidated_while_its_value_is_loaded_counts() {
     for (texts, table, _) in everywhere(through).await {
         for many in [false, true] {
             table.hold();
-            let loading = tokio::spawn({
+            let loading = spawn({
                 let texts = texts.clone();
                 async move {
                     if many {
