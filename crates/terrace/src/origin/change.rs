@@ -132,7 +132,7 @@ impl FromStr for WriteId {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum WriteFailure<E> {
-    /// It cannot be written at all: it has no [`store`](Origin::store), or no [`delete`](Origin::delete).
+    /// It cannot be written at all: it has no [`store`](super::Origin::store), or no [`delete`](super::Origin::delete).
     Unsupported,
     /// It failed, and may succeed later. The origin does not have the write.
     Failed(E),
