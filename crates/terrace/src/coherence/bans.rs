@@ -331,6 +331,7 @@ impl View {
         }
         self.shared.tickets.void_all();
         self.space.watching.contest_dead(|key, stored| self.is_dead(key, stored));
+        self.see_to_watches();
         let removed = self.remove_banned(suspects_until);
         self.space.bans.retire(until, suspects_until);
         removed

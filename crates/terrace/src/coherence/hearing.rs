@@ -48,6 +48,7 @@ impl View {
             Some(key) => {
                 self.drop_l1(key);
                 self.space.watching.contest(key);
+                self.see_to_watches();
             }
             None => self.forget_all(count),
         }
@@ -68,7 +69,7 @@ impl View {
 
     fn drop_older(&self, key: &Key, number: Version) {
         let name = self.name_of(key.as_str());
-        let is_chained = self.l2().and_then(|l2| l2.remote().bus()).is_none_or(Bus::is_chained);
+        let is_chained = self.is_chained();
         let apply = || match self.l1() {
             Some(l1) if is_chained => l1.drop_older(name, number),
             Some(l1) => l1.drop_others(name, number),
@@ -78,5 +79,11 @@ impl View {
         if let Some(l1) = self.l1().filter(|_| is_own) {
             l1.leave_older(name, number);
         }
+        self.see_to_watches();
+    }
+
+    /// Whether numbers are the order of changes.
+    pub(crate) fn is_chained(&self) -> bool {
+        self.l2().and_then(|l2| l2.remote().bus()).is_none_or(Bus::is_chained)
     }
 }

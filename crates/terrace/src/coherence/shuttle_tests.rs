@@ -188,7 +188,7 @@ impl Writer {
         let version = self.beyond().change(None);
         l1.drop_copy(NAME);
         let was_heard = || tickets.has_heard(NAME, version);
-        self.watching.remove(&key(), version, Moment::from_nanos(0), was_heard);
+        self.watching.remove(&key(), version, true, Moment::from_nanos(0), was_heard);
     }
 
     /// Hears the message after so many. Returns whether there was one.

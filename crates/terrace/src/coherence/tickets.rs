@@ -9,7 +9,10 @@
 //! 2. Two keys that share a stripe cost each other a miss, never a stale hit.
 //! 3. A hit in L1 takes no ticket.
 //! 4. A write's own message may be heard before its acknowledgement. It voids the write's ticket like any other, but the
-//!    write knows its number, and may renew the ticket all the same if that was the only change.
+//!    write knows its number, and may renew the ticket all the same if that was the only change. The renewed ticket remembers
+//!    that: the message is no excuse for another change a second time.
+//! 5. A message raises the count before it is noted as heard, and whoever asks looks at what was heard first: so a count that is seen
+//!    after a message was seen has that message in it, and all that came before.
 
 use crate::l1::KeyRef;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +30,8 @@ pub(crate) struct Ticket {
     stripe: usize,
     count: u64,
     pub(crate) born: u64,
+    /// Whether the message of the change that has renewed it is in the count.
+    has_heard: bool,
 }
 
 /// The counts of all stripes at one time, before it is known which keys will be asked for.
@@ -39,8 +44,15 @@ pub(crate) struct Mark {
 #[derive(Default)]
 struct Stripe {
     count: AtomicU64,
-    /// The number of the last change that was heard. Only the listener writes it, before it raises the count.
+    /// The number of the last change that was heard. Only the listener writes it, after it has raised the count.
     heard: AtomicU64,
+}
+
+impl Stripe {
+    /// Whether the change of this number was the last that was heard.
+    fn was_last(&self, number: Version) -> bool {
+        number != Version::ZERO && self.heard.load(Ordering::SeqCst) == number.get()
+    }
 }
 
 /// The stripes of one cache.
@@ -66,7 +78,8 @@ impl Tickets {
     /// Notes that a read of `key` begins.
     pub(crate) fn take(&self, key: KeyRef<'_>) -> Ticket {
         let stripe = self.stripe_of(key);
-        Ticket { stripe, count: self.stripes[stripe].count.load(Ordering::SeqCst), born: self.born() }
+        let count = self.stripes[stripe].count.load(Ordering::SeqCst);
+        Ticket { stripe, count, born: self.born(), has_heard: false }
     }
 
     /// Notes that something begins that will bring the values of some keys.
@@ -82,7 +95,7 @@ impl Tickets {
     /// The ticket that a read of `key` would have taken then.
     pub(crate) fn taken_at(&self, mark: &Mark, key: KeyRef<'_>) -> Ticket {
         let stripe = self.stripe_of(key);
-        Ticket { stripe, count: mark.counts[stripe], born: mark.born }
+        Ticket { stripe, count: mark.counts[stripe], born: mark.born, has_heard: false }
     }
 
     /// How many bans there are now.
@@ -103,7 +116,7 @@ impl Tickets {
 
     /// [`Tickets::is_valid`] for the ticket that a change of this number renewed: its own message is no other change.
     pub(crate) fn is_valid_after(&self, renewed: Ticket, number: Version) -> bool {
-        self.is_valid(renewed) || (number != Version::ZERO && self.was_alone(renewed, number) == Some(true))
+        self.is_valid(renewed) || self.was_alone(renewed, number) == Some(true)
     }
 
     /// Voids the tickets of `key`. The caller drops the L1 copy after it, not before.
@@ -114,8 +127,8 @@ impl Tickets {
     /// [`Tickets::void`] for a change of this number that was heard.
     pub(crate) fn void_heard(&self, key: KeyRef<'_>, number: Version) {
         let stripe = &self.stripes[self.stripe_of(key)];
-        stripe.heard.store(number.get(), Ordering::SeqCst);
         stripe.count.fetch_add(1, Ordering::SeqCst);
+        stripe.heard.store(number.get(), Ordering::SeqCst);
     }
 
     /// Voids tickets on behalf of changes that began together under these tickets and got these numbers, and gives each a
@@ -127,18 +140,14 @@ impl Tickets {
         changes.into_iter().map(renew).collect()
     }
 
-    fn renew_one(&self, Ticket { stripe, count, born }: Ticket, number: Version) -> Option<Ticket> {
+    fn renew_one(&self, Ticket { stripe, count, born, .. }: Ticket, number: Version) -> Option<Ticket> {
         let of_stripe = &self.stripes[stripe];
-        let raise = |from| {
+        let raise = |from, has_heard| {
             let raised = of_stripe.count.compare_exchange(from, from + 1, Ordering::SeqCst, Ordering::SeqCst);
-            raised.is_ok().then_some(Ticket { stripe, count: from + 1, born })
+            raised.is_ok().then_some(Ticket { stripe, count: from + 1, born, has_heard })
         };
-        let heard_itself = || {
-            (number != Version::ZERO && of_stripe.heard.load(Ordering::SeqCst) == number.get())
-                .then(|| raise(count + 1))
-                .flatten()
-        };
-        raise(count).or_else(heard_itself)
+        let heard_itself = || of_stripe.was_last(number).then(|| raise(count + 1, true)).flatten();
+        raise(count, false).or_else(heard_itself)
     }
 
     /// Which of these changes nobody else has come between. Each noted its first ticket before it did anything; then all of them
@@ -155,16 +164,16 @@ impl Tickets {
     /// that are heard before it is; `None` as long as it has not been heard. One that comes a little later may count as well.
     pub(crate) fn was_alone(&self, renewed: Ticket, number: Version) -> Option<bool> {
         let stripe = &self.stripes[renewed.stripe];
-        let count = stripe.count.load(Ordering::SeqCst);
-        if stripe.heard.load(Ordering::SeqCst) == number.get() {
-            return Some(count <= renewed.count + 1);
-        }
-        (count != renewed.count).then_some(false)
+        let alone = renewed.count + u64::from(!renewed.has_heard);
+        let has_come = || stripe.was_last(number).then(|| stripe.count.load(Ordering::SeqCst) == alone);
+        let another = || (stripe.count.load(Ordering::SeqCst) != renewed.count).then_some(false);
+        // What was not heard may have come since, and is why the count is another.
+        has_come().or_else(|| another().map(|_| has_come().unwrap_or(false)))
     }
 
     /// Whether the change of this number was the last that was heard of the keys that share this one's count.
     pub(crate) fn has_heard(&self, key: KeyRef<'_>, number: Version) -> bool {
-        self.stripes[self.stripe_of(key)].heard.load(Ordering::SeqCst) == number.get()
+        self.stripes[self.stripe_of(key)].was_last(number)
     }
 
     /// Voids every ticket. By two, so that no write takes it for its own message.
@@ -258,6 +267,40 @@ mod tests {
         assert_eq!(tickets.was_alone(renewed, 9.into()), Some(false));
         tickets.void_heard(key("a"), 9.into());
         assert_eq!(tickets.was_alone(renewed, 9.into()), Some(false));
+    }
+
+    #[test]
+    fn its_own_message_excuses_a_change_only_once() {
+        let tickets = Tickets::new(&Chance::system());
+        let mine = tickets.take(key("a"));
+        tickets.void_heard(key("a"), 7.into());
+        let renewed = tickets.renew([(mine, 7.into())])[0].expect("it heard itself");
+        assert!(tickets.is_valid_after(renewed, 7.into()));
+        assert_eq!(tickets.was_alone(renewed, 7.into()), Some(true));
+        tickets.void(key("a"));
+        assert!(!tickets.is_valid_after(renewed, 7.into()));
+        assert_eq!(tickets.was_alone(renewed, 7.into()), Some(false));
+    }
+
+    #[test]
+    fn a_message_that_is_on_its_way_in_is_not_taken_for_what_came_before_it() {
+        let tickets = Tickets::new(&Chance::system());
+        let mine = tickets.take(key("a"));
+        tickets.void_heard(key("a"), 5.into());
+        let stripe = &tickets.stripes[mine.stripe];
+        stripe.count.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(tickets.renew([(mine, 7.into())]), [None], "between the two steps of hearing 7");
+        stripe.heard.store(7, Ordering::SeqCst);
+        assert_eq!(tickets.renew([(mine, 7.into())]), [None]);
+    }
+
+    #[test]
+    fn what_has_no_number_is_never_heard() {
+        let tickets = Tickets::new(&Chance::system());
+        let renewed =
+            tickets.renew([(tickets.take(key("a")), Version::ZERO)])[0].expect("nobody came between");
+        assert_eq!(tickets.was_alone(renewed, Version::ZERO), None);
+        assert!(!tickets.has_heard(key("a"), Version::ZERO));
     }
 
     #[test]

@@ -12,7 +12,10 @@
 //!    message. So a message is seen by the one or by the other.
 //! 4. Of more than [`WATCHED_MAX`] keys none is watched: they are dropped. Of more than [`UNHEARD_MAX`] changes of a key that were
 //!    not heard the oldest is forgotten: when it is heard, it counts as another's. There is one task for all watches of a namespace.
-//! 5. What is not heard in time, or before the cache is closed, is dropped.
+//! 5. What is not heard in time, or before the cache is closed, is dropped. The task may end with the runtime of whoever began it: what it has
+//!    not dropped by then is contested again, and whoever hears of the key next begins another.
+//! 6. Where numbers are not the order of changes ([`Bus::is_chained`]), a removal of a greater number may have come before the value: it
+//!    ends no watch, and is news when it is heard.
 
 use crate::coherence::tickets::Ticket;
 use crate::runtime::{Turns, within};
@@ -111,9 +114,20 @@ impl Watching {
         }
     }
 
-    /// Notes that this node has removed a key under this number, unless that `was_heard`.
-    pub(crate) fn remove(&self, key: &Key, version: Version, now: Moment, was_heard: impl FnOnce() -> bool) {
+    /// Notes that this node has removed a key under this number, unless that `was_heard`. Where the number says that it came after whatever
+    /// was stored under a smaller one, `is_after`, that needs no watch any more.
+    pub(crate) fn remove(
+        &self,
+        key: &Key,
+        version: Version,
+        is_after: bool,
+        now: Moment,
+        was_heard: impl FnOnce() -> bool,
+    ) {
         let mut watches = self.watches.lock();
+        if !is_after && watches.by_key.get(key).is_some_and(|watch| watch.stored.is_some()) {
+            return;
+        }
         if was_heard() {
             if watches.by_key.get(key).is_some_and(|watch| watch.is_older_than(version)) {
                 watches.by_key.remove(key);
@@ -121,6 +135,16 @@ impl Watching {
         } else if version != Version::ZERO {
             watches.note(key, version, None, now);
         }
+    }
+
+    /// What was due was not dropped.
+    fn contest_again(&self, keys: &[Key]) {
+        let mut watches = self.watches.lock();
+        for key in keys {
+            let since = watches.since(Moment::from_nanos(0));
+            watches.by_key.entry(key.clone()).or_insert_with(|| Watch::new(since)).is_contested = true;
+        }
+        self.contested.notify_one();
     }
 
     /// A change of a key was heard. Returns whether it is one of this node's own that was noted; anything else is applied, in the same
@@ -173,8 +197,7 @@ impl Watching {
     }
 
     fn contest_one(&self, watch: &mut Watch) {
-        if watch.stored.is_some() {
-            watch.is_contested = true;
+        if watch.stored.is_some() && !std::mem::replace(&mut watch.is_contested, true) {
             self.contested.notify_one();
         }
     }
@@ -205,16 +228,19 @@ impl Watching {
 }
 
 impl Watches {
+    fn since(&self, now: Moment) -> Since {
+        Since { began: now, paused: self.paused }
+    }
+
     /// Notes a change of this node, and what it has stored. Returns whether that is watched.
     fn note(&mut self, key: &Key, version: Version, stored: Option<Stored>, now: Moment) -> bool {
         let room = if stored.is_some() { WATCHED_MAX } else { WATCHED_MAX / 2 };
-        let since = Since { began: now, paused: self.paused };
+        let since = self.since(now);
         if !self.by_key.contains_key(key) {
             if self.by_key.len() >= room {
                 return false;
             }
-            let watch = Watch { unheard: Vec::new(), stored: None, is_contested: false, since };
-            self.by_key.insert(key.clone(), watch);
+            self.by_key.insert(key.clone(), Watch::new(since));
         }
         let Some(watch) = self.by_key.get_mut(key) else { return false };
         let at = watch.unheard.partition_point(|own| !own.supersedes(version));
@@ -233,6 +259,10 @@ impl Watches {
 }
 
 impl Watch {
+    fn new(since: Since) -> Self {
+        Self { unheard: Vec::new(), stored: None, is_contested: false, since }
+    }
+
     /// Whether a change of this number came after what was stored.
     fn is_older_than(&self, version: Version) -> bool {
         self.stored.as_ref().is_none_or(|stored| version.supersedes(stored.version))
@@ -273,10 +303,10 @@ impl View {
         if !self.hears() {
             return;
         }
-        let now = self.shared.clock.precise();
+        let (now, is_after) = (self.shared.clock.precise(), self.is_chained());
         for (key, version) in removed {
             let was_heard = || self.shared.tickets.has_heard(self.name_of(key.as_str()), version);
-            self.space.watching.remove(key, version, now, was_heard);
+            self.space.watching.remove(key, version, is_after, now, was_heard);
         }
         self.see_to_watches();
     }
@@ -291,9 +321,9 @@ impl View {
     }
 
     /// Sees to it that what does not stand is dropped.
-    pub(super) fn see_to_watches(&self) {
+    pub(crate) fn see_to_watches(&self) {
         let watching = &self.space.watching;
-        if watching.is_empty() {
+        if watching.turns.are_taken() || watching.is_empty() {
             return;
         }
         if let Some(turn) = watching.turns.take() {
@@ -317,8 +347,8 @@ impl View {
             let wait = async {
                 tokio::select! {
                     () = self.shared.runtime.closing(), if !is_closed => {}
-                    () = watching.contested.notified() => {}
-                    Some(_) = dropping.next(), if drops => {}
+                    () = watching.contested.notified(), if dropping.len() < DROPS_MAX => {}
+                    Some(()) = dropping.next(), if drops => {}
                 }
             };
             let paused = if within(pause, wait).await.is_none() { pause } else { Duration::ZERO };
@@ -326,10 +356,33 @@ impl View {
                 let limit = if self.shared.runtime.is_closed() { Duration::ZERO } else { lasts };
                 let due = watching.due(paused, self.shared.clock.precise(), limit);
                 if !due.is_empty() {
-                    let keys = due.into_iter().map(|key| (key, Ttl::Never)).collect();
-                    dropping.push(self.drop_contested(keys));
+                    dropping.push(self.drop_due(due));
                 }
             }
+        }
+    }
+}
+
+impl View {
+    /// Drops what was due. Given up, it is contested again.
+    async fn drop_due(&self, keys: Vec<Key>) {
+        let contested = keys.iter().map(|key| (key.clone(), Ttl::Never)).collect();
+        let mut due = Due { watching: &self.space.watching, keys };
+        self.drop_contested(contested).await;
+        due.keys.clear();
+    }
+}
+
+/// What is to be dropped. Itself dropped, what is left of it is contested again.
+struct Due<'a> {
+    watching: &'a Watching,
+    keys: Vec<Key>,
+}
+
+impl Drop for Due<'_> {
+    fn drop(&mut self) {
+        if !self.keys.is_empty() {
+            self.watching.contest_again(&self.keys);
         }
     }
 }

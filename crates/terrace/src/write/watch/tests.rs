@@ -18,7 +18,7 @@ fn store(watching: &Watching, version: u64) -> Standing {
 }
 
 fn remove(watching: &Watching, version: u64) {
-    watching.remove(&key("k"), version.into(), NOW, || false);
+    watching.remove(&key("k"), version.into(), true, NOW, || false);
 }
 
 /// Whether it is one that this node has noted.
@@ -94,9 +94,9 @@ fn a_removal_is_no_news_and_leaves_nothing_to_watch() {
     assert!(!hear(&watching, 9) && due(&watching) == 1, "what was stored after it is watched");
     let watching = Watching::default();
     store(&watching, 1);
-    watching.remove(&key("k"), 2.into(), NOW, || true);
+    watching.remove(&key("k"), 2.into(), true, NOW, || true);
     assert!(watching.is_empty());
-    watching.remove(&key("k"), Version::ZERO, NOW, || false);
+    watching.remove(&key("k"), Version::ZERO, true, NOW, || false);
     assert!(watching.is_empty(), "L2 has not answered");
 }
 
@@ -145,7 +145,7 @@ fn there_are_so_many_watches_and_so_many_numbers_and_no_more() {
     assert!(hear(&watching, changes) && watching.is_empty());
     let of = |n: usize| key(&n.to_string());
     for n in 0..WATCHED_MAX {
-        watching.remove(&of(n), 1.into(), NOW, || false);
+        watching.remove(&of(n), 1.into(), true, NOW, || false);
     }
     assert_eq!(watching.watches.lock().by_key.len(), WATCHED_MAX / 2, "removals leave room for values");
     for n in 0..=WATCHED_MAX {
@@ -153,4 +153,35 @@ fn there_are_so_many_watches_and_so_many_numbers_and_no_more() {
         assert_eq!(standing == Standing::Watched, n < WATCHED_MAX);
     }
     assert_eq!(watching.watches.lock().by_key.len(), WATCHED_MAX);
+}
+
+#[test]
+fn what_was_due_and_was_not_dropped_is_due_again() {
+    let watching = Watching::default();
+    store(&watching, 2);
+    hear(&watching, 1);
+    let due_keys = || watching.due(Duration::ZERO, NOW, LIMIT);
+    let given_up = Due { watching: &watching, keys: due_keys() };
+    assert!(due_keys().is_empty());
+    drop(given_up);
+    let mut dropped = Due { watching: &watching, keys: due_keys() };
+    assert_eq!(dropped.keys, [key("k")]);
+    dropped.keys.clear();
+    drop(dropped);
+    assert!(due_keys().is_empty());
+}
+
+#[test]
+fn a_number_that_is_no_order_ends_no_watch_of_a_value() {
+    let watching = Watching::default();
+    let unordered = |version: u64, was_heard: bool| {
+        watching.remove(&key("k"), version.into(), false, NOW, || was_heard);
+    };
+    store(&watching, 8);
+    unordered(9, false);
+    unordered(9, true);
+    assert!(!hear(&watching, 7));
+    assert_eq!(due(&watching), 1, "the value is watched as before");
+    unordered(10, false);
+    assert!(hear(&watching, 10), "no value is watched any more");
 }
