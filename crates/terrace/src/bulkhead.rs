@@ -255,7 +255,7 @@ impl View {
         self.place_for_batch().await.inspect_err(|_| self.space.counters.count(Event::LoadRefused))
     }
 
-    /// A place for the call of a batch, whose refusal each of its loads counts by itself.
+    /// A place for a call within the loads of a batch. Its refusal is what these loads bring, so each of them counts it by itself.
     ///
     /// # Errors
     /// [`ErrorKind::Overloaded`] if there is none for too long.

@@ -384,7 +384,7 @@ where
         let load_one = move |key: K| {
             let (view, load) = (view.clone(), Arc::clone(&load));
             async move {
-                let _place = view.place().await?;
+                let _place = view.place_for_batch().await?;
                 load(vec![key]).await.pop().unwrap_or_else(|| Err(ErrorKind::Closed.into()))
             }
         };

@@ -34,7 +34,7 @@ fn in_place(view: View, loading: Loading) -> Loading {
     Box::new(move |old| {
         let running = loading(old);
         Box::pin(async move {
-            let _place = view.place().await?;
+            let _place = view.place_for_batch().await?;
             running.await
         })
     })

@@ -2,6 +2,7 @@
 
 use crate::fixture::{HOUR, LEASE, Node, ended, hold, let_others_run, loader, spawn};
 use futures_util::FutureExt;
+use std::convert::Infallible;
 use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
@@ -48,6 +49,21 @@ impl Origin<u64, u64> for Fails {
             Failed::LeftAlone => Fault::Here,
             Failed::NoSuchKey => Fault::Caller,
         }
+    }
+}
+
+/// The same origin, which has no call for many keys.
+struct FailsApart;
+
+impl Origin<u64, u64> for FailsApart {
+    type Error = Failed;
+
+    async fn load(&self, key: &u64) -> Result<Option<u64>, Failed> {
+        Fails.load(key).await
+    }
+
+    fn loads_together(&self) -> bool {
+        false
     }
 }
 
@@ -206,6 +222,23 @@ async fn of_a_batch_that_gets_no_place_each_load_is_refused_and_none_has_failed(
     assert_eq!((loads, loads_refused, loads_not_asked), (0, 4, 0));
     assert_eq!(series(&cache, "terrace_loads_refused_total{keyspace=\"numbers\"}"), 4);
     assert_eq!((result(&cache, "error"), result(&cache, "miss")), (5, 0), "the first was given up");
+}
+
+#[tokio::test]
+async fn each_load_of_one_key_of_a_batch_that_gets_no_place_is_refused_once() {
+    let cache = Cache::memory().expect("a cache");
+    let numbers = cache.keyspace("numbers").loads_max(1).loads_wait_max(Duration::from_millis(1));
+    let numbers: Numbers = numbers.read_through(FailsApart).build().expect("valid settings");
+    assert!(numbers.get(&5).now_or_never().is_none(), "it has the only place");
+    let found = numbers.get_each_entry(&[6, 7, 8]).await;
+    assert!(found.iter().all(Result::is_err), "{found:?}");
+    assert_eq!((outcome(&cache, "refused"), outcome(&cache, "failed")), (3, 0));
+    let warming = numbers.warm().keys_with([16, 17], |key| async move { Ok::<_, Infallible>(Some(key)) });
+    assert_eq!(warming.await.expect("it can be warmed").failed, 2);
+    assert_eq!((outcome(&cache, "refused"), outcome(&cache, "failed")), (5, 0));
+    let stats = cache.stats();
+    let Figures { loads, loads_refused, .. } = stats.total;
+    assert_eq!((loads, loads_refused, stats.bulkheads[0].refused), (0, 5, 5));
 }
 
 #[tokio::test]
