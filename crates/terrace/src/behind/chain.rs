@@ -83,7 +83,9 @@ pub(super) struct Chain {
     /// The newest that was acknowledged, while it is here.
     pub(super) shown: Option<Arc<Record>>,
     pub(super) state: State,
-    /// How often its first write has failed in a row.
+    /// Whether its first write was to be sent, and the origin does not have it: no flush waits for any of its writes.
+    pub(super) is_failing: bool,
+    /// How often in a row that was a failure: not when the origin was left alone.
     pub(super) failures: u32,
     /// How many writes there may be in a batch with it: fewer after each batch that failed as a whole, so that one that makes
     /// batches fail is soon alone.
@@ -92,7 +94,14 @@ pub(super) struct Chain {
 
 impl Default for Chain {
     fn default() -> Self {
-        Self { entries: VecDeque::new(), shown: None, state: State::Waiting, failures: 0, group: usize::MAX }
+        Self {
+            entries: VecDeque::new(),
+            shown: None,
+            state: State::Waiting,
+            is_failing: false,
+            failures: 0,
+            group: usize::MAX,
+        }
     }
 }
 
@@ -120,8 +129,10 @@ impl Chain {
         self.shown.take_if(|shown| shown.number <= number);
     }
 
-    pub(super) fn is_failing(&self) -> bool {
-        self.failures > 0
+    /// Its first write is over, and what was noted of it with it.
+    pub(super) fn begin_anew(&mut self) {
+        (self.is_failing, self.failures, self.group) = (false, 0, usize::MAX);
+        self.state = State::Waiting;
     }
 
     /// Takes out the writes whose place the newest one that may be sent has taken. It covers from now on what they did; its number is

@@ -104,9 +104,7 @@ impl Shared {
             journal: self.journal,
             letters: Vec::new(),
         };
-        for (write, outcome) in batch.iter().zip(outcomes) {
-            state.queues[lane].settle(write, outcome, &mut settling);
-        }
+        state.queues[lane].settle(batch, outcomes, &mut settling);
         let letters = settling.letters;
         self.note(&mut state, notes);
         drop(state);

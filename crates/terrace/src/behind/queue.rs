@@ -121,7 +121,7 @@ impl Queue {
         self.requests.add(&record);
         self.roll.add(&record, now);
         let chain = self.chains.entry(record.key.clone()).or_default();
-        if !chain.is_failing() {
+        if !chain.is_failing {
             self.unsettled.insert(record.number);
         }
         if is_acknowledged {
@@ -210,7 +210,7 @@ impl Queue {
             }
             counters.add(Tally::Coalesced, folded.len() as u64);
             self.unsettled.remove(&newest);
-            if let (false, Some(at)) = (chain.is_failing(), chain.position(newest)) {
+            if let (false, Some(at)) = (chain.is_failing, chain.position(newest)) {
                 self.unsettled.insert(chain.entries[at].covers);
             }
         }
@@ -305,8 +305,15 @@ impl Queue {
         self.ready.push_front((write.key.clone(), now));
     }
 
-    /// What came of an attempt.
-    pub(super) fn settle(&mut self, write: &Write, outcome: &Outcome, settling: &mut Settling<'_>) {
+    /// What came of the attempts of a batch, one outcome for each write.
+    pub(super) fn settle(&mut self, batch: &[Write], outcomes: &[Outcome], settling: &mut Settling<'_>) {
+        for (write, outcome) in batch.iter().zip(outcomes) {
+            self.settle_one(write, outcome, settling);
+        }
+        self.look_at_rest(outcomes);
+    }
+
+    fn settle_one(&mut self, write: &Write, outcome: &Outcome, settling: &mut Settling<'_>) {
         match outcome {
             Outcome::Stored => self.stored(&write.key, settling),
             Outcome::Failed(reason) => self.failed(&write.key, reason, false, settling),
@@ -321,7 +328,6 @@ impl Queue {
         let Some(chain) = self.chains.get_mut(key) else { return };
         let Some(done) = chain.entries.pop_front() else { return };
         let number = done.record.number;
-        self.rest = None;
         if done.is_in_file() {
             settling.notes.push(Note::Done(number));
         }
@@ -331,10 +337,10 @@ impl Queue {
         self.roll.remove(number);
         self.bytes -= done.record.weight();
         chain.hide_until(number);
-        if chain.is_failing() {
+        if chain.is_failing {
             self.unsettled.extend(chain.entries.iter().map(|entry| entry.covers));
         }
-        (chain.failures, chain.group, chain.state) = (0, usize::MAX, State::Waiting);
+        chain.begin_anew();
         if chain.entries.is_empty() {
             self.chains.remove(key);
         } else {
@@ -384,7 +390,7 @@ impl Queue {
             self.graves.add(Grave { record, covers, attempts, reason, is_overtaken: false, is_held });
             reason = Arc::clone(&behind);
         }
-        (chain.failures, chain.group, chain.state) = (0, usize::MAX, State::Waiting);
+        chain.begin_anew();
         self.unsettled.extend(chain.entries.iter().map(|entry| entry.covers));
         if chain.entries.is_empty() {
             self.chains.remove(key);

@@ -4,11 +4,13 @@
 //! 2. While the origin is left alone nothing that is parked is tried: it would be refused. It is tried when the origin may be asked
 //!    again, by however many failures it was parked before; that it was refused meanwhile counts for nothing.
 //! 3. Then no more than a batch is tried at first: what becomes of that says whether the rest would be tried in vain. One write that gets
-//!    there lets the rest go when its time is over.
+//!    there lets the rest go when its time is over, whatever became of the others of its batch: those that were refused may have been
+//!    while it was under way.
 
 use super::super::chain::{Chain, Entry, State};
 use super::super::counters::Tally;
 use super::super::options::LaneOptions;
+use super::super::record::Outcome;
 use super::{Queue, Settling};
 use bytes::Bytes;
 use std::time::Duration;
@@ -51,8 +53,14 @@ impl Queue {
         self.discount(key);
         let until = settling.now.plus(again.max(REST_MIN).min(options.backoff_max));
         self.rest = Some(until);
-        let failures = self.chains.get(key).map_or(0, |chain| chain.failures);
-        self.park_until(key, until, failures.max(1), settling);
+        self.park_until(key, until, settling);
+    }
+
+    /// What came of a batch says whether the origin is still left alone.
+    pub(super) fn look_at_rest(&mut self, outcomes: &[Outcome]) {
+        if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Stored | Outcome::Held(_))) {
+            self.rest = None;
+        }
     }
 
     /// The attempt at the first write of a key was none.
@@ -75,22 +83,22 @@ impl Queue {
     }
 
     pub(super) fn park(&mut self, key: &Bytes, options: LaneOptions, settling: &mut Settling<'_>) {
-        let Some(chain) = self.chains.get(key) else { return };
-        let failures = chain.failures.saturating_add(1);
-        let until = settling.now.plus(options.backoff_after(failures, settling.chance));
-        self.park_until(key, until, failures, settling);
+        let Some(chain) = self.chains.get_mut(key) else { return };
+        chain.failures = chain.failures.saturating_add(1);
+        let until = settling.now.plus(options.backoff_after(chain.failures, settling.chance));
+        self.park_until(key, until, settling);
     }
 
-    fn park_until(&mut self, key: &Bytes, until: Moment, failures: u32, settling: &mut Settling<'_>) {
+    fn park_until(&mut self, key: &Bytes, until: Moment, settling: &mut Settling<'_>) {
         let Some(chain) = self.chains.get_mut(key) else { return };
         let Some(first) = chain.entries.front() else { return };
-        if !chain.is_failing() {
+        if !chain.is_failing {
             settling.counters.add(Tally::Parked, 1);
             for entry in &chain.entries {
                 self.unsettled.remove(&entry.covers);
             }
         }
-        chain.failures = failures;
+        chain.is_failing = true;
         chain.state = State::Parked(until);
         self.parked.insert((until, first.record.number), key.clone());
     }

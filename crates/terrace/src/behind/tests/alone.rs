@@ -25,16 +25,23 @@ impl Waiting {
             LaneOptions::default().backoff(BACKOFF_MIN, 60 * BACKOFF_MIN).batch_max(BATCH).attempts_max(50);
         let (mut queue, counters, clock) = (Queue::new("space".into()), Counters::default(), Clock::manual());
         queue.options = Some(options);
+        let mut waiting = Self { queue, counters, clock };
         for number in 1..=keys {
-            let key = format!("k{number}").into();
-            let record = Record::new(number, "space".into(), key, Operation::Store("v".into()), number);
-            let record = Arc::new(record);
-            queue.accept(Arc::clone(&record), clock.precise(), true, false);
-            let committed = Committed { record: &record, is_in_file: true };
-            queue.commit(committed, clock.precise(), &counters, &mut Vec::new());
+            waiting.write(number, number);
         }
-        queue.force();
-        Self { queue, counters, clock }
+        waiting
+    }
+
+    /// Takes in a write of a key, which may be sent, and gives its number.
+    fn write(&mut self, number: u64, key: u64) -> u64 {
+        let key = format!("k{key}").into();
+        let record = Arc::new(Record::new(number, "space".into(), key, Operation::Store("v".into()), number));
+        let now = self.now();
+        self.queue.accept(Arc::clone(&record), now, true, false);
+        let committed = Committed { record: &record, is_in_file: true };
+        self.queue.commit(committed, now, &self.counters, &mut Vec::new());
+        self.queue.force();
+        number
     }
 
     fn now(&self) -> Moment {
@@ -47,20 +54,22 @@ impl Waiting {
     }
 
     fn settle(&mut self, batch: &[Write], outcome: &Outcome) {
+        self.settle_each(batch, &vec![outcome.clone(); batch.len()]);
+    }
+
+    fn settle_each(&mut self, batch: &[Write], outcomes: &[Outcome]) {
         let (now, chance, mut notes) = (self.now(), Chance::seeded(7), Vec::new());
-        for write in batch {
-            let mut settling = Settling {
-                now,
-                chance: &chance,
-                room_for_dead: 99,
-                counters: &self.counters,
-                notes: &mut notes,
-                failed_with: None,
-                journal: 1,
-                letters: Vec::new(),
-            };
-            self.queue.settle(write, outcome, &mut settling);
-        }
+        let mut settling = Settling {
+            now,
+            chance: &chance,
+            room_for_dead: 99,
+            counters: &self.counters,
+            notes: &mut notes,
+            failed_with: None,
+            journal: 1,
+            letters: Vec::new(),
+        };
+        self.queue.settle(batch, outcomes, &mut settling);
     }
 
     /// Refuses all that may be sent now, and gives how many that are.
@@ -100,7 +109,33 @@ fn what_is_refused_again_and_again_waits_no_longer_for_it_and_it_costs_no_attemp
     }
     let batch = waiting.take();
     waiting.settle(&batch, &Outcome::Failed("no".to_owned()));
-    assert!(waiting.wait() <= 2 * BACKOFF_MIN, "{:?} after its first failure", waiting.wait());
+    assert!(waiting.wait() <= BACKOFF_MIN, "{:?} after its first failure", waiting.wait());
+    waiting.clock.advance(waiting.wait());
+    let batch = waiting.take();
+    waiting.settle(&batch, &left_alone());
+    waiting.clock.advance(AGAIN);
+    let batch = waiting.take();
+    waiting.settle(&batch, &Outcome::Unavailable("no connection".to_owned()));
+    let wait = waiting.wait();
+    assert!(wait >= BACKOFF_MIN && wait <= 2 * BACKOFF_MIN, "{wait:?} after its second");
+    assert_eq!(waiting.counters.figures().parked, 1, "it fails all the time");
+}
+
+#[test]
+fn a_key_whose_writes_were_refused_is_flushed_again_once_one_gets_there() {
+    let mut waiting = Waiting::with(1);
+    let batch = waiting.take();
+    waiting.settle(&batch, &left_alone());
+    let next = waiting.write(2, 1);
+    assert!(waiting.queue.is_settled(next), "nor does a flush wait for what is behind it");
+    waiting.clock.advance(AGAIN);
+    let batch = waiting.take();
+    waiting.settle(&batch, &Outcome::Stored);
+    let last = waiting.write(3, 1);
+    assert!(!waiting.queue.is_settled(last), "a flush waits for it");
+    let batch = waiting.take();
+    waiting.settle(&batch, &Outcome::Refused("never".to_owned()));
+    assert_eq!((waiting.queue.len(), waiting.queue.is_settled(last)), (0, true));
 }
 
 #[test]
@@ -137,4 +172,24 @@ fn one_batch_asks_whether_the_origin_is_back_and_the_rest_follows_if_it_is() {
         waiting.settle(&batch, &Outcome::Stored);
     }
     assert_eq!((stored, waiting.queue.len()), (95, 0), "all at once");
+}
+
+#[test]
+fn one_that_gets_there_lets_the_rest_go_also_where_others_of_its_batch_were_refused_meanwhile() {
+    for there in [Outcome::Stored, Outcome::Held("somebody is to be told".to_owned())] {
+        for first in [true, false] {
+            let mut waiting = Waiting::with(25);
+            assert_eq!(waiting.refuse_all(), 25);
+            waiting.clock.advance(AGAIN);
+            let batch = waiting.take();
+            assert_eq!(batch.len(), BATCH);
+            let mut outcomes = vec![left_alone(); BATCH];
+            outcomes[if first { 0 } else { BATCH - 1 }] = there.clone();
+            waiting.settle_each(&batch, &outcomes);
+            let batch = waiting.take();
+            assert_eq!(batch.len(), BATCH, "{there:?}, first: {first}: their time is over");
+            waiting.settle(&batch, &Outcome::Stored);
+            assert_eq!(waiting.take().len(), 5);
+        }
+    }
 }
