@@ -4,10 +4,11 @@
 //! 1. Only an answer of 2xx or 3xx to a change says that groups are not true any more. To a load it says no such thing: that is safe.
 //! 2. A group is a tag. One that no entry can have as a tag (it is empty, too long or has control characters) names nothing, in either
 //!    field.
-//! 3. A field that cannot be read, or names more than [`GROUPS_MAX`] groups, is ignored as a whole. The log says so once in a second at
-//!    most, and how often it was left out.
+//! 3. A field that cannot be read is ignored as a whole, and so is a `Cache-Group-Invalidation` that names more than [`GROUPS_MAX`]
+//!    groups. The log says so once in a second at most, and how often it was left out.
 //! 4. A value of more groups than an entry can have tags is not kept without some of them, and so is not loaded: what is invalidated
-//!    by one that was left out would stay.
+//!    by one that was left out would stay. That its `Cache-Groups` names more than [`GROUPS_MAX`] is the same error, however many of
+//!    them are one.
 
 use crate::auth::{Rate, RateLimit};
 use reqwest::StatusCode;
@@ -163,6 +164,8 @@ mod tests {
         for count in [33, GROUPS_MAX] {
             assert!(groups(count).expect_err("too many").contains("32 tags"), "{count}");
         }
+        let same = vec!["\"a\""; GROUPS_MAX + 1].join(",");
+        assert!(of_entry(&[&same]).expect_err("too many").contains("32 tags"), "it is not ignored");
     }
 
     #[test]
