@@ -27,7 +27,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-/// Keys that [`Origin::load_many`] loads at the same time, unless the origin has a way of its own: it has only so many connections.
+/// Keys that a batch loads at the same time, unless the origin has a way of its own: it has only so many connections.
 const LOADS_AT_ONCE: usize = 256;
 
 /// Loads what the cache does not have, and takes what is written.
@@ -75,20 +75,12 @@ pub trait Origin<K: Send + Sync, V: Send + Sync>: Send + Sync + 'static {
     /// Loads many values, one answer for each key and in their order. Unless an origin has a better way, by
     /// [`load`](Origin::load), up to 256 at the same time.
     fn load_many(&self, keys: &[K]) -> impl Future<Output = Vec<Result<Option<V>, Self::Error>>> + Send {
-        async move {
-            let (mut waiting, mut running) = (keys.iter(), FuturesOrdered::new());
-            let mut answers = Vec::with_capacity(keys.len());
-            running.extend(waiting.by_ref().take(LOADS_AT_ONCE).map(|key| self.load(key)));
-            while let Some(answer) = running.next().await {
-                answers.push(answer);
-                running.extend(waiting.next().map(|key| self.load(key)));
-            }
-            answers
-        }
+        async move { ask_each(keys, |key| self.load(key)).await }
     }
 
     /// Loads one value, and may say more of it: tags, by which it can be invalidated, and how long it is fresh. Unless an origin says so, by
-    /// [`load`](Origin::load). One that does has [`fetch_many`](Origin::fetch_many) too: batches ask by that.
+    /// [`load`](Origin::load). One that does has [`fetch_many`](Origin::fetch_many) too, by which batches ask, or says that it does
+    /// not [load together](Origin::loads_together).
     ///
     /// A tag that is invalidated while the load runs counts: the value is returned then, and not kept. [`Fetched::same`] is a
     /// failure here, as no old value is given.
@@ -124,16 +116,22 @@ pub trait Origin<K: Send + Sync, V: Send + Sync>: Send + Sync + 'static {
     }
 
     /// Loads many values, and may say more of each, as [`fetch`](Origin::fetch); one answer for each key and in their order. Unless an
-    /// origin says so, by [`load_many`](Origin::load_many).
+    /// origin says so, by [`load_many`](Origin::load_many), or where that is not one call ([`loads_together`](Origin::loads_together)) by
+    /// [`fetch`](Origin::fetch), up to 256 at the same time.
     fn fetch_many(&self, keys: &[K]) -> impl Future<Output = Vec<Result<Fetched<V>, Self::Error>>> + Send {
         async move {
+            if !self.loads_together() {
+                return ask_each(keys, |key| self.fetch(key)).await;
+            }
             let loaded = self.load_many(keys).await.into_iter();
             loaded.map(|answer| answer.map(Fetched::from)).collect()
         }
     }
 
-    /// Whether [`load_many`](Origin::load_many) is one call to the origin, which takes one place where loads are bounded, whatever the
-    /// number of its keys. Where it is not, each key of a batch is loaded by [`load`](Origin::load), in a place of its own. Default: it is.
+    /// Whether [`load_many`](Origin::load_many) and [`fetch_many`](Origin::fetch_many) are one call to the origin, which takes one place where
+    /// loads are bounded, whatever the number of its keys. Where they are not, each key of a batch that is read is loaded by a
+    /// [`fetch_many`](Origin::fetch_many) of that key alone, which is a [`fetch`](Origin::fetch) unless the origin says otherwise, in a place of
+    /// its own. [`Warm::keys`](crate::Warm::keys) asks for many keys at a time, in one place, all the same. Default: they are.
     fn loads_together(&self) -> bool {
         true
     }
@@ -219,6 +217,18 @@ pub trait Origin<K: Send + Sync, V: Send + Sync>: Send + Sync + 'static {
     ) -> impl Future<Output = Vec<OriginAnswer<Self::Error>>> + Send {
         async move { self.store_many(writes).await.into_iter().map(OriginAnswer::from).collect() }
     }
+}
+
+/// Asks for each of many keys, so many at the same time, and gives the answers in their order.
+async fn ask_each<'a, K, F: Future>(keys: &'a [K], ask: impl Fn(&'a K) -> F) -> Vec<F::Output> {
+    let (mut waiting, mut running) = (keys.iter(), FuturesOrdered::new());
+    let mut answers = Vec::with_capacity(keys.len());
+    running.extend(waiting.by_ref().take(LOADS_AT_ONCE).map(&ask));
+    while let Some(answer) = running.next().await {
+        answers.push(answer);
+        running.extend(waiting.next().map(&ask));
+    }
+    answers
 }
 
 /// Whose fault it is that a load failed.

@@ -3,7 +3,30 @@
 use crate::fixture::{let_others_run, spawn};
 use crate::strategies::{Builder, Texts, everywhere, held};
 use crate::table::Table;
-use terrace::{ErrorKind, Tag};
+use std::convert::Infallible;
+use terrace::{ErrorKind, Fetched, Origin, Tag};
+
+/// An origin that says of each value under which tags it is, and asks for each by itself.
+struct Apart;
+
+impl Origin<String, String> for Apart {
+    type Error = Infallible;
+
+    async fn load(&self, key: &String) -> Result<Option<String>, Infallible> {
+        Ok(self.fetch(key).await?.into_value())
+    }
+
+    async fn fetch(&self, key: &String) -> Result<Fetched<String>, Infallible> {
+        if key.ends_with('7') {
+            let_others_run().await;
+        }
+        Ok(Fetched::value(key.clone()).tags(Tag::new("t")).tags(Tag::new(key)))
+    }
+
+    fn loads_together(&self) -> bool {
+        false
+    }
+}
 
 fn through(builder: Builder, table: Table) -> Builder {
     for key in ["a", "b", "c", "d"] {
@@ -95,4 +118,32 @@ async fn more_tags_than_an_entry_can_have_are_an_error() {
         assert!(matches!(error.kind(), ErrorKind::TooManyTags { count: 33, .. }), "{error}");
         assert!(!held(&texts, "a").await);
     }
+}
+
+#[tokio::test]
+async fn an_origin_that_asks_for_each_key_by_itself_says_it_all_by_one_function() {
+    let names = |numbers: std::ops::Range<u16>| numbers.map(|number| number.to_string()).collect::<Vec<_>>();
+    for (texts, ..) in everywhere(|builder, _| builder.read_through(Apart)).await {
+        let found = texts.get_many(&names(0..5)).await.unwrap();
+        assert_eq!(
+            found.into_iter().flatten().map(|value| (*value).clone()).collect::<Vec<_>>(),
+            names(0..5)
+        );
+        assert_eq!(texts.warm().keys(names(5..305)).await.unwrap().failed, 0);
+        for key in names(0..305) {
+            let mut tags = tags(&texts, &key).await;
+            tags.sort();
+            assert_eq!(tags, [key.as_str(), "t"]);
+        }
+        forget(&texts, "t").await;
+        assert!(!held(&texts, "0").await && !held(&texts, "304").await);
+    }
+}
+
+#[tokio::test]
+async fn answers_for_each_key_come_in_the_order_of_the_keys() {
+    let keys: Vec<String> = (0..600).map(|number| number.to_string()).collect();
+    let answers = Apart.fetch_many(&keys).await;
+    let values = answers.into_iter().map(|answer| answer.unwrap().into_value().expect("it has all"));
+    assert_eq!(values.collect::<Vec<_>>(), keys);
 }
