@@ -27,6 +27,8 @@ pub struct Explained {
     pub ttl: String,
     /// How long a copy stays in memory at most; `None` if there is none.
     pub l1_ttl: Option<String>,
+    /// The rules by which an entry has tags, besides those that whoever stores it gives.
+    pub tags: Vec<String>,
     /// The origin that it is loaded from.
     pub origin: Option<String>,
     /// What the origin is asked.
@@ -85,6 +87,7 @@ impl Explained {
                 strategy: "cache-aside",
                 ttl: config.defaults.ttl.to_string(),
                 l1_ttl: shortest(l1_max.ttl.to_string()),
+                tags: Vec::new(),
                 origin: None,
                 asks: Vec::new(),
             });
@@ -112,6 +115,7 @@ impl Explained {
             strategy: keyspace.strategy.as_str(),
             ttl: keyspace.ttl.to_string(),
             l1_ttl: l1_ttl.and_then(shortest),
+            tags: keyspace.tags.iter().map(|rule| rule.as_str().to_owned()).collect(),
             origin: source.map(|source| source.origin.clone()),
             asks,
         })

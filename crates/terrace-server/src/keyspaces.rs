@@ -13,6 +13,7 @@ use crate::config::{
 };
 use crate::document::{Document, Documents, JsonOrigin};
 use crate::origin::{Loader, Origins};
+use crate::tagging::tags_of;
 use crate::template::Template;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use terrace::{
@@ -286,6 +287,10 @@ fn open(
     builder = keyspace.limits.on(builder);
     if let Some(of_values) = &keyspace.compression {
         builder = builder.dictionary(of_values.dictionary.clone());
+    }
+    if !keyspace.tags.is_empty() {
+        let (pattern, rules) = (keyspace.pattern.clone(), keyspace.tags.clone());
+        builder = builder.tags(move |key, document| tags_of(&rules, &pattern, key, document));
     }
     if let Some(bulkhead) = keyspace.source.as_ref().and_then(|source| origins.bulkhead(&source.origin)) {
         builder = builder.bulkhead(bulkhead);

@@ -46,6 +46,7 @@ mod runtime;
 mod security;
 mod server;
 mod structured;
+mod tagging;
 pub mod template;
 mod tiers;
 mod tls;
@@ -57,6 +58,7 @@ pub use explain::{Asked, Explained};
 pub use reload::{ReloadError, Reloader};
 pub use security::{Security, SecurityError};
 pub use server::{Ended, Server, StartError, Stop};
+pub use tagging::{TagRule, TagRuleError};
 pub use tls::TlsError;
 #[cfg(feature = "otlp")]
 pub use traces::{Traces, TracesError};

@@ -38,6 +38,9 @@ fn text(explained: &Explained) -> String {
         Some(ttl) => format!("copies for {ttl} at most"),
     };
     line("l1", &copies);
+    for tag in &explained.tags {
+        line("tag", tag);
+    }
     if let Some(origin) = &explained.origin {
         line("origin", origin);
     }

@@ -125,7 +125,7 @@ async fn find_in_tiers(keyspaces: &Keyspaces, key: &Key, headers: &HeaderMap) ->
     let refused = |problem: Problem| problem.into_response();
     let (keyspace, conduct) = keyspaces.with_conduct(key);
     if !headers.contains_key(header::CACHE_CONTROL) {
-        let found = keyspace.get_entry(key).await.map_err(|error| refused(error.into()))?;
+        let found = keyspace.get_entry(key).await.map_err(|error| refused(Problem::of_read(error)))?;
         let asked = CacheControl::default();
         return found
             .map(|entry| Answer { entry, conduct, asked })
@@ -147,7 +147,7 @@ async fn find_in_tiers(keyspaces: &Keyspaces, key: &Key, headers: &HeaderMap) ->
         }
         keyspace.get_entry_with(key, options).await
     };
-    match found.map_err(|error| refused(error.into()))? {
+    match found.map_err(|error| refused(Problem::of_read(error)))? {
         Some(entry) => Ok(Answer { entry, conduct, asked }),
         None if asked.only_if_cached => {
             let problem = Problem::new(Code::NotCached, format!("no tier has a value of {key}"));

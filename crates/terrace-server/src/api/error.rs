@@ -241,6 +241,19 @@ impl From<&OriginError> for Problem {
 /// What to do where nothing can be removed.
 pub(crate) const NO_DELETE: &str = "give the keyspace's source a `delete`, or invalidate the key";
 
+impl Problem {
+    /// Why nothing was read. That what was loaded would have too many tags is not for who asks to put right.
+    pub(super) fn of_read(error: Error) -> Self {
+        match error.kind() {
+            ErrorKind::TooManyTags { .. } => {
+                tracing::warn!(%error, "what was loaded cannot be kept");
+                Self::new(Code::OriginFailed, format!("what the origin has cannot be kept: {error}"))
+            }
+            _ => error.into(),
+        }
+    }
+}
+
 impl From<&WriteError> for Problem {
     fn from(error: &WriteError) -> Self {
         let code = match error {

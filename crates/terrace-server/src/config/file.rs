@@ -260,6 +260,7 @@ pub(super) struct Keyspace {
     pub(super) compression: KeyspaceCompression,
     pub(super) suspect: Option<Spanned<String>>,
     pub(super) private: Option<Spanned<Flag>>,
+    pub(super) tags: Vec<Spanned<String>>,
     pub(super) source: Option<Spanned<Source>>,
     pub(super) write_behind: Option<Spanned<Lane>>,
     pub(super) stale_while_revalidate: Option<Spanned<Period>>,

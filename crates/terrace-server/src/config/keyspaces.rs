@@ -11,12 +11,13 @@ use super::{
     CompressionAlgorithm, Defaults, DictionaryConfig, KeyspaceConfig, KeyspaceL1, TtlSetting,
     WriteBehindConfig, file,
 };
+use crate::tagging::TagRule;
 use crate::template::Template;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use terrace::{Dictionary, Namespace, Ttl};
+use terrace::{Dictionary, Namespace, Tag, Ttl};
 use toml::Spanned;
 
 /// Where keys go that no pattern matches.
@@ -121,6 +122,7 @@ impl Checker<'_> {
             &defaults.limits,
             &freshness,
         );
+        let tags = self.tags(&keyspace.tags, &pattern);
         Some(KeyspaceConfig {
             pattern,
             strategy,
@@ -135,11 +137,28 @@ impl Checker<'_> {
                 .and_then(|file| self.dictionary(&file, defaults.compression.algo)),
             suspect: self.suspect(keyspace.suspect, defaults.suspect),
             private: self.private(keyspace.private, around.tenants),
+            tags,
             freshness,
             limits,
             source,
             write_behind,
         })
+    }
+
+    /// Which tags entries have.
+    fn tags(&mut self, given: &[Spanned<String>], pattern: &Template) -> Vec<TagRule> {
+        if let Some(one_more) = given.get(Tag::PER_ENTRY_MAX) {
+            let title = format!("an entry has {} tags at most", Tag::PER_ENTRY_MAX);
+            self.refuse(&Refusal::new(one_more.span(), title).help("leave this one out, and those after it"));
+        }
+        let mut rules = Vec::with_capacity(given.len());
+        for text in given {
+            match TagRule::parse(text.get_ref(), pattern) {
+                Ok(rule) => rules.push(rule),
+                Err(error) => self.refuse(&Refusal::new(text.span(), error.to_string())),
+            }
+        }
+        rules
     }
 
     /// Whether answers are for who asked alone. A shared cache knows an entry by its address, which is the same for every tenant.

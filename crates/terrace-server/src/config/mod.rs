@@ -61,6 +61,7 @@ pub use tenants::TenantLimits;
 pub use tls::TlsConfig;
 pub use units::{ByteSize, Period, TtlSetting};
 
+use crate::tagging::TagRule;
 use crate::template::Template;
 use report::{Document, Extra};
 use serde::{Deserialize, Serialize};
@@ -359,6 +360,9 @@ pub struct KeyspaceConfig {
     pub suspect: Suspect,
     /// Whether caches that several people share may not keep its entries.
     pub private: bool,
+    /// Which tags its entries have, besides those that whoever stores them gives.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<TagRule>,
     /// What is done with old entries, and how long a load is waited for.
     #[serde(flatten)]
     pub freshness: Freshness,

@@ -49,6 +49,7 @@ mod strategies;
 mod strategies_config;
 mod strategies_postgres;
 mod support;
+mod tags;
 mod tenants;
 mod tls;
 #[cfg(feature = "otlp")]

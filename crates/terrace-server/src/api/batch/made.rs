@@ -78,7 +78,9 @@ impl Done {
         };
         let entry = match found {
             Some(Ok(Some(entry))) => entry,
-            Some(Err(error)) => return Err(Made::failed("get", Some(key.as_str()), &error.into())),
+            Some(Err(error)) => {
+                return Err(Made::failed("get", Some(key.as_str()), &Problem::of_read(error)));
+            }
             _ => {
                 let problem = Problem::new(Code::KeyNotFound, format!("nothing is stored under {key}"));
                 return Err(Made::failed("get", Some(key.as_str()), &problem));
