@@ -14,7 +14,7 @@
 //!    not heard the oldest is forgotten: when it is heard, it counts as another's. There is one task for all watches of a namespace.
 //! 5. What is not heard in time, or before the cache is closed, is dropped. The task may end with the runtime of whoever began it: what it has
 //!    not dropped by then is contested again, and whoever hears of the key next begins another.
-//! 6. Where numbers are not the order of changes ([`Bus::is_chained`]), a removal of a greater number may have come before the value: it
+//! 6. Where numbers are not the order of changes ([`View::is_chained`]), a removal of a greater number may have come before the value: it
 //!    ends no watch, and is news when it is heard.
 
 use crate::coherence::tickets::Ticket;

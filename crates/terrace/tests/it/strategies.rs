@@ -2,6 +2,7 @@
 
 use crate::fixture::{Node, ended, let_others_run, loader, spawn, within};
 use crate::table::{Mood, Table};
+use crate::watched::Pair;
 use std::time::Duration;
 use terrace::{
     Cache, Effect, EntryOptions, ErrorKind, Keyspace, KeyspaceBuilder, OriginFn, StoreError, Strategy, Tier,
@@ -294,14 +295,7 @@ async fn a_key_that_was_changed_meanwhile_is_not_kept() {
 
 #[tokio::test]
 async fn two_nodes_that_write_one_key_at_a_time_keep_neither_s_value_in_the_wrong_order() {
-    let first = Node::first_hearing().await;
-    let (second, table) = (first.another_hearing().await, Table::default());
-    let [mine, theirs] =
-        [&first, &second].map(|node| opened(&node.cache, |builder| builder.write_through(table.clone())));
-    for texts in [&mine, &theirs] {
-        held(texts, "k").await;
-    }
-    let_others_run().await;
+    let Pair { first, mine, theirs, table, second: _second } = Pair::new().await;
     // Mine is at the origin first, and at L2 last.
     let gate = first.remote.hold(Operation::Set, Point::BeforeEffect);
     let writer = mine.clone();
@@ -324,14 +318,7 @@ async fn two_nodes_that_write_one_key_at_a_time_keep_neither_s_value_in_the_wron
 
 #[tokio::test]
 async fn what_is_heard_after_the_acknowledgement_counts_as_well() {
-    let first = Node::first_hearing().await;
-    let (second, table) = (first.another_hearing().await, Table::default());
-    let [mine, theirs] =
-        [&first, &second].map(|node| opened(&node.cache, |builder| builder.write_through(table.clone())));
-    for texts in [&mine, &theirs] {
-        held(texts, "k").await;
-    }
-    let_others_run().await;
+    let Pair { first, mine, theirs, table, second: _second } = Pair::new().await;
     table.hold();
     let writer = mine.clone();
     let writing = spawn(async move { writer.put("k", "mine".into()).await });

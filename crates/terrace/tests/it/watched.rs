@@ -13,16 +13,16 @@ use terrace_testkit::fake::{Operation, Point};
 use terrace_testkit::wait::{pause, until};
 
 /// Two nodes that hear of each other, over one table.
-struct Pair {
-    first: Node,
-    mine: Texts,
-    second: Node,
-    theirs: Texts,
-    table: Table,
+pub(crate) struct Pair {
+    pub(crate) first: Node,
+    pub(crate) mine: Texts,
+    pub(crate) second: Node,
+    pub(crate) theirs: Texts,
+    pub(crate) table: Table,
 }
 
 impl Pair {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let first = Node::first_hearing().await;
         let (second, table) = (first.another_hearing().await, Table::default());
         let [mine, theirs] =
