@@ -9,7 +9,7 @@
 //!    Where no tenant is left, statements need not tell tenants apart: then theirs ask no origin any more.
 
 use crate::config::{
-    CompressionAlgorithm, Config, KeyspaceConfig, Strategy, Suspect, UNMATCHED, tenant_keyspace,
+    CompressionAlgorithm, Config, KeyspaceConfig, L2OnError, Strategy, Suspect, UNMATCHED, tenant_keyspace,
 };
 use crate::document::{Document, Documents, JsonOrigin};
 use crate::origin::{Loader, Origins};
@@ -242,8 +242,10 @@ fn rules(config: &Config, cache: &Cache, name: &str) -> KeyspaceBuilder<Key, Doc
         CompressionAlgorithm::None => None,
     };
     let threshold_bytes = usize::try_from(compression.min.0).unwrap_or(usize::MAX);
-    cache
-        .keyspace(name)
+    let keyspace = cache.keyspace(name);
+    let fails = config.l2.as_ref().is_some_and(|l2| l2.on_error == L2OnError::Fail);
+    let keyspace = if fails { keyspace.fail_closed() } else { keyspace };
+    keyspace
         .weigher(|document: &Document| document.bytes().len() as u64)
         .compression(Compression { algorithm, threshold_bytes })
         .value_bytes_max(config.defaults.max_value.0)

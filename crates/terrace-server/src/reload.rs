@@ -29,7 +29,7 @@ use terrace::{Glob, KeyspaceError};
 use tokio::sync::Mutex;
 
 /// What can be changed while the service runs: these settings, and what is below them.
-const CHANGEABLE: [&str; 8] = [
+const CHANGEABLE: [&str; 9] = [
     "server.request_timeout",
     "server.max_body",
     "server.max_requests",
@@ -38,6 +38,7 @@ const CHANGEABLE: [&str; 8] = [
     "defaults",
     "origin",
     "keyspace",
+    "ready",
 ];
 
 /// How long a change may go on that was begun by a request: as long as a load of the library.
@@ -216,8 +217,9 @@ impl Reloader {
             }
         };
         let breakers = Arc::new(origins.breakers().clone());
-        let limits = limits(&config);
-        let app = App { spaces, spaces_of_tenants, breakers, limits, ..App::clone(&in_force.app) };
+        let (limits, requires_l2) = (limits(&config), config.ready.require_l2);
+        let app =
+            App { spaces, spaces_of_tenants, breakers, limits, requires_l2, ..App::clone(&in_force.app) };
         let app = Arc::new(app);
         app.feed.grow(&app.spaces, &app.clock);
         app.feed.watch(&app.breakers);

@@ -369,6 +369,7 @@ pub(crate) fn app(config: &Config, traces: Option<Traces>) -> Result<InForce, St
         clock,
         limits: limits(config),
         is_metrics_enabled: config.metrics.enabled,
+        requires_l2: config.ready.require_l2,
         metrics_prefix: config.metrics.prefix.clone(),
         is_draining: Arc::default(),
         feed: Arc::new(Feed::new(life.id, tasks.clone())),

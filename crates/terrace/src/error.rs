@@ -1,6 +1,7 @@
 //! What can go wrong, per operation.
 //!
-//! A miss is not an error, and neither is a tier that is down on a read: the next one answers, and a counter says so.
+//! A miss is not an error, and neither is a tier that is down on a read: the next one answers, and a counter says so. A keyspace
+//! that fails closed wants it otherwise.
 //! Errors are what the caller has to know: a key that cannot be one, a value that cannot be stored, a loader that
 //! failed, an L2 that refuses, a cache that was shut down.
 
@@ -151,6 +152,10 @@ pub enum ErrorKind {
         "the value cannot be proven fresh: no word of other nodes' changes comes through, and L2 does not answer"
     )]
     Unproven,
+    /// L2 cannot be asked, and the keyspace is read with it or not at all
+    /// ([`fail_closed`](crate::KeyspaceBuilder::fail_closed)). Nobody was asked instead.
+    #[error("L2 cannot be asked, and without it the keyspace asks nobody else")]
+    L2Unavailable,
     /// The cache was shut down, or the runtime that ran the load was.
     #[error("the cache is shut down")]
     Closed,
@@ -191,7 +196,8 @@ impl Error {
             | ErrorKind::StoreTimedOut { .. }
             | ErrorKind::StoreBusy { .. }
             | ErrorKind::Overloaded { .. }
-            | ErrorKind::Unproven => true,
+            | ErrorKind::Unproven
+            | ErrorKind::L2Unavailable => true,
             _ => false,
         }
     }
@@ -206,6 +212,7 @@ impl Error {
                 | ErrorKind::StoreBusy { .. }
                 | ErrorKind::Overloaded { .. }
                 | ErrorKind::Unproven
+                | ErrorKind::L2Unavailable
                 | ErrorKind::Closed
         )
     }

@@ -102,6 +102,8 @@ pub(crate) struct Rules {
     /// What bounds its loads, of the three above.
     pub(crate) bulkheads: Bulkheads,
     pub(crate) suspect: SuspectPolicy,
+    /// Whether what L1 cannot answer fails while L2 cannot be asked.
+    pub(crate) fails_closed: bool,
 }
 
 /// What to do with a copy in L1 that cannot be proven fresh: this node may not have heard of a change, because messages are

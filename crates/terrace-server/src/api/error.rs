@@ -206,6 +206,10 @@ impl From<Error> for Problem {
                 Self::new(Code::Overloaded, error.to_string())
             }
             ErrorKind::Unproven => Self::new(Code::L2Unavailable, error.to_string()),
+            ErrorKind::L2Unavailable => Self::new(
+                Code::L2Unavailable,
+                "the shared cache cannot be asked, and nobody else is asked without it (`l2.on_error`)",
+            ),
             ErrorKind::LoadTimedOut { .. } => Self::new(Code::OriginTimeout, error.to_string()),
             ErrorKind::Overloaded { .. } => Self::new(Code::OriginOverloaded, error.to_string()),
             ErrorKind::Closed => {

@@ -2,7 +2,7 @@
 //!
 //! 1. Alive means that it answers.
 //! 2. Ready means that it can serve: an L2 that is down makes it slower, not unready, so it is ready and `degraded`.
-//!    So it is while L2 is left alone by its breaker, whose state is shown.
+//!    So it is while L2 is left alone by its breaker, whose state is shown. Where `ready.require_l2` says so it is unready then.
 //! 3. So it is, too, while a keyspace returns more stale values than its budget allows, or older ones: they are what an outage of an
 //!    origin looks like from outside. Another instance would have no better ones, so the answer stays 200 here as well.
 //! 4. What L2's own settings leave open, and what the mode of the bus does not promise, is shown as `warnings`, and changes
@@ -63,15 +63,17 @@ pub(super) async fn ready(State(app): State<Arc<App>>, who: Option<Who>, uri: Ur
     let mut degraded: Vec<&str> = checks.iter().filter_map(Check::degrades).collect();
     degraded.dedup();
     let breaker = breaker.filter(|breaker| breaker.state != BreakerState::Closed);
+    let is_ready = !(app.requires_l2 && degraded.contains(&"l2"));
     let ready = Ready {
-        status: "ok",
+        status: if is_ready { "ok" } else { "unready" },
         degraded,
         warnings: if is_operator { warnings } else { Vec::new() },
         breaker: breaker.as_ref().map(LeftAlone::of),
         stale: if is_operator { stale } else { Vec::new() },
         checks: is_verbose.then_some(&checks[..]),
     };
-    json(serde_json::to_vec(&ready).unwrap_or_default())
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, json(serde_json::to_vec(&ready).unwrap_or_default())).into_response()
 }
 
 /// What an origin's check is called.
@@ -189,7 +191,7 @@ impl Stale {
     }
 }
 
-/// That the service can serve, and what is not as it should be.
+/// Whether the service can serve, and what is not as it should be.
 #[derive(Serialize)]
 struct Ready<'a> {
     status: &'a str,

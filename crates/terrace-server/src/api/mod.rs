@@ -104,6 +104,8 @@ pub(crate) struct App {
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     pub(crate) is_metrics_enabled: bool,
+    /// Whether the service is not ready while L2 cannot be asked.
+    pub(crate) requires_l2: bool,
     /// What the names of metrics begin with.
     pub(crate) metrics_prefix: String,
     /// Set when the service is about to stop.

@@ -8,8 +8,8 @@ use super::report::{ConfigError, Document, Refusal, nearest};
 use super::units::{ByteSize, Count, Flag, Period, TtlSetting};
 use super::{
     AuthConfig, BusConfig, BusMode, CompressionAlgorithm, CompressionConfig, Config, Defaults,
-    EvictionPolicy, L1Config, L2Config, L2Sentinel, L2Timeouts, L2Tls, Limits, MetricsConfig, ServerConfig,
-    ShutdownConfig, Suspect, file, keyspaces, limits, origins,
+    EvictionPolicy, L1Config, L2Config, L2OnError, L2Sentinel, L2Timeouts, L2Tls, Limits, MetricsConfig,
+    ReadyConfig, ServerConfig, ShutdownConfig, Suspect, file, keyspaces, limits, origins,
 };
 use crate::config::{Address, Secret};
 use crate::tiers;
@@ -135,6 +135,7 @@ pub(super) fn check(document: &Document, file: file::File) -> Result<Config, Con
             prefix: checker.metrics_prefix(file.metrics.prefix),
         },
         telemetry: checker.telemetry(file.telemetry),
+        ready: checker.ready(file.ready, l2.is_some()),
         write_behind,
         l1,
         l2,
@@ -236,12 +237,22 @@ impl Checker<'_> {
         false
     }
 
+    fn ready(&mut self, ready: file::Ready, has_l2: bool) -> ReadyConfig {
+        let required = ready.require_l2.filter(|flag| flag.get_ref().0);
+        if let Some(flag) = required.as_ref().filter(|_| !has_l2) {
+            let refusal = Refusal::new(flag.span(), "there is no shared tier that could be required");
+            self.refuse(&refusal.help("set `l2.url`, or leave this out"));
+        }
+        ReadyConfig { require_l2: required.is_some() }
+    }
+
     fn bus(&mut self, bus: file::Bus) -> BusConfig {
         const MODES: [(&str, BusMode); 2] = [("coherent", BusMode::Coherent), ("plain", BusMode::Plain)];
         BusConfig { mode: self.word(bus.mode, "mode", &MODES, BusMode::Coherent) }
     }
 
     fn l2(&mut self, l2: file::L2, mode: BusMode) -> Option<L2Config> {
+        const ON_ERROR: [(&str, L2OnError); 2] = [("bypass", L2OnError::Bypass), ("fail", L2OnError::Fail)];
         let password = self.password(l2.password, l2.password_file);
         let pool_size = self.count(l2.pool_size, 100, 100_000);
         let patience = self.patience(l2.wait_max, l2.breaker, l2.retry, l2.max_retries.as_ref());
@@ -270,6 +281,7 @@ impl Checker<'_> {
             max_lifetime: l2.max_lifetime.map(|period| self.positive(Some(period), Period::seconds(1))),
             max_retries: patience.retry.max,
             wait_max: patience.wait_max,
+            on_error: self.word(l2.on_error, "policy", &ON_ERROR, L2OnError::Bypass),
             breaker: patience.breaker,
             retry: patience.retry,
             timeouts: L2Timeouts {

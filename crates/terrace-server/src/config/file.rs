@@ -29,6 +29,7 @@ pub(super) struct File {
     pub(super) metrics: Metrics,
     pub(super) telemetry: Telemetry,
     pub(super) write_behind: WriteBehind,
+    pub(super) ready: Ready,
 }
 
 #[derive(Default, Deserialize)]
@@ -126,6 +127,7 @@ pub(super) struct L2 {
     pub(super) max_lifetime: Option<Spanned<Period>>,
     pub(super) max_retries: Option<Spanned<Count>>,
     pub(super) wait_max: Option<Spanned<Period>>,
+    pub(super) on_error: Option<Spanned<String>>,
     pub(super) breaker: Option<Spanned<Breaker>>,
     pub(super) retry: Option<Spanned<Retry>>,
     pub(super) timeouts: Timeouts,
@@ -301,6 +303,12 @@ pub(super) struct Source {
     pub(super) document: Option<Spanned<String>>,
     pub(super) store: Option<Spanned<String>>,
     pub(super) delete: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Ready {
+    pub(super) require_l2: Option<Spanned<Flag>>,
 }
 
 #[derive(Default, Deserialize)]

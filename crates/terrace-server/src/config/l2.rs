@@ -45,6 +45,8 @@ pub struct L2Config {
     pub max_retries: u64,
     /// How long one read may wait for the shared tier, all its calls together. Default 250 ms.
     pub wait_max: Period,
+    /// What a read does that memory cannot answer while the shared tier cannot be asked. Default `bypass`.
+    pub on_error: L2OnError,
     /// When the shared tier is left alone.
     pub breaker: L2Breaker,
     /// What of a failed call is tried again.
@@ -56,6 +58,17 @@ pub struct L2Config {
     /// Who the service is to sentinels, which have users of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sentinel: Option<L2Sentinel>,
+}
+
+/// What a read does that memory cannot answer while the shared tier cannot be asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum L2OnError {
+    /// It goes on to the origin; without one there is no such key.
+    Bypass,
+    /// It fails: nobody is asked instead.
+    Fail,
 }
 
 /// Who the service is to sentinels.

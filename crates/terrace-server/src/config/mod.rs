@@ -46,7 +46,7 @@ pub use behind::{AckSetting, LaneConfig, OnFull, WriteBehindConfig};
 pub use bus::{BusConfig, BusMode};
 pub use freshness::{Freshness, Share};
 pub(crate) use keyspaces::UNMATCHED;
-pub use l2::{L2Config, L2Sentinel, L2Timeouts, L2Tls};
+pub use l2::{L2Config, L2OnError, L2Sentinel, L2Timeouts, L2Tls};
 pub use limits::{Limits, OriginLoads};
 pub use origin::{HttpConfig, OriginConfig, PostgresConfig, SqliteConfig};
 pub use patience::{L2Breaker, L2Retry, OriginBreakerConfig};
@@ -176,6 +176,16 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// The journal, and how what is written behind is brought to its origin.
     pub write_behind: WriteBehindConfig,
+    /// When the service says that it is ready.
+    pub ready: ReadyConfig,
+}
+
+/// When the service says that it is ready.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ReadyConfig {
+    /// Whether it is not while the shared tier cannot be asked. Default false: it is degraded then, and serves.
+    pub require_l2: bool,
 }
 
 /// The listener, and the limits on requests.

@@ -22,6 +22,7 @@ fn words() -> Vec<(&'static str, Vec<&'static str>)> {
     let suspect = vec!["validate", "stale", "error"];
     vec![
         ("l1.policy", vec!["default", "lru"]),
+        ("l2.on_error", vec!["bypass", "fail"]),
         ("bus.mode", vec!["coherent", "plain"]),
         ("defaults.codec", vec!["json"]),
         ("defaults.compression.algo", vec!["zstd", "lz4", "none"]),

@@ -6,6 +6,7 @@ mod authority;
 mod bad_input;
 mod barrage;
 mod batch;
+mod closed;
 mod conditions;
 mod config;
 mod connections;

@@ -209,7 +209,11 @@ where
                 let found = match look {
                     Look::Hit(found) | Look::Kept(found) => Ok(Some(found)),
                     Look::Unproven => Err(Error::from(ErrorKind::Unproven)),
-                    Look::Miss { .. } | Look::Unknown => Ok(self.view.find_behind(text)),
+                    Look::Miss { .. } => Ok(self.view.find_behind(text)),
+                    Look::Unknown => match self.view.find_behind(text) {
+                        Some(found) => Ok(Some(found)),
+                        None => self.view.may_go_without_l2().map(|()| None),
+                    },
                 };
                 lookups.end(&found);
                 all.push(found);

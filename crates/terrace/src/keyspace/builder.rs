@@ -71,6 +71,7 @@ impl<K, V> KeyspaceBuilder<K, V> {
             bulkhead: None,
             bulkheads: Bulkheads::default(),
             suspect: SuspectPolicy::default(),
+            fails_closed: false,
         };
         Self {
             cache,

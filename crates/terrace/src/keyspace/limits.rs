@@ -1,4 +1,4 @@
-//! The settings of a keyspace that bound its loads, and how stale its answers may be.
+//! The settings of a keyspace that bound its loads, how stale its answers may be, and when it gives none.
 
 use super::KeyspaceBuilder;
 use crate::bulkhead::{Bulkhead, Bulkheads};
@@ -46,6 +46,27 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
     /// How much of what this keyspace returns may be stale before the cache's health says that it is too much. Default: the cache's.
     pub fn staleness_budget(mut self, budget: StalenessBudget) -> Self {
         self.rules.staleness_budget = budget;
+        self
+    }
+
+    /// Fails what L1 cannot answer while L2 cannot be asked, with [`ErrorKind::L2Unavailable`](crate::ErrorKind::L2Unavailable), instead of going on
+    /// without L2: nothing is loaded from the origin then, nor is a key said to be absent that L2 may have. For origins that could not
+    /// bear what L2 keeps from them, and for values that are in L2 alone, such as sessions.
+    ///
+    /// L2 cannot be asked where it does not answer within the cache's wait for it, is left alone by its breaker (also while that lets only some calls
+    /// through again), or was not told yet of a change of the key. What failed is as a load that failed: an
+    /// entry that is past its TTL and within its [grace](crate::EntryOptions::grace) is the answer, marked as stale. A copy in L1 is what
+    /// [`KeyspaceBuilder::suspect`] says. Changes are made as ever, and told to L2 later. Without an L2 this does nothing.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let sessions = terrace::Cache::memory()?.keyspace::<String, String>("sessions").fail_closed().build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn fail_closed(mut self) -> Self {
+        self.rules.fails_closed = true;
         self
     }
 

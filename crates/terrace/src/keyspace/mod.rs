@@ -143,7 +143,8 @@ where
     /// # Errors
     /// [`ErrorKind::Key`](crate::ErrorKind::Key) if the key cannot be one. With an origin also what [`Keyspace::get_or_load`] fails with. L2 in
     /// trouble is a miss, not an error; but under [`SuspectPolicy::Error`](crate::SuspectPolicy::Error) it is
-    /// [`ErrorKind::Unproven`](crate::ErrorKind::Unproven) for a key of which there is a copy that may be old.
+    /// [`ErrorKind::Unproven`](crate::ErrorKind::Unproven) for a key of which there is a copy that may be old, and with
+    /// [`fail_closed`](KeyspaceBuilder::fail_closed) [`ErrorKind::L2Unavailable`](crate::ErrorKind::L2Unavailable) for one of which there is none.
     ///
     /// # Cost
     /// L1 hit: no allocation, no await. L2 hit: one round trip, two if the generation of one of its tags is not known here yet.
@@ -193,7 +194,8 @@ where
     /// count it as a lookup.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`](crate::ErrorKind::Key) if the key cannot be one; [`ErrorKind::Unproven`](crate::ErrorKind::Unproven) as [`Keyspace::get`].
+    /// [`ErrorKind::Key`](crate::ErrorKind::Key) if the key cannot be one; [`ErrorKind::Unproven`](crate::ErrorKind::Unproven) and
+    /// [`ErrorKind::L2Unavailable`](crate::ErrorKind::L2Unavailable) as [`Keyspace::get`].
     pub async fn contains<Q>(&self, key: &Q) -> Result<bool, Error>
     where
         K: Borrow<Q>,
@@ -210,7 +212,8 @@ where
     ///
     /// # Errors
     /// [`LoadError::Loader`] with the loader's own error, shared by all who waited; [`LoadError::Cache`] if the key
-    /// cannot be one, or the loader panicked or took longer than `load_timeout`. After a failure the key is free: the
+    /// cannot be one, the loader panicked or took longer than `load_timeout`, or the keyspace [fails closed](KeyspaceBuilder::fail_closed)
+    /// and L2 cannot be asked. After a failure the key is free: the
     /// next call loads.
     ///
     /// # Cost

@@ -97,10 +97,7 @@ impl View {
                 return (self.outcome(lead, key, Some(found)), Some(loading));
             }
             Look::Miss { dead, old } => (self.admit(trip, dead).await, old),
-            Look::Unknown => {
-                let place = self.place_of(trip).await;
-                (place.map(|place| Admitted::Load(self.right_without_l2(), place)), None)
-            }
+            Look::Unknown => (self.admit_without_l2(trip).await, None),
             Look::Unproven => return (Outcome::Failed(ErrorKind::Unproven.into()), None),
         };
         let old = old.map(|old| *old);
@@ -141,11 +138,22 @@ impl View {
             };
             asking.has_queued(self.shared.clock.precise().since(queued_at));
             match lead.calling(budget.spend(self.obtain_right(&mut asking, place))).await {
+                Obtained::Right(Right::Unanchored, place) => {
+                    self.may_go_without_l2()?;
+                    return Ok(Admitted::Load(Right::Unanchored, place));
+                }
                 Obtained::Right(right, place) => return Ok(Admitted::Load(right, place)),
                 Obtained::Found(found) => return Ok(Admitted::Found(found)),
                 Obtained::NoPlace => {}
             }
         }
+    }
+
+    /// Waits for a place, for a load that L2 was not asked for.
+    async fn admit_without_l2(&self, trip: &Trip) -> Result<Admitted, Error> {
+        self.may_go_without_l2()?;
+        let place = self.place_of(trip).await?;
+        Ok(Admitted::Load(self.right_without_l2(), place))
     }
 
     /// The outcome of a flight that brought nothing.

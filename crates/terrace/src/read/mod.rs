@@ -7,7 +7,8 @@
 //! 1. A hit in L1 touches memory only: no task, no lock that a writer holds for long, no allocation.
 //! 2. Whatever is returned as fresh was read or loaded after the caller came, or is held by a tier that knows of every
 //!    invalidation that returned on this node before.
-//! 3. L2 in trouble is a miss. It is counted; it fails no read.
+//! 3. L2 in trouble is a miss. It is counted; it fails no read, but of keyspaces that fail closed: those load nothing then, and say of
+//!    no key that it is absent.
 
 mod anew;
 mod counted;
@@ -133,7 +134,10 @@ impl View {
             Look::Miss { .. } => Ok(None),
             // Where there is no L2, nothing is left to be proven: what is past its TTL is for those who load.
             Look::Unknown if self.l2().is_none() => Ok(None),
-            Look::Unknown => Ok(self.old_copy(key).map(|old| old.stale(StaleReason::Unproven))),
+            Look::Unknown => match self.old_copy(key) {
+                Some(old) => Ok(Some(old.stale(StaleReason::Unproven))),
+                None => self.may_go_without_l2().map(|()| None),
+            },
             Look::Unproven => Err(ErrorKind::Unproven.into()),
         }
     }
@@ -293,6 +297,12 @@ impl View {
             Some(l2) => l2.prepare_read(&self.space).await.is_ok(),
             None => true,
         }
+    }
+
+    /// Whether a read goes on that L2 could not be asked for.
+    pub(crate) fn may_go_without_l2(&self) -> Result<(), Error> {
+        let is_refused = self.l2().is_some() && self.space.rules().fails_closed;
+        if is_refused { Err(ErrorKind::L2Unavailable.into()) } else { Ok(()) }
     }
 
     /// Which flights may be joined now. A flight is no fresher than its beginning, unless all changes since were heard.

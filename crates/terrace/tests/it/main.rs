@@ -12,6 +12,7 @@ mod behind_history;
 mod behind_kill;
 mod bulkhead;
 mod clocks;
+mod closed;
 mod compare;
 mod dead;
 mod dictionary;

@@ -407,8 +407,8 @@ fn service() -> Vec<(&'static str, Value)> {
         (
             "Ready",
             object([
-                has("status", words(&["ok", "stopping"])),
-                may("degraded", list(&words(&["l2", "stale", "journal"]))),
+                has("status", words(&["ok", "unready", "stopping"])),
+                may("degraded", list(&words(&["l2", "stale", "journal", "origin"]))),
                 may("warnings", list(&text())),
                 may("breaker", breaker),
                 may("stale", list(&stale)),
