@@ -112,13 +112,37 @@ pub(super) async fn summary(State(app): State<Arc<App>>, uri: Uri) -> Response {
 
 /// `GET /metrics`.
 pub(super) async fn prometheus(State(app): State<Arc<App>>) -> Response {
-    let mut more = app.reloads.metrics() + &origin_metrics(app.breakers.values().flat_map(Guards::each));
+    let mut more = app.reloads.metrics()
+        + &keyspaces(&app)
+        + &origin_metrics(app.breakers.values().flat_map(Guards::each));
     more.extend(app.traces.as_ref().map(Traces::metrics));
     let ours = with(app.cache.metrics(), &more);
     let named = if app.metrics_prefix == METRICS_PREFIX { ours } else { under(&app.metrics_prefix, &ours) };
     let mut response = with(named, &process::metrics()).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE));
     response
+}
+
+/// What the configuration says of each keyspace that may be a label, for Prometheus to join with.
+fn keyspaces(app: &App) -> String {
+    let mut text = "# HELP terrace_keyspace_info Always 1; the labels tell the strategy of a keyspace and the name of its origin.\n\
+         # TYPE terrace_keyspace_info gauge\n"
+        .to_owned();
+    for spaces in [&app.spaces].into_iter().chain(app.spaces_of_tenants.values()) {
+        for (keyspace, about) in spaces.iter().zip(spaces.about()) {
+            let (name, strategy) = (keyspace.name(), about.strategy.as_str());
+            let origin = escaped(about.origin.as_deref().unwrap_or_default());
+            text += &format!(
+                "terrace_keyspace_info{{keyspace=\"{name}\",strategy=\"{strategy}\",origin=\"{origin}\"}} 1\n"
+            );
+        }
+    }
+    text
+}
+
+/// The value of a label. Keyspaces have names that need no escape; origins may be called anything.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// The same metrics, with names that begin with another prefix.

@@ -173,7 +173,7 @@ async fn panels_name_metrics_that_there_are_and_follow_the_variables() {
 }
 
 /// What is promised to those who watch a service: names, and of labels the values that each has from the start.
-const PROMISED: [(&str, &[(&str, &str)]); 38] = [
+const PROMISED: [(&str, &[(&str, &str)]); 39] = [
     (
         "terrace_requests_total",
         &[("op", "get put"), ("result", "hit_l1 hit_l2 hit_stale miss error negative failed")],
@@ -187,6 +187,10 @@ const PROMISED: [(&str, &[(&str, &str)]); 38] = [
     ("terrace_origin_requests_total", &[("outcome", "found absent failed panicked refused")]),
     ("terrace_origin_duration_seconds", &[("op", "load load_many store delete"), ("outcome", "ok failed")]),
     ("terrace_origin_breaker_state", &[("origin", "lite"), ("state", "closed half_open open")]),
+    (
+        "terrace_keyspace_info",
+        &[("keyspace", "default docs"), ("strategy", "cache-aside write-behind"), ("origin", "lite")],
+    ),
     ("terrace_loads_collapsed_total", &[("keyspace", "default docs")]),
     ("terrace_l1_entries", &[("keyspace", "default docs")]),
     ("terrace_l1_bytes", &[("keyspace", "default docs")]),
@@ -258,6 +262,20 @@ async fn a_service_that_runs_has_every_metric_that_is_promised_from_its_first_mo
     // Durations of the origin's calls are many series: those that have no origin have none.
     let of_origins = &series["terrace_origin_duration_seconds_count"]["keyspace"];
     assert_eq!(of_origins.iter().collect::<Vec<_>>(), ["docs"]);
+}
+
+#[tokio::test]
+async fn keyspaces_tell_their_origins_whatever_those_are_called() {
+    let toml = "[origin.'a \"b\" \\']\ntype = 'http'\nbase_url = 'http://127.0.0.1:1'\n\
+                [keyspace.docs]\npattern = 'doc:{id}'\nstrategy = 'read-through'\n\
+                source = { origin = 'a \"b\" \\', load = 'GET /docs/{id}' }\n";
+    let metrics = start(toml).await.get("/metrics").await.body;
+    let info: Vec<&str> = metrics.lines().filter(|line| line.starts_with("terrace_keyspace_info{")).collect();
+    let expected = [
+        "terrace_keyspace_info{keyspace=\"docs\",strategy=\"read-through\",origin=\"a \\\"b\\\" \\\\\"} 1",
+        "terrace_keyspace_info{keyspace=\"default\",strategy=\"cache-aside\",origin=\"\"} 1",
+    ];
+    assert_eq!(info, expected);
 }
 
 /// The name that each line of a scrape is about, and the mark before it.
