@@ -93,11 +93,8 @@ async fn a_service_that_requires_redis_is_not_ready_without_it() {
     redis.kill();
     for path in ["/readyz", "/healthz"] {
         let ready = service.get(path).await;
-        assert_eq!(
-            (ready.status, ready.body.as_str()),
-            (503, r#"{"status":"unready","degraded":["l2"]}"#),
-            "{path}"
-        );
+        assert_eq!(ready.status, 503, "{path}");
+        assert!(ready.body.starts_with(r#"{"status":"unready","degraded":["l2"]"#), "{path}: {ready:?}");
     }
     assert_eq!(service.get("/livez").await.status, 200);
     assert_eq!(service.get("/api/cache/a").await.status, 404, "it serves those who come all the same");

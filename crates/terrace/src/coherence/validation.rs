@@ -108,6 +108,11 @@ impl View {
         is_suspect.then_some((copy, is_trusted))
     }
 
+    /// Whether a copy may be an answer that nobody can prove. That there is no value is none where the keyspace fails closed: L2 may have one.
+    fn may_be_unproven(&self, copy: &Resident) -> bool {
+        !copy.is_absent() || self.may_go_without_l2().is_ok()
+    }
+
     /// A copy in this process' memory that cannot be proven fresh.
     pub(crate) fn suspect_copy(&self, key: &Key) -> Option<Found> {
         self.doubted(key).map(|(copy, _)| unproven(copy))
@@ -116,7 +121,7 @@ impl View {
     /// [`View::suspect_copy`], for who returns it as it is. L2 is asked about it in the background if that can make it
     /// count as fresh.
     pub(crate) fn stale_copy(&self, key: &Key) -> Option<Found> {
-        let (copy, is_trusted) = self.doubted(key)?;
+        let (copy, is_trusted) = self.doubted(key).filter(|(copy, _)| self.may_be_unproven(copy))?;
         if is_trusted {
             self.put_question(key, None);
         }
@@ -181,7 +186,11 @@ impl View {
 
     /// What becomes of a copy that may be old when L2 cannot be asked.
     pub(crate) fn unproven(&self, copy: Found) -> Look {
-        if self.space.rules().suspect == SuspectPolicy::Error { Look::Unproven } else { Look::Hit(copy) }
+        match self.space.rules().suspect {
+            SuspectPolicy::Error => Look::Unproven,
+            _ if self.may_be_unproven(&copy.resident) => Look::Hit(copy),
+            _ => Look::Unknown,
+        }
     }
 
     /// [`View::unproven`] of a key's copy, if there is one.

@@ -212,7 +212,7 @@ where
                     Look::Miss { .. } => Ok(self.view.find_behind(text)),
                     Look::Unknown => match self.view.find_behind(text) {
                         Some(found) => Ok(Some(found)),
-                        None => self.view.may_go_without_l2().map(|()| None),
+                        None => self.view.unknown(text),
                     },
                 };
                 lookups.end(&found);

@@ -53,10 +53,11 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
     /// without L2: nothing is loaded from the origin then, nor is a key said to be absent that L2 may have. For origins that could not
     /// bear what L2 keeps from them, and for values that are in L2 alone, such as sessions.
     ///
-    /// L2 cannot be asked where it does not answer within the cache's wait for it, is left alone by its breaker (also while that lets only some calls
-    /// through again), or was not told yet of a change of the key. What failed is as a load that failed: an
+    /// L2 cannot be asked where it does not answer within the cache's wait for it, or answers with an error (it has no memory left, a permission is
+    /// missing, it is no primary any more), is left alone by its breaker, or was not told yet of a change of the key. What failed is as a load that failed: an
     /// entry that is past its TTL and within its [grace](crate::EntryOptions::grace) is the answer, marked as stale. A copy in L1 is what
-    /// [`KeyspaceBuilder::suspect`] says. Changes are made as ever, and told to L2 later. Without an L2 this does nothing.
+    /// [`KeyspaceBuilder::suspect`] says, but for the knowledge that the origin has no value: what cannot be proven of that is no answer. Once the breaker
+    /// lets calls through again, all reads of this keyspace ask L2, and not a share that grows. Changes are made as ever, and told to L2 later. Without an L2 this does nothing.
     ///
     /// # Examples
     /// ```

@@ -39,7 +39,7 @@ impl View {
             let now = self.shared.clock.now();
             match self.board(key, Joinable::No, now, terms.flight_age_max) {
                 Boarding::Lead(lead) => break lead,
-                Boarding::Wait(flight) | Boarding::Join(flight) => flight.call_over().await,
+                Boarding::Wait(flight) | Boarding::Join(flight) => drop(flight.call_over().await),
             }
         };
         let leave = self.begin()?;

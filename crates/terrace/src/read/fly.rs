@@ -85,7 +85,12 @@ impl View {
                 return (self.outcome(lead, key, Some(found)), None);
             }
             // The origin may still have what is to be removed.
-            return match self.place_of(trip).await {
+            let may_load = if matches!(look, Look::Unknown) { self.may_go_without_l2() } else { Ok(()) };
+            let place = match may_load {
+                Ok(()) => self.place_of(trip).await,
+                Err(error) => Err(error),
+            };
+            return match place {
                 Ok(place) => (self.load_and_store(trip, Right::None, place, None, loading).await, None),
                 Err(error) => (self.failed(trip, None, error), None),
             };

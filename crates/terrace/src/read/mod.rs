@@ -132,12 +132,7 @@ impl View {
                 Ok(Some(found))
             }
             Look::Miss { .. } => Ok(None),
-            // Where there is no L2, nothing is left to be proven: what is past its TTL is for those who load.
-            Look::Unknown if self.l2().is_none() => Ok(None),
-            Look::Unknown => match self.old_copy(key) {
-                Some(old) => Ok(Some(old.stale(StaleReason::Unproven))),
-                None => self.may_go_without_l2().map(|()| None),
-            },
+            Look::Unknown => self.unknown(key),
             Look::Unproven => Err(ErrorKind::Unproven.into()),
         }
     }
@@ -200,7 +195,11 @@ impl View {
             let joinable = if vain_joins >= VAIN_JOINS_MAX { Joinable::No } else { self.joinable() };
             match self.board(key, joinable, now, terms.flight_age_max) {
                 Boarding::Lead(lead) => break (lead, look),
-                Boarding::Wait(flight) => flight.call_over().await,
+                Boarding::Wait(flight) => {
+                    if let Some(error) = flight.call_over().await {
+                        return Err(error);
+                    }
+                }
                 Boarding::Join(flight) => match self.joined(&flight, terms.flight_age_max).await {
                     Joined::Ended(Ok(found)) if !self.is_untouched(flight.ticket(), key, found.as_ref()) => {
                         vain_joins += 1;
@@ -296,6 +295,18 @@ impl View {
         match self.l2() {
             Some(l2) => l2.prepare_read(&self.space).await.is_ok(),
             None => true,
+        }
+    }
+
+    /// The answer to a read that nobody loads for, where L2 could not be asked. Where there is none, nothing is left to be proven: what is
+    /// past its TTL is for those who load.
+    pub(crate) fn unknown(&self, key: &Key) -> Result<Option<Found>, Error> {
+        if self.l2().is_none() {
+            return Ok(None);
+        }
+        match self.old_copy(key) {
+            Some(old) => Ok(Some(old.stale(StaleReason::Unproven))),
+            None => self.may_go_without_l2().map(|()| None),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Calls to L2: counted, bounded, tried again where that is safe, and left out while L2 is in trouble.
 //!
 //! Every call to the shared tier goes through [`L2`]. The adapter makes one attempt with a deadline; here it is decided what a
-//! failure means. For a read it means "not found there". For a change it means "not delivered yet", which
+//! failure means. For a read it means "not found there", or an error where the keyspace fails closed. For a change it means "not delivered yet", which
 //! [`crate::coherence::pending`] remembers, or an error if trying again cannot help.
 //!
 //! 1. Before the first call for a namespace, L2 and this node agree on its settings ([`agreement`]).
@@ -12,7 +12,8 @@
 //!    [`GIVEN_UP_MIN`]; what was refused, and settings that disagree, were answered.
 //! 4. A read waits for L2 for `l2_wait_max` at most, all its calls together ([`budget`]). After that L2 could not be asked, for
 //!    this read; the answer, when it still comes, is dropped.
-//! 5. After the breaker closed, the share of reads that ask L2 grows over its `ramp`; the others go on without L2.
+//! 5. After the breaker closed, the share of reads that ask L2 grows over its `ramp`; the others go on without L2. Those of keyspaces
+//!    that fail closed all ask: they could not go on.
 //! 6. What is tried again is said in [`retry`].
 //! 7. A server that refuses this node's beats because it may not be the primary any more is not believed either: it still answers
 //!    reads, and what it answers may have been changed elsewhere.
@@ -325,9 +326,11 @@ impl L2 {
         self.prepare_admitted(space).await
     }
 
-    /// [`L2::prepare`] for a read that begins: it has to be one of the share that may ask, while L2 comes back.
+    /// [`L2::prepare`] for a read that begins: it has to be one of the share that may ask, while L2 comes back. One that could not go on
+    /// without L2 may in any case.
     pub(crate) async fn prepare_read(&self, space: &Space) -> Result<(), RemoteError> {
-        self.admit(space, Caller::Read)?;
+        let caller = if space.rules().fails_closed { Caller::Call } else { Caller::Read };
+        self.admit(space, caller)?;
         self.prepare_admitted(space).await
     }
 

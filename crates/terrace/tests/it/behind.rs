@@ -432,3 +432,18 @@ async fn a_shutdown_under_load_is_over_in_time_and_loses_nothing() {
         assert_eq!(missing.count(), 0);
     }
 }
+
+#[tokio::test]
+async fn where_the_keyspace_fails_closed_no_loader_runs_over_a_removal_that_waits_while_l2_is_away() {
+    let remote = fleet();
+    let (writer, loads) = (Writer::new(Some(remote.clone())), crate::fixture::Counted::default());
+    let closed = writer.cache.keyspace("closed").fail_closed().write_behind(writer.table.clone(), patient());
+    let texts: Texts = closed.build().expect("a new keyspace");
+    texts.put("k", "v".to_owned()).await.unwrap();
+    texts.remove("k").await.unwrap();
+    assert_eq!(*texts.get_or_load("k", loads.loader("own")).await.unwrap(), "own");
+    remote.set_fault(Some(Fault::Unavailable));
+    let refused = texts.get_or_load("k", loads.loader("own")).await.unwrap_err();
+    assert!(matches!(refused.cache(), Some(ErrorKind::L2Unavailable)), "{refused}");
+    assert_eq!((texts.get("k").await.unwrap(), loads.runs()), (None, 1), "what waits here is known here");
+}

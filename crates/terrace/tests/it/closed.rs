@@ -1,13 +1,17 @@
 //! Keyspaces that fail closed: while L2 cannot be asked nobody is asked instead, and no key is said to be absent.
 
-use crate::fixture::{Counted, HOUR, LEASE, Node, Texts, let_others_run, loader};
+use crate::fixture::{Counted, HOUR, LEASE, Node, Texts, ended, let_others_run, loader, spawn};
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use terrace::{Effect, EntryOptions, Error, ErrorKind, LoadError, OriginFn, ReadOptions, StaleReason, Tier};
-use terrace_testkit::fake::{Fault, Operation};
-use terrace_testkit::wait::until;
+use terrace::{
+    BreakerState, CacheBuilder, Effect, EntryOptions, Error, ErrorKind, LoadError, OriginFn, ReadOptions,
+    StaleReason, SuspectPolicy, Tier,
+};
+use terrace_testkit::fake::{Fault, Operation, Point};
+use terrace_testkit::wait::{until, until_some};
+use tokio::time::Instant;
 
 const FAULTS: [Fault; 5] = [
     Fault::Unavailable,
@@ -18,6 +22,11 @@ const FAULTS: [Fault; 5] = [
 ];
 
 const TTL: Duration = Duration::from_mins(1);
+
+#[expect(clippy::disallowed_methods, reason = "the runtime's clock, which the test holds")]
+fn now() -> Instant {
+    Instant::now()
+}
 
 /// The node's keyspace that fails closed.
 fn closed(node: &Node) -> Texts {
@@ -193,4 +202,91 @@ async fn without_an_l2_there_is_nothing_to_wait_for() {
     assert_eq!(texts.get("k").await.unwrap(), None);
     assert_eq!(texts.get_many(&["k".to_owned()]).await.unwrap(), [None]);
     assert_eq!(*texts.get_or_load("k", loader("own")).await.unwrap(), "own");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_of_readers_shares_that_l2_does_not_answer() {
+    let (node, loads) = (Node::first().await, Counted::default());
+    let texts = closed(&node);
+    texts.get("open").await.unwrap();
+    node.remote.reset_calls();
+    let _hung = node.remote.hold(Operation::Get, Point::BeforeEffect);
+    let read = |_| {
+        let (texts, loader) = (texts.clone(), loads.loader("own"));
+        spawn(async move { texts.get_or_load("k", loader).await })
+    };
+    let readers: Vec<_> = (0..200).map(read).collect();
+    let since = now();
+    for reader in readers {
+        not_loaded(ended(reader).await);
+    }
+    let took = since.elapsed();
+    assert!(
+        took < CacheBuilder::L2_WAIT_MAX_DEFAULT * 3 / 2,
+        "nobody waits for longer than one read: {took:?}"
+    );
+    assert_eq!((node.calls(Operation::Get), loads.runs()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_value_is_the_answer_of_a_batch_too_where_there_is_no_origin() {
+    let node = Node::first().await;
+    let options = EntryOptions::new().ttl(TTL).grace(HOUR);
+    let texts: Texts = node.cache.keyspace("closed").options(options).fail_closed().build().unwrap();
+    texts.put("k", "old".to_owned()).await.unwrap();
+    node.clock.advance(TTL + Duration::from_secs(1));
+    node.remote.set_fault(Some(Fault::Unavailable));
+    let keys = ["k".to_owned(), "l".to_owned()];
+    let mut found = texts.get_each_entry(&keys).await.into_iter();
+    let alone = texts.get_entry("k").await;
+    for entry in [found.next().unwrap(), alone] {
+        let entry = entry.unwrap().expect("it is within its grace");
+        assert_eq!((entry.value.as_str(), entry.stale), ("old", Some(StaleReason::Unproven)));
+    }
+    refused(found.next().unwrap());
+    let found = texts.get_many(&keys[..1]).await.unwrap();
+    assert_eq!(text(found[0].clone()).as_deref(), Some("old"));
+}
+
+#[tokio::test]
+async fn that_there_is_no_value_is_no_answer_unless_it_is_proven() {
+    for suspect in [SuspectPolicy::Validate, SuspectPolicy::Stale] {
+        let node = Node::first_hearing().await;
+        let origin = OriginFn::load(|_: String| async { Ok::<_, Infallible>(None) });
+        let options = EntryOptions::new().negative_ttl(HOUR);
+        let keyspace = node.cache.keyspace("closed").options(options).suspect(suspect).fail_closed();
+        let texts: Texts = keyspace.read_through(origin).build().unwrap();
+        let negative_hits = || node.cache.stats().total.negative_hits;
+        until_some("it to be known here that there is no value", async || {
+            assert_eq!(texts.get("k").await.unwrap(), None);
+            (negative_hits() > 0).then_some(())
+        })
+        .await;
+        node.remote.set_fault(Some(Fault::Unavailable));
+        node.clock.advance(LEASE);
+        refused(texts.get("k").await);
+        refused(texts.contains("k").await);
+        refused(texts.get_many(&["k".to_owned()]).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_readers_ask_as_soon_as_the_breaker_lets_them() {
+    let node = Node::first().await;
+    let texts = closed(&node);
+    texts.put("k", "v".to_owned()).await.unwrap();
+    node.remote.set_fault(Some(Fault::Unavailable));
+    let state = || node.cache.breaker().expect("there is one").state;
+    for n in 0..40 {
+        refused(texts.get(n.to_string().as_str()).await);
+    }
+    assert_eq!(state(), BreakerState::Open);
+    node.remote.set_fault(None);
+    until_some("the breaker to close", async || {
+        node.cache.health().await.breaker.filter(|breaker| breaker.state == BreakerState::Closed)
+    })
+    .await;
+    for n in 0..40 {
+        assert_eq!(texts.get(n.to_string().as_str()).await.unwrap(), None, "{n}");
+    }
 }
