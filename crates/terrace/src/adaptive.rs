@@ -3,10 +3,11 @@
 //! 1. Only a TTL that keyspace or call say is stretched: a loader that says how long its value is right means it.
 //! 2. What counts is how often the entry was looked up on the node that loads it, between its last load and this one, as far as
 //!    its keyspace's hot keys tell ([`crate::hot`]). They tell of too few lookups rather than of too many.
-//! 3. A stretched TTL is an upper bound like any other: chance shortens it, and it is at most so many times the TTL.
+//! 3. Where no key is counted, nobody can know, and it is refused to want it.
+//! 4. A stretched TTL is an upper bound like any other: chance shortens it, and it is at most so many times the TTL.
 
 use crate::error::ConfigError;
-use crate::space::View;
+use crate::space::{Shared, View};
 use crate::telemetry::SAMPLE_EVERY;
 use crate::terms::Terms;
 use terrace_core::{Key, Ttl};
@@ -69,6 +70,23 @@ impl AdaptiveTtl {
         // What is too long for a clock lasts for ever, as it does elsewhere.
         let seconds = ttl.as_secs_f64() * factor;
         std::time::Duration::try_from_secs_f64(seconds).map_or(Ttl::Never, |long| Ttl::After(long.max(ttl)))
+    }
+}
+
+impl Shared {
+    /// Whether entries can be kept and loaded on these terms.
+    ///
+    /// # Errors
+    /// As [`Terms::check`]; also if it is not known what is read often.
+    pub(crate) fn check(&self, terms: &Terms) -> Result<(), ConfigError> {
+        terms.check()?;
+        match terms.adaptive {
+            Some(adaptive) if self.hot_keys_max == 0 => {
+                let allowed = "none where no keys are counted: leave `CacheBuilder::hot_keys_max` out";
+                Err(ConfigError::new("adaptive_ttl", adaptive.factor_max, allowed))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::cache::Cache;
 use crate::coherence::tickets::Tickets;
 use crate::error::ConfigError;
+use crate::hot::HotKey;
 use crate::l1::L1 as FirstTier;
 use crate::resilience::{Breaker, L2, Patience, Retry};
 use crate::runtime::{Runtime, Turns};
@@ -90,6 +91,7 @@ pub struct CacheBuilder {
     default_ttl: Ttl,
     staleness_budget: StalenessBudget,
     staleness_max: Duration,
+    hot_keys_max: usize,
     patience: Patience,
     clock: Clock,
     chance: Chance,
@@ -106,6 +108,7 @@ impl Default for CacheBuilder {
             default_ttl,
             staleness_budget: StalenessBudget::new(),
             staleness_max: Self::STALENESS_MAX_DEFAULT,
+            hot_keys_max: HotKey::COUNTED_DEFAULT,
             patience: Patience::default(),
             clock: Clock::system(),
             chance: Chance::system(),
@@ -201,6 +204,17 @@ impl CacheBuilder {
         self
     }
 
+    /// Most keys of each keyspace of which it is counted how often they are looked up, for [`Cache::hot_keys`] and
+    /// [`AdaptiveTtl`](crate::AdaptiveTtl). Zero counts none: then there are no hot keys, and an adaptive TTL is refused. Default:
+    /// [`HotKey::COUNTED_DEFAULT`], 256. At most [`HotKey::COUNTED_MAX`], 4,096.
+    ///
+    /// # Cost
+    /// Memory, of each keyspace from when it is opened: 164 bytes for a key, and up to 1.1 KB for each of more than 64 bytes.
+    pub fn hot_keys_max(mut self, keys: usize) -> Self {
+        self.hot_keys_max = keys;
+        self
+    }
+
     /// Where the cache reads the time: a test gives it a [`Clock::manual`].
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -233,7 +247,7 @@ impl CacheBuilder {
         let journal = self.journal;
         let (l1, l2, default_ttl, staleness_max) = (self.l1, self.l2, self.default_ttl, self.staleness_max);
         let (patience, clock, chance) = (self.patience, self.clock, self.chance);
-        let staleness_budget = self.staleness_budget;
+        let (staleness_budget, hot_keys_max) = (self.staleness_budget, self.hot_keys_max);
         if l1.is_none() && l2.is_none() {
             return Err(ConfigError::new("tiers", "none", "leave L1 on, or give the cache an L2"));
         }
@@ -244,6 +258,9 @@ impl CacheBuilder {
         }
         if staleness_max < Duration::from_millis(100) {
             return Err(ConfigError::new("staleness_max", staleness_max, "at least 100 ms, e.g. 1 s"));
+        }
+        if hot_keys_max > HotKey::COUNTED_MAX {
+            return Err(ConfigError::new("hot_keys_max", hot_keys_max, "at most 4096, and zero for none"));
         }
         patience.check()?;
         staleness_budget.check()?;
@@ -261,6 +278,7 @@ impl CacheBuilder {
             default_ttl,
             staleness_budget,
             cleanup_interval,
+            hot_keys_max,
             spaces: parking_lot::RwLock::default(),
             cleaning: Turns::default(),
             #[cfg(feature = "journal")]

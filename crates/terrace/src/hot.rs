@@ -1,11 +1,12 @@
 //! Which keys are looked up most?
 //!
 //! 1. One lookup in [`SAMPLE_EVERY`] is looked at, and stands for those around it. The others do not come here.
-//! 2. [`KEYS_MAX`] keys are counted. One that is not among them takes the place of the one that was seen least, and goes on from
+//! 2. At most so many keys are counted as the cache is told. One that is not among them takes the place of the one that was seen least, and goes on from
 //!    its count: so a count is too high by at most what it began with, which is kept beside it, and no key that is seen more often
 //!    than the least count is missing.
 //! 3. After [`HALVED_AFTER`] samples all counts are halved: what was hot and is not any more makes room.
-//! 4. A lookup that finds the counts in use does not wait: its sample is dropped. All memory is taken when the keyspace is opened, but for
+//! 4. Where no key is to be counted, nothing is, and no memory is taken.
+//! 5. A lookup that finds the counts in use does not wait: its sample is dropped. All memory is taken when the keyspace is opened, but for
 //!    keys of more than [`KEY_BYTES`], whose place grows once: so a hit that is looked at allocates nothing either.
 //!
 //! Source: A. Metwally, D. Agrawal, A. El Abbadi, *Efficient Computation of Frequent and Top-k Elements in Data Streams*, ICDT 2005
@@ -19,8 +20,6 @@ use serde::Serialize;
 use std::hash::BuildHasher;
 use terrace_core::CacheKey;
 
-/// Keys that are counted, of one keyspace: 30 KiB, or a quarter of a megabyte if all were of the greatest length.
-const KEYS_MAX: usize = 256;
 /// Bytes of a key for which there is room from the start.
 const KEY_BYTES: usize = 64;
 /// Samples after which all counts are halved: a million lookups.
@@ -42,6 +41,14 @@ pub struct HotKey {
 
 /// What is counted of one keyspace.
 pub(crate) struct HotKeys(Mutex<Sketch>);
+
+impl HotKey {
+    /// Keys of each keyspace that are counted, unless the cache is told otherwise: 256, or 42 KiB.
+    pub const COUNTED_DEFAULT: usize = 256;
+    /// Most keys of each keyspace that can be counted: 4,096. Of more, a count could hardly be told from chance, since all are halved after 16,384
+    /// lookups that were looked at.
+    pub const COUNTED_MAX: usize = 4_096;
+}
 
 struct Sketch {
     slots: Box<[Slot]>,
@@ -66,23 +73,22 @@ struct Slot {
     rank: usize,
 }
 
-impl Default for HotKeys {
-    fn default() -> Self {
+impl HotKeys {
+    /// At most so many keys.
+    pub(crate) fn new(keys_max: usize) -> Self {
         let slot =
             |_| Slot { key: String::with_capacity(KEY_BYTES), samples: 0, error: 0, loaded_at: 0, rank: 0 };
         Self(Mutex::new(Sketch {
-            slots: (0..KEYS_MAX).map(slot).collect(),
+            slots: (0..keys_max).map(slot).collect(),
             used: 0,
             // Twice as many as there are keys, so that names which are taken out never make it grow.
-            by_key: HashTable::with_capacity(2 * KEYS_MAX),
+            by_key: HashTable::with_capacity(2 * keys_max),
             hasher: FixedState::default(),
-            ranks: Vec::with_capacity(KEYS_MAX),
+            ranks: Vec::with_capacity(keys_max),
             samples: 0,
         }))
     }
-}
 
-impl HotKeys {
     /// A lookup that was sampled.
     #[cold]
     pub(crate) fn note(&self, key: &str) {
@@ -131,6 +137,9 @@ fn lookups(samples: u64) -> u64 {
 
 impl Sketch {
     fn note(&mut self, key: &str) {
+        if self.slots.is_empty() {
+            return;
+        }
         let slot = self.find(key).unwrap_or_else(|| self.make_room(key));
         self.raise(slot);
         self.samples += 1;
@@ -146,13 +155,13 @@ impl Sketch {
     /// A slot for a key that has none: a new one, or that of the key that was seen least.
     fn make_room(&mut self, key: &str) -> usize {
         let Self { slots, used, by_key, hasher, ranks, .. } = self;
-        let at = if *used < KEYS_MAX {
+        let at = if *used < slots.len() {
             ranks.push(*used);
             slots[*used].rank = *used;
             *used += 1;
             *used - 1
         } else {
-            let last = ranks[KEYS_MAX - 1];
+            let last = ranks[slots.len() - 1];
             let hash = hasher.hash_one(slots[last].key.as_str());
             if let Ok(of_old) = by_key.find_entry(hash, |&slot| slot == last) {
                 of_old.remove();
@@ -195,6 +204,8 @@ mod tests {
     use std::collections::HashMap;
     use terrace_core::Chance;
 
+    const KEYS_MAX: usize = HotKey::COUNTED_DEFAULT;
+
     fn check(sketch: &Sketch) {
         assert_eq!((sketch.by_key.len(), sketch.ranks.len()), (sketch.used, sketch.used));
         assert!(sketch.ranks.is_sorted_by(|&a, &b| sketch.slots[a].samples >= sketch.slots[b].samples));
@@ -206,7 +217,7 @@ mod tests {
 
     #[test]
     fn counts_are_bounded_as_the_paper_says_and_no_frequent_key_is_missing() {
-        let (chance, hot) = (Chance::seeded(1), HotKeys::default());
+        let (chance, hot) = (Chance::seeded(1), HotKeys::new(KEYS_MAX));
         let mut exact: HashMap<String, u64> = HashMap::new();
         let samples = HALVED_AFTER - 1;
         for _ in 0..samples {
@@ -231,7 +242,7 @@ mod tests {
 
     #[test]
     fn what_was_hot_makes_room_for_what_is() {
-        let hot = HotKeys::default();
+        let hot = HotKeys::new(KEYS_MAX);
         for _ in 0..HALVED_AFTER * 2 {
             hot.note("old");
         }
@@ -246,7 +257,7 @@ mod tests {
 
     #[test]
     fn lookups_since_the_last_load_are_never_too_many() {
-        let hot = HotKeys::default();
+        let hot = HotKeys::new(KEYS_MAX);
         assert_eq!(hot.looked_up_since_load("k"), 0);
         (0..KEYS_MAX * 3).for_each(|other| hot.note(&other.to_string()));
         (0..10).for_each(|_| hot.note("k"));
@@ -262,10 +273,27 @@ mod tests {
 
     #[test]
     fn a_sample_that_would_have_to_wait_is_dropped() {
-        let hot = HotKeys::default();
+        let hot = HotKeys::new(KEYS_MAX);
         let busy = hot.0.lock();
         hot.note("k");
         drop(busy);
         assert_eq!(hot.top("texts", 10), []);
+    }
+
+    #[test]
+    fn as_many_keys_are_counted_as_there_may_be() {
+        for keys_max in [1, 3, HotKey::COUNTED_MAX] {
+            let hot = HotKeys::new(keys_max);
+            (0..keys_max * 2).for_each(|key| hot.note(&key.to_string()));
+            assert_eq!(hot.top("texts", usize::MAX).len(), keys_max);
+            check(&hot.0.lock());
+        }
+    }
+
+    #[test]
+    fn where_none_may_be_counted_none_is() {
+        let hot = HotKeys::new(0);
+        (0..HALVED_AFTER * 2).for_each(|_| hot.note("k"));
+        assert_eq!((hot.top("texts", usize::MAX), hot.looked_up_since_load("k")), (vec![], 0));
     }
 }

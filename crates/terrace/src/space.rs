@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) default_ttl: Ttl,
     pub(crate) staleness_budget: StalenessBudget,
     pub(crate) cleanup_interval: Duration,
+    /// Keys that are counted, of each namespace.
+    pub(crate) hot_keys_max: usize,
     pub(crate) spaces: RwLock<HashMap<Namespace, Arc<Space>>>,
     pub(crate) cleaning: Turns,
     #[cfg(feature = "journal")]

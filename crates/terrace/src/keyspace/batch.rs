@@ -311,7 +311,7 @@ where
         E: fmt::Display + Send + Sync + 'static,
     {
         let terms = self.view.space.terms().with(&options);
-        if let Err(error) = terms.check() {
+        if let Err(error) = self.view.shared.check(&terms) {
             return keys.iter().map(|_| Err(Error::from(error.clone()).into())).collect();
         }
         let (loader, counters) = (Arc::new(loader), Arc::clone(&self.view.space.counters));

@@ -234,7 +234,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
         C: Codec<V>,
     {
         let namespace = Namespace::new(&self.name)?;
-        check(&self.rules)?;
+        check(&self.rules, &self.cache)?;
         self.check_tiers()?;
         super::limits::check_shared(&self.cache, &self.rules)?;
         let bulkheads = super::limits::bulkheads(&self.name, &self.rules)?;
@@ -242,7 +242,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
         self.check_behind()?;
         let format = Box::new(Format::new(self.codec, self.weigher));
         let (shared, rules) = (self.cache.shared, Rules { bulkheads, ..self.rules });
-        let (uses_l1, uses_l2) = (self.uses_l1, self.uses_l2);
+        let (uses_l1, uses_l2, hot_keys_max) = (self.uses_l1, self.uses_l2, shared.hot_keys_max);
         let has_bus = shared.l2.as_ref().is_some_and(|l2| uses_l2 && l2.tells_changes());
         let lingers = std::sync::atomic::AtomicBool::new(rules.terms.may_linger());
         let space = shared.open_space(namespace, |id, namespace, counters| Space {
@@ -275,7 +275,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             watching: crate::write::watch::Watching::default(),
             #[cfg(feature = "journal")]
             behind: std::sync::OnceLock::new(),
-            hot: crate::hot::HotKeys::default(),
+            hot: crate::hot::HotKeys::new(hot_keys_max),
             watch: crate::staleness::Watch::default(),
             lingers,
         })?;
@@ -457,8 +457,8 @@ where
     }
 }
 
-/// Whether these rules make sense.
-pub(super) fn check(rules: &Rules) -> Result<(), ConfigError> {
+/// Whether these rules make sense, in this cache.
+pub(super) fn check(rules: &Rules, cache: &Cache) -> Result<(), ConfigError> {
     if rules.load_timeout.is_zero() {
         return Err(ConfigError::new("load_timeout", rules.load_timeout, "give a load some time, e.g. 30 s"));
     }
@@ -475,6 +475,6 @@ pub(super) fn check(rules: &Rules) -> Result<(), ConfigError> {
             "a dictionary goes with zstd: `.compression(Compression::ZSTD)`",
         ));
     }
-    rules.terms.check()?;
+    cache.shared.check(&rules.terms)?;
     super::limits::check(rules)
 }

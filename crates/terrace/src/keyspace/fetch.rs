@@ -189,7 +189,7 @@ where
         self.view.space.hot.sample(key);
         let text = key.to_key().map_err(Error::from)?;
         let terms = self.view.space.terms().with(&options);
-        terms.check().map_err(Error::from)?;
+        self.view.shared.check(&terms).map_err(Error::from)?;
         let load = || self.fetching(key.to_owned(), options.tags, loader);
         let found = self.view.read_or_load(&text, Wanted::Answer, &terms, load).await?;
         let farthest = found.as_ref().map_or(Tier::Origin, |found| found.tier);

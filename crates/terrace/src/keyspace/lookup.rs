@@ -235,7 +235,7 @@ where
         let timer = self.view.space.counters.timer();
         let text = key.to_key().map_err(Error::from)?;
         let terms = self.view.space.terms().with(&options);
-        terms.check().map_err(Error::from)?;
+        self.view.shared.check(&terms).map_err(Error::from)?;
         let owned = key.to_owned();
         let load = || {
             let loading = timed_one(&self.view.space.counters, Call::Load, loader());

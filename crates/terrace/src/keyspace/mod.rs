@@ -405,7 +405,7 @@ where
     {
         let text = key.to_key()?;
         let terms = self.view.space.terms().with(&options);
-        terms.check()?;
+        self.view.shared.check(&terms)?;
         let mut tags = options.tags;
         if let Some(tagger) = &self.tagger {
             tags.extend(tagger(&key.to_owned(), &value));

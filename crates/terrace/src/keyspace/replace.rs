@@ -42,7 +42,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static, C> KeyspaceBuilder<K, V
     /// ```
     pub fn replace(self, open: &Keyspace<K, V>) -> Result<Keyspace<K, V>, KeyspaceError> {
         let space = &open.view.space;
-        builder::check(&self.rules)?;
+        builder::check(&self.rules, &self.cache)?;
         let is_same_cache = Arc::ptr_eq(&self.cache.shared, &open.view.shared);
         if self.name != space.namespace.as_str() || !is_same_cache {
             return Err(fixed("name", &self.name, "the name of the keyspace, of the same cache"));

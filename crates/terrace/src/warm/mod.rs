@@ -353,7 +353,7 @@ where
 
     /// How many keys are seen to at the same time, if the settings can be.
     fn checked(&self, default: usize) -> Result<usize, Error> {
-        self.view.space.terms().with(&self.options).check()?;
+        self.view.shared.check(&self.view.space.terms().with(&self.options))?;
         match self.at_once.unwrap_or(default) {
             0 => Err(ConfigError::new("at_once", 0, "at least one key, e.g. 64").into()),
             count => Ok(count),

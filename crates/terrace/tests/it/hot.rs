@@ -1,7 +1,8 @@
 //! Which keys are looked up most: whatever the way of a lookup, and wherever its answer comes from.
 
 use crate::fixture::{Node, loader};
-use terrace::{Cache, EntryOptions, Fetched, HotKey};
+use std::convert::Infallible;
+use terrace::{AdaptiveTtl, Cache, EntryOptions, Fetched, HotKey};
 
 /// Enough lookups for every way of it to be looked at some times.
 const ROUNDS: u64 = 61 * 40;
@@ -27,7 +28,7 @@ async fn every_way_to_look_up_counts_and_peeking_does_not() {
         node.texts.peek("peeked");
     }
     for _ in 0..ROUNDS {
-        let absent = async |_| Ok::<_, std::convert::Infallible>(Fetched::absent());
+        let absent = async |_| Ok::<_, Infallible>(Fetched::absent());
         node.texts.fetch("fetched", EntryOptions::new(), absent).await.unwrap();
     }
     let hot = node.texts.hot_keys(usize::MAX);
@@ -78,4 +79,36 @@ async fn many_threads_that_read_do_not_lose_the_hottest_key() {
     let hottest = users.hot_keys(1).remove(0);
     assert_eq!(hottest.key, "7");
     assert!(hottest.lookups <= 220_000, "{hottest:?}");
+}
+
+#[tokio::test]
+async fn as_many_keys_are_counted_as_the_cache_is_told() {
+    let refused = Cache::builder().hot_keys_max(HotKey::COUNTED_MAX + 1).build().unwrap_err();
+    assert_eq!((refused.setting, refused.value.as_str()), ("hot_keys_max", "4097"));
+    for hot_keys_max in [0, 3, HotKey::COUNTED_MAX] {
+        let cache = Cache::builder().hot_keys_max(hot_keys_max).build().unwrap();
+        let users = cache.keyspace::<u64, u64>("users").build().unwrap();
+        for round in 0..ROUNDS {
+            users.get(&(round % 7)).await.unwrap();
+        }
+        assert_eq!(users.hot_keys(usize::MAX).len(), hot_keys_max.min(7));
+        assert_eq!(cache.hot_keys(usize::MAX).len(), hot_keys_max.min(7));
+    }
+}
+
+#[tokio::test]
+async fn where_no_key_is_counted_an_adaptive_ttl_is_refused() {
+    let cache = Cache::builder().hot_keys_max(0).build().unwrap();
+    let adaptive = || EntryOptions::new().adaptive_ttl(AdaptiveTtl::up_to(4.0));
+    let refused = cache.keyspace::<u64, u64>("users").options(adaptive()).build().unwrap_err().to_string();
+    assert!(refused.contains("adaptive_ttl") && refused.contains("hot_keys_max"), "{refused}");
+    let users = cache.keyspace::<u64, u64>("users").build().unwrap();
+    let replaced = cache.keyspace::<u64, u64>("users").options(adaptive()).replace(&users).map(|_| ());
+    assert!(replaced.unwrap_err().to_string().contains("adaptive_ttl"));
+    let loaded = users.get_or_load_with(&1, adaptive(), || async { Ok::<_, Infallible>(1) }).await;
+    assert!(loaded.unwrap_err().to_string().contains("adaptive_ttl"));
+    let fetched = users.fetch(&1, adaptive(), |_| async { Ok::<_, Infallible>(Fetched::value(1)) }).await;
+    assert!(fetched.unwrap_err().to_string().contains("adaptive_ttl"));
+    assert!(users.put_with(&1, 1, adaptive()).await.unwrap_err().to_string().contains("adaptive_ttl"));
+    assert_eq!(users.get(&1).await.unwrap(), None, "nothing was stored");
 }
