@@ -9,16 +9,14 @@
 //!    Where no tenant is left, statements need not tell tenants apart: then theirs ask no origin any more.
 
 use crate::config::{
-    CompressionAlgorithm, Config, KeyspaceConfig, L2OnError, Strategy, Suspect, UNMATCHED, tenant_keyspace,
+    Config, KeyspaceConfig, L2OnError, Strategy, Suspect, UNMATCHED, tenant_keyspace,
 };
 use crate::document::{Document, Documents, JsonOrigin};
 use crate::origin::{Loader, Origins};
 use crate::tagging::tags_of;
 use crate::template::Template;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use terrace::{
-    Algorithm, Cache, Compression, Glob, Key, Keyspace, KeyspaceBuilder, KeyspaceError, SuspectPolicy, Ttl,
-};
+use terrace::{Cache, Glob, Key, Keyspace, KeyspaceBuilder, KeyspaceError, SuspectPolicy, Ttl};
 
 /// What part of the time of a request a write may wait for the journal, so that its refusal is still answered. Loads of such a
 /// keyspace may take as long.
@@ -235,19 +233,12 @@ impl Keyspaces {
 }
 
 fn rules(config: &Config, cache: &Cache, name: &str) -> KeyspaceBuilder<Key, Document> {
-    let compression = &config.defaults.compression;
-    let algorithm = match compression.algo {
-        CompressionAlgorithm::Zstd => Some(Algorithm::Zstd),
-        CompressionAlgorithm::Lz4 => Some(Algorithm::Lz4),
-        CompressionAlgorithm::None => None,
-    };
-    let threshold_bytes = usize::try_from(compression.min.0).unwrap_or(usize::MAX);
     let keyspace = cache.keyspace(name);
     let fails = config.l2.as_ref().is_some_and(|l2| l2.on_error == L2OnError::Fail);
     let keyspace = if fails { keyspace.fail_closed() } else { keyspace };
     keyspace
         .weigher(|document: &Document| document.bytes().len() as u64)
-        .compression(Compression { algorithm, threshold_bytes })
+        .compression(config.defaults.compression.of_library())
         .value_bytes_max(config.defaults.max_value.0)
         .suspect(policy(config.defaults.suspect))
         .options(config.defaults.freshness.options())

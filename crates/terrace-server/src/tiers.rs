@@ -7,8 +7,10 @@ use terrace::{Breaker, Cache, CacheBuilder, L1, PlainRedis, Policy, Redis, Redis
 
 /// The cache of a configuration. Opens no connection.
 pub(crate) fn cache(config: &Config, journal: Option<Journal>) -> Result<Cache, StartError> {
-    let mut builder =
-        Cache::builder().default_ttl(config.defaults.ttl.0).staleness_max(config.l1.staleness_max.0);
+    let mut builder = Cache::builder()
+        .default_ttl(config.defaults.ttl.0)
+        .staleness_max(config.l1.staleness_max.0)
+        .hot_keys_max(config.metrics.hot_keys);
     builder = if config.l1.enabled { builder.l1(l1(&config.l1)) } else { builder.no_l1() };
     if let Some(l2_config) = &config.l2 {
         let L2Config { wait_max, breaker, retry, .. } = l2_config;

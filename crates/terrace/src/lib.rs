@@ -109,7 +109,9 @@ pub use telemetry::{
 };
 pub use terms::{EntryOptions, RefreshAhead};
 pub use terrace_core::bus::{Change, NodeId};
-pub use terrace_core::envelope::{Algorithm, Compression, Dictionary, DictionaryError};
+pub use terrace_core::envelope::{
+    Algorithm, Compression, CompressionLevel, CompressionLevelError, Dictionary, DictionaryError,
+};
 pub use terrace_core::glob::GlobError;
 pub use terrace_core::remote::{Remote, RemoteError, RemoteHealth, SweepRule};
 pub use terrace_core::{

@@ -4,9 +4,10 @@
 //!    write: a payload that does not shrink is stored as it is.
 //! 2. The room for the output of decompression is fixed before it begins, from a length that the caller has checked
 //!    against its limit. Output that does not fit is an error, so no input can make more than that.
-//! 3. Contexts are kept per thread: making one for zstd costs more than compressing 10 KB with it.
+//! 3. Contexts are kept per thread: making one for zstd costs more than compressing 10 KB with it. There is one for all levels, which is
+//!    told another level where the last payload had another one.
 
-use super::{Algorithm, Compression, Dictionary, EnvelopeError};
+use super::{Algorithm, Compression, CompressionLevel, Dictionary, EnvelopeError};
 use bytes::Bytes;
 
 /// How a payload is kept.
@@ -59,9 +60,10 @@ pub(super) fn append(
     } else if let Some(algorithm) = compression.algorithm {
         algorithm.check_present()?;
         if payload.len() >= compression.threshold_bytes {
+            let (room, level) = (room(payload), compression.level);
             let compressed = match algorithm {
-                Algorithm::Zstd => zstd::compress(payload, out, room(payload)),
-                Algorithm::Lz4 => lz4::compress(payload, out, room(payload)),
+                Algorithm::Zstd => zstd::compress(payload, out, room, level),
+                Algorithm::Lz4 => lz4::compress(payload, out, room, level),
             };
             if let Some(length) = compressed {
                 out.truncate(start + length);
@@ -111,29 +113,42 @@ pub(super) fn check_filled(restored: usize, length: usize) -> Result<(), Envelop
 
 #[cfg(feature = "zstd")]
 mod zstd {
+    use super::CompressionLevel;
     use std::cell::RefCell;
     use std::io;
     use zstd::bulk::{Compressor, Decompressor};
 
-    /// Level 1: half the time of level 3 for the same size on cache values.
-    const LEVEL: i32 = 1;
     /// Largest window that is accepted, as a power of two: 8 MiB.
     const WINDOW_LOG_MAX: u32 = 23;
 
+    /// What compresses, and at which level.
+    type Context = (Compressor<'static>, CompressionLevel);
+
     thread_local! {
-        static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+        static COMPRESSOR: RefCell<Option<Context>> = const { RefCell::new(None) };
         static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
     }
 
     /// Appends at most `room` bytes to `out`. `None`: it did not fit, or there is no memory for a context.
-    pub(super) fn compress(payload: &[u8], out: &mut Vec<u8>, room: usize) -> Option<usize> {
+    pub(super) fn compress(
+        payload: &[u8],
+        out: &mut Vec<u8>,
+        room: usize,
+        level: CompressionLevel,
+    ) -> Option<usize> {
         let start = out.len();
         out.resize(start + room, 0);
         COMPRESSOR.with_borrow_mut(|slot| {
+            let number = i32::from(level.get());
             if slot.is_none() {
-                *slot = Compressor::new(LEVEL).ok();
+                *slot = Some((Compressor::new(number).ok()?, level));
             }
-            slot.as_mut()?.compress_to_buffer(payload, &mut out[start..]).ok()
+            let (context, set) = slot.as_mut()?;
+            if *set != level {
+                context.set_compression_level(number).ok()?;
+                *set = level;
+            }
+            context.compress_to_buffer(payload, &mut out[start..]).ok()
         })
     }
 
@@ -160,6 +175,7 @@ use absent as zstd;
 
 #[cfg(feature = "lz4")]
 mod lz4 {
+    use super::CompressionLevel;
     use lz4_flex::block::{
         CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size,
     };
@@ -169,8 +185,13 @@ mod lz4 {
         static TABLE: RefCell<Option<CompressTable>> = const { RefCell::new(None) };
     }
 
-    /// Appends the compressed payload to `out`. `None`: it has more than `room` bytes.
-    pub(super) fn compress(payload: &[u8], out: &mut Vec<u8>, room: usize) -> Option<usize> {
+    /// Appends the compressed payload to `out`. `None`: it has more than `room` bytes. There are no levels.
+    pub(super) fn compress(
+        payload: &[u8],
+        out: &mut Vec<u8>,
+        room: usize,
+        _: CompressionLevel,
+    ) -> Option<usize> {
         let start = out.len();
         out.resize(start + get_maximum_output_size(payload.len()), 0);
         TABLE
@@ -192,7 +213,14 @@ use absent as lz4;
 /// Stands in for an algorithm that was not built in; [`Algorithm::check_present`] has refused it before.
 #[cfg(not(all(feature = "zstd", feature = "lz4")))]
 mod absent {
-    pub(super) fn compress(_payload: &[u8], _out: &mut Vec<u8>, _room: usize) -> Option<usize> {
+    use super::CompressionLevel;
+
+    pub(super) fn compress(
+        _payload: &[u8],
+        _out: &mut Vec<u8>,
+        _room: usize,
+        _: CompressionLevel,
+    ) -> Option<usize> {
         None
     }
 

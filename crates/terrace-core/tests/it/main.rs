@@ -9,4 +9,6 @@ mod dictionary;
 mod fixture;
 mod golden;
 mod hostile;
+#[cfg(feature = "zstd")]
+mod levels;
 mod roundtrip;

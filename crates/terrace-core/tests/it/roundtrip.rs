@@ -5,7 +5,9 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use std::time::Duration;
 use terrace_core::codec::{Codec, CodecId, Json, JsonText, Raw, RawJson, Text};
-use terrace_core::envelope::{Algorithm, Compression, Envelope, EnvelopeError, Limits, TagStamp};
+use terrace_core::envelope::{
+    Algorithm, Compression, CompressionLevel, Envelope, EnvelopeError, Limits, TagStamp,
+};
 use terrace_core::{CodecError, Tag, Ttl, Version};
 
 fn payloads() -> impl Strategy<Value = Bytes> {
@@ -20,8 +22,9 @@ fn payloads() -> impl Strategy<Value = Bytes> {
 fn compressions() -> impl Strategy<Value = Compression> {
     let algorithm = prop_oneof![Just(None), Just(Some(Algorithm::Zstd)), Just(Some(Algorithm::Lz4))]
         .prop_filter("built in", |algorithm| algorithm.is_none_or(Algorithm::is_present));
-    (algorithm, prop_oneof![Just(0), Just(1024)])
-        .prop_map(|(algorithm, threshold_bytes)| Compression { algorithm, threshold_bytes })
+    let level = (1_u8..=9).prop_map(|level| CompressionLevel::new(level).expect("it is one"));
+    (algorithm, prop_oneof![Just(0), Just(1024)], level)
+        .prop_map(|(algorithm, threshold_bytes, level)| Compression { algorithm, threshold_bytes, level })
 }
 
 fn tags() -> impl Strategy<Value = Vec<TagStamp>> {
@@ -158,7 +161,8 @@ fn compression_that_gains_less_than_a_tenth_is_not_kept() {
 #[test]
 fn an_algorithm_that_is_not_built_in_is_refused_by_name() {
     for algorithm in [Algorithm::Zstd, Algorithm::Lz4] {
-        let compression = Compression { algorithm: Some(algorithm), threshold_bytes: 0 };
+        let compression =
+            Compression { algorithm: Some(algorithm), threshold_bytes: 0, ..Compression::default() };
         let sealed = full("x").seal(&namespace(), &key(), compression);
         let absent = EnvelopeError::AlgorithmAbsent { algorithm: algorithm.name() };
         assert_eq!(sealed.err(), (!algorithm.is_present()).then_some(absent), "{algorithm:?}");

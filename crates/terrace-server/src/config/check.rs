@@ -7,9 +7,9 @@ use super::freshness::{Freshness, Given};
 use super::report::{ConfigError, Document, Refusal, nearest};
 use super::units::{ByteSize, Count, Flag, Period, TtlSetting};
 use super::{
-    AuthConfig, BusConfig, BusMode, CompressionAlgorithm, CompressionConfig, Config, Defaults,
-    EvictionPolicy, L1Config, L2Config, L2OnError, L2Sentinel, L2Timeouts, L2Tls, Limits, MetricsConfig,
-    ReadyConfig, ServerConfig, ShutdownConfig, Suspect, file, keyspaces, limits, origins,
+    AuthConfig, BusConfig, BusMode, Config, Defaults, EvictionPolicy, L1Config, L2Config, L2OnError,
+    L2Sentinel, L2Timeouts, L2Tls, Limits, ReadyConfig, ServerConfig, ShutdownConfig, Suspect, elsewhere,
+    file, keyspaces, limits, origins,
 };
 use crate::config::{Address, Secret};
 use crate::tiers;
@@ -97,9 +97,12 @@ impl Checker<'_> {
         if let Some((_, value)) = words.iter().find(|(word, _)| word == given.get_ref()) {
             return *value;
         }
-        let near = nearest(given.get_ref(), words.iter().map(|(word, _)| *word));
-        let all = words.iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(", ");
-        let help = near.map_or_else(|| format!("there is {all}"), |near| format!("did you mean `{near}`?"));
+        let known = || words.iter().map(|(word, _)| *word);
+        let near = || nearest(given.get_ref(), known()).map(|near| format!("did you mean `{near}`?"));
+        let all =
+            || format!("there is {}", known().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "));
+        let help = elsewhere::word(given.get_ref(), known());
+        let help = help.map(str::to_owned).or_else(near).unwrap_or_else(all);
         self.refuse(&Refusal::new(given.span(), format!("unknown {what} `{}`", given.get_ref())).help(help));
         default
     }
@@ -113,6 +116,7 @@ pub(super) fn check(document: &Document, file: file::File) -> Result<Config, Con
     let auth = checker.auth(file.auth, requests_max);
     let tenants = auth.tenants();
     let bus = checker.bus(file.bus);
+    let adaptive_at = limits::adaptive_at(&file.defaults, &file.keyspace);
     let l2 = checker.l2(file.l2, bus.mode);
     let l1 = checker.l1(file.l1, l2.is_some());
     let defaults = checker.defaults(file.defaults);
@@ -129,11 +133,7 @@ pub(super) fn check(document: &Document, file: file::File) -> Result<Config, Con
     let config = Config {
         server: checker.server(file.server, &auth),
         auth,
-        metrics: MetricsConfig {
-            enabled: file.metrics.enabled.is_none_or(|flag| flag.0),
-            interval: checker.positive(file.metrics.interval, Period::seconds(10)),
-            prefix: checker.metrics_prefix(file.metrics.prefix),
-        },
+        metrics: checker.metrics(file.metrics, &adaptive_at),
         telemetry: checker.telemetry(file.telemetry),
         ready: checker.ready(file.ready, l2.is_some()),
         write_behind,
@@ -346,11 +346,6 @@ impl Checker<'_> {
     }
 
     fn defaults(&mut self, defaults: file::Defaults) -> Defaults {
-        const ALGORITHMS: [(&str, CompressionAlgorithm); 3] = [
-            ("zstd", CompressionAlgorithm::Zstd),
-            ("lz4", CompressionAlgorithm::Lz4),
-            ("none", CompressionAlgorithm::None),
-        ];
         let key_max = ByteSize(Key::LENGTH_MAX as u64);
         let freshness = self.freshness(
             Given {
@@ -380,16 +375,7 @@ impl Checker<'_> {
         );
         Defaults {
             ttl: defaults.ttl.unwrap_or(TtlSetting(Duration::from_hours(1).into())),
-            codec: self.word(defaults.codec, "codec", &[("json", "json")], "json"),
-            compression: CompressionConfig {
-                algo: self.word(
-                    defaults.compression.algo,
-                    "algorithm",
-                    &ALGORITHMS,
-                    CompressionAlgorithm::Zstd,
-                ),
-                min: defaults.compression.min.unwrap_or(ByteSize(1024)),
-            },
+            compression: self.compression(defaults.compression),
             max_value: self.size(defaults.max_value, ByteSize(1 << 20), ByteSize(512 << 20)),
             max_key: self.size(defaults.max_key, ByteSize(512), key_max),
             suspect: self.suspect(defaults.suspect, Suspect::Validate),

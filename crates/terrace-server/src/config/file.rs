@@ -188,7 +188,6 @@ pub(super) struct Tls {
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Defaults {
     pub(super) ttl: Option<TtlSetting>,
-    pub(super) codec: Option<Spanned<String>>,
     pub(super) compression: Compression,
     pub(super) max_value: Option<Spanned<ByteSize>>,
     pub(super) max_key: Option<Spanned<ByteSize>>,
@@ -213,6 +212,7 @@ pub(super) struct Defaults {
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Compression {
     pub(super) algo: Option<Spanned<String>>,
+    pub(super) level: Option<Spanned<Count>>,
     pub(super) min: Option<ByteSize>,
 }
 
@@ -317,11 +317,13 @@ pub(super) struct Metrics {
     pub(super) enabled: Option<Flag>,
     pub(super) interval: Option<Spanned<Period>>,
     pub(super) prefix: Option<Spanned<String>>,
+    pub(super) hot_keys: Option<Spanned<Count>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Telemetry {
+    pub(super) log: Option<Spanned<String>>,
     pub(super) otlp: Otlp,
 }
 

@@ -7,17 +7,12 @@ use super::origins::Origins;
 use super::report::Refusal;
 use super::sources::Place;
 use super::units::Flag;
-use super::{
-    CompressionAlgorithm, Defaults, DictionaryConfig, KeyspaceConfig, KeyspaceL1, TtlSetting,
-    WriteBehindConfig, file,
-};
+use super::{Defaults, KeyspaceConfig, KeyspaceL1, TtlSetting, WriteBehindConfig, file};
 use crate::tagging::TagRule;
 use crate::template::Template;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use terrace::{Dictionary, Namespace, Tag, Ttl};
+use terrace::{Namespace, Tag, Ttl};
 use toml::Spanned;
 
 /// Where keys go that no pattern matches.
@@ -50,21 +45,6 @@ pub(super) fn check(
         }
     }
     checked.into_iter().map(|(name, _, config)| (name, config)).collect()
-}
-
-/// The dictionary in a file, or why there is none. No more is read than a dictionary can have.
-fn read_dictionary(path: &Path) -> Result<Dictionary, String> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(Dictionary::BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("this dictionary cannot be read: {error}"))?;
-    if bytes.len() > Dictionary::BYTES_MAX {
-        return Err(format!(
-            "this file is too long for a dictionary, which has at most {} bytes",
-            Dictionary::BYTES_MAX
-        ));
-    }
-    Dictionary::new(&bytes).map_err(|error| format!("this file cannot be used as a dictionary: {error}"))
 }
 
 impl Checker<'_> {
@@ -193,29 +173,6 @@ impl Checker<'_> {
                 None
             }
         }
-    }
-
-    /// The dictionary in a file. It is read now, so that one that cannot be is refused before anything is stored with it.
-    fn dictionary(
-        &mut self,
-        file: &Spanned<String>,
-        algorithm: CompressionAlgorithm,
-    ) -> Option<DictionaryConfig> {
-        let path = PathBuf::from(file.get_ref());
-        let refusal = if algorithm == CompressionAlgorithm::Zstd {
-            match read_dictionary(&path) {
-                Ok(dictionary) => return Some(DictionaryConfig { file: path, dictionary }),
-                Err(title) => Refusal::new(file.span(), title).help(
-                    "make one with `terrace dict train KEYSPACE -o FILE`; a path that does not begin with `/` is looked for where the service was started",
-                ),
-            }
-        } else {
-            let title = "a dictionary goes with zstd alone, and this configuration compresses otherwise";
-            Refusal::new(file.span(), title)
-                .help("set `defaults.compression.algo = \"zstd\"`, or leave the dictionary out")
-        };
-        self.refuse(&refusal);
-        None
     }
 
     fn overlap(

@@ -3,10 +3,12 @@
 //! What can be is for the library to say; here it is put beside the place in the file.
 
 use super::check::Checker;
+use super::file;
 use super::freshness::{Freshness, Number, Share};
 use super::report::Refusal;
 use super::units::{Count, Period};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use terrace::{AdaptiveTtl, Bulkhead, EntryOptions, KeyspaceBuilder, StalenessBudget};
 use toml::Spanned;
@@ -97,6 +99,15 @@ impl OriginLoads {
 
 fn number(of: u64) -> usize {
     usize::try_from(of).unwrap_or(usize::MAX)
+}
+
+/// Where it is said that entries last longer that are read often.
+pub(super) fn adaptive_at(
+    defaults: &file::Defaults,
+    keyspaces: &BTreeMap<Spanned<String>, Spanned<file::Keyspace>>,
+) -> Vec<Range<usize>> {
+    let of_keyspaces = keyspaces.values().map(|keyspace| &keyspace.get_ref().adaptive_ttl);
+    [&defaults.adaptive_ttl].into_iter().chain(of_keyspaces).flatten().map(Spanned::span).collect()
 }
 
 impl Checker<'_> {

@@ -20,6 +20,8 @@ mod auth;
 mod behind;
 mod bus;
 mod check;
+mod compression;
+mod elsewhere;
 mod file;
 mod freshness;
 mod keyspaces;
@@ -44,6 +46,7 @@ pub use auth::{AuthConfig, AuthMode, TokenConfig};
 pub(crate) use auth::{is_keyspace_of, tenant_keyspace};
 pub use behind::{AckSetting, LaneConfig, OnFull, WriteBehindConfig};
 pub use bus::{BusConfig, BusMode};
+pub use compression::{CompressionAlgorithm, CompressionConfig, DictionaryConfig};
 pub use freshness::{Freshness, Share};
 pub(crate) use keyspaces::UNMATCHED;
 pub use l2::{L2Config, L2OnError, L2Sentinel, L2Timeouts, L2Tls};
@@ -56,7 +59,7 @@ pub use show::{SetBy, Setting};
 pub use sources::SourceConfig;
 pub(crate) use sources::{DOCUMENT, TENANT, VERSION, list_of};
 pub(crate) use telemetry::METRICS_PREFIX;
-pub use telemetry::{OtlpConfig, TelemetryConfig};
+pub use telemetry::{LogForm, OtlpConfig, TelemetryConfig};
 pub use tenants::TenantLimits;
 pub use tls::TlsConfig;
 pub use units::{ByteSize, Period, TtlSetting};
@@ -172,7 +175,7 @@ pub struct Config {
     pub keyspaces: BTreeMap<String, KeyspaceConfig>,
     /// Metrics.
     pub metrics: MetricsConfig,
-    /// Traces.
+    /// The log, and traces.
     pub telemetry: TelemetryConfig,
     /// The journal, and how what is written behind is brought to its origin.
     pub write_behind: WriteBehindConfig,
@@ -275,8 +278,6 @@ pub enum Suspect {
 pub struct Defaults {
     /// How long entries are fresh. Default 1 hour.
     pub ttl: TtlSetting,
-    /// How values become bytes. Always `json`.
-    pub codec: &'static str,
     /// Compression in L2.
     pub compression: CompressionConfig,
     /// Largest value, in bytes of JSON. Default 1 MiB.
@@ -291,28 +292,6 @@ pub struct Defaults {
     /// What bounds loads, how long hot entries last, and how stale answers may be.
     #[serde(flatten)]
     pub limits: Limits,
-}
-
-/// Compression in L2.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[non_exhaustive]
-pub struct CompressionConfig {
-    /// The algorithm. Default `zstd`.
-    pub algo: CompressionAlgorithm,
-    /// Shortest value that is compressed. Default 1 KiB.
-    pub min: ByteSize,
-}
-
-/// A compression algorithm.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CompressionAlgorithm {
-    /// Zstandard, level 1.
-    Zstd,
-    /// LZ4.
-    Lz4,
-    /// No compression.
-    None,
 }
 
 /// What a keyspace does about its origin.
@@ -387,18 +366,6 @@ pub struct KeyspaceConfig {
     pub write_behind: Option<LaneConfig>,
 }
 
-/// A dictionary that the values of a keyspace are compressed with.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[non_exhaustive]
-pub struct DictionaryConfig {
-    /// The file that it was read from.
-    #[serde(rename = "dictionary")]
-    pub file: PathBuf,
-    /// What was in it.
-    #[serde(skip)]
-    pub dictionary: terrace::Dictionary,
-}
-
 fn pattern<S: serde::Serializer>(pattern: &Template, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(pattern.as_str())
 }
@@ -424,6 +391,8 @@ pub struct MetricsConfig {
     /// What the names of metrics begin with, before the first `_`. Default `terrace`. The rules, alerts and the board in `deploy/` go by
     /// the default.
     pub prefix: String,
+    /// Most keys of each keyspace of which it is known how often they are looked up; 0 counts none. Default 256.
+    pub hot_keys: usize,
 }
 
 impl Config {

@@ -5,6 +5,7 @@
 //! 3. Positions are bytes of the file. Positions past its end stand for values that did not come from the file: see
 //!    [`Document`].
 
+use super::elsewhere;
 use super::secret::mask;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use std::fmt;
@@ -156,9 +157,10 @@ impl Document {
         let refusal = match unknown {
             Some((unknown, expected)) => {
                 let expected = expected.strip_prefix("one of ").unwrap_or(expected);
-                let near = nearest(unknown, expected.split('`').skip(1).step_by(2));
-                let help = near
-                    .map_or_else(|| format!("there is {expected}"), |near| format!("did you mean `{near}`?"));
+                let known = || expected.split('`').skip(1).step_by(2);
+                let near = || nearest(unknown, known()).map(|near| format!("did you mean `{near}`?"));
+                let help = elsewhere::key(unknown, known()).map(str::to_owned).or_else(near);
+                let help = help.unwrap_or_else(|| format!("there is {expected}"));
                 Refusal::new(at, format!("unknown field `{unknown}`")).help(help)
             }
             None => Refusal::new(at, message),

@@ -1,13 +1,17 @@
-//! What the service tells others of itself, beside metrics: traces.
+//! What the service tells others of itself: metrics, its log, traces.
 
+use super::MetricsConfig;
 use super::check::Checker;
 use super::file;
 use super::freshness::Share;
 use super::report::Refusal;
 use super::secret::Secret;
+use super::units::{Count, Period};
 use reqwest::Url;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::ops::Range;
+use terrace::HotKey;
 use toml::Spanned;
 
 /// The share of requests that is traced unless something else is said.
@@ -18,10 +22,26 @@ pub(crate) const METRICS_PREFIX: &str = "terrace";
 /// The longest beginning of a metric's name, in bytes.
 const METRICS_PREFIX_BYTES_MAX: usize = 40;
 
+/// The form of the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum LogForm {
+    /// For people where a person sees it, else for programs.
+    #[default]
+    Auto,
+    /// For people: a line of text for each event.
+    Pretty,
+    /// For programs: a JSON object in a line for each event.
+    Json,
+}
+
 /// What the service tells others of itself, beside metrics.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[non_exhaustive]
 pub struct TelemetryConfig {
+    /// The form of the log on stderr. Default `auto`.
+    pub log: LogForm,
     /// Traces.
     pub otlp: OtlpConfig,
 }
@@ -44,9 +64,12 @@ pub struct OtlpConfig {
 
 impl Checker<'_> {
     pub(super) fn telemetry(&mut self, given: file::Telemetry) -> TelemetryConfig {
+        const FORMS: [(&str, LogForm); 3] =
+            [("auto", LogForm::Auto), ("pretty", LogForm::Pretty), ("json", LogForm::Json)];
         let file::Otlp { endpoint, sample, service, headers } = given.otlp;
         let endpoint = endpoint.filter(|endpoint| !endpoint.get_ref().is_empty());
         TelemetryConfig {
+            log: self.word(given.log, "form of the log", &FORMS, LogForm::Auto),
             otlp: OtlpConfig {
                 endpoint: endpoint.and_then(|endpoint| self.endpoint(endpoint)),
                 sample: self.ranged(
@@ -61,8 +84,34 @@ impl Checker<'_> {
         }
     }
 
+    /// `adaptive_at` is where entries are said to last longer that are read often, if that is said anywhere.
+    pub(super) fn metrics(&mut self, given: file::Metrics, adaptive_at: &[Range<usize>]) -> MetricsConfig {
+        MetricsConfig {
+            enabled: given.enabled.is_none_or(|flag| flag.0),
+            interval: self.positive(given.interval, Period::seconds(10)),
+            prefix: self.metrics_prefix(given.prefix),
+            hot_keys: self.hot_keys(given.hot_keys, adaptive_at),
+        }
+    }
+
+    /// How many keys are counted. Without any it is not known what is read often.
+    fn hot_keys(&mut self, given: Option<Spanned<Count>>, adaptive_at: &[Range<usize>]) -> usize {
+        let at = given.as_ref().map(Spanned::span);
+        let (most, default) = (HotKey::COUNTED_MAX, Count(HotKey::COUNTED_DEFAULT as u64));
+        let allowed = format!("it is at most {most}, and 0 counts none");
+        let keys = self.ranged(given, default, |keys| keys.0 <= most as u64, &allowed).0;
+        if let (0, Some(at)) = (keys, at) {
+            for adaptive in adaptive_at {
+                let title = "`adaptive_ttl` needs to know which keys are read often, and none are counted";
+                let refusal = Refusal::new(adaptive.clone(), title).also(at.clone(), "none are");
+                self.refuse(&refusal.help("leave `metrics.hot_keys` out, or `adaptive_ttl`"));
+            }
+        }
+        usize::try_from(keys).unwrap_or(most)
+    }
+
     /// What the names of metrics begin with.
-    pub(super) fn metrics_prefix(&mut self, given: Option<Spanned<String>>) -> String {
+    fn metrics_prefix(&mut self, given: Option<Spanned<String>>) -> String {
         let Some(prefix) = given else { return METRICS_PREFIX.to_owned() };
         let text = prefix.get_ref();
         let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';

@@ -1,7 +1,8 @@
 //! How a configuration that cannot be is refused, word for word.
 
 use std::time::Duration;
-use terrace_server::config::{BusMode, Config, Sources};
+use terrace::CompressionLevel;
+use terrace_server::config::{BusMode, Config, LogForm, Sources};
 
 fn refusal(toml: &str) -> String {
     match Config::load(&Sources::text(toml)) {
@@ -39,7 +40,7 @@ error: unknown field `elephant`
 2 | elephant = 1
   | ^^^^^^^^
   |
-  = help: there is `enabled`, `interval`, `prefix`
+  = help: there is `enabled`, `interval`, `prefix`, `hot_keys`
 ",
     );
     assert!(refusal("[cluster]\na = 1\n").contains("unknown field `cluster`"));
@@ -152,9 +153,11 @@ error: this cannot be: it is at most 2147483648, and 0 entries are bounded by by
         "l2 = { url = 'redis://h', sentinel = { password = 'p' } }",
         "l2 = { url = 'redis+sentinel://h/main', sentinel = { name = 'main' } }",
         "defaults.max_key = 1025",
-        "defaults.codec = 'xml'",
+        "defaults.codec = 'json'",
         "defaults.compression.algo = 'brotli'",
         "metrics.interval = 0",
+        "metrics.hot_keys = 4097",
+        "telemetry.log = 'text'",
         "metrics.prefix = ''",
         "metrics.prefix = '9a'",
         "metrics.prefix = 'Terrace'",
@@ -406,7 +409,11 @@ fn defaults_are_those_that_are_promised() {
     assert_eq!(config.defaults.max_key.0, 512);
     assert_eq!(config.metrics.interval.0, Duration::from_secs(10));
     assert!(config.metrics.enabled && config.write_behind.enabled && config.l2.is_none());
-    assert_eq!(config.metrics.prefix, "terrace");
+    assert_eq!((config.metrics.prefix.as_str(), config.metrics.hot_keys), ("terrace", 256));
+    assert_eq!(
+        (config.telemetry.log, config.defaults.compression.level),
+        (LogForm::Auto, Some(CompressionLevel::FASTEST))
+    );
     assert_eq!(config.l1.ttl.0, terrace::Ttl::Never, "without an L2 a copy is the entry");
 
     let config = Config::load(&Sources::text("l2.url = 'redis://h'")).expect("valid");

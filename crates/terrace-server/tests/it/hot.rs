@@ -1,6 +1,7 @@
 //! The keys that are looked up most, over HTTP.
 
-use crate::support::start;
+use crate::support::{refused, start};
+use terrace_server::config::{Config, Sources};
 
 #[tokio::test]
 async fn the_hottest_keys_are_told_by_keyspace() {
@@ -37,4 +38,33 @@ async fn what_cannot_be_asked_for_is_refused() {
     }
     assert_eq!(service.put("/api/cache/hot", r#"{"value":1}"#).await.status, 405);
     assert_eq!(service.put("/api/cache?key=hot", r#"{"value":1}"#).await.status, 200);
+}
+
+#[tokio::test]
+async fn as_many_keys_are_told_as_the_configuration_lets_be_counted() {
+    for (hot_keys, told) in [(0, 0), (2, 2)] {
+        let service = start(&format!("metrics.hot_keys = {hot_keys}")).await;
+        for round in 0..61 * 4 {
+            service.get(&format!("/api/cache/key:{}", round % 7)).await;
+        }
+        let body = service.get("/api/cache/hot").await.body;
+        assert_eq!(body.matches("\"key\":").count(), told, "{hot_keys}: {body}");
+    }
+}
+
+#[test]
+fn what_is_read_often_is_not_known_where_no_key_is_counted() {
+    let counted = "[metrics]\nhot_keys = 0\n";
+    for (toml, line) in [
+        (format!("{counted}[defaults]\nadaptive_ttl = 4\n"), 4),
+        (format!("{counted}[keyspace.a]\npattern = 'a:{{id}}'\nadaptive_ttl = 4\n"), 5),
+    ] {
+        let refusal = refused(&toml);
+        assert!(refusal.contains("`adaptive_ttl` needs to know which keys are read often"), "{refusal}");
+        assert!(refusal.contains(&format!("--> configuration:{line}:")), "{refusal}");
+        assert!(refusal.contains("2 | hot_keys = 0"), "{refusal}");
+    }
+    for toml in ["metrics.hot_keys = 1\ndefaults.adaptive_ttl = 4", "metrics.hot_keys = 0"] {
+        Config::load(&Sources::text(toml)).unwrap_or_else(|error| panic!("{error}"));
+    }
 }

@@ -7,6 +7,7 @@ mod bad_input;
 mod barrage;
 mod batch;
 mod closed;
+mod compression;
 mod conditions;
 mod config;
 mod connections;

@@ -108,6 +108,8 @@ async fn what_cannot_change_is_refused_by_name_and_nothing_changes() {
         ("server.shutdown.grace = 1", "server.shutdown.grace"),
         ("write_behind.path = 'j'", "write_behind.path"),
         ("metrics.enabled = false", "metrics.enabled"),
+        ("metrics.hot_keys = 0", "metrics.hot_keys"),
+        ("telemetry.log = 'json'", "telemetry.log"),
         ("l2.url = 'redis://127.0.0.1:1'", "l2.url"),
         ("bus.mode = 'plain'", "bus.mode"),
     ] {
