@@ -24,6 +24,7 @@ use clap::Parser as _;
 use failure::Exit;
 use output::Talk;
 use std::process::ExitCode;
+use terrace_server::config::LogForm;
 
 /// The allocator of the machine's C library keeps what large values leave behind, and takes longer over what a request allocates.
 #[global_allocator]
@@ -41,7 +42,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     use_one_tls_provider();
     // `serve` begins its log itself, once it knows what else listens to what it does.
     if !matches!(cli.verb, Verb::Serve(_)) {
-        output::start_log(&cli.talk, "error", None);
+        output::start_log(&cli.talk, "error", LogForm::Auto, None);
     }
     runtime::run(run(cli.verb, &cli.talk))
 }

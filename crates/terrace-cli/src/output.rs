@@ -2,9 +2,11 @@
 //!
 //! 1. What a script reads is on stdout, complete and flushed, or the exit code is not zero.
 //! 2. Talk obeys `--quiet` and `-v`. Colour is used on a terminal only, and never if `NO_COLOR` is set.
+//! 3. The log is readable where a person sees it, and JSON elsewhere, unless the configuration says which.
 
 use crate::args::{ColorArg, TalkArgs};
 use std::io::{IsTerminal as _, Write as _};
+use terrace_server::config::LogForm;
 use tracing::Metadata;
 use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::layer::{Layered, SubscriberExt as _};
@@ -110,9 +112,17 @@ fn is_event(what: &Metadata<'_>) -> bool {
     what.is_event()
 }
 
-/// Sends the program's log to stderr: readable on a terminal, JSON elsewhere. `RUST_LOG` has the last word. Spans are for whoever else
-/// listens.
-pub(crate) fn start_log(args: &TalkArgs, default: &str, other: Option<Listener>) {
+/// Whether the log is for people, in this form.
+fn is_readable(form: LogForm, color: ColorArg) -> bool {
+    match form {
+        LogForm::Pretty => true,
+        LogForm::Json => false,
+        _ => is_talk_watched() || color == ColorArg::Always,
+    }
+}
+
+/// Sends the program's log to stderr, in this form. `RUST_LOG` has the last word on what is logged. Spans are for whoever else listens.
+pub(crate) fn start_log(args: &TalkArgs, default: &str, form: LogForm, other: Option<Listener>) {
     let level = match args.verbose {
         _ if args.quiet => "error",
         0 => default,
@@ -123,7 +133,7 @@ pub(crate) fn start_log(args: &TalkArgs, default: &str, other: Option<Listener>)
     let filter = filter.and(filter_fn(is_event).with_max_level_hint(LevelFilter::TRACE));
     let has_colour = has_colour(args.color);
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let log: Box<dyn Layer<Heard> + Send + Sync> = if is_talk_watched() || args.color == ColorArg::Always {
+    let log: Box<dyn Layer<Heard> + Send + Sync> = if is_readable(form, args.color) {
         Box::new(log.with_ansi(has_colour).with_target(false).with_filter(filter))
     } else {
         Box::new(log.json().flatten_event(true).with_filter(filter))

@@ -76,14 +76,14 @@ async fn traced(config: &Config, talk: &TalkArgs) -> anyhow::Result<Server> {
     let failed = |error| Failure::new(Exit::Failure, "the service cannot start").why(error);
     let traces = Traces::start(&config.telemetry).map_err(failed)?;
     let layer = traces.as_ref().map(|traces| traces.layer().boxed());
-    output::start_log(talk, LOG, layer);
+    output::start_log(talk, LOG, config.telemetry.log, layer);
     Server::bind_traced(config, traces).await.map_err(explained)
 }
 
 /// Begins the log, and sets the service up.
 #[cfg(not(feature = "otlp"))]
 async fn traced(config: &Config, talk: &TalkArgs) -> anyhow::Result<Server> {
-    output::start_log(talk, LOG, None);
+    output::start_log(talk, LOG, config.telemetry.log, None);
     bind(config).await
 }
 

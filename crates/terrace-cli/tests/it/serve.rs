@@ -1,7 +1,7 @@
 //! `serve`: how it begins and ends.
 
 use crate::http::request;
-use crate::process::{Service, run, write};
+use crate::process::{Running, Service, run, terrace, write};
 use std::net::TcpListener;
 
 #[test]
@@ -43,4 +43,47 @@ fn a_broken_configuration_is_refused_with_a_caret() {
     let file = write(folder.path(), "broken.toml", b"[server]\nlisten = \"127.0.0.1:0\"\nlistenn = 1\n");
     let run = run(["serve", "-c", &file.to_string_lossy()]).expect(1);
     assert!(run.stderr.contains("^^^^^^^") && run.stderr.contains("listenn"), "{}", run.stderr);
+}
+
+/// What a service logs that was told this of its log, with these arguments and this variable, from its beginning to its end.
+fn log(telemetry: &str, args: &[&str], variable: Option<&str>) -> Vec<String> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = format!("[server.shutdown]\ndrain = 0\n[telemetry]\n{telemetry}\n");
+    let file = write(folder.path(), "terrace.toml", config.as_bytes());
+    let mut command = terrace();
+    command.arg("serve").arg("-c").arg(file).args(["--listen", "127.0.0.1:0"]).args(args);
+    if let Some(form) = variable {
+        command.env("TERRACE__TELEMETRY__LOG", form);
+    }
+    let mut service = Running::start(&mut command);
+    service.stdout.find("listening on http://");
+    service.signal("TERM");
+    let lines = service.stderr.drain().to_vec();
+    assert!(lines.iter().any(|line| line.contains("stopping")), "{lines:#?}");
+    assert_eq!(service.wait(), 0);
+    lines
+}
+
+#[test]
+fn the_log_has_the_form_that_the_configuration_says() {
+    let always = ["--color", "always"];
+    for (telemetry, args, variable, is_json, is_coloured) in [
+        ("", &[][..], None, true, false),
+        ("log = 'auto'", &[], None, true, false),
+        ("log = 'auto'", &always, None, false, true),
+        ("log = 'json'", &[], None, true, false),
+        ("log = 'json'", &always, None, true, false),
+        ("log = 'pretty'", &[], None, false, false),
+        ("log = 'pretty'", &always, None, false, true),
+        ("log = 'pretty'", &[], Some("json"), true, false),
+        ("", &[], Some("pretty"), false, false),
+    ] {
+        let lines = log(telemetry, args, variable);
+        let case = format!("{telemetry} {args:?} {variable:?}: {lines:#?}");
+        let is_object =
+            |line: &String| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line).is_ok();
+        assert!(lines.iter().all(|line| is_object(line) == is_json), "{case}");
+        assert_eq!(lines.iter().any(|line| line.contains('\u{1b}')), is_coloured, "{case}");
+        assert!(is_json || lines.iter().any(|line| line.contains("INFO")), "{case}");
+    }
 }
