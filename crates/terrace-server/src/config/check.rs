@@ -101,7 +101,7 @@ impl Checker<'_> {
         let near = || nearest(given.get_ref(), known()).map(|near| format!("did you mean `{near}`?"));
         let all =
             || format!("there is {}", known().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "));
-        let help = elsewhere::word(given.get_ref(), known());
+        let help = elsewhere::word(given.get_ref(), &known());
         let help = help.map(str::to_owned).or_else(near).unwrap_or_else(all);
         self.refuse(&Refusal::new(given.span(), format!("unknown {what} `{}`", given.get_ref())).help(help));
         default

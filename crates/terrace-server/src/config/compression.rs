@@ -35,7 +35,7 @@ impl CompressionConfig {
     }
 }
 
-#[expect(clippy::ref_option, reason = "serde calls it so")]
+#[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn number<S: Serializer>(level: &Option<CompressionLevel>, serializer: S) -> Result<S::Ok, S::Error> {
     level.map(CompressionLevel::get).serialize(serializer)
 }

@@ -14,7 +14,7 @@ struct Key {
 
 /// A word that a setting does not take.
 struct Word {
-    word: &'static str,
+    text: &'static str,
     /// A word that it takes.
     beside: &'static str,
     says: &'static str,
@@ -52,32 +52,32 @@ const KEYS: [Key; 9] = [
 
 const WORDS: [Word; 4] = [
     Word {
-        word: "auto",
+        text: "auto",
         beside: "coherent",
         says: "write `coherent`, which is the default, or `plain` for a server without scripts or streams: no mode chooses by itself, because all instances need the same",
     },
     Word {
-        word: "pubsub",
+        text: "pubsub",
         beside: "coherent",
         says: "write `plain`: changes are told by publishing alone, and less is promised",
     },
     Word {
-        word: "off",
+        text: "off",
         beside: "coherent",
         says: "write `coherent` or `plain`: instances that share a Redis always tell each other; without `l2.url` there is nobody to tell",
     },
-    Word { word: "block", beside: "refuse", says: "write `wait`" },
+    Word { text: "block", beside: "refuse", says: "write `wait`" },
 ];
 
 /// What to say of a key that is not among the known ones of its table.
-pub(super) fn key<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'static str> {
+pub(super) fn key<'a>(name: &str, known: &(impl Iterator<Item = &'a str> + Clone)) -> Option<&'static str> {
     let row = KEYS.iter().find(|row| row.name == name && known.clone().any(|key| key == row.beside));
     row.map(|row| row.says)
 }
 
 /// What to say of a word that is not among those that its setting takes.
-pub(super) fn word<'a>(given: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'static str> {
-    let row = WORDS.iter().find(|row| row.word == given && known.clone().any(|word| word == row.beside));
+pub(super) fn word<'a>(given: &str, known: &(impl Iterator<Item = &'a str> + Clone)) -> Option<&'static str> {
+    let row = WORDS.iter().find(|row| row.text == given && known.clone().any(|word| word == row.beside));
     row.map(|row| row.says)
 }
 
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn every_word_is_answered_and_the_answer_names_what_there_is() {
         let root = Config::schema();
-        for Word { word, beside, says } in WORDS {
+        for Word { text, beside, says } in WORDS {
             let (setting, others) = match beside {
                 "coherent" => ("bus.mode", ["coherent", "plain"]),
                 "refuse" => ("write_behind.on_full", ["wait", "refuse"]),
@@ -158,10 +158,10 @@ mod tests {
             for other in named(says) {
                 assert!(
                     others.contains(&other) || is_there(other, &root, &root),
-                    "`{word}` leads to `{other}`"
+                    "`{text}` leads to `{other}`"
                 );
             }
-            let refusal = refused(&format!("[{table}]\n{name} = '{word}'\n"));
+            let refusal = refused(&format!("[{table}]\n{name} = '{text}'\n"));
             assert!(refusal.ends_with(&format!("= help: {says}")) && refusal.contains('^'), "{refusal}");
         }
         assert!(

@@ -159,7 +159,7 @@ impl Document {
                 let expected = expected.strip_prefix("one of ").unwrap_or(expected);
                 let known = || expected.split('`').skip(1).step_by(2);
                 let near = || nearest(unknown, known()).map(|near| format!("did you mean `{near}`?"));
-                let help = elsewhere::key(unknown, known()).map(str::to_owned).or_else(near);
+                let help = elsewhere::key(unknown, &known()).map(str::to_owned).or_else(near);
                 let help = help.unwrap_or_else(|| format!("there is {expected}"));
                 Refusal::new(at, format!("unknown field `{unknown}`")).help(help)
             }

@@ -1,6 +1,7 @@
 //! How hard values are compressed: which levels are refused, and that a reload changes the level of keyspaces that are open.
 
 use crate::support::{Running, refused, start};
+use terrace::CompressionLevel;
 use terrace_server::config::{CompressionAlgorithm, Config, Sources};
 use terrace_testkit::server::{redis_url, unique_prefix};
 
@@ -23,7 +24,7 @@ fn a_level_is_from_1_to_19_and_of_zstd_alone() {
     {
         let config = Config::load(&Sources::text(format!("defaults.compression = {{ {compression} }}")));
         let config = config.unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(config.defaults.compression.level.map(|level| level.get()), level, "{compression}");
+        assert_eq!(config.defaults.compression.level.map(CompressionLevel::get), level, "{compression}");
         let again = Config::load(&Sources::text(config.effective_toml()));
         assert_eq!(again.unwrap_or_else(|error| panic!("{error}")), config, "{compression}");
     }
