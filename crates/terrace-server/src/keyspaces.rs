@@ -8,9 +8,7 @@
 //! 4. A tenant's keyspaces stay while the process lives, tokens or none, so that it can come back and what it has written behind goes on.
 //!    Where no tenant is left, statements need not tell tenants apart: then theirs ask no origin any more.
 
-use crate::config::{
-    Config, KeyspaceConfig, L2OnError, Strategy, Suspect, UNMATCHED, tenant_keyspace,
-};
+use crate::config::{Config, KeyspaceConfig, L2OnError, Strategy, Suspect, UNMATCHED, tenant_keyspace};
 use crate::document::{Document, Documents, JsonOrigin};
 use crate::origin::{Loader, Origins};
 use crate::tagging::tags_of;
