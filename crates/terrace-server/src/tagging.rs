@@ -15,10 +15,9 @@
 
 use crate::document::Document;
 use crate::template::{Captures, Template};
-use serde::Serialize;
+use serde::de::{DeserializeSeed, MapAccess, Visitor};
+use serde::{Deserializer, Serialize};
 use serde_json::value::RawValue;
-use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fmt;
 use terrace::codec::JsonText;
 use terrace::{Key, Tag};
@@ -160,9 +159,48 @@ fn piece(inner: &str, pattern: &Template) -> Result<Piece, TagRuleError> {
 /// The JSON text of a member within members.
 fn member<'a>(document: &'a str, path: &[String]) -> Option<&'a str> {
     path.iter().try_fold(document, |within, name| {
-        let members: HashMap<Cow<'_, str>, &RawValue> = serde_json::from_str(within).ok()?;
-        members.get(name.as_str()).map(|member| member.get())
+        let mut json = serde_json::Deserializer::from_str(within);
+        Named(name).deserialize(&mut json).ok()?.map(RawValue::get)
     })
+}
+
+/// Finds the last member of a name. Names are read as they are written: one may have half a surrogate pair, which no text has.
+struct Named<'n>(&'n str);
+
+impl Named<'_> {
+    fn is(&self, quoted: &str) -> bool {
+        if quoted.contains('\\') {
+            serde_json::from_str::<String>(quoted).is_ok_and(|name| name == self.0)
+        } else {
+            quoted.get(1..quoted.len() - 1) == Some(self.0)
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Named<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Named<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some((name, value)) = members.next_entry::<&RawValue, &RawValue>()? {
+            if self.is(name.get()) {
+                found = Some(value);
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// What tags are made of: a value that is no list and no object, or each such item of a list.
@@ -229,6 +267,15 @@ mod tests {
         }
         assert_eq!(tags("{value.a}", r#"{"a":""}"#), [""; 0], "what no entry can have names nothing");
         assert_eq!(tags("{value.a}", "[1]"), [""; 0]);
+    }
+
+    #[test]
+    fn a_member_is_found_beside_one_whose_name_is_no_text() {
+        let document =
+            r#"{"\ud800":1,"org":{"id":6},"o\u0072g":{"\udc00":"\ud800","id":7,"labels":["\ud800","x"]}}"#;
+        for (rule, expected) in [("org:{value.org.id}", &["org:7"][..]), ("l:{value.org.labels}", &["l:x"])] {
+            assert_eq!(tags(rule, document), expected, "{rule}");
+        }
     }
 
     #[test]
