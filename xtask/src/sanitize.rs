@@ -1,5 +1,5 @@
 //! `cargo xtask sanitize [PART…]`: what proves the memory engine beyond its tests; in `shuttle`, what decides about
-//! coherence; in `fuzz`, what reads envelopes, messages, journals, replies and configurations.
+//! coherence; in `fuzz`, what reads envelopes, messages, journals, replies, configurations, and clients' documents and headers.
 //!
 //! 1. Every part runs even when an earlier one failed. One that lacks a tool says SKIP and what to install.
 //! 2. Each part builds in a folder of its own, so that its flags make nothing else build anew.

@@ -53,6 +53,8 @@ mod tls;
 mod traces;
 mod wire;
 
+#[cfg(fuzzing)]
+pub use api::fuzzing;
 pub use check::{Finding, check, forget_settings};
 pub use explain::{Asked, Explained};
 pub use reload::{ReloadError, Reloader};

@@ -49,6 +49,8 @@ pub(crate) mod error;
 mod events;
 mod fields;
 mod form;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub(crate) mod gate;
 pub(crate) mod guard;
 mod health;

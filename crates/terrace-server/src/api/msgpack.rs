@@ -127,7 +127,7 @@ impl<'a> Members<'a> {
         entry.tags.iter().for_each(|tag| written(encode::write_str(out, tag.as_ref())));
     }
 
-    fn value(&mut self, document: &Document) {
+    pub(super) fn value(&mut self, document: &Document) {
         let (media, bytes) = (document.media(), document.bytes());
         let out = self.name("value");
         if let Some(text) = document.as_json() {
