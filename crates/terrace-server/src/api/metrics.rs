@@ -125,19 +125,17 @@ pub(super) async fn prometheus(State(app): State<Arc<App>>) -> Response {
 
 /// What the configuration says of each keyspace that may be a label, for Prometheus to join with.
 fn keyspaces(app: &App) -> String {
-    let mut text = "# HELP terrace_keyspace_info Always 1; the labels tell the strategy of a keyspace and the name of its origin.\n\
-         # TYPE terrace_keyspace_info gauge\n"
-        .to_owned();
-    for spaces in [&app.spaces].into_iter().chain(app.spaces_of_tenants.values()) {
-        for (keyspace, about) in spaces.iter().zip(spaces.about()) {
-            let (name, strategy) = (keyspace.name(), about.strategy.as_str());
-            let origin = escaped(about.origin.as_deref().unwrap_or_default());
-            text += &format!(
-                "terrace_keyspace_info{{keyspace=\"{name}\",strategy=\"{strategy}\",origin=\"{origin}\"}} 1\n"
-            );
-        }
-    }
-    text
+    const HEAD: &str = "# HELP terrace_keyspace_info Always 1; the labels tell the strategy of a keyspace and the name of its origin.\n\
+                        # TYPE terrace_keyspace_info gauge\n";
+    let all = [&app.spaces].into_iter().chain(app.spaces_of_tenants.values());
+    let told = all.flat_map(|spaces| spaces.iter().zip(spaces.about())).map(|(keyspace, about)| {
+        let (name, strategy) = (keyspace.name(), about.strategy.as_str());
+        let origin = escaped(about.origin.as_deref().unwrap_or_default());
+        format!(
+            "terrace_keyspace_info{{keyspace=\"{name}\",strategy=\"{strategy}\",origin=\"{origin}\"}} 1\n"
+        )
+    });
+    std::iter::once(HEAD.to_owned()).chain(told).collect()
 }
 
 /// The value of a label. Keyspaces have names that need no escape; origins may be called anything.
