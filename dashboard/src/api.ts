@@ -142,6 +142,11 @@ export interface HotKey {
   key: string;
   lookups: number;
   error: number;
+  /** Of late. */
+  per_second: number;
+  /** Where this instance has it. */
+  tier: "l1" | null;
+  bytes: number | null;
 }
 
 export interface Held {

@@ -209,7 +209,7 @@ impl CacheBuilder {
     /// [`HotKey::COUNTED_DEFAULT`], 256. At most [`HotKey::COUNTED_MAX`], 4,096.
     ///
     /// # Cost
-    /// Memory, of each keyspace from when it is opened: 164 bytes for a key, and up to 1.1 KB for each of more than 64 bytes.
+    /// Memory, of each keyspace from when it is opened: 180 bytes for a key, and up to 1.1 KB for each of more than 64 bytes.
     pub fn hot_keys_max(mut self, keys: usize) -> Self {
         self.hot_keys_max = keys;
         self

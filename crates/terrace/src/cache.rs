@@ -180,8 +180,7 @@ impl Cache {
     /// The keys that were looked up most on this node, of all keyspaces; see [`Keyspace::hot_keys`](crate::Keyspace::hot_keys).
     pub fn hot_keys(&self, limit: usize) -> Vec<HotKey> {
         let views = self.views();
-        let mut all: Vec<HotKey> =
-            views.iter().flat_map(|view| view.space.hot.top(view.space.namespace.as_str(), limit)).collect();
+        let mut all: Vec<HotKey> = views.iter().flat_map(|view| view.hot_keys(limit)).collect();
         all.sort_by(|one, other| other.lookups.cmp(&one.lookups).then_with(|| one.key.cmp(&other.key)));
         all.truncate(limit);
         all

@@ -168,11 +168,30 @@ test("what memory of another size would answer is that of the answers, as a draw
   assert.deepEqual(await it.end(), []);
 });
 
+test("the hottest keys have the pace, the tier and the size of the answer, and a click says why", async () => {
+  const keys = [
+    { keyspace: "users", key: "user:1", lookups: 61_000, error: 61, per_second: 508.31, tier: "l1", bytes: 2048 },
+    { keyspace: "users", key: "user:2", lookups: 610, error: 0, per_second: 0.0125, tier: null, bytes: null },
+  ];
+  const it = await stage({ change: (path) => (path === "/api/cache/hot" ? { keys } : undefined) });
+  const cells = async (key) => (await it.page.locator(`tr[data-key="${key}"] td`).allTextContents()).map(plain);
+  await it.page.locator('tr[data-key="user:1"]').waitFor();
+  assert.deepEqual(await cells("user:1"), ["users", "508", "L1", "2.0 KiB", "61,000", "≤ 61"]);
+  assert.deepEqual(await cells("user:2"), ["users", "<0.1", "–", "–", "610", ""]);
+  await it.page.getByRole("button", { name: "user:2", exact: true }).click();
+  await it.page.locator("#inspected").getByText("user:2", { exact: true }).first().waitFor();
+  assert.ok(it.server.requests.includes("GET /api/cache/why"));
+  keys[1] = { ...keys[1], per_second: 12.34, tier: "l1", bytes: 96 };
+  await it.page.locator('tr[data-key="user:2"]', { hasText: "12.3" }).waitFor();
+  assert.deepEqual((await cells("user:2")).slice(1, 4), ["12.3", "L1", "96 B"]);
+  assert.deepEqual(await it.end(), []);
+});
+
 test("what somebody called a key is text and nothing else", async () => {
   const name = '<img src=x onerror="document.title=1">';
   const it = await stage({
     change(path) {
-      if (path === "/api/cache/hot") return { keys: [{ keyspace: "users", key: name, lookups: 9, error: 0 }] };
+      if (path === "/api/cache/hot") return { keys: [{ keyspace: "users", key: name, lookups: 9, error: 0, per_second: 0, tier: null, bytes: null }] };
       if (path === "/api/cache") return { value: name, hit: true, source: "l1" };
       return undefined;
     },

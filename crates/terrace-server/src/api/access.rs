@@ -11,7 +11,7 @@
 use super::App;
 use super::error::{Code, Problem};
 use crate::auth::{TooMuch, Verb, Who};
-use crate::keyspaces::Keyspaces;
+use crate::keyspaces::{DocumentKeyspace, Keyspaces};
 use axum::Router;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::Method;
@@ -201,6 +201,18 @@ impl App {
             None => Ok(&self.spaces),
             Some(tenant) => self.spaces_of_tenants.get(tenant).ok_or_else(nobody),
         }
+    }
+
+    /// The one of these keyspaces that has this name.
+    pub(super) fn keyspace_named<'a>(
+        keyspaces: &'a Keyspaces,
+        name: &str,
+    ) -> Result<&'a DocumentKeyspace, Problem> {
+        keyspaces.iter().find(|keyspace| keyspace.name() == name).ok_or_else(|| {
+            let names: Vec<&str> = keyspaces.iter().map(terrace::Keyspace::name).collect();
+            let detail = format!("there is no such keyspace; there are {}", names.join(", "));
+            Problem::new(Code::BodyInvalid, detail)
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which keys are looked up most, on this instance, of those who ask.
+//! Which keys are looked up most, on this instance, of those who ask, and what memory has of them. Redis is not asked.
 
 use super::error::{Code, Problem};
 use super::{App, json, key};
@@ -8,7 +8,7 @@ use axum::http::Uri;
 use axum::response::Response;
 use serde::Serialize;
 use std::sync::Arc;
-use terrace::HotKey;
+use terrace::{HotKey, Tier};
 
 /// Keys in an answer, unless the request says otherwise.
 const LIMIT_DEFAULT: usize = 20;
@@ -17,7 +17,37 @@ const LIMIT_MAX: usize = 1_000;
 
 #[derive(Serialize)]
 struct Hot {
-    keys: Vec<HotKey>,
+    keys: Vec<Line>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    keyspace: String,
+    key: String,
+    /// Of the last one to two million of its keyspace.
+    lookups: u64,
+    /// By how much that may be too high.
+    error: u64,
+    /// Of the last one to two minutes.
+    per_second: f64,
+    /// `l1` if this instance has a copy.
+    tier: Option<&'static str>,
+    /// What the copy counts in memory.
+    bytes: Option<u64>,
+}
+
+impl Line {
+    fn of(hot: HotKey) -> Self {
+        Self {
+            keyspace: hot.keyspace,
+            key: hot.key,
+            lookups: hot.lookups,
+            error: hot.error,
+            per_second: hot.per_second,
+            tier: hot.l1_bytes.map(|_| Tier::L1.as_str()),
+            bytes: hot.l1_bytes,
+        }
+    }
 }
 
 /// `GET /api/cache/hot?keyspace=...&limit=...`.
@@ -37,15 +67,8 @@ pub(super) async fn hot(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Resu
             all.truncate(limit);
             all
         }
-        Some(name) => {
-            let keyspace = keyspaces.iter().find(|keyspace| keyspace.name() == name);
-            let keyspace = keyspace.ok_or_else(|| {
-                let names: Vec<&str> = keyspaces.iter().map(terrace::Keyspace::name).collect();
-                let detail = format!("there is no such keyspace; there are {}", names.join(", "));
-                Problem::new(Code::BodyInvalid, detail)
-            })?;
-            keyspace.hot_keys(limit)
-        }
+        Some(name) => App::keyspace_named(keyspaces, &name)?.hot_keys(limit),
     };
-    Ok(json(serde_json::to_vec(&Hot { keys }).expect("text and numbers have a JSON form")))
+    let hot = Hot { keys: keys.into_iter().map(Line::of).collect() };
+    Ok(json(serde_json::to_vec(&hot).expect("text and numbers have a JSON form")))
 }

@@ -30,6 +30,32 @@ async fn the_hottest_keys_are_told_by_keyspace() {
 }
 
 #[tokio::test]
+async fn what_memory_has_of_the_hottest_keys_is_told() {
+    let service = start("keyspace.users.pattern = 'user:{id}'").await;
+    service.put("/api/cache/user:1", r#"{"value":"x"}"#).await;
+    for _ in 0..61 * 4 {
+        service.get("/api/cache/user:1").await;
+        service.get("/api/cache/user:404").await;
+    }
+    let told = async |target: &str| -> serde_json::Value {
+        serde_json::from_str(&service.get(target).await.body).expect("JSON")
+    };
+    let counted = told("/api/cache/keyspaces").await;
+    let hot = told("/api/cache/hot").await;
+    let of = |key: &str| {
+        let keys = hot["keys"].as_array().expect("an array").iter();
+        keys.clone().find(|line| line["key"] == key).unwrap_or_else(|| panic!("{key} is not in {hot}"))
+    };
+    let listed = told("/api/cache/keys?pattern=user:1").await["keys"][0]["bytes"].take();
+    assert!(listed.as_u64() > Some(0), "{listed}");
+    assert_eq!((&of("user:1")["tier"], &of("user:1")["bytes"]), (&"l1".into(), &listed));
+    assert!(of("user:404")["tier"].is_null() && of("user:404")["bytes"].is_null(), "{hot}");
+    let (per_second, lookups) = (of("user:1")["per_second"].as_f64(), of("user:1")["lookups"].as_f64());
+    assert!(per_second > Some(0.0) && per_second <= lookups, "{hot}");
+    assert_eq!(told("/api/cache/keyspaces").await, counted, "to ask is no lookup");
+}
+
+#[tokio::test]
 async fn what_cannot_be_asked_for_is_refused() {
     let service = start("").await;
     for query in ["limit=0", "limit=1001", "limit=many", "keyspace=nobodys"] {

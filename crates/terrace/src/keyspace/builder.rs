@@ -275,7 +275,7 @@ impl<K, V, C> KeyspaceBuilder<K, V, C> {
             watching: crate::write::watch::Watching::default(),
             #[cfg(feature = "journal")]
             behind: std::sync::OnceLock::new(),
-            hot: crate::hot::HotKeys::new(hot_keys_max),
+            hot: crate::hot::HotKeys::new(hot_keys_max, shared.clock.clone()),
             watch: crate::staleness::Watch::default(),
             lingers,
         })?;

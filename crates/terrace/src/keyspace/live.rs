@@ -21,8 +21,10 @@ where
     /// makes up more than a hundredth of the lookups is here, and is here with its share, give or take a few hundredths of that;
     /// `error` says by how much a number may be too high because the key was counted late.
     ///
+    /// What L1 has of the keys is told, too. To look there is no lookup, and keeps no copy from being evicted.
+    ///
     /// # Cost
-    /// A lock, which lookups do not wait for, and a copy of each key. Lookups that are not looked at cost nothing.
+    /// A lock, which lookups do not wait for, a copy of each key, and a look for each into L1. Lookups that are not looked at cost nothing.
     ///
     /// # Examples
     /// ```
@@ -39,7 +41,7 @@ where
     /// # }).unwrap();
     /// ```
     pub fn hot_keys(&self, limit: usize) -> Vec<HotKey> {
-        self.view.space.hot.top(self.name(), limit)
+        self.view.hot_keys(limit)
     }
 
     /// Some of the keys that the tiers hold and that the pattern names, from a place on; first those of this node's L1, then those of L2. For

@@ -2,7 +2,8 @@
 
 use crate::fixture::{Node, loader};
 use std::convert::Infallible;
-use terrace::{AdaptiveTtl, Cache, EntryOptions, Fetched, HotKey};
+use std::time::Duration;
+use terrace::{AdaptiveTtl, Cache, Clock, EntryOptions, Fetched, HotKey, L1, Policy};
 
 /// Enough lookups for every way of it to be looked at some times.
 const ROUNDS: u64 = 61 * 40;
@@ -111,4 +112,47 @@ async fn where_no_key_is_counted_an_adaptive_ttl_is_refused() {
     assert!(fetched.unwrap_err().to_string().contains("adaptive_ttl"));
     assert!(users.put_with(&1, 1, adaptive()).await.unwrap_err().to_string().contains("adaptive_ttl"));
     assert_eq!(users.get(&1).await.unwrap(), None, "nothing was stored");
+}
+
+#[tokio::test]
+async fn what_memory_has_of_a_hot_key_is_told_and_that_is_no_lookup() {
+    let clock = Clock::manual();
+    let l1 = L1::entries(2).policy(Policy::Lru);
+    let cache = Cache::builder().clock(clock.clone()).l1(l1).build().unwrap();
+    let users = cache.keyspace::<u64, String>("users").build().unwrap();
+    users.put(&1, "ann".to_owned()).await.unwrap();
+    clock.advance(Duration::from_secs(20));
+    for _ in 0..ROUNDS {
+        users.get(&1).await.unwrap();
+        users.get(&404).await.unwrap();
+    }
+    let before = users.hot_keys(10);
+    let bytes = of(&before, "1").l1_bytes.expect("it is there");
+    assert!((1..1_000).contains(&bytes) && cache.stats().total.bytes == bytes, "{before:?}");
+    assert_eq!(of(&before, "404").l1_bytes, None);
+    let hot = of(&before, "1");
+    assert!((hot.per_second - hot.lookups as f64 / 20.0).abs() < 1e-6, "{hot:?}");
+    users.put(&2, "ben".to_owned()).await.unwrap();
+    let lookups = cache.stats().total.requests;
+    for _ in 0..ROUNDS {
+        assert_eq!(users.hot_keys(10), before);
+    }
+    assert_eq!(cache.stats().total.requests, lookups);
+    users.put(&3, "cy".to_owned()).await.unwrap();
+    assert_eq!((users.peek(&1), users.peek(&2).is_some()), (None, true), "the least recent one had to go");
+    assert_eq!(of(&users.hot_keys(10), "1").l1_bytes, None);
+}
+
+#[tokio::test]
+async fn a_copy_that_is_invalidated_is_not_told() {
+    let cache = Cache::memory().unwrap();
+    let users = cache.keyspace::<u64, String>("users").build().unwrap();
+    let tagged = EntryOptions::new().tag("t").unwrap();
+    users.put_with(&7, "ann".to_owned(), tagged).await.unwrap();
+    for _ in 0..ROUNDS {
+        users.get(&7).await.unwrap();
+    }
+    assert!(of(&cache.hot_keys(1), "7").l1_bytes.is_some());
+    users.invalidate().tag("t").unwrap().send().await.unwrap();
+    assert_eq!(of(&cache.hot_keys(1), "7").l1_bytes, None);
 }

@@ -254,8 +254,15 @@ fn lists() -> Vec<(&'static str, Value)> {
         has("ttl", maybe_number()),
         has("bytes", maybe_count()),
     ]);
-    let hot =
-        object([has("keyspace", text()), has("key", text()), has("lookups", count()), has("error", count())]);
+    let hot = object([
+        has("keyspace", text()),
+        has("key", text()),
+        has("lookups", count()),
+        has("error", count()),
+        has("per_second", number()),
+        has("tier", json!({ "type": ["string", "null"], "enum": ["l1", null] })),
+        has("bytes", maybe_count()),
+    ]);
     vec![
         ("Keys", object([has("keys", list(&key)), has("cursor", maybe_text())])),
         ("Hot", object([has("keys", list(&hot))])),
