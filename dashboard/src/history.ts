@@ -58,6 +58,7 @@ export function looksOf(of: History, look: Look): Look[] {
     at: look.at - ago * 1000,
     keyspaces: look.keyspaces.ok ? { ok: true, value: keyspaces(of, place, look.keyspaces.value) } : look.keyspaces,
     latencies: look.latencies.ok && of.service ? { ok: true, value: latencies(of, place, look.latencies.value) } : look.latencies,
+    chosen: null,
     breakers: of.service ? { ok: true, value: breakers(of, place) } : NOT_KEPT,
     bus: of.service ? bus(of, place) : NOT_KEPT,
     behind: NOT_KEPT, hot: NOT_KEPT, summary: NOT_KEPT, capacity: NOT_KEPT, ready: NOT_KEPT,

@@ -92,6 +92,11 @@ export class Panel {
   }
 }
 
+/** What a picture adds to its note that is of all keyspaces together, while one is chosen. */
+export function ofAll({ filter }: State): string {
+  return filter === null ? "" : ` · of the service, not of ${filter} alone`;
+}
+
 /** A command, to be copied. */
 export function commandLine(command: string): HTMLElement {
   const button = h("button", { type: "button", class: "quiet-button", "aria-label": "Copy the command" }, "Copy");

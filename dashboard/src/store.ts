@@ -5,6 +5,7 @@
 // 3. While nobody looks at the page nothing is asked.
 // 4. Told to come back later (429, 503), it comes back later.
 // 5. What was before the page was opened, or while nobody looked at it, is asked for once and put in its place.
+// 6. While one keyspace is chosen, its latencies are asked for beside those of all, so that both go on. Nothing is kept of those before.
 
 import {
   get, Problem, words,
@@ -28,6 +29,8 @@ export interface Look {
   at: number;
   keyspaces: Answer<Keyspace[]>;
   latencies: Answer<Latencies>;
+  /** Those of the keyspace that was chosen, if one was. */
+  chosen: { keyspace: string; latencies: Answer<Latencies> } | null;
   breakers: Answer<Breaker[]>;
   bus: Answer<Bus>;
   behind: Answer<Behind>;
@@ -94,7 +97,7 @@ export class Store {
     if (!this.isAsking) void this.round();
   }
 
-  /** Another keyspace, or all. The hottest keys are asked for anew. */
+  /** Another keyspace, or all. The hottest keys and its latencies are asked for at once. */
   choose(keyspace: string | null): void {
     this.filter = this.filter === keyspace ? null : keyspace;
     this.show(this.state());
@@ -123,20 +126,22 @@ export class Store {
   }
 
   private async look(at: number): Promise<void> {
-    const only = this.filter === null ? "" : `&keyspace=${encodeURIComponent(this.filter)}`;
-    const [past, keyspaces, latencies, breakers, bus, behind, hot, summary, capacity, ready] = await Promise.all([
+    const filter = this.filter;
+    const only = filter === null ? "" : `keyspace=${encodeURIComponent(filter)}`;
+    const [past, keyspaces, latencies, chosen, breakers, bus, behind, hot, summary, capacity, ready] = await Promise.all([
       this.wantsPast ? answer<History>("api/cache/history", same) : null,
       answer("api/cache/keyspaces", (value: { keyspaces: Keyspace[] }) => value.keyspaces),
       answer<Latencies>("api/cache/latencies", same),
+      filter === null ? null : answer<Latencies>(`api/cache/latencies?${only}`, same).then((own) => ({ keyspace: filter, latencies: own })),
       answer("api/cache/breakers", (value: { breakers: Breaker[] }) => value.breakers),
       answer<Bus>("api/cache/bus", same),
       answer<Behind>("api/cache/behind", same),
-      answer(`api/cache/hot?limit=15${only}`, (value: { keys: HotKey[] }) => value.keys),
+      answer(`api/cache/hot?limit=15&${only}`, (value: { keys: HotKey[] }) => value.keys),
       answer<Summary>("api/cache/metrics", same),
       answer<Capacity>("api/cache/capacity", same),
       answer<Ready>("readyz?verbose=true", same),
     ]);
-    const look: Look = { at, keyspaces, latencies, breakers, bus, behind, hot, summary, capacity, ready };
+    const look: Look = { at, keyspaces, latencies, chosen, breakers, bus, behind, hot, summary, capacity, ready };
     const answers: Answer<unknown>[] = [keyspaces, latencies, breakers, bus, behind, hot, summary, capacity];
     const isRefused = answers.every((one) => !one.ok && (one.status === 401 || one.status === 403));
     const isGone = [...answers, ready].every((one) => !one.ok && one.status === 0);
@@ -170,7 +175,7 @@ export class Store {
 }
 
 /** The last look at which there was an answer of one kind. */
-export function latest<K extends Exclude<keyof Look, "at">>(state: State, what: K): Look[K] | null {
+export function latest<K extends Exclude<keyof Look, "at" | "chosen">>(state: State, what: K): Look[K] | null {
   return state.looks.at(-1)?.[what] ?? null;
 }
 

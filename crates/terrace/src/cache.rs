@@ -169,7 +169,7 @@ impl Cache {
     /// # }).unwrap();
     /// ```
     pub fn lookup_times(&self) -> LookupTimes {
-        self.shared.telemetry.lookup_times(&*self.shared)
+        self.shared.telemetry.lookup_times()
     }
 
     /// Lets [`Cache::stats`] start again from zero. Metrics for Prometheus go on.

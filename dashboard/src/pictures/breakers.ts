@@ -3,7 +3,7 @@
 import type { Breaker } from "../api";
 import { h, Rows, svg, write, type Row } from "../dom";
 import { count, duration } from "../format";
-import { Panel, type Picture } from "../panel";
+import { ofAll, Panel, type Picture } from "../panel";
 import { latest, WINDOW_MS, type Look, type State } from "../store";
 
 type BreakerState = Breaker["state"];
@@ -77,6 +77,7 @@ export function breakers(): Picture {
   return {
     element: panel.element,
     update(state: State) {
+      panel.about(`ten minutes${ofAll(state)}`);
       const all = panel.value(latest(state, "breakers"));
       if (all === null) return;
       if (all.length === 0) {

@@ -3,7 +3,7 @@
 import type { Instance } from "../api";
 import { cells, h, Rows, table, write } from "../dom";
 import { count, duration, NONE } from "../format";
-import { Panel, type Picture } from "../panel";
+import { ofAll, Panel, type Picture } from "../panel";
 import { sparkline } from "../spark";
 import { latest, type State } from "../store";
 
@@ -61,7 +61,8 @@ export function bus(): Picture {
       gaps.classList.toggle("bad", of.gaps > 0);
       spark.draw(lags(state));
       const others = of.instances.filter((other) => other.id !== of.instance.id);
-      panel.about(others.length === 0 ? "instances hear changes, and do not know each other" : `${others.length + 1} instances`);
+      const known = others.length === 0 ? "instances hear changes, and do not know each other" : `${others.length + 1} instances`;
+      panel.about(known + ofAll(state));
       rows.show([{ ...of.instance, isThis: true }, ...others.map((other) => ({ ...other, isThis: false }))]);
     },
   };

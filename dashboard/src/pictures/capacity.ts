@@ -3,7 +3,7 @@
 import type { Keyspace } from "../api";
 import { cells, h, Rows, table, write, type Row } from "../dom";
 import { bytes, count, share } from "../format";
-import { Panel, type Picture, type Wishes } from "../panel";
+import { ofAll, Panel, type Picture, type Wishes } from "../panel";
 import { treemap, type Tile } from "../series";
 import { latest, type State } from "../store";
 import { sizes } from "./sizes";
@@ -70,7 +70,7 @@ export function capacity(wishes: Wishes): Picture {
     }
     panel.full();
     other.update(latest(state, "capacity"));
-    panel.about(`${bytes(sum)} in ${count(all.reduce((total, of) => total + of.l1_entries, 0))} entries`);
+    panel.about(`${bytes(sum)} in ${count(all.reduce((total, of) => total + of.l1_entries, 0))} entries${ofAll(state)}`);
     const byName = [...all].sort((one, other) => other.l1_bytes - one.l1_bytes);
     if (views.isTable()) rows.show(byName.map((of) => [of, sum] as const));
     const tiles = treemap(byName.map((of) => [of, of.l1_bytes] as const), WIDTH, HEIGHT);

@@ -11,6 +11,8 @@ const MINUTE_MS = 60_000;
 interface Figure {
   id: string;
   label: string;
+  /** What is said while one keyspace is chosen, if it is of all of them then, too. */
+  ofAll?: string;
   of(state: State): string;
 }
 
@@ -62,7 +64,7 @@ const FIGURES: Figure[] = [
   { id: "entries", label: "entries in L1", of: (state) => sum(state, (keyspace) => keyspace.l1_entries, count) },
   { id: "bytes", label: "bytes in L1", of: (state) => sum(state, (keyspace) => keyspace.l1_bytes, bytes) },
   {
-    id: "l2-errors", label: "L2 errors since start",
+    id: "l2-errors", label: "L2 errors since start", ofAll: "L2 errors, all keyspaces",
     of(state) {
       const answer = latest(state, "summary");
       return answer?.ok ? count(answer.value.l2_errors) : NONE;
@@ -81,17 +83,16 @@ function sum(
 
 export function figures(): Picture {
   const values = FIGURES.map((figure) => h("dd", { id: `figure-${figure.id}` }, NONE));
-  const element = h(
-    "dl",
-    { class: "figures" },
-    ...FIGURES.map((figure, index) => h("div", {}, h("dt", {}, figure.label), values[index])),
-  );
+  const labels = FIGURES.map((figure) => h("dt", {}, figure.label));
+  const element = h("dl", { class: "figures" }, ...FIGURES.map((_, index) => h("div", {}, labels[index], values[index])));
   return {
     element,
     update(state) {
       for (const [index, figure] of FIGURES.entries()) {
         const place = values[index];
         if (place) write(place, figure.of(state));
+        const label = labels[index];
+        if (label) write(label, state.filter === null ? figure.label : (figure.ofAll ?? figure.label));
       }
     },
   };

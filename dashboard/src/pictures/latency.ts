@@ -1,12 +1,12 @@
 // 2. How long lookups take, by the tier that answered: a column for each look, darker where more of them lie.
 //
-// The three share their axis, so that they can be compared. It spans what was measured in the window.
+// The three share their axis, so that they can be compared. It spans what was measured in the window. Of one keyspace, that is since it was chosen.
 
 import { cells, h, Rows, table, write } from "../dom";
 import { clock, count, duration, NONE } from "../format";
 import { Panel, type Picture } from "../panel";
 import { bucketRises, quantile } from "../series";
-import { pairs, WINDOW_MS, type State } from "../store";
+import { pairs, WINDOW_MS, type Look, type State } from "../store";
 import { colour, faint, onTheme } from "../theme";
 
 const TIERS = [["l1", "Memory (L1)"], ["l2", "Redis (L2)"], ["origin", "Origin"]] as const;
@@ -29,12 +29,20 @@ const BOTTOM = 16;
 const ROWS_MIN = 6;
 const DECADES = [1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1, 10];
 
-function columns(state: State, tier: Tier): { bounds: readonly number[]; columns: Column[] } {
+/** The looks at what is to be shown: at all keyspaces, or at the chosen one. */
+function looks({ looks: all, filter }: State): Look[] {
+  return all.flatMap((look) => {
+    if (filter === null) return [look];
+    return look.chosen?.keyspace === filter ? [{ ...look, latencies: look.chosen.latencies }] : [];
+  });
+}
+
+function columns(of: readonly Look[], tier: Tier): { bounds: readonly number[]; columns: Column[] } {
   let bounds: readonly number[] = [];
-  const found = pairs(state.looks, "latencies").flatMap(({ from, to, before, now }) => {
+  const found = pairs(of, "latencies").flatMap(({ from, to, before, now }) => {
     bounds = now.bounds;
-    const of = now.tiers.find((one) => one.tier === tier);
-    return of ? [{ from, to, counts: bucketRises(before.tiers.find((one) => one.tier === tier), of) }] : [];
+    const own = now.tiers.find((one) => one.tier === tier);
+    return own ? [{ from, to, counts: bucketRises(before.tiers.find((one) => one.tier === tier), own) }] : [];
   });
   return { bounds, columns: found };
 }
@@ -180,10 +188,10 @@ interface Line {
   counts: number[];
 }
 
-function lines(state: State): Line[] {
+function lines(of: readonly Look[]): Line[] {
   const found = new Map<string, Line>();
   for (const [tier, label] of TIERS) {
-    for (const { to, counts } of columns(state, tier).columns) {
+    for (const { to, counts } of columns(of, tier).columns) {
       const minute = Math.floor(to / 60_000) * 60_000;
       const old = found.get(tier + minute);
       const sum = counts.map((value, index) => value + (old?.counts[index] ?? 0));
@@ -217,17 +225,20 @@ export function latency(): Picture {
   let last: State | null = null;
   const update = (state: State): void => {
     last = state;
-    const answer = panel.value(state.looks.at(-1)?.latencies ?? null);
+    const whose = state.filter === null ? "all keyspaces" : `${state.filter}, since it was chosen`;
+    panel.about(whose);
+    const shown = looks(state);
+    const answer = panel.value(shown.at(-1)?.latencies ?? null);
     if (answer === null) return;
     panel.full();
     bounds = answer.bounds;
     const sampled = answer.tiers.find((tier) => (tier.sampled ?? 0) > 1)?.sampled;
-    panel.about(sampled ? `all keyspaces · of L1, one in ${sampled} is measured` : "all keyspaces");
+    if (sampled) panel.about(`${whose} · of L1, one in ${sampled} is measured`);
     if (views.isTable()) {
-      rows.show(lines(state));
+      rows.show(lines(shown));
       return;
     }
-    const all = maps.map((map) => columns(state, map.tier).columns);
+    const all = maps.map((map) => columns(shown, map.tier).columns);
     const shared = range(all.map(total), bounds);
     for (const [index, map] of maps.entries()) map.update(bounds, all[index] ?? [], shared);
   };

@@ -128,6 +128,50 @@ test("a page that was only just opened shows what was before, and a second time 
   assert.deepEqual(await it.end(), []);
 });
 
+test("latencies of one keyspace are those of its answers since it was chosen, and what is of all says so", async () => {
+  const bounds = [1e-6, 1e-3];
+  let looks = 0;
+  const tiers = (of) => ["l1", "l2", "origin"].map((tier, index) => {
+    const counts = [0, of * (index + 1), 0];
+    return { tier, counts, count: counts[1], sum_seconds: 0 };
+  });
+  const it = await stage({
+    change(path, query) {
+      if (path === "/api/cache/history") return { interval_seconds: 5, ago_seconds: [], keyspaces: [], service: null };
+      if (path !== "/api/cache/latencies") return undefined;
+      const keyspace = query.get("keyspace");
+      if (keyspace === null) looks += 1;
+      return { bounds, tiers: tiers(keyspace === null ? 1000 * looks : keyspace === "users" ? 7 * looks : 3 * looks) };
+    },
+  });
+  await row(it.page, "users").waitFor();
+  await it.page.locator("#latency").getByRole("button", { name: "Table" }).click();
+  const first = it.page.locator("#latency tbody tr").first();
+  await first.waitFor();
+  /** The lookups of each tier, by what all of them are multiples of. */
+  const sums = async (of) => {
+    const rows = await it.page.locator("#latency tbody tr").evaluateAll((all) => all.map((one) => [one.children[1].textContent, Number(one.children[2].textContent.replaceAll(",", ""))]));
+    const byTier = ["Memory (L1)", "Redis (L2)", "Origin"].map((name) => rows.reduce((sum, [tier, value]) => sum + (tier === name ? value : 0), 0));
+    assert.ok(byTier[0] > 0 && byTier[0] % of === 0 && byTier[0] / of < 1000, `${byTier} of ${of}`);
+    assert.deepEqual(byTier.slice(1), [2 * byTier[0], 3 * byTier[0]]);
+  };
+  await sums(1000);
+  const note = (panel) => it.page.locator(`#${panel} > header .note`);
+  for (const [name, of] of [["users", 7], ["products", 3]]) {
+    await row(it.page, name).getByRole("button").click();
+    await it.page.locator("#latency").getByText(`${name}, since it was chosen`).waitFor();
+    await first.waitFor();
+    await sums(of);
+    for (const panel of ["breakers", "bus", "capacity"]) assert.match(await note(panel).textContent(), new RegExp(` · of the service, not of ${name} alone$`));
+    assert.equal(await it.page.getByText("L2 errors, all keyspaces").count(), 1);
+  }
+  await it.page.locator("#filter").click();
+  assert.equal(await note("latency").textContent(), "all keyspaces");
+  await sums(1000);
+  assert.equal(await note("breakers").textContent(), "ten minutes");
+  assert.deepEqual(await it.end(), []);
+});
+
 test("a keyspace of whose past nothing is known is not taken for one that began anew", async () => {
   const it = await stage({
     minutes: 3,

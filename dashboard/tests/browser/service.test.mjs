@@ -73,6 +73,29 @@ test("the numbers on the page are those of the API", { skip: isSkipped }, async 
   await close();
 });
 
+test("the latencies of a chosen keyspace are those of the API", { skip: isSkipped }, async () => {
+  const { page, noted, close } = await open(browser, server.url);
+  await page.locator('tr[data-keyspace="sessions"] button').click();
+  await page.locator("#latency").getByText("sessions, since it was chosen").waitFor();
+  await page.locator("#latency").getByRole("button", { name: "Table" }).click();
+  const lookups = async (name, keyspace) => {
+    const { tiers } = await server.get(`api/cache/latencies?keyspace=${keyspace}`);
+    return tiers.find(({ tier }) => tier === name).count;
+  };
+  const before = [await lookups("l2", "sessions"), await lookups("l2", "users")];
+  await page.locator("#latency tbody tr").first().waitFor();
+  for (let id = 100; id < 111; id += 1) await server.status(`api/cache/session:${id}`);
+  for (let id = 100; id < 150; id += 1) await server.status(`api/cache/user:${id}`);
+  assert.deepEqual([await lookups("l2", "sessions"), await lookups("l2", "users")], [before[0] + 11, before[1] + 50]);
+  const shown = async () => {
+    const rows = await page.locator("#latency tbody tr").evaluateAll((all) => all.map((row) => [row.children[1].textContent, Number(row.children[2].textContent)]));
+    return rows.reduce((sum, [tier, value]) => sum + (tier === "Redis (L2)" ? value : 0), 0);
+  };
+  await until("the eleven", async () => (await shown()) === 11);
+  assert.deepEqual(noted.errors, []);
+  await close();
+});
+
 test("what memory of another size would answer is that of the API", { skip: isSkipped }, async () => {
   const small = await service("l1.max_entries = 100");
   const ids = Array.from({ length: 300 }, (_, id) => `k:${id}`);

@@ -26,7 +26,7 @@ const look = {
   at: 100_000,
   keyspaces: ok([{ name: "a", origin: "main", hits_l1: 9, misses: 2 }, { name: "b", origin: null, hits_l1: 40, misses: 4 }]),
   latencies: ok({ bounds: [1], tiers: [{ tier: "l1", counts: [8, 1], count: 9, sum_seconds: 1 }, { tier: "l2", counts: [5, 5], count: 10, sum_seconds: 1 }] }),
-  breakers: ok([]), bus: ok({}), behind: ok({}), hot: ok([]), summary: ok({}), capacity: ok({}), ready: ok({}),
+  chosen: null, breakers: ok([]), bus: ok({}), behind: ok({}), hot: ok([]), summary: ok({}), capacity: ok({}), ready: ok({}),
 };
 
 test("what was kept becomes looks at its times, with what is kept of each", () => {

@@ -318,6 +318,7 @@ mod tests {
             "/api/cache/why",
             "/api/cache/why/{*key}",
             "/api/cache/hot",
+            "/api/cache/latencies",
             "/api/cache/behind",
             "/api/cache/behind/{keyspace}/writes/{id}",
             "/api/cache/behind/{keyspace}/flush",

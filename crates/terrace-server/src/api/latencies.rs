@@ -1,12 +1,17 @@
-//! How long lookups took, as a distribution that programs draw.
+//! How long lookups took, as a distribution that programs draw: those of one keyspace, or of all of who asks.
+//!
+//! All of an operator are all that the process has, those of tenants too.
 
-use super::{App, json};
+use super::error::Problem;
+use super::{App, json, key};
+use crate::auth::Who;
 use axum::extract::State;
+use axum::http::Uri;
 use axum::response::Response;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
-use terrace::TierTimes;
+use terrace::{LookupTimes, TierTimes};
 
 /// Everything since the start: who reads it twice takes the difference.
 #[derive(Serialize)]
@@ -42,12 +47,28 @@ impl OfTier {
     }
 }
 
-/// `GET /api/cache/latencies`.
-pub(super) async fn latencies(State(app): State<Arc<App>>) -> Response {
-    let times = app.cache.lookup_times();
+/// `GET /api/cache/latencies?keyspace=...`.
+pub(super) async fn latencies(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Result<Response, Problem> {
+    let times = match key::parameter(&uri, "keyspace")? {
+        Some(name) => App::keyspace_named(app.keyspaces(&who)?, &name)?.lookup_times(),
+        None => all(&app, &who)?,
+    };
     let latencies = Latencies {
         bounds: times.bounds.iter().map(Duration::as_secs_f64).collect(),
         tiers: times.tiers.into_iter().map(OfTier::of).collect(),
     };
-    json(serde_json::to_vec(&latencies).expect("text and numbers have a JSON form"))
+    Ok(json(serde_json::to_vec(&latencies).expect("text and numbers have a JSON form")))
+}
+
+/// Those of all keyspaces that who asks may see.
+fn all(app: &App, who: &Who) -> Result<LookupTimes, Problem> {
+    if who.is_operator() {
+        return Ok(app.cache.lookup_times());
+    }
+    let own = app.keyspaces(who)?.iter().map(terrace::Keyspace::lookup_times);
+    let sum = own.reduce(|mut sum, times| {
+        sum.merge(&times);
+        sum
+    });
+    Ok(sum.expect("there is one of the keys that no pattern matches"))
 }

@@ -88,6 +88,34 @@ async fn latencies_are_told_class_by_class() {
 }
 
 #[tokio::test]
+async fn latencies_are_told_of_one_keyspace_too() {
+    let service = start("keyspace.users.pattern = 'user:{id}'").await;
+    service.put("/api/cache/user:1", r#"{"value":1}"#).await;
+    service.put("/api/cache/other", r#"{"value":1}"#).await;
+    let read = async |key: &str| {
+        // The threads that serve each time one lookup in 61.
+        for _ in 0..61 * 4 {
+            service.get(&format!("/api/cache/{key}")).await;
+        }
+    };
+    let asked = async |target: &str| {
+        let all = told(&service, &format!("/api/cache/latencies{target}")).await;
+        let tiers = all["tiers"].as_array().expect("an array").clone();
+        tiers.iter().map(|of| of["count"].as_u64().expect("a number")).sum::<u64>()
+    };
+    read("user:1").await;
+    let users = asked("?keyspace=users").await;
+    assert!(users >= 61, "{users}");
+    assert_eq!((asked("?keyspace=default").await, asked("").await), (0, users));
+    read("other").await;
+    let default = asked("?keyspace=default").await;
+    assert!(default >= 61, "{default}");
+    assert_eq!((asked("?keyspace=users").await, asked("").await), (users, users + default));
+    let problem = service.get("/api/cache/latencies?keyspace=nobodys").await;
+    assert!(problem.problem(422, "body_invalid").contains("users, default"), "{problem:?}");
+}
+
+#[tokio::test]
 async fn what_other_sizes_of_memory_would_miss_is_told_or_why_it_is_not() {
     let service = start("[l1]\nmax_entries = 100").await;
     let first = told(&service, "/api/cache/capacity").await;

@@ -111,7 +111,10 @@ fn request(chance: &mut Chance, mark: &str) -> (&'static str, String, String) {
         15 => invalidate(format!("{{\"tags\":[\"{tag}\"],\"dry_run\":{is_dry}}}")),
         16 => ("POST", "/api/cache/refresh".to_owned(), format!("{{\"keys\":[\"{key}\"]}}")),
         17 => ("GET", format!("/api/cache/why/{key}"), String::new()),
-        18 => ("GET", format!("/api/cache/hot?keyspace={keyspace}"), String::new()),
+        18 => {
+            let path = *chance.of(&["hot", "latencies"]);
+            ("GET", format!("/api/cache/{path}?keyspace={keyspace}"), String::new())
+        }
         19 => ("GET", "/api/cache/hot".to_owned(), String::new()),
         20 => ("GET", format!("/api/cache/behind?keyspace={keyspace}"), String::new()),
         21 => ("POST", format!("/api/cache/behind/{keyspace}/flush"), String::new()),
@@ -266,13 +269,12 @@ async fn what_concerns_all_of_the_service_is_for_no_tenant() {
         "/api/cache/events",
         "/api/cache/events?types=breaker,queue",
         "/api/cache/bus",
-        "/api/cache/latencies",
         "/api/cache/capacity",
         "/nowhere",
     ] {
         service.with("token-a", "GET", target, "").await.problem(403, "forbidden");
     }
-    for target in ["/api/cache/hot", "/api/cache/behind", "/api/cache/why/x"] {
+    for target in ["/api/cache/hot", "/api/cache/latencies", "/api/cache/behind", "/api/cache/why/x"] {
         assert_eq!(service.with("token-a", "GET", target, "").await.status, 200, "{target}");
     }
     let told = until_some("a first sample", async || {
@@ -285,8 +287,32 @@ async fn what_concerns_all_of_the_service_is_for_no_tenant() {
     let names: Vec<&str> = names.map(|name| name.expect("text")).collect();
     assert!(!names.is_empty() && names.iter().all(|name| name.starts_with("a--")), "{names:?}");
     assert!(told["service"].is_null() && !told.to_string().contains("b--"), "{told}");
-    let unknown = service.with("token-a", "GET", "/api/cache/hot?keyspace=b--users", "").await;
-    assert!(!unknown.problem(422, "body_invalid").contains("b--"), "{unknown:?}");
+    for path in ["hot", "latencies"] {
+        let target = format!("/api/cache/{path}?keyspace=b--users");
+        let unknown = service.with("token-a", "GET", &target, "").await;
+        assert!(!unknown.problem(422, "body_invalid").contains("b--"), "{unknown:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_sees_how_long_its_own_lookups_took() {
+    let (_folder, file) = database();
+    let service = start(&toml(&file)).await;
+    for _ in 0..61 * 4 {
+        service.with("token-b", "GET", "/api/cache/user:1", "").await;
+        service.with("token-b", "GET", "/api/cache/row:1", "").await;
+    }
+    let counted = async |token: &str, target: &str| {
+        let answer = service.with(token, "GET", &format!("/api/cache/latencies{target}"), "").await;
+        let told: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
+        let tiers = told["tiers"].as_array().expect("an array").iter();
+        tiers.map(|of| of["count"].as_u64().expect("a number")).sum::<u64>()
+    };
+    let (all, rows) = (counted("token-b", "").await, counted("token-b", "?keyspace=b--rows").await);
+    assert!(rows >= 61, "{rows}");
+    assert_eq!(all, rows + counted("token-b", "?keyspace=b--users").await);
+    assert_eq!((counted("token-a", "").await, counted("token-0", "?keyspace=rows").await), (0, 0));
+    assert_eq!(counted("token-0", "").await, all, "an operator's are those of the process");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::events::Events;
 use crate::hot::HotKey;
 use crate::listing::{KeyPage, KeyPlace};
+use crate::telemetry::LookupTimes;
 use std::any::Any;
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -42,6 +43,27 @@ where
     /// ```
     pub fn hot_keys(&self, limit: usize) -> Vec<HotKey> {
         self.view.hot_keys(limit)
+    }
+
+    /// How long lookups of this keyspace took since the cache was built; see [`Cache::lookup_times`](crate::Cache::lookup_times).
+    ///
+    /// # Cost
+    /// The sum of some hundred counters.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let cache = terrace::Cache::memory()?;
+    /// let squares = cache.keyspace::<u64, u64>("squares").build()?;
+    /// let cubes = cache.keyspace::<u64, u64>("cubes").build()?;
+    /// squares.get_or_load(&3, async || Ok::<_, std::io::Error>(9)).await?;
+    /// let loads = |times: terrace::LookupTimes| times.tiers[2].count;
+    /// assert_eq!((loads(squares.lookup_times()), loads(cubes.lookup_times())), (1, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn lookup_times(&self) -> LookupTimes {
+        LookupTimes::of([&*self.view.space.counters])
     }
 
     /// Some of the keys that the tiers hold and that the pattern names, from a place on; first those of this node's L1, then those of L2. For

@@ -6,11 +6,12 @@
 use super::counters::{SAMPLE_EVERY, TIERS};
 use super::event::Op;
 use super::histogram::{self, HistogramSnapshot};
-use super::{Sources, Telemetry};
+use super::{SpaceCounters, Telemetry};
 use crate::entry::Tier;
 use std::time::Duration;
 
-/// How long lookups took since the cache was built; see [`Cache::lookup_times`](crate::Cache::lookup_times).
+/// How long lookups took since the cache was built; see [`Cache::lookup_times`](crate::Cache::lookup_times) and
+/// [`Keyspace::lookup_times`](crate::Keyspace::lookup_times).
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct LookupTimes {
@@ -38,17 +39,38 @@ pub struct TierTimes {
 
 impl Telemetry {
     /// The times of all lookups since the cache was built.
-    pub(crate) fn lookup_times(&self, sources: &impl Sources) -> LookupTimes {
-        let spaces = self.snapshot(sources);
-        let tiers = TIERS.map(|tier| {
-            let mut all = HistogramSnapshot::zero();
-            for space in spaces.values() {
-                all.merge(space.counters.durations(Op::Get, tier));
+    pub(crate) fn lookup_times(&self) -> LookupTimes {
+        let spaces = self.spaces.read().clone();
+        LookupTimes::of(spaces.values().map(|counters| &**counters))
+    }
+}
+
+impl LookupTimes {
+    /// Those of these keyspaces.
+    pub(crate) fn of<'a>(spaces: impl IntoIterator<Item = &'a SpaceCounters>) -> Self {
+        let mut all = TIERS.map(|tier| (tier, HistogramSnapshot::zero()));
+        for counters in spaces {
+            let snapshot = counters.snapshot();
+            for (tier, sum) in &mut all {
+                sum.merge(snapshot.durations(Op::Get, *tier));
             }
+        }
+        let tiers = all.map(|(tier, all)| {
             let counts = all.octaves(1).into_iter().map(|(_, count)| count).collect();
             let sampled = (tier == Tier::L1).then_some(SAMPLE_EVERY);
             TierTimes { tier, counts, count: all.count(), sum: all.sum(), sampled }
         });
-        LookupTimes { bounds: histogram::octave_bounds().collect(), tiers: tiers.into() }
+        Self { bounds: histogram::octave_bounds().collect(), tiers: tiers.into() }
+    }
+
+    /// Adds those of other keyspaces.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.tiers.iter_mut().zip(&other.tiers) {
+            for (mine, theirs) in mine.counts.iter_mut().zip(&theirs.counts) {
+                *mine += theirs;
+            }
+            mine.count += theirs.count;
+            mine.sum += theirs.sum;
+        }
     }
 }

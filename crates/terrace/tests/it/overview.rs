@@ -2,7 +2,7 @@
 
 use crate::fixture::{LEASE, Node};
 use std::time::Duration;
-use terrace::{BusState, Cache, Tier};
+use terrace::{BusState, Cache, LookupTimes, Tier};
 use terrace_testkit::fake::{Fault, Loss};
 use terrace_testkit::wait::until;
 
@@ -27,6 +27,22 @@ async fn lookups_are_in_the_class_of_their_time_and_in_the_tier_they_came_to() {
     assert_eq!(origin.counts.iter().position(|count| *count == 1), Some(5));
     assert_eq!(times.bounds[5], Duration::from_nanos(3200));
     assert_eq!((times.bounds.len() + 1, l2.counts[0]), (origin.counts.len(), 1));
+}
+
+#[tokio::test]
+async fn the_times_of_keyspaces_add_up_to_those_of_all() {
+    let node = Node::first().await;
+    let numbers = node.cache.keyspace::<u64, u64>("numbers").build().unwrap();
+    for _ in 0..3 {
+        node.get("none").await;
+    }
+    numbers.get(&404).await.unwrap();
+    let of_l2 = |times: &LookupTimes| times.tiers[1].count;
+    let (mut both, of_numbers) = (node.texts.lookup_times(), numbers.lookup_times());
+    assert_eq!((of_l2(&both), of_l2(&of_numbers)), (3, 1));
+    both.merge(&of_numbers);
+    assert_eq!(both, node.cache.lookup_times());
+    assert_eq!((of_l2(&both), both.tiers[1].counts.iter().sum::<u64>()), (4, 4));
 }
 
 #[tokio::test]

@@ -445,7 +445,9 @@ fn figures() -> [Operation; 7] {
         Operation::get("/api/cache/breakers", "listBreakers", "What is left alone because it fails.")
             .json("Breakers"),
         Operation::get("/api/cache/latencies", "latencies", "How long lookups took, as a distribution.")
-            .json("Latencies"),
+            .query("keyspace", "Of this one alone.", text())
+            .json("Latencies")
+            .or(&[Code::BodyInvalid, Code::KeyEncoding]),
         Operation::get("/api/cache/bus", "bus", "How this instance hears of others' changes.").json("Bus"),
         Operation::get(
             "/api/cache/capacity",
