@@ -175,8 +175,9 @@ export interface Entry {
   value: unknown;
   hit: boolean;
   source: string;
-  age?: number;
-  ttl?: number | null;
+  expires_at: string | null;
+  /** How the value is written, if it is not itself. */
+  encoding?: string;
 }
 
 export interface FoundKey {
@@ -235,15 +236,33 @@ async function problem(response: Response): Promise<Problem> {
   return new Problem(response.status, body?.code ?? "", detail, after > 0 ? after : null);
 }
 
-/** Asks. Fails with a [`Problem`] if that is the answer, with another error if there is none. */
-export async function get<T>(path: string): Promise<T> {
+async function ask(method: string, path: string, more: Record<string, string>): Promise<Response> {
   const response = await fetch(address(path), {
-    headers: headers(),
+    method,
+    headers: { ...headers(), ...more },
     cache: "no-store",
     signal: AbortSignal.timeout(PATIENCE_MS),
   });
   if (!response.ok) throw await problem(response);
-  return (await response.json()) as T;
+  return response;
+}
+
+/** Asks. Fails with a [`Problem`] if that is the answer, with another error if there is none. */
+export async function get<T>(path: string): Promise<T> {
+  return (await (await ask("GET", path, {})).json()) as T;
+}
+
+/**
+ * Asks for what the tiers have, so that nothing is loaded. It has to be said: a browser that is to keep no answers asks for a new one by itself
+ * (`Cache-Control: no-cache`), and that goes to the origin.
+ */
+export async function look<T>(path: string): Promise<T> {
+  return (await (await ask("GET", path, { "cache-control": "only-if-cached" })).json()) as T;
+}
+
+/** What an answer would say of itself, of what the tiers have. */
+export async function head(path: string): Promise<Headers> {
+  return (await ask("HEAD", path, { "cache-control": "only-if-cached" })).headers;
 }
 
 export interface Done<T> {

@@ -1,10 +1,10 @@
 // 8. One key: which tier has it, for how long still, what it is, and why it is answered so. And how to be rid of it.
 //
-// 1. A look changes nothing: a value is read only if a tier has it, or if somebody asks for a load.
+// 1. A look changes nothing: a value is read only if a tier has it, or if somebody asks for a load. What its answer says of it is shown as it is said.
 // 2. Nothing is invalidated before it was said how much that is, and somebody said yes.
 // 3. An answer that comes after another key was asked for is not shown.
 
-import { get, post, words, type Entry, type FoundKey, type Held, type Why } from "../api";
+import { get, head, look, post, words, type Entry, type FoundKey, type Held, type Why } from "../api";
 import { h, Rows, table, write } from "../dom";
 import { bytes, clock, count, duration, NONE } from "../format";
 import { Panel, type Picture } from "../panel";
@@ -55,6 +55,22 @@ function value(entry: Entry): HTMLElement {
     more.remove();
   });
   return h("div", {}, pre, more);
+}
+
+/** What the raw view says of an entry, in its own words. */
+const HEADERS = ["Content-Type", "ETag", "Age", "Cache-Control", "Cache-Status"] as const;
+
+async function headersOf(key: string): Promise<[string, string][]> {
+  const answer = await head(`v1/keys?key=${encodeURIComponent(key)}`);
+  return HEADERS.flatMap((name) => {
+    const said = answer.get(name);
+    return said === null ? [] : [[name, said]];
+  });
+}
+
+function facts(entry: Entry, said: readonly [string, string][]): HTMLElement {
+  const all = [...said, ["expires_at", entry.expires_at ?? "null: it does not age"]] as const;
+  return h("dl", { class: "said-of", id: "inspected-headers" }, ...all.flatMap(([name, text]) => [h("dt", {}, name), h("dd", { class: "mono" }, text)]));
 }
 
 function changes(why: Why): HTMLElement | null {
@@ -171,10 +187,12 @@ export function inspector(onChange: () => void): Picture & { inspect(key: string
       sweep.say(`That failed: ${words(error)}.`);
     }
   };
-  const entryOf = async (key: string): Promise<HTMLElement> => {
+  const entryOf = async (key: string, isForced: boolean): Promise<HTMLElement> => {
     try {
-      const entry = await get<Entry>(`${path("", key)}&verbose=true`);
-      return h("div", {}, h("p", { class: "note" }, `Value, answered by ${entry.source} at ${clock(Date.now())}`), value(entry));
+      const entry = await (isForced ? get : look)<Entry>(path("", key));
+      const said = await headersOf(key).catch(() => []);
+      const encoding = entry.encoding === undefined ? "" : `, as ${entry.encoding}`;
+      return h("div", {}, facts(entry, said), h("p", { class: "note" }, `Value, answered by ${entry.source} at ${clock(Date.now())}${encoding}`), value(entry));
     } catch (error) {
       return h("p", { class: "note" }, `No value: ${words(error)}.`);
     }
@@ -184,7 +202,7 @@ export function inspector(onChange: () => void): Picture & { inspect(key: string
     try {
       const why = await get<Why>(path("/why", key));
       const held = why.answer !== "miss";
-      const entry = held || isForced ? await entryOf(key) : h("p", { class: "note" }, "No tier has it; reading it would load it from the origin, if there is one.");
+      const entry = held || isForced ? await entryOf(key, isForced) : h("p", { class: "note" }, "No tier has it; reading it would load it from the origin, if there is one.");
       if (own !== asked) return;
       const standing = `${why.keyspace} · answered by ${why.answer} · ${trust(why)}${why.loading ? " · is being loaded" : ""}${why.pending ? " · Redis is still to be told of a change" : ""}`;
       result.replaceChildren(

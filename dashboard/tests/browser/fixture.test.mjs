@@ -231,18 +231,53 @@ test("the hottest keys have the pace, the tier and the size of the answer, and a
   assert.deepEqual(await it.end(), []);
 });
 
+/** What the page has of what was said of the entry. */
+const said = (page) => page.locator("#inspected-headers").evaluate((list) => Object.fromEntries([...list.querySelectorAll("dt")].map((name) => [name.textContent, name.nextElementSibling.textContent])));
+
+test("a look shows what the answers say of an entry, and says that nothing is to be loaded", async () => {
+  const entry = { value: "aGVsbG8=", encoding: "base64", content_type: "image/png", hit: true, source: "l2", expires_at: "2026-11-20T09:05:00.000Z" };
+  const headers = { "content-type": "image/png", etag: '"1-2"', age: "12", "cache-control": "private, max-age=300", "cache-status": "terrace-l2; hit; ttl=288, terrace-l1; fwd=uri-miss" };
+  let answers = "l2";
+  const it = await stage({
+    change(path, query, _, world) {
+      if (path === "/api/cache/why") return { ...world.why(query.get("key")), answer: answers };
+      if (path === "/api/cache") return entry;
+      return path === "/v1/keys" ? headers : undefined;
+    },
+  });
+  await it.page.locator("#inspect").fill("logo");
+  await it.page.keyboard.press("Enter");
+  await it.page.locator("#inspected-value").waitFor();
+  assert.deepEqual(await said(it.page), {
+    "Content-Type": headers["content-type"], ETag: headers.etag, Age: headers.age, "Cache-Control": headers["cache-control"], "Cache-Status": headers["cache-status"], expires_at: entry.expires_at,
+  });
+  assert.match(await it.page.locator("#inspected").textContent(), /answered by l2 at \d\d:\d\d:\d\d, as base64/);
+  const controls = () => it.server.controls.filter(([line]) => line === "GET /api/cache" || line.startsWith("HEAD"));
+  assert.deepEqual(controls(), [["GET /api/cache", "only-if-cached"], ["HEAD /v1/keys", "only-if-cached"]]);
+  answers = "miss";
+  await it.page.getByRole("button", { name: "Look again" }).click();
+  await it.page.getByText("No tier has it").waitFor();
+  assert.equal(controls().length, 2, "no value is asked for that no tier has");
+  await it.page.getByRole("button", { name: "Read it" }).click();
+  await it.page.locator("#inspected-value").waitFor();
+  assert.notEqual(controls()[2][1], "only-if-cached", "somebody asked for a load");
+  assert.deepEqual(await it.end(), []);
+});
+
 test("what somebody called a key is text and nothing else", async () => {
   const name = '<img src=x onerror="document.title=1">';
   const it = await stage({
     change(path) {
       if (path === "/api/cache/hot") return { keys: [{ keyspace: "users", key: name, lookups: 9, error: 0, per_second: 0, tier: null, bytes: null }] };
-      if (path === "/api/cache") return { value: name, hit: true, source: "l1" };
+      if (path === "/api/cache") return { value: name, hit: true, source: "l1", expires_at: null };
+      if (path === "/v1/keys") return { "content-type": "image/png", "cache-status": name };
       return undefined;
     },
   });
   await it.page.getByRole("button", { name }).click();
   await it.page.locator("#inspected-value").waitFor();
   assert.equal(await it.page.locator("#inspected-value").textContent(), JSON.stringify(name));
+  assert.deepEqual(await said(it.page), { "Content-Type": "image/png", "Cache-Status": name, expires_at: "null: it does not age" });
   assert.equal(await it.page.locator("img").count(), 0);
   assert.equal(await it.page.title(), "terrace");
   assert.deepEqual(await it.end(), []);

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { createServer } from "node:http";
 import { launch, open } from "./browser.mjs";
 import { redis, redisProgram, service, until } from "./service.mjs";
 
@@ -193,6 +194,46 @@ test("a key is looked into, and invalidated", { skip: isSkipped }, async () => {
   await page.waitForFunction(() => document.getElementById("legend-marks").textContent === "1");
   assert.deepEqual(noted.errors, []);
   await close();
+});
+
+test("a look shows the headers of the API, and asks no origin", { skip: isSkipped }, async () => {
+  const asked = [];
+  const origin = createServer((request, response) => {
+    asked.push(`${request.method} ${request.url}`);
+    response.writeHead(200, { "content-type": "application/json" }).end('{"name":"ann"}');
+  });
+  await new Promise((done) => origin.listen(0, "127.0.0.1", done));
+  const base = `http://127.0.0.1:${origin.address().port}`;
+  const through = await service(`[origin.api]\ntype = "http"\nbase_url = "${base}"\n[keyspace.users]\npattern = "user:{id}"\nsource = { origin = "api", load = "GET /users/{id}" }\nstrategy = "read-through"`);
+  const { page, noted, close } = await open(browser, through.url);
+  const inspect = async (key) => {
+    await page.locator("#inspect").fill(key);
+    await page.locator("#inspect").press("Enter");
+  };
+  await inspect("user:1");
+  await page.getByText("No tier has it").waitFor();
+  assert.deepEqual(asked, []);
+  assert.equal(await through.status("api/cache/user:1"), 200);
+  assert.deepEqual(asked, ["GET /users/1"]);
+  await inspect("user:1");
+  await page.locator("#inspected-value").waitFor();
+  const head = await fetch(`${through.url}v1/keys/user:1`, { method: "HEAD" });
+  const shown = await page.locator("#inspected-headers").evaluate((list) => Object.fromEntries([...list.querySelectorAll("dt")].map((name) => [name.textContent, name.nextElementSibling.textContent])));
+  for (const name of ["Content-Type", "ETag"]) assert.equal(shown[name], head.headers.get(name), name);
+  assert.match(shown["Cache-Status"], /^terrace-l1; hit; ttl=\d+$/);
+  assert.match(shown["Cache-Control"], /^private, max-age=\d+$/);
+  assert.ok(Number(shown.Age) <= Number(head.headers.get("age")), `${shown.Age}`);
+  const { expires_at } = await through.get("api/cache/user:1");
+  assert.ok(Math.abs(Date.parse(shown.expires_at) - Date.parse(expires_at)) < 1000, `${shown.expires_at} and ${expires_at}`);
+  const bytes = await fetch(`${through.url}v1/keys/logo`, { method: "PUT", headers: { "content-type": "image/png" }, body: "not one" });
+  assert.ok(bytes.ok, `${bytes.status}`);
+  await inspect("logo");
+  await page.locator("#inspected-headers dd", { hasText: "image/png" }).waitFor();
+  assert.deepEqual(asked, ["GET /users/1"], "to look is to load nothing");
+  assert.deepEqual(noted.errors, []);
+  await close();
+  await through.end();
+  await new Promise((done) => origin.close(done));
 });
 
 test("by pattern and by tag, what was counted is what goes", { skip: isSkipped }, async () => {
