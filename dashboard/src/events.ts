@@ -15,12 +15,18 @@ export interface Happening {
     pattern?: string;
     all?: boolean;
     state?: string;
+    /** Of a configuration: what it changes, or what of it cannot be changed. */
+    settings?: string[];
+    /** Of what is written behind: how many were given up and are kept. */
+    dead?: number;
     missed?: number | null;
     own?: boolean;
     at?: string;
   };
 }
 
+/** What the page listens to: all that changes a picture but values, which come with the numbers. */
+const TYPES = "invalidate,refresh,bus,breaker,queue,config";
 const PAUSE_MIN_MS = 1000;
 const PAUSE_MAX_MS = 15_000;
 const SILENCE_MS = 40_000;
@@ -70,7 +76,7 @@ export function listen(
 
   async function once(): Promise<void> {
     const after = parser.lastId === "" ? "" : `&last_event_id=${encodeURIComponent(parser.lastId)}`;
-    const response = await fetch(address(`api/cache/events?types=invalidate,refresh,bus${after}`), {
+    const response = await fetch(address(`api/cache/events?types=${TYPES}${after}`), {
       headers: headers(),
       cache: "no-store",
       signal: current.signal,

@@ -5,6 +5,7 @@ import "uplot/dist/uPlot.min.css";
 import { access } from "./access";
 import { h, write } from "./dom";
 import { listen, type Standing } from "./events";
+import { clock } from "./format";
 import type { Picture, Wishes } from "./panel";
 import { behind } from "./pictures/behind";
 import { breakers } from "./pictures/breakers";
@@ -16,7 +17,7 @@ import { hot } from "./pictures/hot";
 import { inspector } from "./pictures/inspector";
 import { keyspaces } from "./pictures/keyspaces";
 import { latency } from "./pictures/latency";
-import { latest, Store, type State } from "./store";
+import { latest, Store, type Refused, type State } from "./store";
 import { themeSwitch } from "./theme";
 
 const MARK = "M4 20h16M4 14h11M4 8h6";
@@ -43,6 +44,12 @@ function condition(state: State): { text: string; kind: "good" | "warn" | "bad" 
   return degraded.length > 0 ? { text: `degraded: ${degraded.join(", ")}`, kind: "bad" } : { text: "ready", kind: "good" };
 }
 
+/** What is said of a configuration that was refused. */
+function refusal({ at, settings }: Refused): string {
+  const why = settings.length === 0 ? "the service’s log says why" : `these cannot be changed while it runs: ${settings.join(", ")}`;
+  return `The configuration of ${clock(at)} was refused, and the one before stays in force; ${why}.`;
+}
+
 const STANDINGS: Record<Standing, string> = {
   waiting: "events: connecting", live: "events: live", refused: "events: not allowed",
 };
@@ -53,6 +60,7 @@ function begin(): void {
   const status = h("span", { class: "status", id: "status", role: "status" });
   const stream = h("span", { class: "note", id: "stream" }, STANDINGS.waiting);
   const warnings = h("div", { class: "warnings", hidden: true });
+  const notice = h("div", { class: "warnings", id: "notice", role: "status", hidden: true });
   const store = new Store((state) => {
     const { text, kind } = condition(state);
     write(status, text);
@@ -64,6 +72,8 @@ function begin(): void {
     const words = ready?.ok ? (ready.value.warnings ?? []) : [];
     warnings.hidden = words.length === 0;
     write(warnings, words.join(" · "));
+    notice.hidden = state.refused === null;
+    write(notice, state.refused === null ? "" : refusal(state.refused));
     for (const picture of pictures) picture.update(state);
   });
   const events = listen((event) => store.happened(event), (standing) => write(stream, STANDINGS[standing]));
@@ -89,6 +99,7 @@ function begin(): void {
     h("header", { class: "top" }, h("h1", {}, mark(), "terrace"), status, stream, filter, h("span", { class: "spring" }),
       tokenButton, themeSwitch()),
     warnings,
+    notice,
     h("main", { id: "pictures", tabindex: -1 }, strip.element, ...panels.map((panel) => panel.element)),
   );
   store.ask();

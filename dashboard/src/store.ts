@@ -5,7 +5,9 @@
 // 3. While nobody looks at the page nothing is asked.
 // 4. Told to come back later (429, 503), it comes back later.
 // 5. What was before the page was opened, or while nobody looked at it, is asked for once and put in its place.
-// 6. While one keyspace is chosen, its latencies are asked for beside those of all, so that both go on. Nothing is kept of those before.
+// 6. What an event tells of shows at once: it is asked for then, at most every [`SOON_MS`], however many come.
+// 7. A configuration that was refused stays said until another is taken.
+// 8. While one keyspace is chosen, its latencies are asked for beside those of all, so that both go on. Nothing is kept of those before.
 
 import {
   get, Problem, words,
@@ -18,7 +20,9 @@ import { looksOf, marksOf, together } from "./history";
 export const INTERVAL_MS = 2000;
 /** How far back the pictures go. */
 export const WINDOW_MS = 600_000;
-const LOOKS_MAX = WINDOW_MS / INTERVAL_MS + 1;
+/** Between a look and another one because of an event. */
+const SOON_MS = INTERVAL_MS / 2;
+const LOOKS_MAX = WINDOW_MS / SOON_MS + 1;
 const MARKS_MAX = 2000;
 
 /** An answer, or why there is none. */
@@ -47,9 +51,17 @@ export interface Mark {
   text: string;
 }
 
+/** A configuration that was not taken. */
+export interface Refused {
+  at: number;
+  /** What of it cannot be changed; none if something else is wrong with it. */
+  settings: readonly string[];
+}
+
 export interface State {
   looks: readonly Look[];
   marks: readonly Mark[];
+  refused: Refused | null;
   /** The keyspace that everything is about, if it is one. */
   filter: string | null;
   /** Whether the service answers at all. */
@@ -71,10 +83,13 @@ function same<T>(value: T): T {
 export class Store {
   private looks: Look[] = [];
   private marks: Mark[] = [];
+  private refused: Refused | null = null;
   private filter: string | null = null;
   private reach: State["reach"] = "unknown";
   private timer: ReturnType<typeof setTimeout> | undefined;
   private isAsking = false;
+  private isWanted = false;
+  private began = 0;
   private notBefore = 0;
   private wantsPast = true;
   private hasMarks = false;
@@ -88,7 +103,7 @@ export class Store {
   }
 
   state(): State {
-    return { looks: this.looks, marks: this.marks, filter: this.filter, reach: this.reach };
+    return { looks: this.looks, marks: this.marks, refused: this.refused, filter: this.filter, reach: this.reach };
   }
 
   /** Asks now, and from now on. */
@@ -104,25 +119,51 @@ export class Store {
     this.ask();
   }
 
-  /** Marks what happened. */
+  /** Marks what happened, or asks how things are since. */
   happened({ type, data }: Happening): void {
-    if (type === "bus" || type === "gap") this.ask();
-    if (type !== "invalidate") return;
     const at = data.at === undefined ? Date.now() : Date.parse(data.at);
+    if (type === "bus" || type === "gap" || type === "breaker" || (type === "queue" && this.isNews(data))) this.soon();
+    // Nobody knows what is missing: it is another life of the service, which has taken some configuration.
+    if (type === "gap" && data.missed === null) this.refused = null;
+    if (type === "config") {
+      this.refused = data.state === "refused" ? { at, settings: data.settings ?? [] } : null;
+      this.show(this.state());
+      if (this.refused === null) this.soon();
+    }
+    if (type !== "invalidate") return;
     const text = data.key ?? data.pattern ?? (data.tag === undefined ? "everything" : `tag ${data.tag}`);
     this.marks = [...this.marks.slice(1 - MARKS_MAX), { at, keyspace: data.keyspace ?? "", text }];
   }
 
+  /** Whether an event of a queue tells of dead letters. How many wait changes all the time, and is for the next round. */
+  private isNews({ keyspace, state, dead }: Happening["data"]): boolean {
+    if (state !== "standing") return true;
+    const behind = this.looks.at(-1)?.behind;
+    return !behind?.ok || behind.value.keyspaces.find((lane) => lane.keyspace === keyspace)?.dead !== dead;
+  }
+
+  /** Asks as soon as may be. */
+  private soon(): void {
+    this.isWanted = true;
+    if (!this.isAsking) this.plan();
+  }
+
   private async round(): Promise<void> {
     this.isAsking = true;
-    const began = Date.now();
-    if (began >= this.notBefore) await this.look(began);
+    this.isWanted = false;
+    this.began = Date.now();
+    if (this.began >= this.notBefore) await this.look(this.began);
     this.isAsking = false;
     this.show(this.state());
+    this.plan();
+  }
+
+  /** Sets when the next round begins. */
+  private plan(): void {
     clearTimeout(this.timer);
     if (document.hidden) return;
-    const pause = Math.max(began + INTERVAL_MS, this.notBefore) - Date.now();
-    this.timer = setTimeout(() => this.ask(), Math.max(pause, 100));
+    const next = this.began + (this.isWanted ? SOON_MS : INTERVAL_MS);
+    this.timer = setTimeout(() => this.ask(), Math.max(Math.max(next, this.notBefore) - Date.now(), this.isWanted ? 0 : 100));
   }
 
   private async look(at: number): Promise<void> {
@@ -151,7 +192,7 @@ export class Store {
     }
     const since = at - WINDOW_MS;
     // A look right after another one, after a change, takes its place: a pace needs time to be measured in.
-    const isSoon = at - (this.looks.at(-1)?.at ?? 0) < INTERVAL_MS / 2;
+    const isSoon = at - (this.looks.at(-1)?.at ?? 0) < SOON_MS;
     const kept = isSoon ? this.looks.slice(0, -1) : this.looks;
     this.looks = [...kept, look];
     if (past) this.recall(past, look);

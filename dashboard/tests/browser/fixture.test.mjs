@@ -6,6 +6,7 @@ import { serve } from "../fixture/serve.mjs";
 import { World } from "../fixture/world.mjs";
 import { faint, faults } from "./access.mjs";
 import { launch, open } from "./browser.mjs";
+import { until } from "./service.mjs";
 
 let browser;
 before(async () => {
@@ -337,6 +338,90 @@ test("a breaker that opens, a bus that is lost and an invalidation show", async 
   assert.match(await it.page.locator(".ribbon").getAttribute("aria-label"), /closed, then open$/);
   await it.page.getByText("degraded: l2").waitFor();
   assert.equal(await it.page.locator("#legend-marks").textContent(), "1");
+  assert.deepEqual(await it.end(), []);
+});
+
+/** Notes on the page when it looked last, by its own clock. */
+function noteLooks() {
+  const ask = window.fetch;
+  window.fetch = (target, options) => {
+    if (String(target).includes("/api/cache/breakers")) window.lookedAt = Date.now();
+    return ask(target, options);
+  };
+}
+
+test("what events tell of shows before the next round, and what changes all the time waits for it", async () => {
+  const it = await stage({ before: { script: noteLooks } });
+  it.world.pass = () => [];
+  await row(it.page, "users").waitFor();
+  await it.page.getByText("events: live").waitFor();
+  await it.page.clock.install();
+  await it.page.clock.pauseAt(Date.now() + 1000);
+  const clock = () => it.page.evaluate(() => ({ now: Date.now(), lookedAt: window.lookedAt }));
+  const round = async (least) => {
+    const { now, lookedAt } = await clock();
+    await it.page.clock.runFor(Math.max(lookedAt + 2000 - now, 0));
+    const since = await until("a round", async () => {
+      const then = await clock();
+      return then.lookedAt > lookedAt && then.lookedAt - lookedAt;
+    });
+    assert.ok(since >= least, `a round after ${since} ms`);
+    await it.page.clock.runFor(950);
+  };
+  /** What shows because of an event, by a clock that takes some steps. */
+  const shows = async (what, is) => {
+    const { lookedAt } = await clock();
+    await until(what, async () => {
+      await it.page.clock.runFor(5);
+      return is();
+    });
+    const since = (await clock()).lookedAt - lookedAt;
+    assert.ok(since >= 1000 && since < 2000, `${what}: a look after ${since} ms`);
+  };
+  await round(0);
+  Object.assign(it.world.breaker, { state: "open", since: new Date().toISOString() });
+  it.server.tell("breaker", { target: "l2", state: "open", was: "closed", at: new Date().toISOString() });
+  await shows("the breaker", async () => (await it.page.locator('.breaker[data-state="open"]').count()) === 1);
+  await round(2000);
+  const dead = it.page.locator('tr[data-lane="counters"] td').nth(6);
+  it.world.letters.push(["metrics:9", "no", 8, false]);
+  it.server.tell("queue", { keyspace: "counters", state: "standing", pending: 17, parked: 1, dead: 2, oldest_seconds: 1 });
+  it.server.tell("config", { state: "refused", settings: [], at: new Date().toISOString() });
+  await it.page.locator("#notice", { hasText: "log says why" }).waitFor();
+  assert.equal(await dead.textContent(), "2");
+  await round(2000);
+  await it.page.waitForFunction(() => document.querySelectorAll('tr[data-lane="counters"] td')[6].textContent === "3");
+  it.world.letters.pop();
+  it.server.tell("queue", { keyspace: "counters", state: "standing", pending: 17, parked: 1, dead: 2, oldest_seconds: 1 });
+  await shows("the letter that is gone", async () => (await dead.textContent()) === "2");
+  await round(2000);
+  it.world.letters.pop();
+  it.server.tell("queue", { keyspace: "counters", state: "dropped", letters: 1, own: true });
+  await shows("another one that is gone", async () => (await dead.textContent()) === "1");
+  assert.deepEqual(await it.end(), []);
+});
+
+test("a configuration that is refused stays said until another is taken", async () => {
+  const it = await stage();
+  const notice = it.page.locator("#notice");
+  await it.page.getByText("events: live").waitFor();
+  assert.ok(await notice.isHidden());
+  it.server.tell("config", { state: "refused", settings: ["server.listen", "l1.max_entries"], at: "2026-11-20T09:00:00.000Z" });
+  await it.page.getByText("these cannot be changed while it runs: server.listen, l1.max_entries.").waitFor();
+  assert.match(await notice.textContent(), /^The configuration of \d\d:00:00 was refused/);
+  const before = it.server.requests.length;
+  await until("more looks", () => it.server.requests.slice(before).filter((line) => line === "GET /readyz").length > 1);
+  assert.ok(await notice.isVisible());
+  it.server.tell("config", { state: "taken", settings: ["defaults.ttl"], at: new Date().toISOString() });
+  await notice.waitFor({ state: "hidden" });
+  it.server.tell("config", { state: "refused", settings: [], at: new Date().toISOString() });
+  await it.page.getByText("the service’s log says why.").waitFor();
+  it.server.tell("gap", { missed: 3 });
+  it.server.tell("invalidate", { keyspace: "users", key: "user:1", own: false, at: new Date().toISOString() });
+  await it.page.waitForFunction(() => document.getElementById("legend-marks").textContent === "1");
+  assert.ok(await notice.isVisible());
+  it.server.tell("gap", { missed: null });
+  await notice.waitFor({ state: "hidden" });
   assert.deepEqual(await it.end(), []);
 });
 
