@@ -1,4 +1,4 @@
-// 6. How late this instance hears of the others, whether it missed something, and who is there.
+// 6. How late this instance hears of the others, whether it missed something, and which one it is. Who else is there it does not know.
 
 import type { Instance } from "../api";
 import { cells, h, Rows, table, write } from "../dom";
@@ -41,12 +41,15 @@ export function bus(): Picture {
       ),
     };
   });
+  const elsewhere = h("p", { class: "note", id: "bus-elsewhere" },
+    "An instance hears of changes, and not of instances. What starts them, such as the orchestrator, knows which run; Prometheus knows their versions, by ", h("code", {}, "terrace_build_info"), ".");
   panel.body.append(
     h("dl", { class: "facts" },
       h("div", {}, h("dt", {}, "state"), standing),
       h("div", {}, h("dt", {}, "lag ", spark.element), lag),
       h("div", {}, h("dt", {}, "gaps since start"), gaps)),
     list.root,
+    elsewhere,
   );
   return {
     element: panel.element,
@@ -61,8 +64,8 @@ export function bus(): Picture {
       gaps.classList.toggle("bad", of.gaps > 0);
       spark.draw(lags(state));
       const others = of.instances.filter((other) => other.id !== of.instance.id);
-      const known = others.length === 0 ? "instances hear changes, and do not know each other" : `${others.length + 1} instances`;
-      panel.about(known + ofAll(state));
+      elsewhere.hidden = others.length > 0;
+      panel.about((others.length === 0 ? "of this instance" : `${others.length + 1} instances`) + ofAll(state));
       rows.show([{ ...of.instance, isThis: true }, ...others.map((other) => ({ ...other, isThis: false }))]);
     },
   };

@@ -66,6 +66,9 @@ test("the numbers on the page are those of the API", { skip: isSkipped }, async 
   await page.locator('.breaker[data-state="closed"]').waitFor();
   const { instance } = await server.get("api/cache/bus");
   assert.match(await page.locator("#bus tbody tr").first().textContent(), new RegExp(`^${instance.id}.*${instance.version}`));
+  assert.equal(await page.locator("#bus tbody tr").count(), 1);
+  assert.match(await page.locator("#bus-elsewhere").textContent(), /terrace_build_info/, "it says where the others are known");
+  assert.match(await (await fetch(`${server.url}metrics`)).text(), /^terrace_build_info\{.*version="/m);
   const { tiers } = await server.get("api/cache/latencies");
   assert.ok(tiers.some(({ tier, count }) => tier === "l2" && count > 0));
   await page.locator("#status", { hasText: "ready" }).waitFor();
