@@ -62,6 +62,7 @@ function start(command, args, folder) {
   const ended = new Promise((done) => child.on("exit", done));
   return {
     output: () => output,
+    tell: (signal) => child.kill(signal),
     async end(signal = "SIGKILL") {
       child.kill(signal);
       await ended;
@@ -103,6 +104,11 @@ export async function service(toml) {
   });
   return {
     url,
+    /** Gives it another file, which it reads. */
+    async reload(another) {
+      await writeFile(join(folder, "terrace.toml"), another);
+      running.tell("SIGHUP");
+    },
     get: async (path) => (await fetch(url + path)).json(),
     status: async (path) => (await fetch(url + path)).status,
     async put(key, value, more = {}) {

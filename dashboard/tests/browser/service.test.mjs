@@ -277,6 +277,24 @@ test("an outage of Redis shows, and its end", { skip: isSkipped }, async () => {
   await close();
 });
 
+test("a configuration that is refused shows, until another is taken", async () => {
+  const own = await service(KEYSPACES);
+  const { page, noted, close } = await open(browser, own.url);
+  await page.getByText("events: live").waitFor();
+  const notice = page.locator("#notice");
+  assert.ok(await notice.isHidden());
+  await own.reload(`l1.max_entries = 7\n${KEYSPACES}`);
+  await page.getByText(/was refused.* cannot be changed while it runs: l1\.max_entries\.$/).waitFor();
+  await own.reload(`nothing = "known"\n${KEYSPACES}`);
+  await page.getByText(/was refused.* log says why\.$/).waitFor();
+  await own.reload(`defaults.ttl = "7m"\n${KEYSPACES}`);
+  await notice.waitFor({ state: "hidden" });
+  assert.equal((await own.get("api/cache/keyspaces")).keyspaces.find(({ name }) => name === "default").ttl, 420);
+  assert.deepEqual(noted.errors, []);
+  await close();
+  await own.end();
+});
+
 test("an idle service on memory alone says what to type, and that works", async () => {
   const idle = await service("");
   const { page, noted, close } = await open(browser, idle.url);
