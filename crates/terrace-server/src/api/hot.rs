@@ -12,7 +12,7 @@ use terrace::{HotKey, Tier};
 
 /// Keys in an answer, unless the request says otherwise.
 const LIMIT_DEFAULT: usize = 20;
-/// Keys in an answer at most; the library counts 256 of each keyspace.
+/// Keys in an answer at most.
 const LIMIT_MAX: usize = 1_000;
 
 #[derive(Serialize)]

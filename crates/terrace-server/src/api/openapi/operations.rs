@@ -1,5 +1,7 @@
 //! What each path knows: its methods, what they take, and what they answer.
 
+mod figures;
+
 use crate::api::error::Code;
 use serde_json::{Value, json};
 
@@ -213,7 +215,7 @@ pub(super) fn all() -> Vec<Operation> {
     all.extend(changes());
     all.extend(behind());
     all.extend(lists());
-    all.extend(figures());
+    all.extend(figures::all());
     all.extend(service());
     all
 }
@@ -434,32 +436,6 @@ fn lists() -> [Operation; 5] {
             )
             .answers(200, "Events, until the connection ends.", Content::Text("text/event-stream"))
             .or(&[Code::BodyInvalid, Code::KeyEncoding]),
-    ]
-}
-
-/// Figures.
-fn figures() -> [Operation; 7] {
-    [
-        Operation::get("/api/cache/keyspaces", "listKeyspaces", "What each keyspace is, and what it did.")
-            .json("Keyspaces"),
-        Operation::get("/api/cache/breakers", "listBreakers", "What is left alone because it fails.")
-            .json("Breakers"),
-        Operation::get("/api/cache/latencies", "latencies", "How long lookups took, as a distribution.")
-            .query("keyspace", "Of this one alone.", text())
-            .json("Latencies")
-            .or(&[Code::BodyInvalid, Code::KeyEncoding]),
-        Operation::get("/api/cache/bus", "bus", "How this instance hears of others' changes.").json("Bus"),
-        Operation::get(
-            "/api/cache/capacity",
-            "capacity",
-            "What memory holds, and what it would miss at other sizes.",
-        )
-        .json("Capacity"),
-        Operation::get("/api/cache/history", "history", "Counters of the last quarter of an hour.")
-            .json("History"),
-        Operation::get("/api/cache/metrics", "metrics", "Counters.")
-            .query("verbose", "Adds `stats`: everything, by keyspace.", flag())
-            .json("Metrics"),
     ]
 }
 
