@@ -13,7 +13,7 @@ pub(crate) use service::{
     QueueLsArgs, QueueVerb, TouchArgs, TrainArgs, WarmArgs, WriteArgs,
 };
 pub(crate) use setup::{
-    Begin, CompletionsArgs, ConfigArgs, ConfigVerb, DoctorArgs, ExplainArgs, InitArgs, InspectArgs,
+    Begin, CompletionsArgs, ConfigArgs, ConfigVerb, DoctorArgs, ExplainArgs, FileArgs, InitArgs, InspectArgs,
     JournalArgs, JournalVerb, ManArgs, ShowArgs,
 };
 
@@ -285,13 +285,16 @@ pub(crate) struct HotArgs {
     pub(crate) limit: u16,
 }
 
+/// The types of events that there are.
+const EVENTS: [&str; 7] = ["set", "invalidate", "refresh", "bus", "breaker", "queue", "config"];
+
 #[derive(Args, Debug)]
 pub(crate) struct WatchArgs {
     #[command(flatten)]
     pub(crate) service: ServiceArgs,
 
-    /// Only events of this type: set, invalidate, refresh, bus, breaker, queue or config; may be repeated
-    #[arg(long = "type", value_name = "TYPE")]
+    /// Only events of this type; may be repeated
+    #[arg(long = "type", value_name = "TYPE", value_parser = EVENTS)]
     pub(crate) types: Vec<String>,
 
     /// Only events that could concern a key that matches
@@ -301,9 +304,12 @@ pub(crate) struct WatchArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct CheckArgs {
-    /// The configuration; without it, defaults and environment variables
-    #[arg(short, long, value_name = "FILE", env = "TERRACE_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+
+    /// Print one JSON object per finding, instead of what is in force
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]

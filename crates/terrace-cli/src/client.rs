@@ -1,8 +1,8 @@
 //! One request to a running service, and what its answer means to a person.
 //!
 //! 1. A miss is `None`, never an error.
-//! 2. Every other refusal becomes a [`Failure`] with the service's own words and the exit code that belongs to it:
-//!    401 and 403 denied; no connection, 502, 503 and 504 unavailable; the rest failure.
+//! 2. Every other refusal becomes a [`Failure`] with the service's own words and the exit code that [`Exit::of_answer`] gives it; no
+//!    connection is unavailable.
 //!
 //! Deliberately absent: retries. Whoever types a command can type it again.
 
@@ -103,7 +103,7 @@ fn credentials() -> anyhow::Result<HeaderMap> {
     let token = match (set(TOKEN[0]), set(TOKEN[1])) {
         (Some(token), _) => token,
         (None, Some(file)) => std::fs::read_to_string(&file)
-            .map_err(|error| Failure::usage(format!("the token in {file} cannot be read")).why(error))?,
+            .map_err(|error| Failure::unreadable(file.as_ref(), &error).next("look at TERRACE_TOKEN_FILE"))?,
         (None, None) => return Ok(HeaderMap::new()),
     };
     let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim())).map_err(|_| {
@@ -305,13 +305,7 @@ impl Client {
     }
 
     fn refused(&self, status: StatusCode, problem: Problem) -> Failure {
-        let exit = match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Denied,
-            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-                Exit::Unavailable
-            }
-            _ => Exit::Failure,
-        };
+        let exit = Exit::of_answer(status, &problem.code);
         let failure = Failure::new(exit, format!("{} answered {status}", self.base));
         let failure = match exit {
             Exit::Denied if status == StatusCode::FORBIDDEN => {

@@ -1,11 +1,15 @@
 //! What went wrong, why, what to do next, and the exit code.
 //!
 //! 1. Every error that reaches a person says those three things, on stderr, in plain words.
-//! 2. The exit code is part of the interface: see [`Exit`]. Scripts branch on it.
+//! 2. The exit code is part of the interface: see [`Exit`]. Scripts branch on it. One rule chooses it, by whose affair it is: what was typed
+//!    makes no sense, what it names is not there, it is not allowed, what has to answer does not, or it was answered with a no.
 //!
 //! Deliberately absent: recovery. A verb that can go on after an error does so itself.
 
+use reqwest::StatusCode;
 use std::fmt;
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// How the command ends, for scripts.
@@ -13,16 +17,46 @@ use std::process::ExitCode;
 pub(crate) enum Exit {
     /// Done.
     Success = 0,
-    /// It was tried and did not work.
+    /// It was tried and did not work: the answer is no, or something is wrong with what was looked at.
     Failure = 1,
-    /// The command line makes no sense.
+    /// The command line makes no sense, whoever is asked: so says this program, or the service (400).
     Usage = 2,
-    /// There is no such key.
+    /// What the command line names is not there: a key, a keyspace, a write, a file.
     NotFound = 3,
-    /// The service refuses this caller.
+    /// It is there, and not for whoever asks: so says the service, or the system of a file.
     Denied = 4,
-    /// The service, or something it needs, cannot be reached.
+    /// What has to answer does not now: the service, or something it needs. The same command may do later.
     Unavailable = 5,
+}
+
+impl Exit {
+    /// By what a service answered that is no success; `code` is what it calls that, empty if it is no terrace.
+    pub(crate) fn of_answer(status: StatusCode, code: &str) -> Self {
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Denied,
+            StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+            | StatusCode::TOO_MANY_REQUESTS => Self::Unavailable,
+            StatusCode::BAD_REQUEST if !code.is_empty() => Self::Usage,
+            StatusCode::NOT_FOUND if !matches!(code, "" | "route_not_found") => Self::NotFound,
+            _ => Self::Failure,
+        }
+    }
+
+    /// By what the system said of a file.
+    pub(crate) fn of_file(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::NotFound,
+            io::ErrorKind::PermissionDenied => Self::Denied,
+            _ => Self::Failure,
+        }
+    }
+
+    /// Of two things that did not work, by what neither answers; what did not answer before what did.
+    pub(crate) fn or(self, other: Self) -> Self {
+        if self == Self::Success || other == Self::Unavailable { other } else { self }
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -51,6 +85,11 @@ impl Failure {
     /// The command line makes no sense.
     pub(crate) fn usage(what: impl Into<String>) -> Self {
         Self::new(Exit::Usage, what)
+    }
+
+    /// A file that the command line names cannot be read.
+    pub(crate) fn unreadable(file: &Path, error: &io::Error) -> Self {
+        Self::new(Exit::of_file(error), format!("{} cannot be read", file.display())).why(error)
     }
 
     /// It did not work, and somebody else has put all of it into words already.
@@ -121,7 +160,7 @@ pub(crate) fn report(error: &anyhow::Error) -> Exit {
 
 /// Whether the reader of our output went away (`terrace stats --watch | head -1`): that is no error of ours.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 #[cfg(test)]
@@ -137,8 +176,30 @@ mod tests {
     }
 
     #[test]
+    fn one_rule_makes_exit_codes_of_answers_and_files() {
+        let of =
+            |status: u16, code: &str| Exit::of_answer(StatusCode::from_u16(status).expect("a status"), code);
+        assert_eq!(of(400, "key_empty"), Exit::Usage);
+        assert_eq!(of(400, ""), Exit::Failure, "whoever answered is no terrace");
+        assert_eq!(of(404, "dead_letter_not_found"), Exit::NotFound);
+        assert_eq!((of(404, ""), of(404, "route_not_found")), (Exit::Failure, Exit::Failure));
+        assert_eq!((of(401, ""), of(403, "forbidden")), (Exit::Denied, Exit::Denied));
+        assert!([429, 502, 503, 504].iter().all(|status| of(*status, "x") == Exit::Unavailable));
+        assert_eq!((of(409, "x"), of(500, "internal")), (Exit::Failure, Exit::Failure));
+        let file = |kind: io::ErrorKind| Exit::of_file(&kind.into());
+        assert_eq!(file(io::ErrorKind::NotFound), Exit::NotFound);
+        assert_eq!(file(io::ErrorKind::PermissionDenied), Exit::Denied);
+        assert_eq!(file(io::ErrorKind::InvalidData), Exit::Failure);
+        assert_eq!(Exit::Failure.or(Exit::Unavailable), Exit::Unavailable);
+        assert_eq!(
+            (Exit::Unavailable.or(Exit::Failure), Exit::Success.or(Exit::Failure)),
+            (Exit::Unavailable, Exit::Failure)
+        );
+    }
+
+    #[test]
     fn any_other_error_is_a_failure_with_its_reasons() {
-        let inner = std::io::Error::other("disk on fire");
+        let inner = io::Error::other("disk on fire");
         let error = anyhow::Error::new(inner).context("cannot write");
         assert_eq!(reasons(error.as_ref()), "cannot write: disk on fire");
         assert_eq!(report(&error), Exit::Failure);
@@ -146,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_went_away_is_no_failure() {
-        let error = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        let error = io::Error::from(io::ErrorKind::BrokenPipe);
         assert_eq!(report(&error.into()), Exit::Success);
     }
 }

@@ -8,6 +8,7 @@
 //!
 //! Deliberately absent: writes. Every request of a trace is a read.
 
+use crate::failure::Failure;
 use anyhow::{Context as _, bail, ensure};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -37,6 +38,7 @@ pub(crate) struct Trace {
 impl Trace {
     /// Reads a trace, at most its first `limit` requests, and the sizes beside it if there are any.
     pub(crate) fn read(path: &Path, limit: Option<usize>) -> anyhow::Result<Self> {
+        File::open(path).map_err(|error| Failure::unreadable(path, &error))?;
         let cannot_read = || format!("cannot read the trace {}", path.display());
         let mut trace = Self::read_keys(path, limit).with_context(cannot_read)?;
         if let Some(sizes) = sizes_beside(path) {

@@ -4,7 +4,7 @@
 //! origin does, whether it compiles each statement. It changes nothing.
 
 use crate::config::{Config, KeyspaceConfig, Strategy, VERSION};
-use crate::origin::{Ask, Origins};
+use crate::origin::{Ask, OriginError, Origins};
 use crate::server::StartError;
 use crate::tiers;
 
@@ -16,17 +16,19 @@ pub struct Finding {
     pub what: String,
     /// What is wrong, in a sentence.
     pub result: Result<(), String>,
+    /// Whether it is wrong that there was no answer; what was asked may be right.
+    pub is_unanswered: bool,
     /// What is not as one may think although nothing is wrong: what L2's settings leave open, and what its mode does not promise.
     pub warnings: Vec<String>,
 }
 
-/// Asks L2 and every origin.
+/// Asks L2 and every origin, also one that no keyspace uses.
 ///
 /// # Errors
 /// [`StartError`] if a setting cannot be that loading the configuration could not judge.
 ///
 /// # Cost
-/// One round trip to L2, and one to an origin per statement.
+/// One round trip to L2, and one to an origin per statement, or one where there is none.
 ///
 /// # Examples
 /// ```
@@ -56,7 +58,8 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, StartError> {
             Some(Ok(health)) => (Ok(()), health.warnings),
             None => (Ok(()), Vec::new()),
         };
-        findings.push(Finding { what: "l2".to_owned(), result, warnings });
+        let is_unanswered = result.is_err();
+        findings.push(Finding { what: "l2".to_owned(), result, is_unanswered, warnings });
     }
     findings.extend(journal_folder(config));
     let origins = Origins::start(config)?;
@@ -64,11 +67,23 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, StartError> {
         let Some(source) = &keyspace.source else { continue };
         for (key, result) in origins.check(source).await {
             let what = format!("keyspace.{name}.source.{key}");
-            let result = result.map_err(|error| error.to_string());
-            findings.push(Finding { what, result, warnings: unfenced(keyspace, key) });
+            findings.push(Finding { warnings: unfenced(keyspace, key), ..Finding::of_origin(what, result) });
         }
     }
+    let sources = || config.keyspaces.values().filter_map(|keyspace| keyspace.source.as_ref());
+    for name in config.origins.keys().filter(|name| sources().all(|source| source.origin != **name)) {
+        let answer = origins.ping(name).await;
+        findings.push(Finding::of_origin(format!("origin.{name}"), answer));
+    }
     Ok(findings)
+}
+
+impl Finding {
+    fn of_origin(what: String, answer: Result<(), OriginError>) -> Self {
+        let is_unanswered = answer.as_ref().is_err_and(OriginError::is_unanswered);
+        let result = answer.map_err(|error| error.to_string());
+        Self { what, result, is_unanswered, warnings: Vec::new() }
+    }
 }
 
 /// Whether there is a folder for the journal. The journal itself may be in use by a service that runs, so it is left alone.
@@ -79,7 +94,8 @@ fn journal_folder(config: &Config) -> Option<Finding> {
         Some(folder) if !folder.is_dir() => Err(format!("there is no folder {}; make it", folder.display())),
         _ => Ok(()),
     };
-    Some(Finding { what: "write_behind.path".to_owned(), result, warnings: Vec::new() })
+    let what = "write_behind.path".to_owned();
+    Some(Finding { what, result, is_unanswered: false, warnings: Vec::new() })
 }
 
 /// What a statement of a keyspace that is written behind leaves open.

@@ -16,7 +16,7 @@ pub(crate) fn config(args: ConfigArgs) -> anyhow::Result<Exit> {
 }
 
 fn show(args: ShowArgs) -> anyhow::Result<()> {
-    let sources = super::check::sources(args.file.config);
+    let sources = super::check::sources(args.file.config)?;
     if !args.origin && !args.json {
         return output::line(&super::serve::load(&sources)?.effective_toml());
     }

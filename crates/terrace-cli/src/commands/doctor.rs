@@ -4,13 +4,14 @@
 //!    Where a service listens already it is asked what it leaves alone, with the token that other commands use.
 //! 2. Each finding says what was looked at, how it is, and, unless it is well, the next step.
 
+use super::finding::{self, Finding, State};
 use crate::args::DoctorArgs;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Talk};
 use crate::runtime;
 use crate::words;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -23,63 +24,18 @@ const SKEW_MAX: Duration = Duration::from_millis(500);
 /// From which time on a server is told to be far away: a read waits for 250 ms for it at most, all its calls together.
 const FAR: Duration = Duration::from_millis(20);
 
-/// How something is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    Well,
-    /// It works, and is not as it could be.
-    Note,
-    Ill,
-}
-
-impl State {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Well => "ok",
-            Self::Note => "note",
-            Self::Ill => "not ok",
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Finding {
-    what: String,
-    state: State,
-    says: String,
-    next: Option<&'static str>,
-}
-
-impl Finding {
-    fn new(what: impl Into<String>, state: State, says: impl Into<String>, next: &'static str) -> Self {
-        Self { what: what.into(), state, says: says.into(), next: (!next.is_empty()).then_some(next) }
-    }
-}
-
 /// Looks for what is wrong.
 pub(crate) async fn doctor(args: DoctorArgs, talk: Talk) -> anyhow::Result<Exit> {
-    let config = super::serve::load(&super::check::sources(args.file.config))?;
+    let config = super::serve::load(&super::check::sources(args.file.config)?)?;
     let here = listener(&config);
     let is_taken = here.state != State::Well;
     let mut findings = vec![here];
     let checked = terrace_server::check(&config)
         .await
         .map_err(|error| Failure::new(Exit::Failure, "the configuration cannot be used").why(error))?;
-    for finding in checked {
-        findings.push(match finding.result {
-            Ok(()) => Finding::new(&finding.what, State::Well, "it answers", ""),
-            Err(reason) => Finding::new(&finding.what, State::Ill, reason, next_of(&finding.what)),
-        });
-        let warnings = finding.warnings.into_iter();
-        findings.extend(warnings.map(|warning| Finding::new(&finding.what, State::Note, warning, "")));
-    }
+    findings.extend(finding::of_configuration(checked));
     match &config.l2 {
-        None => findings.push(Finding::new(
-            "l2",
-            State::Note,
-            "there is none: everything is in memory",
-            "set `l2.url` to share what is kept",
-        )),
+        None => findings.push(finding::no_l2()),
         Some(l2) => findings.extend(redis(l2).await),
     }
     if is_taken {
@@ -88,7 +44,7 @@ pub(crate) async fn doctor(args: DoctorArgs, talk: Talk) -> anyhow::Result<Exit>
     for finding in &findings {
         print(finding, args.json, talk)?;
     }
-    let ill = findings.iter().filter(|finding| finding.state == State::Ill).count();
+    let ill = findings.iter().filter(|finding| finding.state.is_ill()).count();
     if !args.json {
         talk.say(if ill == 0 {
             "nothing is wrong".to_owned()
@@ -96,32 +52,20 @@ pub(crate) async fn doctor(args: DoctorArgs, talk: Talk) -> anyhow::Result<Exit>
             format!("{ill} of {} are not well", findings.len())
         });
     }
-    Ok(if ill == 0 { Exit::Success } else { Exit::Unavailable })
+    Ok(finding::exit(&findings))
 }
 
 fn print(finding: &Finding, is_json: bool, talk: Talk) -> anyhow::Result<()> {
-    let Finding { what, state, says, next } = finding;
     if is_json {
-        let line = json!({ "what": what, "state": state.as_str(), "says": says, "next": next });
-        return output::line(&line.to_string());
+        return output::line(&finding.json());
     }
-    if *state == State::Well && talk == Talk::Quiet {
+    if finding.state == State::Well && talk == Talk::Quiet {
         return Ok(());
     }
-    output::line(&words::printable(&format!("{:<7} {what}: {says}", state.as_str())))?;
-    match next {
+    output::line(&finding.words())?;
+    match finding.next {
         Some(next) => output::line(&format!("        next: {next}")),
         None => Ok(()),
-    }
-}
-
-fn next_of(what: &str) -> &'static str {
-    if what == "l2" {
-        "see that the server runs, and that `l2.url` and the password are right; terrace serves from memory meanwhile"
-    } else if what.starts_with("write_behind") {
-        "make the folder, on a disk that outlives the process"
-    } else {
-        "see that the origin runs and has what the statement names; terrace serves what it has meanwhile"
     }
 }
 
@@ -357,6 +301,7 @@ fn clock(skew: Duration) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn asked(info: &[(&str, &str)], settings: &[(&str, &str)]) -> Asked {
         let map = |pairs: &[(&str, &str)]| {

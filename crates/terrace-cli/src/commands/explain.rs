@@ -9,7 +9,7 @@ use terrace_server::Explained;
 
 /// Prints what would be done with a key.
 pub(crate) fn explain(args: ExplainArgs) -> anyhow::Result<Exit> {
-    let config = super::serve::load(&super::check::sources(args.file.config))?;
+    let config = super::serve::load(&super::check::sources(args.file.config)?)?;
     let explained = Explained::of(&config, &args.key)
         .map_err(|error| Failure::usage(format!("{:?} cannot be a key", args.key)).why(error))?;
     if args.json {

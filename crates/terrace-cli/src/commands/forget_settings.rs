@@ -6,7 +6,7 @@ use crate::output::{self, Talk};
 
 /// Lets L2 forget what the instances of a keyspace share.
 pub(crate) async fn forget_settings(args: ForgetSettingsArgs, talk: Talk) -> anyhow::Result<Exit> {
-    let config = super::serve::load(&super::check::sources(args.config))?;
+    let config = super::serve::load(&super::check::sources(args.config)?)?;
     let keyspace = args.keyspace;
     if !args.yes {
         if !output::can_ask() {

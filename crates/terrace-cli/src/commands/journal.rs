@@ -7,7 +7,8 @@ use crate::failure::{Exit, Failure};
 use crate::output;
 use crate::words;
 use serde_json::json;
-use terrace::behind::{Journal, JournalOptions};
+use std::fs::File;
+use terrace::behind::{Journal, JournalOptions, OpenError};
 
 /// Looks into a journal.
 pub(crate) fn journal(args: JournalArgs) -> anyhow::Result<Exit> {
@@ -17,15 +18,19 @@ pub(crate) fn journal(args: JournalArgs) -> anyhow::Result<Exit> {
 
 fn inspect(args: &InspectArgs) -> anyhow::Result<Exit> {
     let file = args.file.display();
-    if !args.file.is_file() {
-        return Err(Failure::new(Exit::NotFound, format!("there is no journal at {file}"))
+    File::open(&args.file).map_err(|error| {
+        Failure::unreadable(&args.file, &error)
             .next("`write_behind.path` of the configuration says where it is")
-            .into());
-    }
+    })?;
     let journal = Journal::open(&args.file, JournalOptions::default()).map_err(|error| {
-        Failure::new(Exit::Unavailable, format!("the journal at {file} cannot be read"))
-            .why(error)
-            .next("if a service has it open, ask that: `terrace queue ls`")
+        let (exit, next) = match &error {
+            OpenError::InUse { .. } => {
+                (Exit::Unavailable, "if a service has it open, ask that: `terrace queue ls`")
+            }
+            OpenError::Io { error, .. } => (Exit::of_file(error), "see that it can be read and written"),
+            _ => (Exit::Failure, "`write_behind.path` of the configuration says where the journal is"),
+        };
+        Failure::new(exit, format!("the journal at {file} cannot be read")).why(error).next(next)
     })?;
     let figures = journal.figures();
     let mut rows = Vec::new();

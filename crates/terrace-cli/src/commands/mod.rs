@@ -8,6 +8,7 @@ pub(crate) mod demo;
 pub(crate) mod dict;
 pub(crate) mod doctor;
 pub(crate) mod explain;
+mod finding;
 pub(crate) mod forget_settings;
 pub(crate) mod hot;
 pub(crate) mod init;

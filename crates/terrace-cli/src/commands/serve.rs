@@ -20,7 +20,7 @@ const LOG: &str = "info";
 
 /// Runs the service.
 pub(crate) async fn serve(args: ServeArgs, talk: &TalkArgs) -> anyhow::Result<Exit> {
-    let mut sources = super::check::sources(args.config);
+    let mut sources = super::check::sources(args.config)?;
     if let Some(listen) = args.listen {
         sources = sources.flag("--listen", "server.listen", listen.to_string());
     }

@@ -94,7 +94,7 @@ pub(crate) async fn warm(args: WarmArgs, talk: Talk) -> anyhow::Result<Exit> {
 /// Whether all other lines would fail in the same way.
 fn is_final(error: &anyhow::Error) -> bool {
     let exit = error.downcast_ref::<Failure>().map(Failure::exit);
-    matches!(exit, Some(Exit::Unavailable | Exit::Denied | Exit::Usage))
+    matches!(exit, Some(Exit::Unavailable | Exit::Denied))
 }
 
 fn text(file: &Path) -> anyhow::Result<String> {
@@ -104,7 +104,7 @@ fn text(file: &Path) -> anyhow::Result<String> {
     } else {
         std::fs::read_to_string(file)
     };
-    let cannot = |error| Failure::usage(format!("{} cannot be read", file.display())).why(error);
+    let cannot = |error| Failure::unreadable(file, &error);
     Ok(read.map_err(cannot)?)
 }
 

@@ -32,7 +32,7 @@ fn a_good_configuration_is_printed_whole() {
     for part in ["max_entries = 10000", "pattern = \"thing:{id}\"", "[origin.lite]"] {
         assert!(run.stdout.contains(part), "{part} is missing in {}", run.stdout);
     }
-    assert!(run.stderr.contains("ok") && run.stderr.contains("memory alone"), "{}", run.stderr);
+    assert!(run.stderr.contains("ok") && run.stderr.contains("everything is in memory"), "{}", run.stderr);
 }
 
 #[test]
@@ -47,9 +47,65 @@ fn an_unknown_key_is_shown_with_line_and_caret() {
 #[test]
 fn an_origin_that_does_not_answer_is_exit_code_5() {
     let run = check(&GOOD.replace("ref.db", "nowhere.db")).expect(5);
-    assert!(run.stderr.contains("not ok   keyspace.things.source.load"), "{}", run.stderr);
-    let run = check(&GOOD.replace("from t", "from nothing")).expect(5);
-    assert!(run.stderr.contains("nothing"), "{}", run.stderr);
+    assert!(run.stderr.contains("not ok  keyspace.things.source.load"), "{}", run.stderr);
+    assert!(
+        check(&GOOD.replace("from t", "from nowhere")).expect(1).stderr.contains("no such table: nowhere")
+    );
+    let both =
+        GOOD.replace("from t", "from nowhere") + "[origin.dead]\ntype = 'sqlite'\nfile = '/nowhere/x.db'\n";
+    check(&both).expect(5);
+}
+
+#[test]
+fn origins_that_no_keyspace_uses_are_asked_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text =
+        write(folder.path(), "no.db", b"this is text, and no database at all, however long one looks at it");
+    let unused = format!(
+        "[origin.gone]\ntype = 'sqlite'\nfile = '/nowhere/ref.db'\n[origin.text]\ntype = 'sqlite'\nfile = '{}'\n\
+         [origin.api]\ntype = 'http'\nbase_url = 'http://127.0.0.1:1'\n\
+         [origin.pg]\ntype = 'postgres'\nurl = 'postgres://nobody@127.0.0.1:1/none'\n",
+        text.display()
+    );
+    let run = check(&format!("{GOOD}{unused}")).expect(5);
+    for name in ["gone", "text", "api", "pg"] {
+        assert!(run.stderr.contains(&format!("not ok  origin.{name}: ")), "{name}: {}", run.stderr);
+    }
+    assert!(!run.stderr.contains("origin.lite"), "its statement was tried: {}", run.stderr);
+    let fine = check(&GOOD.replace(
+        "[keyspace.things]",
+        "[origin.more]\ntype = 'sqlite'\nfile = 'FOLDER/ref.db'\n[keyspace.things]",
+    ));
+    assert!(fine.expect(0).stderr.contains("ok      origin.more"));
+}
+
+#[test]
+fn findings_are_objects_for_scripts_at_the_level_that_the_doctor_gives_them() {
+    let behind = GOOD
+        .replace("read-through", "write-behind")
+        .replace(":id\" }", ":id\", store = \"insert into t values (:id, :value)\" }")
+        + "[write_behind]\npath = 'FOLDER/journal'\n";
+    let folder = tempfile::tempdir().expect("a folder");
+    Connection::open(folder.path().join("ref.db"))
+        .expect("a database")
+        .execute_batch("create table t (id integer primary key, name text)")
+        .expect("a table");
+    let text = format!(
+        "server.listen = '127.0.0.1:0'\n{}",
+        behind.replace("FOLDER", &folder.path().to_string_lossy())
+    );
+    let file = write(folder.path(), "terrace.toml", text.as_bytes());
+    let found = |verb: &str| -> Vec<serde_json::Value> {
+        let run = run([verb, "--json", "-c", &file.to_string_lossy()]).expect(0);
+        run.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    let (checked, doctored) = (found("check"), found("doctor"));
+    let open =
+        |finding: &&serde_json::Value| finding["says"].as_str().is_some_and(|says| says.contains(":version"));
+    let note = checked.iter().find(open).unwrap_or_else(|| panic!("{checked:?}"));
+    assert_eq!(note["state"], "note");
+    assert_eq!(Some(note), doctored.iter().find(open));
+    assert_eq!(doctored[1..], checked[..], "the doctor looks at more, and not otherwise");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod chaos;
 mod check;
 mod clients;
 mod demo;
+mod exits;
 mod fleet;
 mod guide;
 mod http;

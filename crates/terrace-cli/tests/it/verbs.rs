@@ -51,7 +51,7 @@ fn odd_keys_are_data() {
         service.run(&["del", key]).expect(0);
         service.run(&["get", key]).expect(3);
     }
-    let refused = service.run(&["get", "two\nlines"]).expect(1);
+    let refused = service.run(&["get", "two\nlines"]).expect(2);
     assert!(refused.stderr.contains("400") && refused.stderr.contains("because"), "{}", refused.stderr);
 }
 
@@ -149,5 +149,5 @@ fn what_happens_can_be_watched() {
     watching.signal("INT");
     assert_eq!(watching.wait(), 0);
     run(["watch", "--url", "http://127.0.0.1:1"]).expect(5);
-    service.run(&["watch", "--type", "nonsense"]).expect(1);
+    service.run(&["watch", "--type", "nonsense"]).expect(2);
 }

@@ -101,6 +101,14 @@ pub enum OriginError {
 }
 
 impl OriginError {
+    /// Whether there was no answer: what was asked may be right, and another time may bring one.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::NotNow { .. } | Self::LeftAlone { .. } | Self::Timeout { .. }
+        )
+    }
+
     /// Whether it says that the origin is in trouble. What it refused, a key, a write or a statement, it answered; what waited here in
     /// vain, it was not asked.
     pub(crate) fn is_trouble(&self) -> bool {

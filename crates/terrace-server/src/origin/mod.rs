@@ -226,6 +226,17 @@ impl Database {
         findings
     }
 
+    async fn ping(&self) -> Result<(), OriginError> {
+        match self {
+            // What is no database says so when its tables are asked for.
+            Self::Sqlite(sqlite) => {
+                let purpose = Purpose::Load { parameters: 0, document: None };
+                sqlite.check(&"select count(*) from sqlite_schema".into(), purpose).await
+            }
+            Self::Postgres(postgres) => postgres.check("select 1").await,
+        }
+    }
+
     async fn check(&self, statement: &Prepared, purpose: Purpose) -> Result<(), OriginError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.check(&statement.text, purpose).await,
@@ -378,6 +389,15 @@ impl Origins {
             Some(System::Database(database)) => database.check_all(source).await,
             Some(System::Http(api)) => vec![("load", api.check().await)],
             None => Vec::new(),
+        }
+    }
+
+    /// Whether an origin answers, whatever it has.
+    pub(crate) async fn ping(&self, name: &str) -> Result<(), OriginError> {
+        match self.systems.get(name) {
+            Some(System::Database(database)) => database.ping().await,
+            Some(System::Http(api)) => api.check().await,
+            None => Ok(()),
         }
     }
 }
