@@ -1,6 +1,6 @@
 //! What would be done with a key, from the configuration alone?
 
-use crate::config::{Config, KeyspaceConfig, UNMATCHED};
+use crate::config::{Config, KeyspaceConfig, SetBy, Setting, UNMATCHED};
 use crate::origin::Ask;
 use crate::template::Template;
 use serde::Serialize;
@@ -27,6 +27,10 @@ pub struct Explained {
     pub ttl: String,
     /// How long a copy stays in memory at most; `None` if there is none.
     pub l1_ttl: Option<String>,
+    /// Where the pattern was set, and what other times and shares hold: known once [`Explained::set_by`] was told.
+    pub pattern_from: Option<SetBy>,
+    /// The other times and shares that hold, where any do.
+    pub lifetimes: Vec<Lifetime>,
     /// The rules by which an entry has tags, besides those that whoever stores it gives.
     pub tags: Vec<String>,
     /// The origin that it is loaded from.
@@ -34,6 +38,33 @@ pub struct Explained {
     /// What the origin is asked.
     pub asks: Vec<Asked>,
 }
+
+/// A time, or a share of one, that holds for a key.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Lifetime {
+    /// What it is called in a keyspace.
+    pub name: &'static str,
+    /// What it is.
+    pub value: String,
+    /// Who set it.
+    pub from: SetBy,
+}
+
+/// The times, and shares of them, beside TTLs that a keyspace can have.
+const LIFETIMES: [&str; 11] = [
+    "stale_while_revalidate",
+    "stale_if_error",
+    "negative_ttl",
+    "jitter",
+    "refresh_ahead",
+    "adaptive_ttl",
+    "soft_timeout",
+    "hard_timeout",
+    "loads_wait_max",
+    "flight_age_max",
+    "write_behind.interval",
+];
 
 /// What an origin is asked for a key.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -87,6 +118,8 @@ impl Explained {
                 strategy: "cache-aside",
                 ttl: config.defaults.ttl.to_string(),
                 l1_ttl: shortest(l1_max.ttl.to_string()),
+                pattern_from: None,
+                lifetimes: Vec::new(),
                 tags: Vec::new(),
                 origin: None,
                 asks: Vec::new(),
@@ -115,10 +148,44 @@ impl Explained {
             strategy: keyspace.strategy.as_str(),
             ttl: keyspace.ttl.to_string(),
             l1_ttl: l1_ttl.and_then(shortest),
+            pattern_from: None,
+            lifetimes: Vec::new(),
             tags: keyspace.tags.iter().map(|rule| rule.as_str().to_owned()).collect(),
             origin: source.map(|source| source.origin.clone()),
             asks,
         })
+    }
+
+    /// The same, with what [`Config::settings`] says of who set the pattern, and of the other times that hold.
+    ///
+    /// # Examples
+    /// ```
+    /// use terrace_server::Explained;
+    /// use terrace_server::config::{Config, Sources};
+    /// let sources = Sources::text("[keyspace.users]\npattern = 'user:{id}'\nnegative_ttl = '10s'\n");
+    /// let (config, settings) = (Config::load(&sources)?, Config::settings(&sources)?);
+    /// let explained = Explained::of(&config, "user:42")?.set_by(&settings);
+    /// assert_eq!(explained.pattern_from.map(|from| from.to_string()).as_deref(), Some("configuration:2"));
+    /// assert_eq!((explained.lifetimes[0].name, explained.lifetimes[0].value.as_str()), ("negative_ttl", "10s"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn set_by(mut self, settings: &[Setting]) -> Self {
+        let of = match &self.pattern {
+            Some(_) => format!("keyspace.{}.", self.keyspace),
+            None => "defaults.".to_owned(),
+        };
+        let setting =
+            |name: &str| settings.iter().find(|setting| setting.key.strip_prefix(&of) == Some(name));
+        self.pattern_from = setting("pattern").map(|setting| setting.from.clone());
+        let holds = |name| Some((name, setting(name)?)).filter(|(_, setting)| setting.value != "0.0");
+        let lifetimes = LIFETIMES.into_iter().filter_map(holds).map(|(name, setting)| Lifetime {
+            name,
+            value: setting.value.trim_matches('"').to_owned(),
+            from: setting.from.clone(),
+        });
+        self.lifetimes = lifetimes.collect();
+        self
     }
 }
 
@@ -213,6 +280,47 @@ mod tests {
         assert_eq!(user.why, "`user:{id}` is the only pattern that matches it");
         let order = explained("order:berlin/mitte:7");
         assert_eq!(order.asks[0].ask, "GET /berlin%2Fmitte/orders?id=7");
+    }
+
+    #[test]
+    fn every_time_that_holds_is_told_with_who_set_it() {
+        let told = |key: &str| {
+            let file = "
+                [defaults]
+                stale_if_error = '10m'
+                [write_behind]
+                path = 'j'
+                [origin.o]
+                type = 'sqlite'
+                file = 'x.db'
+                [keyspace.users]
+                pattern = 'user:{id}'
+                strategy = 'write-behind'
+                refresh_ahead = 0.8
+                hard_timeout = '2s'
+                source = { origin = 'o', load = 'select 1 where 1 = :id', store = 'insert into t values (:id, :value, :version)' }
+            ";
+            let sources = Sources::text(file);
+            let config = Config::load(&sources).unwrap_or_else(|error| panic!("{error}"));
+            let settings = Config::settings(&sources).expect("it loads");
+            let explained = Explained::of(&config, key).expect("a key").set_by(&settings);
+            let lifetimes = explained.lifetimes.iter();
+            let lifetimes =
+                lifetimes.map(|it| format!("{} {} {}", it.name, it.value, it.from)).collect::<Vec<_>>();
+            (explained.pattern_from.map(|from| from.to_string()), lifetimes)
+        };
+        let (pattern, lifetimes) = told("user:1");
+        assert_eq!(pattern.as_deref(), Some("configuration:10"));
+        assert_eq!(
+            lifetimes,
+            [
+                "stale_if_error 10m configuration:3",
+                "refresh_ahead 0.8 configuration:12",
+                "hard_timeout 2s configuration:13",
+                "write_behind.interval 10s default"
+            ]
+        );
+        assert_eq!(told("other"), (None, vec!["stale_if_error 10m configuration:3".to_owned()]));
     }
 
     #[test]

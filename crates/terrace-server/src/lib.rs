@@ -56,7 +56,7 @@ mod wire;
 #[cfg(fuzzing)]
 pub use api::fuzzing;
 pub use check::{Finding, check, forget_settings};
-pub use explain::{Asked, Explained};
+pub use explain::{Asked, Explained, Lifetime};
 pub use reload::{ReloadError, Reloader};
 pub use security::{Security, SecurityError};
 pub use server::{Ended, Server, StartError, Stop};

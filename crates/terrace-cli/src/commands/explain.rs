@@ -6,12 +6,16 @@ use crate::output;
 use crate::words;
 use std::fmt::Write as _;
 use terrace_server::Explained;
+use terrace_server::config::Config;
 
 /// Prints what would be done with a key.
 pub(crate) fn explain(args: ExplainArgs) -> anyhow::Result<Exit> {
-    let config = super::serve::load(&super::check::sources(args.file.config)?)?;
+    let sources = super::check::sources(args.file.config)?;
+    let config = super::serve::load(&sources)?;
+    let settings = Config::settings(&sources).map_err(|error| Failure::framed(error.to_string()))?;
     let explained = Explained::of(&config, &args.key)
-        .map_err(|error| Failure::usage(format!("{:?} cannot be a key", args.key)).why(error))?;
+        .map_err(|error| Failure::usage(format!("{:?} cannot be a key", args.key)).why(error))?
+        .set_by(&settings);
     if args.json {
         output::line(&serde_json::to_string(&explained)?)?;
     } else {
@@ -26,12 +30,18 @@ fn text(explained: &Explained) -> String {
     let mut line = |name: &str, words: &str| writeln!(lines, "{name:<9} {words}").expect("a text takes all");
     line("key", &explained.key);
     line("keyspace", &explained.keyspace);
+    if let (Some(pattern), Some(from)) = (&explained.pattern, &explained.pattern_from) {
+        line("pattern", &format!("{pattern}  ({from})"));
+    }
     line("why", &explained.why);
     for (name, value) in &explained.captures {
         line("part", &format!("{name} = {value}"));
     }
     line("strategy", explained.strategy);
     line("ttl", &explained.ttl);
+    for lifetime in &explained.lifetimes {
+        line("", &format!("{} = {}  ({})", lifetime.name, lifetime.value, lifetime.from));
+    }
     let copies = match explained.l1_ttl.as_deref() {
         None => "no copies".to_owned(),
         Some("never") => "copies as long as their entries".to_owned(),

@@ -71,14 +71,17 @@ fn a_first_file_is_written_once_and_accepted() {
 fn a_key_is_explained_without_a_service() {
     let folder = tempfile::tempdir().expect("a folder");
     let text = "[origin.o]\ntype = 'sqlite'\nfile = 'x'\n[keyspace.users]\npattern = 'user:{id}'\nttl = '15m'\n\
-                source = { origin = 'o', load = 'select * from users where id = :id' }\n";
+                stale_if_error = '10m'\n\nhard_timeout = '2s'\nsource = { origin = 'o', load = 'select * from users where id = :id' }\n";
     let file = write(folder.path(), "terrace.toml", text.as_bytes());
     let file = file.to_string_lossy();
     let told = run(["explain", "user:42", "-c", &file]).expect(0).stdout;
     for part in [
         "keyspace  users",
+        &format!("pattern   user:{{id}}  ({file}:5)"),
         "part      id = 42",
         "ttl       15m",
+        &format!("          stale_if_error = 10m  ({file}:7)"),
+        &format!("          hard_timeout = 2s  ({file}:9)"),
         "load      select * from users",
         ":id = \"42\"",
     ] {
@@ -86,6 +89,11 @@ fn a_key_is_explained_without_a_service() {
     }
     let told = json(&run(["explain", "other", "--json", "-c", &file]).expect(0).stdout);
     assert_eq!((&told["keyspace"], &told["why"]), (&"default".into(), &"no pattern matches it".into()));
+    assert_eq!(told["lifetimes"], Value::Array(Vec::new()));
+    let told = json(&run(["explain", "user:42", "--json", "-c", &file]).expect(0).stdout);
+    assert_eq!(told["pattern_from"], format!("{file}:5"));
+    let stale = json(&format!(r#"{{"name":"stale_if_error","value":"10m","from":"{file}:7"}}"#));
+    assert_eq!(told["lifetimes"][0], stale);
     run(["explain", "", "-c", &file]).expect(2);
 }
 
