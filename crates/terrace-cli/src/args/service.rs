@@ -218,7 +218,7 @@ pub(crate) struct TopArgs {
     #[command(flatten)]
     pub(crate) service: ServiceArgs,
 
-    /// How often it is redrawn
+    /// How often it is redrawn, or with `--json` printed
     #[arg(long, default_value = "1s", value_parser = super::interval)]
     pub(crate) interval: std::time::Duration,
 }

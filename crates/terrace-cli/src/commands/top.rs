@@ -2,6 +2,7 @@
 //!
 //! 1. Everything shown is asked for over HTTP; what is shown per second is the difference of two answers.
 //! 2. The terminal is given back as it was, however this ends.
+//! 3. With `--json` there is no screen: what it would show is an object on a line of its own, as often.
 //!
 //! | part | shows |
 //! |---|---|
@@ -19,11 +20,14 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Modifier, Style};
 use ratatui::widgets::{Block, Paragraph, Row, Table};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// Keys that are shown.
 const HOT: u16 = 10;
+
+/// Counters of a keyspace that are shown per second: first what was answered, then what was done.
+const RATES: [&str; 6] = ["hits_l1", "hits_l2", "hits_stale", "misses", "sets", "loads"];
 
 /// What a service answered.
 #[derive(Debug, Default)]
@@ -37,8 +41,11 @@ struct Seen {
 
 /// Shows a service until somebody presses q.
 pub(crate) async fn top(args: TopArgs) -> anyhow::Result<Exit> {
+    if args.service.json {
+        return lines(&args).await;
+    }
     if !output::is_watched() {
-        return Err(Failure::usage("a screen needs a terminal").next("terrace stats --watch --json").into());
+        return Err(Failure::usage("a screen needs a terminal").next("terrace top --json").into());
     }
     let client = Client::new(&args.service.url)?;
     let (_handle, stop) = Stop::on_signals()?;
@@ -59,6 +66,21 @@ pub(crate) async fn top(args: TopArgs) -> anyhow::Result<Exit> {
     .await;
     ratatui::restore();
     shown.map(|()| Exit::Success)
+}
+
+/// Prints what a screen would show, again and again, until a signal.
+async fn lines(args: &TopArgs) -> anyhow::Result<Exit> {
+    let client = Client::new(&args.service.url)?;
+    let (_handle, stop) = Stop::on_signals()?;
+    let mut before = Seen::default();
+    loop {
+        let now = Seen::of(&client).await?;
+        output::line(&now.json(&before).to_string())?;
+        before = now;
+        if stop.wait_for(args.interval).await {
+            return Ok(Exit::Success);
+        }
+    }
 }
 
 /// Waits for a while, or for a key. Whether somebody wants it to end.
@@ -84,6 +106,23 @@ impl Seen {
             bus: client.json(&client.read("/api/cache/bus").await?)?,
             at: Some(runtime::now()),
         })
+    }
+
+    /// What was answered, and for each keyspace how much of it happened in a second since the answer before, if there was one.
+    fn json(&self, before: &Self) -> Value {
+        let keyspaces = self.keyspaces.iter().map(|of| {
+            let (mut of, name) = (of.clone(), of["name"].as_str().unwrap_or_default());
+            let rates = RATES.iter().filter_map(|counter| {
+                Some(((*counter).to_owned(), rate(self, before, name, counter)?.into()))
+            });
+            let rates: serde_json::Map<String, Value> = rates.collect();
+            if let Some(fields) = of.as_object_mut().filter(|_| !rates.is_empty()) {
+                fields.insert("per_second".to_owned(), rates.into());
+            }
+            of
+        });
+        let keyspaces: Vec<Value> = keyspaces.collect();
+        json!({ "keyspaces": keyspaces, "hot": self.hot, "breakers": self.breakers, "bus": self.bus })
     }
 
     /// A counter of a keyspace.
@@ -133,8 +172,7 @@ fn headline(now: &Seen) -> String {
 fn keyspaces_table(now: &Seen, before: &Seen) -> Table<'static> {
     let row = |of: &Value| {
         let name = of["name"].as_str().unwrap_or_default();
-        let rates = ["hits_l1", "hits_l2", "hits_stale", "misses", "sets", "loads"]
-            .map(|counter| rate(now, before, name, counter));
+        let rates = RATES.map(|counter| rate(now, before, name, counter));
         let (hits, all) =
             (rates[..3].iter().flatten().sum::<u64>(), rates[..4].iter().flatten().sum::<u64>());
         let ratio = if all == 0 { "-".to_owned() } else { words::percent(hits as f64 / all as f64) };
@@ -173,7 +211,6 @@ mod tests {
     use super::*;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
-    use serde_json::json;
 
     fn seen(at: Instant, hits: u64) -> Seen {
         let users = json!({"name": "users", "l1_entries": 1234, "hits_l1": hits, "hits_l2": 0, "hits_stale": 0, "misses": hits / 3,
@@ -201,6 +238,14 @@ mod tests {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
         assert!(!text.contains('\u{1b}'), "what keys say is no command to the terminal");
+    }
+
+    #[test]
+    fn an_object_has_rates_once_there_are_two_answers() {
+        let begun = runtime::now();
+        let (before, now) = (seen(begun, 300), seen(begun + Duration::from_secs(2), 900));
+        assert_eq!(now.json(&before)["keyspaces"][0]["per_second"]["hits_l1"], 300);
+        assert_eq!(now.json(&Seen::default())["keyspaces"][0]["per_second"], Value::Null);
     }
 
     #[test]

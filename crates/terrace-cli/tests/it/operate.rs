@@ -452,5 +452,28 @@ fn the_help_is_as_it_was_reviewed_and_the_page_has_every_verb() {
 #[test]
 fn a_screen_needs_a_terminal() {
     let service = Service::start(CONFIG);
-    assert!(service.run(&["top"]).expect(2).stderr.contains("stats --watch"));
+    assert!(service.run(&["top"]).expect(2).stderr.contains("top --json"));
+}
+
+#[test]
+fn what_a_screen_would_show_is_an_object_a_line_until_a_signal() {
+    let service = Service::start(CONFIG);
+    service.run(&["get", "user:1"]).expect(3);
+    let mut command = terrace();
+    command.args(["top", "--json", "--interval", "100ms", "--url", &service.url]);
+    let mut top = Running::start(&mut command);
+    let [first, second] = [(); 2].map(|()| json(&top.stdout.find("\"keyspaces\"")));
+    let users = |told: &Value| told["keyspaces"][0].clone();
+    assert_eq!((&users(&first)["name"], &users(&first)["misses"]), (&"users".into(), &1.into()));
+    assert_eq!(
+        (&users(&first)["per_second"], &users(&second)["per_second"]["misses"]),
+        (&Value::Null, &0.into())
+    );
+    assert!(
+        second["hot"].is_array() && second["breakers"].is_array() && second["bus"].is_object(),
+        "{second}"
+    );
+    top.signal("INT");
+    assert_eq!(top.wait(), 0);
+    run(["top", "--json", "--url", "http://127.0.0.1:1"]).expect(5);
 }
