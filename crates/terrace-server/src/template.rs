@@ -180,6 +180,32 @@ impl Template {
         rest.is_empty()
     }
 
+    /// The key with these parts, in the order of [`Template::names`].
+    ///
+    /// # Errors
+    /// The name of the first part that no key can have: an empty one, or one with a `:` that is not the rest of the key.
+    pub(crate) fn key(&self, values: &[String]) -> Result<String, &str> {
+        let mut key = String::with_capacity(self.text.len());
+        let mut values = values.iter();
+        for part in &self.parts {
+            if let Part::Literal(text) = part {
+                key.push_str(text);
+                continue;
+            }
+            let value = values.next().map_or("", String::as_str);
+            if value.is_empty() || (matches!(part, Part::Capture(_)) && value.contains(':')) {
+                return Err(part.name().unwrap_or("*"));
+            }
+            key.push_str(value);
+        }
+        Ok(key)
+    }
+
+    /// Whether its keys end in something that has no name.
+    pub(crate) fn has_nameless_rest(&self) -> bool {
+        self.parts.last() == Some(&Part::Rest(None))
+    }
+
     /// Whether some key belongs to both templates and neither has the longer literal prefix.
     pub fn overlaps(&self, other: &Self) -> bool {
         if self.prefix != other.prefix {
@@ -377,6 +403,18 @@ mod tests {
         let order = template("order:{shop}:{id}");
         assert_eq!(values(&order, "order:berlin:7"), Some(vec![("shop", "berlin"), ("id", "7")]));
         assert_eq!(values(&order, "order::7"), None);
+    }
+
+    #[test]
+    fn a_key_is_made_of_its_parts_alone() {
+        let made = |text: &str, values: &[&str]| {
+            let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
+            template(text).key(&values).map_err(str::to_owned)
+        };
+        assert_eq!(made("order:{shop}:{id}", &["a/b %", "7"]).as_deref(), Ok("order:a/b %:7"));
+        assert_eq!(made("event:{*at}", &["09:00"]).as_deref(), Ok("event:09:00"));
+        assert_eq!(made("order:{shop}:{id}", &["a", "7:8"]), Err("id".to_owned()));
+        assert_eq!(made("order:{shop}:{id}", &["", "7"]), Err("shop".to_owned()));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Verbs that ask a running service about many keys, or about itself.
 
-use super::ServiceArgs;
+use super::{FileArgs, ServiceArgs};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 use terrace_server::config::{ByteSize, Period, TtlSetting};
@@ -140,9 +140,22 @@ pub(crate) struct WarmArgs {
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) concurrency: u16,
 
+    /// Read the keys that this query finds at the origin of `--keyspace`: a `select` of SQLite or PostgreSQL whose columns are called as
+    /// the parts of the pattern
+    #[arg(long, value_name = "QUERY", requires = "keyspace")]
+    pub(crate) sql: Option<String>,
+
+    /// The keyspace of `--sql`
+    #[arg(long, value_name = "NAME", requires = "sql")]
+    pub(crate) keyspace: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) config: FileArgs,
+
     /// One key per line, which is read, so that its origin is asked; or one JSON object per line with `key`, `value` and perhaps `ttl`
     /// and `tags`, which is stored. `-` reads stdin
-    pub(crate) file: PathBuf,
+    #[arg(required_unless_present = "sql", conflicts_with = "sql")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -17,3 +17,4 @@ mod serve;
 #[cfg(feature = "otlp")]
 mod traces;
 mod verbs;
+mod warm;

@@ -17,6 +17,7 @@ pub mod endpoint;
 mod error;
 mod groups;
 mod http;
+mod keys;
 mod loader;
 mod postgres;
 pub(crate) mod postgres_tls;
@@ -32,6 +33,7 @@ mod under_way;
 pub use ask::Ask;
 pub use error::OriginError;
 pub(crate) use error::Told;
+pub use keys::{KeysError, NoKey, each_key};
 pub(crate) use loader::Loader;
 pub(crate) use roots::Renewal;
 

@@ -208,8 +208,45 @@ impl Postgres {
     /// Whether the statement compiles.
     pub(super) async fn check(&self, sql: &str) -> Result<(), OriginError> {
         let (client, _place) = self.client(&self.pools.now().loading).await?;
-        match runtime::within(self.statement_timeout + PATIENCE, client.prepare(sql)).await {
-            Some(prepared) => prepared.map(|_statement| ()).map_err(|error| self.explain(&error)),
+        self.timely(client.prepare(sql)).await.map(|_statement| ())
+    }
+
+    /// Gives each row of a statement to `take`, in a transaction that can write nothing: the columns that `wanted` chooses of all, as texts.
+    /// Each [`FETCHED`] rows have the time of a statement.
+    pub(super) async fn each_row<E: From<OriginError>>(
+        &self,
+        sql: &str,
+        wanted: impl FnOnce(&[&str]) -> Result<Vec<String>, E>,
+        mut take: impl FnMut(Vec<Option<String>>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (mut client, _place) = self.client(&self.pools.now().loading).await?;
+        let prepared = self.timely(client.prepare(sql)).await?;
+        let columns: Vec<&str> = prepared.columns().iter().map(tokio_postgres::Column::name).collect();
+        let columns = wanted(&columns)?;
+        let texts: Vec<String> =
+            columns.iter().map(|name| format!("t.\"{}\"::text", name.replace('"', "\"\""))).collect();
+        let reading = self.timely(client.build_transaction().read_only(true).start()).await?;
+        let text = format!("select {} from (\n{sql}\n) t", texts.join(", "));
+        let statement = self.timely(reading.prepare(&text)).await?;
+        let rows = self.timely(reading.bind(&statement, &[])).await?;
+        loop {
+            let fetched = self.timely(reading.query_portal(&rows, FETCHED)).await?;
+            if fetched.is_empty() {
+                return Ok(());
+            }
+            for row in fetched {
+                let values = (0..columns.len()).map(|at| row.try_get(at)).collect::<Result<Vec<_>, _>>();
+                take(values.map_err(|error| self.explain(&error))?)?;
+            }
+        }
+    }
+
+    async fn timely<T>(
+        &self,
+        asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, OriginError> {
+        match runtime::within(self.statement_timeout + PATIENCE, asked).await {
+            Some(answer) => answer.map_err(|error| self.explain(&error)),
             None => Err(self.timeout(self.statement_timeout)),
         }
     }
@@ -280,6 +317,8 @@ const UNREADABLE_VALUE: [&str; 7] = ["22003", "22007", "22008", "22021", "22P02"
 /// That `load_many` brings what nobody asked for.
 pub(super) const NO_KEY: &str = "`load_many` found a row that belongs to none of its keys";
 
+/// Rows that are taken at a time of a statement that finds any number.
+const FETCHED: i32 = 1000;
 /// Most rows that `load_many` may bring: one for each key, and as many again.
 const ROWS_MAX: usize = 2 * AT_ONCE_MAX;
 /// That `load_many` brings more.

@@ -322,7 +322,11 @@ fn check_parameters(statement: &Statement<'_>, parameters: usize) -> Result<(), 
     Ok(())
 }
 
-fn check_shape(statement: &Statement<'_>, parameters: usize, document: Option<&str>) -> Result<(), String> {
+pub(super) fn check_shape(
+    statement: &Statement<'_>,
+    parameters: usize,
+    document: Option<&str>,
+) -> Result<(), String> {
     if statement.column_count() == 0 || !statement.readonly() {
         return Err("it reads nothing; a statement that loads is a `select`".to_owned());
     }

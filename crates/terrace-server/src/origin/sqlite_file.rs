@@ -37,10 +37,15 @@ impl SqliteFile {
         self.timeout
     }
 
+    /// What gives a statement that runs as much time again.
+    pub(super) fn more_time(&self) -> impl Fn() + use<> {
+        let (deadline, timeout) = (Arc::clone(&self.deadline), self.timeout);
+        move || deadline.store(Clock::system().precise().plus(timeout).as_nanos(), Ordering::Relaxed)
+    }
+
     /// The connection, for a statement whose time begins now.
     pub(super) fn begin(&mut self) -> rusqlite::Result<&Connection> {
-        let end = Clock::system().precise().plus(self.timeout);
-        self.deadline.store(end.as_nanos(), Ordering::Relaxed);
+        self.more_time()();
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => open(&self.path, self.access, self.timeout, &self.deadline)?,
