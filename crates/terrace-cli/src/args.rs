@@ -178,9 +178,28 @@ pub(crate) struct ServiceArgs {
     #[arg(long, value_name = "URL", env = "TERRACE_URL", default_value = "http://127.0.0.1:4000")]
     pub(crate) url: String,
 
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+
     /// Print what the service answered, as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// How a service is known that speaks TLS, and how this command is known to it.
+#[derive(Args, Clone, Default, Debug)]
+pub(crate) struct TlsArgs {
+    /// A file with the roots that may have signed the certificate of the service, instead of those of the system
+    #[arg(long, value_name = "FILE", env = "TERRACE_CACERT")]
+    pub(crate) cacert: Option<PathBuf>,
+
+    /// A file with a certificate to show to the service, and its key, unless that is in `--cert-key`
+    #[arg(long, value_name = "FILE", env = "TERRACE_CERT")]
+    pub(crate) cert: Option<PathBuf>,
+
+    /// A file with the key of `--cert`
+    #[arg(long, value_name = "FILE", env = "TERRACE_CERT_KEY")]
+    pub(crate) cert_key: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

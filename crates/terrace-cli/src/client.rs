@@ -6,6 +6,9 @@
 //!
 //! Deliberately absent: retries. Whoever types a command can type it again.
 
+mod tls;
+
+use crate::args::{ServiceArgs, TlsArgs};
 use crate::failure::{Exit, Failure, reasons};
 use anyhow::Context as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -118,6 +121,8 @@ fn credentials() -> anyhow::Result<HeaderMap> {
 #[derive(Debug)]
 pub(crate) struct Client {
     base: String,
+    /// Whether TLS is spoken, and no certificate shown.
+    is_nameless: bool,
     http: reqwest::Client,
 }
 
@@ -157,8 +162,13 @@ fn waiting_at(headers: &HeaderMap) -> Option<(String, String)> {
 const KEY_NOT_FOUND: &str = "key_not_found";
 
 impl Client {
+    /// A client of the service that a command line names. Nothing is sent yet.
+    pub(crate) fn new(service: &ServiceArgs) -> anyhow::Result<Self> {
+        Self::at(&service.url, &service.tls)
+    }
+
     /// A client of the service at `url`. Nothing is sent yet.
-    pub(crate) fn new(url: &str) -> anyhow::Result<Self> {
+    pub(crate) fn at(url: &str, tls: &TlsArgs) -> anyhow::Result<Self> {
         let parsed: reqwest::Url = url.parse().map_err(|error| {
             Failure::usage(format!("{url:?} is not a URL"))
                 .why(error)
@@ -167,7 +177,7 @@ impl Client {
         if !matches!(parsed.scheme(), "http" | "https") {
             return Err(Failure::usage(format!("{url:?} is neither http:// nor https://")).into());
         }
-        let http = reqwest::Client::builder()
+        let http = tls::known(reqwest::Client::builder(), tls)?
             .timeout(PATIENCE)
             .connect_timeout(CONNECT_PATIENCE)
             .redirect(reqwest::redirect::Policy::none())
@@ -175,7 +185,8 @@ impl Client {
             .user_agent(concat!("terrace/", env!("CARGO_PKG_VERSION")))
             .build()
             .context("cannot set up the HTTP client")?;
-        Ok(Self { base: url.trim_end_matches('/').to_owned(), http })
+        let is_nameless = parsed.scheme() == "https" && tls.cert.is_none();
+        Ok(Self { base: url.trim_end_matches('/').to_owned(), is_nameless, http })
     }
 
     /// Where the service is.
@@ -299,9 +310,11 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        let next = tls::next(error, self.is_nameless)
+            .unwrap_or("start it with `terrace serve`, or say where it is with --url or TERRACE_URL");
         Failure::new(Exit::Unavailable, format!("no answer from {}", self.base))
             .why(reasons(error))
-            .next("start it with `terrace serve`, or say where it is with --url or TERRACE_URL")
+            .next(next)
     }
 
     fn refused(&self, status: StatusCode, problem: Problem) -> Failure {
@@ -359,7 +372,7 @@ mod tests {
     #[test]
     fn what_is_no_address_is_a_usage_error() {
         for url in ["127.0.0.1:4000", "ftp://x", ""] {
-            let error = Client::new(url).unwrap_err();
+            let error = Client::at(url, &TlsArgs::default()).unwrap_err();
             assert_eq!(crate::failure::report(&error), Exit::Usage, "{url:?}");
         }
     }

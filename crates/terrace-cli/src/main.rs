@@ -42,7 +42,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     use_one_tls_provider();
     // `serve` begins its log itself, once it knows what else listens to what it does.
     if !matches!(cli.verb, Verb::Serve(_)) {
-        output::start_log(&cli.talk, "error", LogForm::Auto, None);
+        output::start_log(&cli.talk, output::QUIET, LogForm::Auto, None);
     }
     runtime::run(run(cli.verb, &cli.talk))
 }

@@ -102,6 +102,9 @@ fn has_colour(when: ColorArg) -> bool {
     }
 }
 
+/// The log of a command that says what went wrong itself. What judges certificates says it once more.
+pub(crate) const QUIET: &str = "error,rustls_platform_verifier=off";
+
 /// Something else that listens to what the program does.
 pub(crate) type Listener = Box<dyn Layer<Registry> + Send + Sync>;
 
@@ -124,7 +127,7 @@ fn is_readable(form: LogForm, color: ColorArg) -> bool {
 /// Sends the program's log to stderr, in this form. `RUST_LOG` has the last word on what is logged. Spans are for whoever else listens.
 pub(crate) fn start_log(args: &TalkArgs, default: &str, form: LogForm, other: Option<Listener>) {
     let level = match args.verbose {
-        _ if args.quiet => "error",
+        _ if args.quiet => QUIET,
         0 => default,
         1 => "info",
         _ => "debug,hyper=info,h2=info",

@@ -1,5 +1,6 @@
 //! Verbs about configurations: what is in force, what would be done, how to begin.
 
+use super::TlsArgs;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -84,6 +85,9 @@ pub(crate) enum Begin {
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) file: FileArgs,
+
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
 
     /// Print one JSON object per finding
     #[arg(long)]

@@ -32,7 +32,7 @@ struct Bench {
 
 /// Measures a service.
 pub(crate) async fn bench(args: BenchArgs, talk: Talk) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let bench = Arc::new(Bench { client, args });
     let (handle, stop) = Stop::on_signals()?;
     if !bench.args.read_only {

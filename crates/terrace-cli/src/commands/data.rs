@@ -26,7 +26,7 @@ struct Entry<'a> {
 
 /// Prints the value of a key.
 pub(crate) async fn get(args: GetArgs, talk: Talk) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let Some(reply) = client.ask(Method::GET, &path_of_key(&args.key)).await? else {
         talk.detail(format!("{} has no {:?}", client.base(), args.key));
         return Ok(Exit::NotFound);
@@ -60,7 +60,7 @@ fn print_value(value: &RawValue) -> anyhow::Result<()> {
 
 /// Stores a value.
 pub(crate) async fn set(args: SetArgs, talk: Talk) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let path = path_of_key(&args.key);
     let text = match args.value.as_deref() {
         None | Some("-") => read_stdin()?,
@@ -115,7 +115,7 @@ fn read_stdin() -> anyhow::Result<String> {
 
 /// Removes keys. A key that was not there is no error: it is gone, as asked.
 pub(crate) async fn del(args: DelArgs, talk: Talk) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     for key in &args.keys {
         let changed = client.change(Method::DELETE, &path_of_key(key), None).await?;
         let changed = changed.unwrap_or_else(|| Changed { reply: "{}".to_owned(), waits: None });

@@ -5,7 +5,7 @@
 //! 2. The load asks the service over HTTP, as a client would, so its latencies are what a client sees.
 //! 3. The rows that the curl lines name are left alone by the load, so the first line is always cold.
 
-use crate::args::DemoArgs;
+use crate::args::{DemoArgs, TlsArgs};
 use crate::client::Client;
 use crate::demo::load::{Load, LoadSettings};
 use crate::demo::origin::DemoOrigin;
@@ -53,7 +53,7 @@ pub(crate) async fn demo(args: DemoArgs, talk: Talk) -> anyhow::Result<Exit> {
             })
             .await
     });
-    let client = Client::new(&url)?;
+    let client = Client::at(&url, &TlsArgs::default())?;
     forget(&client).await?;
     output::line(&introduction(&args, &url))?;
     if let Some(duration) = args.duration {

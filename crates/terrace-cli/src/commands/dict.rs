@@ -33,7 +33,7 @@ const LEARNED_BYTES_MAX: usize = 64 << 20;
 
 /// Learns a dictionary, and says what it brings.
 pub(crate) async fn train(args: TrainArgs, talk: Talk) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let bytes_max = usize::try_from(args.size.0).unwrap_or(usize::MAX);
     if !(BYTES_MIN..=Dictionary::BYTES_MAX).contains(&bytes_max) {
         return Err(Failure::usage(format!("a dictionary cannot have {}", args.size))

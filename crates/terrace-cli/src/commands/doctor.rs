@@ -5,7 +5,7 @@
 //! 2. Each finding says what was looked at, how it is, and, unless it is well, the next step.
 
 use super::finding::{self, Finding, State};
-use crate::args::DoctorArgs;
+use crate::args::{DoctorArgs, TlsArgs};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Talk};
@@ -39,7 +39,7 @@ pub(crate) async fn doctor(args: DoctorArgs, talk: Talk) -> anyhow::Result<Exit>
         Some(l2) => findings.extend(redis(l2).await),
     }
     if is_taken {
-        findings.extend(running(&config).await);
+        findings.extend(running(&config, &args.tls).await);
     }
     for finding in &findings {
         print(finding, args.json, talk)?;
@@ -82,9 +82,9 @@ fn listener(config: &Config) -> Finding {
 }
 
 /// What the service that listens where this one would leaves alone, or that it does not say.
-async fn running(config: &Config) -> Vec<Finding> {
+async fn running(config: &Config, tls: &TlsArgs) -> Vec<Finding> {
     let Some(address) = address(config) else { return Vec::new() };
-    let asking = async { Client::new(&address).ok()?.read("/readyz?verbose").await.ok() };
+    let asking = async { Client::at(&address, tls).ok()?.read("/readyz?verbose").await.ok() };
     let said = tokio::time::timeout(PATIENCE, asking).await.ok().flatten();
     let ready: Option<Value> = said.and_then(|said| serde_json::from_str(&said).ok());
     let Some(checks) = ready.as_ref().and_then(|ready| ready["checks"].as_array()) else {

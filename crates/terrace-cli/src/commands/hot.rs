@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// Prints the hottest keys.
 pub(crate) async fn hot(args: HotArgs) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let reply = client.read(&path_of_hot(args.keyspace.as_deref(), args.limit)).await?;
     if args.service.json {
         output::line(&reply)?;

@@ -16,7 +16,7 @@ const PATH: &str = "/api/cache/invalidate";
 
 /// Invalidates by key, pattern and tag.
 pub(crate) async fn invalidate(args: InvalidateArgs, talk: Talk) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     if let Some(pattern) = args.pattern.as_ref().filter(|_| !args.dry_run)
         && !is_agreed(&args, pattern, &client).await?
     {
@@ -100,7 +100,7 @@ fn body(args: &InvalidateArgs) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Cli, Verb};
+    use crate::args::{Cli, TlsArgs, Verb};
     use clap::Parser as _;
 
     fn args(line: &[&str]) -> InvalidateArgs {
@@ -131,7 +131,7 @@ mod tests {
     async fn everything_needs_to_be_said_twice() {
         // Another test of this process may have been first.
         rustls::crypto::ring::default_provider().install_default().ok();
-        let client = Client::new("http://127.0.0.1:1").expect("a URL");
+        let client = Client::at("http://127.0.0.1:1", &TlsArgs::default()).expect("a URL");
         for pattern in ["*", "**", "?*"] {
             assert!(is_agreed(&args(&["--pattern", pattern, "--yes"]), pattern, &client).await.is_err());
             assert!(

@@ -25,7 +25,7 @@ const ATTEMPTS: u32 = 5;
 
 /// Prints the keys that match.
 pub(crate) async fn keys(args: KeysArgs) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let (mut seen, mut cursor) = (HashSet::new(), None::<String>);
     loop {
         let path = path_of_keys(&args.pattern, args.keyspace.as_deref(), cursor.as_deref(), PAGE);
@@ -49,7 +49,7 @@ pub(crate) async fn keys(args: KeysArgs) -> anyhow::Result<Exit> {
 
 /// Prints what the service says of each key, in their order, as one JSON object per line.
 pub(crate) async fn mget(args: MgetArgs) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let asking = args.keys.iter().map(|key| {
         let client = &client;
         async move { (key, client.ask(Method::GET, &path_of_key(key)).await) }
@@ -74,7 +74,7 @@ pub(crate) async fn mget(args: MgetArgs) -> anyhow::Result<Exit> {
 
 /// Prints for how many seconds a key is fresh: `never` where it does not age.
 pub(crate) async fn ttl(args: GetArgs, talk: Talk) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let why = client.json(&client.read(&path_of_why(&args.key)).await?)?;
     let tier = why["answer"].as_str().unwrap_or("miss");
     // A copy in memory may be replaced before its entry is over.
@@ -105,7 +105,7 @@ struct Kept<'a> {
 
 /// Gives what is kept of a key another TTL.
 pub(crate) async fn touch(args: TouchArgs, talk: Talk) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let path = path_of_key(&args.key);
     for _ in 0..ATTEMPTS {
         let Some((tag, reply)) = client.read_tagged(&verbose(&path)).await? else {

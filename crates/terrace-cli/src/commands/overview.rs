@@ -23,7 +23,7 @@ async fn print(
     field: &str,
     table: fn(&[Value]) -> String,
 ) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let reply = client.read(path).await?;
     if args.service.json {
         output::line(&reply)?;

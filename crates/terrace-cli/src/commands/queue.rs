@@ -20,7 +20,7 @@ pub(crate) async fn queue(args: QueueArgs, talk: Talk) -> anyhow::Result<Exit> {
 }
 
 async fn list(args: QueueLsArgs) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let reply = client.read(&path_of_queue(args.keyspace.as_deref(), args.limit)).await?;
     if args.service.json {
         output::line(&reply)?;
@@ -31,7 +31,7 @@ async fn list(args: QueueLsArgs) -> anyhow::Result<Exit> {
 }
 
 async fn show(args: WriteArgs) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let path = action(&args.keyspace, &format!("writes/{}", encoded(&args.write)));
     let reply = client.read(&path).await?;
     let told = client.json(&reply)?;
@@ -74,7 +74,7 @@ fn sentence(told: &Value) -> String {
 }
 
 async fn flush(args: FlushArgs, talk: Talk) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let reply = client.send(Method::POST, &action(&args.keyspace, "flush"), String::new()).await?;
     let flushed = client.json(&reply)?;
     let count = |name: &str| flushed[name].as_u64().unwrap_or_default();
@@ -107,7 +107,7 @@ async fn forget(args: DropArgs, talk: Talk) -> anyhow::Result<Exit> {
 }
 
 async fn letter(args: LetterArgs, verb: &str, done: &str, talk: Talk) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let body = json!({ "key": args.key }).to_string();
     let reply = client.send(Method::POST, &action(&args.keyspace, verb), body).await?;
     if args.service.json {

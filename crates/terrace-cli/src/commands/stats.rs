@@ -12,7 +12,7 @@ const PATH: &str = "/api/cache/metrics";
 
 /// Prints counters.
 pub(crate) async fn stats(args: StatsArgs) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let watch = match args.watch {
         Some(interval) => Some((interval, Stop::on_signals()?.1)),
         None => None,

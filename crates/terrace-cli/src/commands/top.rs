@@ -47,7 +47,7 @@ pub(crate) async fn top(args: TopArgs) -> anyhow::Result<Exit> {
     if !output::is_watched() {
         return Err(Failure::usage("a screen needs a terminal").next("terrace top --json").into());
     }
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let (_handle, stop) = Stop::on_signals()?;
     let mut now = Seen::of(&client).await?;
     let mut before = Seen::default();
@@ -70,7 +70,7 @@ pub(crate) async fn top(args: TopArgs) -> anyhow::Result<Exit> {
 
 /// Prints what a screen would show, again and again, until a signal.
 async fn lines(args: &TopArgs) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let (_handle, stop) = Stop::on_signals()?;
     let mut before = Seen::default();
     loop {

@@ -72,7 +72,7 @@ enum Line {
 
 /// Loads or stores many keys.
 pub(crate) async fn warm(args: WarmArgs, talk: Talk) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let mut counts = Counts::default();
     let asked = match (args.sql, args.keyspace, args.file) {
         (Some(sql), Some(keyspace), _) => found(args.config, &keyspace, &sql, &mut counts).await?,

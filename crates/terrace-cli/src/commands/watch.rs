@@ -19,7 +19,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(45);
 
 /// Prints events.
 pub(crate) async fn watch(args: WatchArgs, talk: Talk) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let (_handle, stop) = Stop::on_signals()?;
     let path = path(&args);
     let mut blocks = Blocks::default();

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 
 /// Prints what decides how a key is read.
 pub(crate) async fn why(args: GetArgs) -> anyhow::Result<Exit> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let reply = client.send(Method::GET, &path_of_why(&args.key), String::new()).await?;
     if args.service.json {
         output::line(&reply)?;
