@@ -219,8 +219,12 @@ pub(crate) struct SetArgs {
     /// The key
     pub(crate) key: String,
 
-    /// JSON, or a text if it is not JSON; `-` or nothing reads stdin
+    /// JSON, or a text if it is not JSON; `-` or nothing reads stdin, where there may be any bytes
     pub(crate) value: Option<String>,
+
+    /// Store the bytes as they are, under this media type; bytes that are no text have `application/octet-stream` without it
+    #[arg(long = "type", value_name = "TYPE", conflicts_with = "text")]
+    pub(crate) media: Option<String>,
 
     /// How long the value is fresh: `5m`, `1h 30m`, seconds, or `never` for no end
     #[arg(long)]

@@ -1,12 +1,16 @@
 //! `get`, `set` and `del`: one entry of a running service.
 //!
-//! 1. `get` prints the value and nothing else: a text as it is, anything else as JSON. A miss prints nothing.
-//! 2. A value that `set` was given comes back from `get` byte for byte, if it is a text or compact JSON.
+//! 1. `get` prints the value and nothing else: a text or bytes as they are, anything else as JSON. A miss prints nothing.
+//! 2. A value that `set` was given comes back from `get` byte for byte, if it is compact JSON, or is none.
+//! 3. A terminal is shown no bytes that are no text.
 
 use crate::args::{DelArgs, GetArgs, SetArgs};
 use crate::client::{Changed, Client, IS_IT_TERRACE, path_of_key};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Talk};
+use crate::words;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::Value;
@@ -19,6 +23,7 @@ use std::io::Read as _;
 struct Entry<'a> {
     #[serde(borrow)]
     value: &'a RawValue,
+    encoding: Option<&'a str>,
     source: Option<&'a str>,
     cached_at: Option<&'a str>,
     expires_at: Option<&'a str>,
@@ -46,8 +51,21 @@ pub(crate) async fn get(args: GetArgs, talk: Talk) -> anyhow::Result<Exit> {
         entry.cached_at.unwrap_or("an unknown time"),
         entry.expires_at.unwrap_or("it is removed"),
     ));
-    print_value(entry.value)?;
+    match entry.encoding {
+        Some("base64") => print_bytes(&args.key, entry.value, talk)?,
+        _ => print_value(entry.value)?,
+    }
     Ok(Exit::Success)
+}
+
+fn print_bytes(key: &str, value: &RawValue, talk: Talk) -> anyhow::Result<()> {
+    let bytes = STANDARD.decode(serde_json::from_str::<&str>(value.get())?)?;
+    if !output::is_watched() || std::str::from_utf8(&bytes).is_ok() {
+        return output::data(&bytes);
+    }
+    let count = words::bytes(bytes.len() as u64);
+    talk.say(format!("{count} that are no text; to have them: terrace get {key:?} > FILE"));
+    Ok(())
 }
 
 fn print_value(value: &RawValue) -> anyhow::Result<()> {
@@ -62,11 +80,11 @@ fn print_value(value: &RawValue) -> anyhow::Result<()> {
 pub(crate) async fn set(args: SetArgs, talk: Talk) -> anyhow::Result<Exit> {
     let client = Client::new(&args.service)?;
     let path = path_of_key(&args.key);
-    let text = match args.value.as_deref() {
+    let given = match args.value.as_deref() {
         None | Some("-") => read_stdin()?,
-        Some(value) => value.to_owned(),
+        Some(value) => value.as_bytes().to_vec(),
     };
-    let changed = client.change(Method::PUT, &path, Some(body(&text, &args)?)).await?;
+    let changed = client.change(Method::PUT, &path, Some(body(&given, &args)?)).await?;
     let changed = changed.ok_or_else(|| client.is_no_terrace(&path))?;
     if args.service.json {
         output::line(&changed.reply)?;
@@ -87,10 +105,25 @@ fn say_waits(changed: &Changed, talk: Talk) {
 }
 
 /// The request's body. The value goes in as it was written, so that no number loses a digit.
-fn body(text: &str, args: &SetArgs) -> anyhow::Result<String> {
-    let is_json = !args.text && serde_json::from_str::<&RawValue>(text).is_ok();
-    let value = if is_json { text.trim().to_owned() } else { serde_json::to_string(text)? };
-    let mut body = format!("{{\"value\":{value}");
+fn body(given: &[u8], args: &SetArgs) -> anyhow::Result<String> {
+    let mut body = match (std::str::from_utf8(given), &args.media) {
+        (Ok(text), None) => {
+            // The newline that ends it belongs to the shell, not to the value.
+            let is_piped = matches!(args.value.as_deref(), None | Some("-"));
+            let text = if is_piped { text.strip_suffix('\n').unwrap_or(text) } else { text };
+            let is_json = !args.text && serde_json::from_str::<&RawValue>(text).is_ok();
+            let value = if is_json { text.trim().to_owned() } else { serde_json::to_string(text)? };
+            format!("{{\"value\":{value}")
+        }
+        (Err(error), None) if args.text => {
+            return Err(Failure::usage("the value is no text").why(error).next("leave --text out").into());
+        }
+        (_, media) => {
+            let media = Value::from(media.as_deref().unwrap_or("application/octet-stream"));
+            let value = STANDARD.encode(given);
+            format!("{{\"value\":\"{value}\",\"encoding\":\"base64\",\"content_type\":{media}")
+        }
+    };
     if let Some(ttl) = args.ttl {
         write!(body, ",\"ttl\":\"{ttl}\"")?;
     }
@@ -101,16 +134,11 @@ fn body(text: &str, args: &SetArgs) -> anyhow::Result<String> {
     Ok(body)
 }
 
-/// The whole of stdin, as a text; the newline that ends it belongs to the shell, not to the value.
-fn read_stdin() -> anyhow::Result<String> {
+/// The whole of stdin.
+fn read_stdin() -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     std::io::stdin().lock().read_to_end(&mut bytes)?;
-    let mut text = String::from_utf8(bytes)
-        .map_err(|error| Failure::new(Exit::Failure, "the value on stdin is not UTF-8 text").why(error))?;
-    if text.ends_with('\n') {
-        text.pop();
-    }
-    Ok(text)
+    Ok(bytes)
 }
 
 /// Removes keys. A key that was not there is no error: it is gone, as asked.
@@ -137,9 +165,9 @@ mod tests {
     use clap::Parser as _;
 
     fn body_of(line: &[&str], text: &str) -> String {
-        let line = ["terrace", "set", "k"].iter().chain(line);
+        let line = ["terrace", "set", "k", text].into_iter().chain(line.iter().copied());
         let Verb::Set(args) = Cli::parse_from(line).verb else { panic!("not a set") };
-        body(text, &args).unwrap()
+        body(text.as_bytes(), &args).unwrap()
     }
 
     #[test]

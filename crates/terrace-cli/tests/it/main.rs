@@ -14,6 +14,7 @@ mod process;
 mod replay;
 mod replay_redis;
 mod serve;
+mod talk;
 mod tls;
 #[cfg(feature = "otlp")]
 mod traces;

@@ -39,7 +39,7 @@ fn values_are_texts_or_json_from_the_command_line_or_stdin() {
     assert!(json.starts_with("{\"value\":\"42\","), "{json}");
     run_with_stdin(["set", "piped", "-", "--url", &service.url], b"[1,\n2]\n").expect(0);
     assert_eq!(get("piped"), "[1,\n2]");
-    run_with_stdin(["set", "bad", "--url", &service.url], b"\xff").expect(1);
+    run_with_stdin(["set", "bad", "--text", "--url", &service.url], b"\xff").expect(2);
 }
 
 #[test]

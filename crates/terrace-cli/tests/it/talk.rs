@@ -1,0 +1,35 @@
+//! What is said, where and in which colour; bytes that are no text.
+
+use crate::process::{Running, Service, run, run_with_stdin, terrace, write};
+use serde_json::Value;
+
+#[test]
+fn bytes_come_back_as_they_were_given() {
+    let service = Service::start("[keyspace.users]\npattern = 'user:{id}'\n");
+    let set = |args: &[&str], bytes: &[u8]| {
+        let line = ["set", "bin", "-", "--url", &service.url];
+        run_with_stdin(line.iter().chain(args), bytes)
+    };
+    let get = || {
+        let mut command = terrace();
+        command.args(["get", "bin", "--url", &service.url]).output().expect("it runs").stdout
+    };
+    let media = || {
+        let told: Value =
+            serde_json::from_str(&service.run(&["get", "bin", "--json"]).expect(0).stdout).expect("JSON");
+        told["content_type"].as_str().map(str::to_owned)
+    };
+    set(&["--ttl", "never", "--tag", "t"], b"\x00\xff\n").expect(0);
+    assert_eq!((get(), media().as_deref()), (b"\x00\xff\n".to_vec(), Some("application/octet-stream")));
+    assert_eq!(service.run(&["ttl", "bin"]).expect(0).stdout, "never\n");
+    set(&["--type", "image/png"], b"\x89PNG\n").expect(0);
+    assert_eq!((get(), media().as_deref()), (b"\x89PNG\n".to_vec(), Some("image/png")));
+    set(&["--type", "application/x-ndjson"], b"{}\n{}\n").expect(0);
+    assert_eq!((get(), media().as_deref()), (b"{}\n{}\n".to_vec(), Some("application/x-ndjson")));
+    set(&[], b"{\"n\": 1.10}\n").expect(0);
+    assert_eq!((get(), media()), (b"{\"n\": 1.10}".to_vec(), None));
+    set(&[], b"plain\n").expect(0);
+    assert_eq!((get(), media()), (b"plain".to_vec(), None));
+    set(&["--text"], b"\xff").expect(2);
+    set(&["--type", "application/json"], b"{").expect(1);
+}
