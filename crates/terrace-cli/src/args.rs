@@ -66,6 +66,30 @@ pub(crate) enum ColorArg {
     Never,
 }
 
+impl From<ColorArg> for clap::ColorChoice {
+    fn from(when: ColorArg) -> Self {
+        match when {
+            ColorArg::Auto => Self::Auto,
+            ColorArg::Always => Self::Always,
+            ColorArg::Never => Self::Never,
+        }
+    }
+}
+
+/// When there is colour by a command line that may make no sense otherwise, so that what is said of it has the colour it asks for.
+pub(crate) fn colour_of(line: impl IntoIterator<Item = std::ffi::OsString>) -> ColorArg {
+    let mut line = line.into_iter().map(|word| word.to_string_lossy().into_owned());
+    let mut when = None;
+    while let Some(word) = line.next().filter(|word| word != "--") {
+        when = match word.strip_prefix("--color") {
+            Some("") => line.next(),
+            Some(rest) => rest.strip_prefix('=').map(str::to_owned),
+            None => when,
+        };
+    }
+    when.and_then(|when| ColorArg::from_str(&when, false).ok()).unwrap_or(ColorArg::Auto)
+}
+
 #[derive(Subcommand, Debug)]
 pub(crate) enum Verb {
     /// Run the service
@@ -446,6 +470,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_line_that_makes_no_sense_still_says_when_there_is_colour() {
+        let of = |line: &[&str]| colour_of(line.iter().map(Into::into));
+        assert_eq!(of(&["terrace", "--color", "never", "nosuch"]), ColorArg::Never);
+        assert_eq!(of(&["terrace", "nosuch", "--color=always"]), ColorArg::Always);
+        for line in [
+            &["terrace", "get", "--", "--color=always"][..],
+            &["terrace", "--color"],
+            &["terrace", "--color=x"],
+        ] {
+            assert_eq!(of(line), ColorArg::Auto, "{line:?}");
+        }
     }
 
     #[test]

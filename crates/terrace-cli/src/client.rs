@@ -373,7 +373,7 @@ mod tests {
     fn what_is_no_address_is_a_usage_error() {
         for url in ["127.0.0.1:4000", "ftp://x", ""] {
             let error = Client::at(url, &TlsArgs::default()).unwrap_err();
-            assert_eq!(crate::failure::report(&error), Exit::Usage, "{url:?}");
+            assert_eq!(crate::failure::report(&error, false), Exit::Usage, "{url:?}");
         }
     }
 }

@@ -6,6 +6,8 @@
 //!
 //! Deliberately absent: recovery. A verb that can go on after an error does so itself.
 
+use clap::builder::Styles;
+use clap::builder::styling::Style;
 use reqwest::StatusCode;
 use std::fmt;
 use std::io;
@@ -145,15 +147,23 @@ pub(crate) fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// Says what went wrong on stderr and chooses the exit code.
-pub(crate) fn report(error: &anyhow::Error) -> Exit {
+pub(crate) fn report(error: &anyhow::Error, has_colour: bool) -> Exit {
     if is_closed_pipe(error) {
         return Exit::Success;
     }
+    let style = if has_colour { *Styles::styled().get_error() } else { Style::new() };
+    let head = format!("{style}error:{style:#}");
     if let Some(failure) = error.downcast_ref::<Failure>() {
-        eprintln!("{}{failure}", if failure.is_framed { "" } else { "error: " });
+        let text = failure.to_string();
+        // What is in a frame begins with the same word.
+        match text.strip_prefix("error:").filter(|_| failure.is_framed) {
+            Some(rest) => eprintln!("{head}{rest}"),
+            None if failure.is_framed => eprintln!("{text}"),
+            None => eprintln!("{head} {text}"),
+        }
         failure.exit
     } else {
-        eprintln!("error: {}", reasons(error.as_ref()));
+        eprintln!("{head} {}", reasons(error.as_ref()));
         Exit::Failure
     }
 }
@@ -172,7 +182,7 @@ mod tests {
         let failure = Failure::usage("no key given").why("the list is empty").next("terrace get KEY");
         let text = failure.to_string();
         assert_eq!(text, "no key given\n  because: the list is empty\n  next:    terrace get KEY");
-        assert_eq!(report(&failure.into()), Exit::Usage);
+        assert_eq!(report(&failure.into(), false), Exit::Usage);
     }
 
     #[test]
@@ -202,12 +212,12 @@ mod tests {
         let inner = io::Error::other("disk on fire");
         let error = anyhow::Error::new(inner).context("cannot write");
         assert_eq!(reasons(error.as_ref()), "cannot write: disk on fire");
-        assert_eq!(report(&error), Exit::Failure);
+        assert_eq!(report(&error, false), Exit::Failure);
     }
 
     #[test]
     fn a_reader_that_went_away_is_no_failure() {
         let error = io::Error::from(io::ErrorKind::BrokenPipe);
-        assert_eq!(report(&error.into()), Exit::Success);
+        assert_eq!(report(&error.into(), false), Exit::Success);
     }
 }

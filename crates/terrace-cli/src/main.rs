@@ -20,7 +20,7 @@ mod words;
 mod zipf;
 
 use args::{Cli, DictVerb, TalkArgs, Verb};
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use failure::Exit;
 use output::Talk;
 use std::process::ExitCode;
@@ -31,10 +31,16 @@ use terrace_server::config::LogForm;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut command = Cli::command().color(args::colour_of(std::env::args_os()).into());
+    let parsed = command.try_get_matches_from_mut(std::env::args_os());
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => error.format(&mut command).exit(),
+    };
+    let has_colour = output::has_colour(cli.talk.color);
     match start(cli) {
         Ok(code) => code,
-        Err(error) => failure::report(&error).into(),
+        Err(error) => failure::report(&error, has_colour).into(),
     }
 }
 

@@ -92,7 +92,7 @@ pub(crate) fn ask(question: &str) -> anyhow::Result<bool> {
 }
 
 /// Whether talk is coloured.
-fn has_colour(when: ColorArg) -> bool {
+pub(crate) fn has_colour(when: ColorArg) -> bool {
     match when {
         ColorArg::Always => true,
         ColorArg::Never => false,

@@ -3,6 +3,25 @@
 use crate::process::{Running, Service, run, run_with_stdin, terrace, write};
 use serde_json::Value;
 
+const RED: &str = "\u{1b}[";
+
+#[test]
+fn errors_have_the_colour_that_is_asked_for() {
+    for line in [&["nosuch"][..], &["get"], &["get", "k", "--url", "nowhere"], &["check", "-c", "/nowhere"]] {
+        let of = |when: &[&str]| {
+            let run = run(line.iter().chain(when));
+            assert!(run.stderr.contains("error:"), "{}", run.stderr);
+            run.stderr.contains(RED)
+        };
+        assert!(of(&["--color", "always"]) && of(&["--color=always"]), "{line:?}");
+        assert!(!of(&["--color", "never"]) && !of(&[]), "{line:?}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = write(folder.path(), "wrong.toml", b"[l1]\nmax_entris = 1\n");
+    let framed = run(["check", "--color", "always", "-c", &file.to_string_lossy()]).expect(1).stderr;
+    assert!(framed.starts_with(RED) && framed.contains("max_entris"), "{framed}");
+}
+
 #[test]
 fn bytes_come_back_as_they_were_given() {
     let service = Service::start("[keyspace.users]\npattern = 'user:{id}'\n");
