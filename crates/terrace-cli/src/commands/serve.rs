@@ -5,9 +5,10 @@
 
 use crate::args::{ServeArgs, TalkArgs};
 use crate::failure::{Exit, Failure};
-use crate::output::{self, Talk};
+use crate::output;
 use crate::runtime::{self, Hangups, Signal, Signals};
 use crate::supervisor;
+use terrace::ShutdownError;
 #[cfg(feature = "otlp")]
 use terrace_server::Traces;
 use terrace_server::config::{Config, Sources};
@@ -26,11 +27,12 @@ pub(crate) async fn serve(args: ServeArgs, talk: &TalkArgs) -> anyhow::Result<Ex
     }
     let config = load(&sources)?;
     let server = traced(&config, talk).await?;
-    let talk = Talk::new(talk);
     let signals = Signals::listen()?;
     reload_on_hangup(server.reloader(), sources)?;
     let scheme = if config.server.tls.is_some() { "https" } else { "http" };
-    output::line(&format!("listening on {scheme}://{}, with {}", server.local_addr(), tiers(&config)))?;
+    let side = server.admin_addr().map(|address| format!("; admin on {scheme}://{address}"));
+    let (address, side) = (server.local_addr(), side.unwrap_or_default());
+    output::line(&format!("listening on {scheme}://{address}, with {}{side}", tiers(&config)))?;
     supervisor::tell("READY=1");
     let ended = server
         .run(async {
@@ -44,10 +46,11 @@ pub(crate) async fn serve(args: ServeArgs, talk: &TalkArgs) -> anyhow::Result<Ex
         .await;
     let exit = if ended.is_clean() { Exit::Success } else { Exit::Failure };
     if ended.connections_cut > 0 {
-        talk.say(format!("warning: {} connections were cut", ended.connections_cut));
+        tracing::warn!(connections = ended.connections_cut, "connections were cut");
     }
     if let Err(error) = ended.cache {
-        talk.say(format!("warning: {error}"));
+        let ShutdownError { after, loads, writes, invalidations, .. } = &error;
+        tracing::warn!(after_seconds = after.as_secs_f64(), loads, writes, invalidations, "{error}");
     }
     Ok(exit)
 }

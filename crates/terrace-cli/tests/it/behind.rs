@@ -150,7 +150,10 @@ fn what_an_origin_that_is_away_does_not_take_stays_and_the_service_ends_well() {
     let (mut running, host) = serve(folder.path());
     ask(&host, "PUT", "/api/cache/count:1", "{\"value\":7}").expect("acknowledged");
     running.signal("TERM");
-    running.stderr.find("writes that stay in the journal");
+    let told = running.stderr.find("writes that stay in the journal");
+    let told: serde_json::Value =
+        serde_json::from_str(&told).expect("an event of the log, like the lines around it");
+    assert_eq!((&told["level"], &told["writes"], &told["loads"]), (&"WARN".into(), &1.into(), &0.into()));
     assert_eq!(running.wait(), 0);
     lock.execute_batch("rollback").expect("unlocked");
     let (running, host) = serve(folder.path());

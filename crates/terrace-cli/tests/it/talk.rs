@@ -52,3 +52,22 @@ fn bytes_come_back_as_they_were_given() {
     set(&["--text"], b"\xff").expect(2);
     set(&["--type", "application/json"], b"{").expect(1);
 }
+
+#[test]
+fn it_tells_where_its_admin_listener_is() {
+    let mut command = terrace();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = write(
+        folder.path(),
+        "terrace.toml",
+        b"[server]\nlisten = '127.0.0.1:0'\nadmin_listen = '127.0.0.1:0'\n",
+    );
+    command.arg("serve").arg("-c").arg(file);
+    let mut service = Running::start(&mut command);
+    let line = service.stdout.find("listening on");
+    let admin = line.split("; admin on ").nth(1).expect("it is told").trim().to_owned();
+    assert!(admin.starts_with("http://127.0.0.1:") && !admin.ends_with(":0"), "{line}");
+    assert_eq!(crate::http::request("GET", &format!("{admin}/readyz"), &[], "").status, 200);
+    service.signal("INT");
+    assert_eq!(service.wait(), 0);
+}
