@@ -65,6 +65,14 @@ pub(crate) async fn train(args: TrainArgs, talk: Talk) -> anyhow::Result<Exit> {
         "learned from {} values, and measured on {} others: {} bytes each, of which L2 keeps {} without a dictionary (zstd from 1KiB on), and {} with this one",
         learned.len(), apart.len(), gain.each(gain.plain), gain.each(gain.without), gain.each(gain.with),
     ));
+    if gain.with >= gain.without {
+        let least = Dictionary::PAYLOAD_BYTES_MIN;
+        talk.say(format!(
+            "it saves nothing: do not use it. Values shorter than {least} bytes are never compressed with one; {} is written all the same",
+            args.output.display()
+        ));
+        return Ok(Exit::Success);
+    }
     talk.say(format!(
         "{} has {} bytes; to use it: [keyspace.{}] compression = {{ dictionary = {:?} }}",
         args.output.display(),

@@ -6,7 +6,8 @@ use crate::failure::Exit;
 use crate::output;
 use crate::runtime::Stop;
 use crate::words;
-use serde_json::Value;
+use serde_json::{Number, Value};
+use std::time::Duration;
 
 const PATH: &str = "/api/cache/metrics";
 
@@ -51,12 +52,31 @@ fn collect(value: &Value, name: &str, rows: &mut Vec<Vec<String>>) {
             }
         }
         Value::Number(number) => {
-            let shown = number.as_u64().map_or_else(|| number.to_string(), words::count);
+            let (name, shown) = shown(name, number);
             rows.push(vec![name.to_owned(), shown]);
         }
         Value::String(text) => rows.push(vec![name.to_owned(), text.clone()]),
         other => rows.push(vec![name.to_owned(), other.to_string()]),
     }
+}
+
+/// A number as a person reads it, by what its name says that it is: a time, bytes, a share or a count.
+fn shown<'a>(name: &'a str, number: &Number) -> (&'a str, String) {
+    let float = number.as_f64().unwrap_or_default();
+    let last = name.rsplit('.').next().unwrap_or_default();
+    if let (Some(name), Some(nanos)) = (name.strip_suffix("_ns"), number.as_u64()) {
+        return (name, words::time(Duration::from_nanos(nanos)));
+    }
+    let shown = match number.as_u64() {
+        _ if last == "seconds" || last.ends_with("_seconds") => {
+            words::time(Duration::try_from_secs_f64(float).unwrap_or_default())
+        }
+        Some(bytes) if last == "bytes" || last.ends_with("_bytes") => words::bytes(bytes),
+        _ if last.ends_with("_rate") || last.ends_with("_ratio") => words::percent(float),
+        Some(count) => words::count(count),
+        None => format!("{float:.2}"),
+    };
+    (name, shown)
 }
 
 /// One line: what happened since the last look.
@@ -88,8 +108,24 @@ mod tests {
     #[test]
     fn nested_counters_have_dotted_names() {
         let shown = table(&json!({"hits": 1234, "hit_rate": 0.5, "l2": {"errors": 0}, "mode": "memory"}));
-        for part in ["1,234", "0.5", "l2.errors", "memory"] {
+        for part in ["1,234", "50.00 %", "l2.errors", "memory"] {
             assert!(shown.contains(part), "{part} is missing in\n{shown}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_the_unit_that_their_name_says() {
+        let rows = json!({"average_latency_ns": 59_804, "seconds": 59.804, "l1_bytes": 1536, "hit_rate": 0.558_823, "x": 1.0 / 3.0});
+        let shown = table(&rows);
+        for (name, value) in [
+            ("average_latency", "60 µs"),
+            ("seconds", "60 s"),
+            ("l1_bytes", "1.5 KiB"),
+            ("hit_rate", "55.88 %"),
+            ("x", "0.33"),
+        ] {
+            let line = shown.lines().find(|line| line.starts_with(&format!("| {name} ")));
+            assert!(line.is_some_and(|line| line.ends_with(&format!(" {value} |"))), "{name} in\n{shown}");
         }
     }
 

@@ -130,6 +130,7 @@ fn a_dictionary_is_learned_measured_and_used() {
         number("value_bytes"),
         "they are too short to be compressed without: {told}"
     );
+    assert!(trained.stderr.contains("to use it: [keyspace.users]"), "{}", trained.stderr);
     assert!(number("with_bytes") * 2 < number("without_bytes"), "{told}");
     assert!(
         trained.stderr.contains("measured on 120 others")

@@ -54,6 +54,36 @@ fn bytes_come_back_as_they_were_given() {
 }
 
 #[test]
+fn counters_have_units_in_words_and_none_for_scripts() {
+    let service = Service::start("[keyspace.users]\npattern = 'user:{id}'\n");
+    service.run(&["set", "user:1", "1"]).expect(0);
+    for (key, code) in [("user:1", 0), ("user:1", 0), ("user:2", 3)] {
+        service.run(&["get", key]).expect(code);
+    }
+    let table = service.run(&["stats"]).expect(0).stdout;
+    let cell = |name: &str| {
+        let line = table.lines().find(|line| line.starts_with(&format!("| {name} ")));
+        let line = line.unwrap_or_else(|| panic!("{name} in\n{table}"));
+        line.split('|').nth(2).expect("a value").trim().to_owned()
+    };
+    assert_eq!(cell("hit_rate"), "66.67 %");
+    assert!(cell("seconds").ends_with('s') && cell("average_latency").ends_with('s'), "{table}");
+    assert!(cell("l1_bytes").ends_with('B'), "{table}");
+    let told: Value =
+        serde_json::from_str(&service.run(&["stats", "--json"]).expect(0).stdout).expect("JSON");
+    assert!(told["average_latency_ns"].is_u64() && told["hit_rate"].as_f64() < Some(0.67), "{told}");
+}
+
+#[test]
+fn a_bench_in_which_anything_failed_is_1() {
+    let service = Service::start("[keyspace.users]\npattern = 'user:{id}'\n");
+    service.run(&["set", "bench:0", "1"]).expect(0);
+    let bench = ["bench", "--read-only", "--duration", "200ms", "--keys", "2", "--concurrency", "2"];
+    let told = service.run(&bench).expect(1);
+    assert!(told.stdout.contains("| l1 ") && !told.stdout.contains(" 0 failed"), "{told:?}");
+}
+
+#[test]
 fn it_tells_where_its_admin_listener_is() {
     let mut command = terrace();
     let folder = tempfile::tempdir().expect("a folder");
@@ -70,4 +100,22 @@ fn it_tells_where_its_admin_listener_is() {
     assert_eq!(crate::http::request("GET", &format!("{admin}/readyz"), &[], "").status, 200);
     service.signal("INT");
     assert_eq!(service.wait(), 0);
+}
+
+#[test]
+fn a_dictionary_that_saves_nothing_is_not_recommended() {
+    let service = Service::start("[keyspace.users]\npattern = 'user:{id}'\n");
+    let lines: Vec<String> = (0..600_u64)
+        .map(|id| {
+            let mixed = id.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            format!(r#"{{"key":"user:{id}","value":{{"name":"{mixed:016x}","plan":"team"}}}}"#)
+        })
+        .collect();
+    let values = write(service.folder.path(), "values", lines.join("\n").as_bytes());
+    service.run(&["warm", &values.to_string_lossy()]).expect(0);
+    let file = service.folder.path().join("users.dict");
+    let train = ["dict", "train", "users", "--size", "1KiB", "-o", &file.to_string_lossy()];
+    let told = service.run(&train).expect(0).stderr;
+    assert!(told.contains("it saves nothing") && told.contains("shorter than 64 bytes"), "{told}");
+    assert!(!told.contains("to use it"), "{told}");
 }
