@@ -157,9 +157,9 @@ fn a_query_of_postgresql_is_read_in_a_transaction_that_writes_nothing() {
         ("create table terrace_warm (n int)", 2, "reads nothing"),
         ("copy (select 1 as n, 2 as day) to stdout", 2, "reads nothing"),
         (
-            "with made as (select lo_create(0)) select 1 as n, lo_create::text as day from made",
+            "with gone as (delete from pg_class returning 1 as n) select n, n as day from gone",
             1,
-            "read-only",
+            "must be at the top level",
         ),
         ("select 1 as n, 1 / 0 as day", 1, "division by zero"),
         ("select n from nowhere", 1, "nowhere"),
@@ -167,4 +167,11 @@ fn a_query_of_postgresql_is_read_in_a_transaction_that_writes_nothing() {
         let refused = warm(sql).expect(code);
         assert!(refused.stderr.contains(words), "{sql}: {}", refused.stderr);
     }
+    // A function that writes although the transaction is read-only, as some do in PostgreSQL 15: that is taken back.
+    let made = warm("select 1 as n, lo_create(424242)::text as day");
+    assert!(made.code != 0, "{made:?}");
+    let count =
+        "select count(*) as n, date '2026-01-01' as day from pg_largeobject_metadata where oid = 424242";
+    assert!(warm(count).expect(0).stderr.contains("1 read"));
+    assert_eq!(service.run(&["keys", "day:2026-01-01:*"]).expect(0).stdout, "day:2026-01-01:0\n");
 }

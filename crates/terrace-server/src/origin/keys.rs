@@ -1,7 +1,7 @@
 //! Which keys of a keyspace does its origin have? Those that a query finds, whose columns are called as the parts of the pattern.
 //!
 //! 1. Each part has a column and each column is a part, so that no key is made of something else than is meant.
-//! 2. Nothing is written: the connection cannot, and a statement that would is refused.
+//! 2. Nothing is written: the connection cannot, a statement that would is refused, and a transaction is taken back.
 //! 3. Rows are given away as they come, however many there are; the next ones have the time of a statement each time.
 //! 4. A row that makes no key, or one of another keyspace, is said and passed over.
 
