@@ -5,6 +5,7 @@
 
 mod service;
 mod setup;
+mod talk;
 
 #[cfg(feature = "top")]
 pub(crate) use service::TopArgs;
@@ -16,6 +17,7 @@ pub(crate) use setup::{
     Begin, CompletionsArgs, ConfigArgs, ConfigVerb, DoctorArgs, ExplainArgs, FileArgs, InitArgs, InspectArgs,
     JournalArgs, JournalVerb, ManArgs, ShowArgs,
 };
+pub(crate) use talk::{ColorArg, TalkArgs, colour_of};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -38,56 +40,6 @@ pub(crate) struct Cli {
 
     #[command(flatten)]
     pub(crate) talk: TalkArgs,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct TalkArgs {
-    /// Say more, on stderr; twice: log what the program does
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
-    pub(crate) verbose: u8,
-
-    /// Say nothing on stderr but errors
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
-    pub(crate) quiet: bool,
-
-    /// Colour in what is said on stderr; `auto` is on a terminal, unless `NO_COLOR` is set
-    #[arg(long, global = true, value_enum, default_value_t = ColorArg::Auto, value_name = "WHEN")]
-    pub(crate) color: ColorArg,
-}
-
-/// When there is colour.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum ColorArg {
-    /// On a terminal
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
-}
-
-impl From<ColorArg> for clap::ColorChoice {
-    fn from(when: ColorArg) -> Self {
-        match when {
-            ColorArg::Auto => Self::Auto,
-            ColorArg::Always => Self::Always,
-            ColorArg::Never => Self::Never,
-        }
-    }
-}
-
-/// When there is colour by a command line that may make no sense otherwise, so that what is said of it has the colour it asks for.
-pub(crate) fn colour_of(line: impl IntoIterator<Item = std::ffi::OsString>) -> ColorArg {
-    let mut line = line.into_iter().map(|word| word.to_string_lossy().into_owned());
-    let mut when = None;
-    while let Some(word) = line.next().filter(|word| word != "--") {
-        when = match word.strip_prefix("--color") {
-            Some("") => line.next(),
-            Some(rest) => rest.strip_prefix('=').map(str::to_owned),
-            None => when,
-        };
-    }
-    when.and_then(|when| ColorArg::from_str(&when, false).ok()).unwrap_or(ColorArg::Auto)
 }
 
 #[derive(Subcommand, Debug)]
@@ -470,20 +422,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_line_that_makes_no_sense_still_says_when_there_is_colour() {
-        let of = |line: &[&str]| colour_of(line.iter().map(Into::into));
-        assert_eq!(of(&["terrace", "--color", "never", "nosuch"]), ColorArg::Never);
-        assert_eq!(of(&["terrace", "nosuch", "--color=always"]), ColorArg::Always);
-        for line in [
-            &["terrace", "get", "--", "--color=always"][..],
-            &["terrace", "--color"],
-            &["terrace", "--color=x"],
-        ] {
-            assert_eq!(of(line), ColorArg::Auto, "{line:?}");
-        }
     }
 
     #[test]
