@@ -172,11 +172,6 @@ impl Error {
         *self.0
     }
 
-    /// Whether there was no answer because L2 could not be asked, and nobody else was.
-    pub(crate) fn is_of_l2(&self) -> bool {
-        matches!(self.kind(), ErrorKind::Unproven | ErrorKind::L2Unavailable)
-    }
-
     /// Whose fault it is that a load failed, if one did.
     pub(crate) fn load_fault(&self) -> Option<Fault> {
         match self.kind() {

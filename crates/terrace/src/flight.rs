@@ -236,12 +236,13 @@ impl Flight {
         }
     }
 
-    /// Waits until no call to L2 is on its way. If the flight has ended because L2 could not be asked, that is an answer for those who came
-    /// meanwhile, too, and it is returned: each of them would else ask again, one after the other.
+    /// Waits until no call to L2 is on its way. If the flight has ended because L2 could not be asked, says so.
     pub(crate) async fn call_over(&self) -> Option<Error> {
         self.until(|phase| match phase {
             Phase::Calling => None,
-            Phase::Done(Outcome::Failed(error)) if error.is_of_l2() => Some(Some(error.clone())),
+            Phase::Done(Outcome::Failed(error)) if matches!(error.kind(), ErrorKind::L2Unavailable) => {
+                Some(Some(error.clone()))
+            }
             Phase::Open | Phase::Done(_) => Some(None),
         })
         .await

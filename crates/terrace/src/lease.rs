@@ -107,6 +107,7 @@ impl View {
             dead,
             wanted,
             token: LeaseToken(token(&self.shared.chance)),
+            was_held: false,
             patience: Patience::new(&self.shared.clock),
             waiter: self.space.waiting.begin(key),
         }
@@ -120,7 +121,7 @@ impl View {
         loop {
             let ended = asking.waiter.ended();
             let sent = self.shared.clock.now();
-            let remaining = match self.ask_for_lease(l2, key, asking.token, asking.dead).await {
+            let remaining = match self.ask_again(l2, asking).await {
                 Ok(LeaseOutcome::Granted(lease)) => {
                     return Obtained::Right(Right::Leased(lease, self.space.generations.heads()), place);
                 }
@@ -138,7 +139,10 @@ impl View {
                     }
                     Look::Unknown | Look::Unproven => return Obtained::Right(Right::Unanchored, place),
                 },
-                Ok(LeaseOutcome::Held { remaining }) => remaining,
+                Ok(LeaseOutcome::Held { remaining }) => {
+                    asking.was_held = true;
+                    remaining
+                }
                 Err(_) => return Obtained::Right(Right::Unanchored, place),
             };
             if self.distrusts(key) {
@@ -164,6 +168,16 @@ impl View {
                 },
             };
         }
+    }
+
+    /// Asks for a lease once more. Where L2 has answered that somebody else loads, and the keyspace fails closed, each question has a read's time of
+    /// its own: the wait for another node's load is none for L2.
+    async fn ask_again(&self, l2: &L2, asking: &Asking<'_>) -> Result<LeaseOutcome, RemoteError> {
+        let asked = self.ask_for_lease(l2, asking.key, asking.token, asking.dead);
+        if asking.was_held && self.may_go_without_l2().is_err() {
+            return self.budget().spend(asked).await;
+        }
+        asked.await
     }
 
     /// Asks for a lease once. One that comes too late for the read is given back, because others wait for it.
@@ -342,6 +356,8 @@ pub(crate) struct Asking<'a> {
     dead: Option<Version>,
     wanted: Wanted,
     token: LeaseToken,
+    /// Whether somebody else had it when it was asked for.
+    was_held: bool,
     patience: Patience,
     waiter: Waiter<'a>,
 }

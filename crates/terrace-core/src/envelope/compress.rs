@@ -117,6 +117,7 @@ mod zstd {
     use std::cell::RefCell;
     use std::io;
     use zstd::bulk::{Compressor, Decompressor};
+    use zstd::zstd_safe::CParameter;
 
     /// Largest window that is accepted, as a power of two: 8 MiB.
     const WINDOW_LOG_MAX: u32 = 23;
@@ -145,7 +146,11 @@ mod zstd {
             }
             let (context, set) = slot.as_mut()?;
             if *set != level {
-                context.set_compression_level(number).ok()?;
+                // The parameter alone: a context that was left in the middle of a frame, because that did not fit, takes nothing else.
+                if context.set_parameter(CParameter::CompressionLevel(number)).is_err() {
+                    *slot = None;
+                    return None;
+                }
                 *set = level;
             }
             context.compress_to_buffer(payload, &mut out[start..]).ok()

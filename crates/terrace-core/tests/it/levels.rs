@@ -48,6 +48,9 @@ fn a_thread_that_uses_several_levels_uses_the_one_that_is_asked_for() {
         let stored = sealed(&payload, level);
         assert_eq!(stored, if level == 1 { fast.clone() } else { hard.clone() }, "level {level}");
         assert_eq!(open(&stored).expect("it opens").payload, payload);
+        // What does not shrink leaves the thread's context in the middle of a frame.
+        let plain = incompressible(3_000);
+        assert!(sealed(&plain, level).len() > plain.len());
     }
 }
 

@@ -85,7 +85,8 @@ impl View {
                 return (self.outcome(lead, key, Some(found)), None);
             }
             // The origin may still have what is to be removed.
-            let may_load = if matches!(look, Look::Unknown) { self.may_go_without_l2() } else { Ok(()) };
+            let is_unanswered = matches!(look, Look::Unknown | Look::Unproven);
+            let may_load = if is_unanswered { self.may_go_without_l2() } else { Ok(()) };
             let place = match may_load {
                 Ok(()) => self.place_of(trip).await,
                 Err(error) => Err(error),

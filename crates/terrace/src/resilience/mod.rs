@@ -206,6 +206,11 @@ impl L2 {
         self.lease
     }
 
+    /// How long a read waits for it at most.
+    pub(crate) fn wait_max(&self) -> Duration {
+        self.wait_max
+    }
+
     pub(crate) fn remote(&self) -> &dyn Remote {
         &*self.remote
     }
