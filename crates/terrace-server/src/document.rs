@@ -194,6 +194,10 @@ impl<O: Origin<Key, JsonText, Error = Told>> Origin<Key, Document> for JsonOrigi
         self.0.loads_together()
     }
 
+    fn can_load(&self) -> bool {
+        self.0.can_load()
+    }
+
     fn fault_of(&self, error: &Told) -> Fault {
         self.0.fault_of(error)
     }

@@ -133,7 +133,7 @@ impl Explained {
         let source = keyspace.source.as_ref();
         let asks = source.map_or_else(Vec::new, |source| {
             let asks = [
-                ("load", Some(&source.load)),
+                ("load", source.load.as_ref()),
                 ("store", source.store.as_ref()),
                 ("delete", source.delete.as_ref()),
             ];

@@ -1,7 +1,8 @@
 //! Keys to be loaded anew, by all instances.
 //!
 //! 1. A key goes to its own keyspace. All are checked before the first is asked for.
-//! 2. The answer says that all instances were told. The load itself is in the background.
+//! 2. A key whose keyspace writes to an origin and loads nothing refuses the whole: nobody could load it.
+//! 3. The answer says that all instances were told. The load itself is in the background.
 
 use super::entry::parse;
 use super::error::{Code, Problem};
@@ -13,7 +14,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 use std::sync::Arc;
-use terrace::Key;
+use terrace::{Key, Strategy};
 
 /// Keys in one request, at most.
 const KEYS_MAX: usize = 1_000;
@@ -43,9 +44,18 @@ pub(super) async fn refresh(
     });
     let keys: Vec<Key> = checked.collect::<Result<_, _>>()?;
     keys.iter().try_for_each(|key| access::allow(&who, Verb::Invalidate, key))?;
+    let keyspaces = app.keyspaces(&who)?;
+    let never_loaded = keys.iter().find(|key| {
+        let keyspace = keyspaces.of(key);
+        keyspace.strategy() == Strategy::WriteAround && !keyspace.can_load()
+    });
+    if let Some(key) = never_loaded {
+        let detail = "nothing can be loaded: the keyspace is only written to its origin";
+        return Err(Problem::new(Code::LoadUnsupported, detail).about(key.as_str()));
+    }
     access::afford(&who, keys.len(), 1)?;
     for key in &keys {
-        let refreshed = app.keyspaces(&who)?.of(key).refresh(key).await;
+        let refreshed = keyspaces.of(key).refresh(key).await;
         refreshed.map_err(|error| Problem::from(error).about(key.as_str()))?;
     }
     let mut response = json(format!("{{\"refreshing\":{},\"success\":true}}", keys.len()).into_bytes());

@@ -25,8 +25,9 @@ use toml::Spanned;
 pub struct SourceConfig {
     /// The name of the origin.
     pub origin: String,
-    /// The statement or request that loads one value.
-    pub load: Ask,
+    /// The statement or request that loads one value. Default none, of what is written around alone: then nothing is loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<Ask>,
     /// The column of `load` that is the whole document. Default none: the row becomes an object of its columns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub document: Option<String>,
@@ -164,11 +165,14 @@ impl Checker<'_> {
     ) -> Option<SourceConfig> {
         let at = source.span();
         let source = source.into_inner();
-        let (Some(origin), Some(load)) = (source.origin, source.load) else {
-            let refusal = Refusal::new(at, "a source needs an origin and a statement that loads a value");
+        let Some(origin) = source.origin else {
+            let refusal = Refusal::new(at, "a source needs an origin");
             self.refuse(&refusal.help("write `source = { origin = \"...\", load = \"select ...\" }`"));
             return None;
         };
+        if source.load.is_none() {
+            self.without_load(&at, &[&source.load_many, &source.document], place.strategy)?;
+        }
         if !origins.contains_key(origin.get_ref()) {
             let near = nearest(origin.get_ref(), origins.keys().map(String::as_str));
             let help = match near {
@@ -186,11 +190,11 @@ impl Checker<'_> {
         let mut ask = |text: &Spanned<String>, role| {
             if is_http { self.request(text, role, place) } else { self.statement(text, role, place) }
         };
-        let load = ask(&load, Role::Load);
         let mut given = |text: Option<&Spanned<String>>, role| match text {
             Some(text) => ask(text, role).map(Some),
             None => Some(None),
         };
+        let load = given(source.load.as_ref(), Role::Load);
         let load_many = given(source.load_many.as_ref().filter(|_| !is_http), Role::LoadMany);
         let store = given(source.store.as_ref(), Role::Store);
         let delete = given(source.delete.as_ref(), Role::Delete);
@@ -206,6 +210,32 @@ impl Checker<'_> {
             store: store?,
             delete: delete?,
         })
+    }
+
+    /// A source that loads nothing: only what is written around can have one, and then nothing is said of loads. `None` if it is refused.
+    fn without_load(
+        &mut self,
+        at: &Range<usize>,
+        of_loads: &[&Option<Spanned<String>>],
+        strategy: Strategy,
+    ) -> Option<()> {
+        let name = strategy.as_str();
+        let why = match strategy {
+            Strategy::WriteAround => {
+                let Some(idle) = of_loads.iter().find_map(|given| given.as_ref()) else { return Some(()) };
+                let refusal = Refusal::new(idle.span(), "this source loads nothing, so this says nothing");
+                self.refuse(&refusal.also(at.clone(), "this source").help("add a `load`, or remove this"));
+                return None;
+            }
+            Strategy::WriteThrough | Strategy::WriteBehind => {
+                "what it has stored leaves the tiers some time, and has to be loaded then"
+            }
+            _ => "what no tier has is loaded",
+        };
+        let title = format!("`{name}` needs a statement that loads a value: {why}");
+        let help = "add `load = \"select ...\"`, or `load = \"GET /...\"`; only `write-around` can do without, and never loads";
+        self.refuse(&Refusal::new(at.clone(), title).help(help));
+        None
     }
 
     fn refuse_statements(&mut self, load_many: Option<&Spanned<String>>, document: Option<&Spanned<String>>) {

@@ -56,7 +56,8 @@ pub(super) struct Many {
 #[derive(Debug)]
 pub(super) struct Statements {
     pub(super) database: Arc<Database>,
-    pub(super) load: Prepared,
+    /// None where values are only written.
+    pub(super) load: Option<Prepared>,
     pub(super) load_many: Option<Many>,
     /// The column that is the whole document.
     pub(super) document: Option<Arc<str>>,
@@ -69,7 +70,8 @@ pub(super) struct Statements {
 pub(super) struct Requests {
     pub(super) origin: Arc<str>,
     pub(super) api: Arc<Http>,
-    pub(super) load: Endpoint,
+    /// None where values are only written.
+    pub(super) load: Option<Endpoint>,
     pub(super) store: Option<Endpoint>,
     pub(super) delete: Option<Endpoint>,
 }
@@ -108,10 +110,10 @@ impl Statements {
         statement.names.iter().filter_map(of).collect()
     }
 
-    async fn load(&self, captures: &Captures<'_>) -> Result<Option<JsonText>, OriginError> {
+    async fn load(&self, load: &Prepared, captures: &Captures<'_>) -> Result<Option<JsonText>, OriginError> {
         let nothing = Change { value: None, fence: None };
-        let values = Self::parameters(&self.load, captures, nothing);
-        self.database.load(&self.load.text, values, self.document.as_ref()).await
+        let values = Self::parameters(load, captures, nothing);
+        self.database.load(&load.text, values, self.document.as_ref()).await
     }
 
     /// Loads many values in one call: an answer for each key, or the failure of all.
@@ -144,10 +146,11 @@ impl Requests {
         endpoint.names().iter().map(|name| captures.get(name)).collect()
     }
 
-    /// The request for a value; `None` if there is none to make.
-    fn to_load(&self, captures: &Captures<'_>) -> Result<Option<RequestBuilder>, OriginError> {
-        let values = Self::values(&self.load, captures);
-        values.map(|values| self.api.request(&self.load, &values)).transpose()
+    /// The request for a value, and what it is made with; `None` if there is none to make.
+    fn to_load(&self, captures: &Captures<'_>) -> Result<Option<(&Endpoint, RequestBuilder)>, OriginError> {
+        let Some(endpoint) = &self.load else { return Ok(None) };
+        let values = Self::values(endpoint, captures);
+        values.map(|values| Ok((endpoint, self.api.request(endpoint, &values)?))).transpose()
     }
 
     /// The request for a change, and what it is made with.
@@ -228,12 +231,14 @@ impl Loader {
         let Some(captures) = self.captures(key) else { return Ok(Fetched::absent()) };
         match &self.asking {
             Asking::Sql(statements) => {
-                let loaded = self.judged(Some(key), OriginTimer::load, statements.load(&captures)).await;
+                let Some(load) = &statements.load else { return Ok(Fetched::absent()) };
+                let loaded =
+                    self.judged(Some(key), OriginTimer::load, statements.load(load, &captures)).await;
                 loaded.map(Fetched::from)
             }
             Asking::Http(requests) => match requests.to_load(&captures)? {
-                Some(request) => {
-                    let asked = requests.api.load(&requests.load, request);
+                Some((endpoint, request)) => {
+                    let asked = requests.api.load(endpoint, request);
                     self.judged(Some(key), OriginTimer::load, asked).await
                 }
                 None => Ok(Fetched::absent()),
@@ -380,6 +385,13 @@ impl Origin<Key, JsonText> for Loader {
 
     fn loads_together(&self) -> bool {
         self.many().is_some()
+    }
+
+    fn can_load(&self) -> bool {
+        match &self.asking {
+            Asking::Sql(statements) => statements.load.is_some(),
+            Asking::Http(requests) => requests.load.is_some(),
+        }
     }
 
     fn fault_of(&self, error: &Told) -> Fault {

@@ -90,13 +90,15 @@ impl System {
         }
     }
 
-    /// What a source asks of it; `None` if its words are not of this system's kind, which a configuration that was checked has not.
-    fn asking(&self, source: &SourceConfig) -> Option<Asking> {
+    /// What a source asks of it. Words that are not of this system's kind are left out: a configuration that was checked has none.
+    fn asking(&self, source: &SourceConfig) -> Asking {
         match self {
             Self::Database(database) => {
                 let writing = |ask: &Ask| ask.statement().map(|statement| database.writing(statement));
-                Some(Asking::Sql(Statements {
-                    load: database.loading(source.load.statement()?, source.document.as_deref()),
+                let loading =
+                    |ask: &Ask| Some(database.loading(ask.statement()?, source.document.as_deref()));
+                Asking::Sql(Statements {
+                    load: source.load.as_ref().and_then(loading),
                     load_many: source
                         .load_many
                         .as_ref()
@@ -105,17 +107,17 @@ impl System {
                     store: source.store.as_ref().and_then(writing),
                     delete: source.delete.as_ref().and_then(writing),
                     database: Arc::clone(database),
-                }))
+                })
             }
             Self::Http(api) => {
-                let writing = |ask: &Ask| ask.endpoint().cloned();
-                Some(Asking::Http(Requests {
+                let endpoint = |ask: &Ask| ask.endpoint().cloned();
+                Asking::Http(Requests {
                     origin: source.origin.as_str().into(),
-                    load: source.load.endpoint().cloned()?,
-                    store: source.store.as_ref().and_then(writing),
-                    delete: source.delete.as_ref().and_then(writing),
+                    load: source.load.as_ref().and_then(endpoint),
+                    store: source.store.as_ref().and_then(endpoint),
+                    delete: source.delete.as_ref().and_then(endpoint),
                     api: Arc::clone(api),
-                }))
+                })
             }
         }
     }
@@ -209,7 +211,7 @@ impl Database {
     /// Whether each statement of a source compiles.
     async fn check_all(&self, source: &SourceConfig) -> Vec<(&'static str, Result<(), OriginError>)> {
         let (column, mut findings) = (source.document.as_deref(), Vec::new());
-        if let Some(statement) = source.load.statement() {
+        if let Some(statement) = source.load.as_ref().and_then(Ask::statement) {
             let purpose =
                 Purpose::Load { parameters: statement.names().len(), document: column.map(Into::into) };
             findings.push(("load", self.check(&self.loading(statement, column), purpose).await));
@@ -373,7 +375,7 @@ impl Origins {
             origin: source.origin.as_str().into(),
             tenant: tenant.map(Into::into),
             pattern: keyspace.pattern.clone(),
-            asking: self.systems.get(&source.origin)?.asking(source)?,
+            asking: self.systems.get(&source.origin)?.asking(source),
             guards: self.breakers.get(&source.origin).cloned().unwrap_or_default(),
             room: match self.bulkhead(&source.origin) {
                 _ if keyspace.limits.loads_max.is_some() => Room::Own,
@@ -389,7 +391,9 @@ impl Origins {
     pub(crate) async fn check(&self, source: &SourceConfig) -> Vec<(&'static str, Result<(), OriginError>)> {
         match self.systems.get(&source.origin) {
             Some(System::Database(database)) => database.check_all(source).await,
-            Some(System::Http(api)) => vec![("load", api.check().await)],
+            Some(System::Http(api)) => {
+                vec![(if source.load.is_some() { "load" } else { "store" }, api.check().await)]
+            }
             None => Vec::new(),
         }
     }

@@ -56,3 +56,4 @@ mod tenants;
 mod tls;
 #[cfg(feature = "otlp")]
 mod traces;
+mod write_only;

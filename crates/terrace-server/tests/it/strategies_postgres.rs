@@ -192,6 +192,19 @@ async fn write_around_stores_at_the_origin_alone() {
 }
 
 #[tokio::test]
+async fn what_is_only_written_is_never_loaded() {
+    let Some(table) = Table::create().await else { return };
+    let toml = table.toml("write-around").replace("load =", "# load =").replace("document =", "# document =");
+    let service = start(&toml).await;
+    assert_eq!(put(&service, "doc:1", "1").await.status, 200);
+    assert_eq!(table.row(1).await.map(|(doc, _)| doc).as_deref(), Some("1"));
+    service.get("/api/cache/doc:1").await.problem(404, "key_not_found");
+    assert_eq!(service.delete("/api/cache/doc:1").await.status, 200);
+    assert_eq!(table.row(1).await, None);
+    table.remove().await;
+}
+
+#[tokio::test]
 async fn write_behind_outlasts_an_origin_that_is_away() {
     let Some(table) = Table::create().await else { return };
     let service = start(&table.toml("write-behind")).await;

@@ -180,10 +180,10 @@ where
     async fn find_each(&self, texts: &[Key], keys: Vec<K>) -> Vec<Result<Option<Found>, Error>> {
         let counters = &self.view.space.counters;
         let timer = counters.timer();
-        let (found, farthest) = match &self.backing {
+        let (found, farthest) = match self.to_load() {
             None => (self.look_many(texts).await, self.farthest()),
-            Some(backing) => {
-                let (origin, is_one_call) = (Arc::clone(&backing.origin), backing.origin.loads_together());
+            Some(origin) => {
+                let (origin, is_one_call) = (Arc::clone(origin), origin.loads_together());
                 let load: LoadMany<K, V> = Arc::new(move |keys| origin.load_many(keys));
                 let terms = &self.view.space.terms();
                 (self.find_or_load_many(texts, keys, (load, is_one_call), &[], terms).await, Tier::Origin)

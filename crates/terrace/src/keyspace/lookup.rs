@@ -174,13 +174,13 @@ where
     {
         let timer = self.view.space.counters.timer();
         let text = key.to_key()?;
-        let found = match &self.backing {
+        let found = match self.to_load() {
             None => self.view.read(&text).await?,
-            Some(backing) => self.find_through(&backing.origin, &text, || key.to_owned()).await?,
+            Some(origin) => self.find_through(origin, &text, || key.to_owned()).await?,
         };
         let farthest = match &found {
             Some(found) => found.tier,
-            None if self.backing.is_some() => Tier::Origin,
+            None if self.can_load() => Tier::Origin,
             None => self.farthest(),
         };
         self.view.space.counters.observe(Op::Get, farthest, timer);

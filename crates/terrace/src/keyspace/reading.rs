@@ -91,13 +91,13 @@ where
         let timer = self.view.space.counters.timer();
         let text = key.to_key()?;
         let terms = options.terms(&self.view.space.rules().terms);
-        let found = match &self.backing {
+        let found = match self.to_load() {
             None if options.is_anew => self.view.read_l2_anew(&text).await?,
             None => self.view.read(&text).await?,
-            Some(backing) => {
+            Some(origin) => {
                 let load = || {
                     let key = key.to_owned();
-                    let loading = backing.origin.load(key.clone());
+                    let loading = origin.load(key.clone());
                     Self::loading(self.tagging(Vec::new()), key, loading)
                 };
                 if options.is_anew {
@@ -109,7 +109,7 @@ where
         };
         let farthest = match &found {
             Some(found) => found.tier,
-            None if self.backing.is_some() => Tier::Origin,
+            None if self.can_load() => Tier::Origin,
             None => self.farthest(),
         };
         self.view.space.counters.observe(Op::Get, farthest, timer);

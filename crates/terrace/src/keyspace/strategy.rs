@@ -23,7 +23,7 @@ use terrace_core::{CacheKey, Key, Ttl, Version};
 /// | cache-aside | is a miss: the program loads, with [`get_or_load`](Keyspace::get_or_load) | the tiers | the tiers |
 /// | read-through | loads | the tiers | the tiers |
 /// | write-through | loads | the origin, then the tiers | the origin, then the tiers |
-/// | write-around | loads | the origin, then drops the key from the tiers | the origin, then the tiers |
+/// | write-around | loads, if the origin [can](Origin::can_load) | the origin, then drops the key from the tiers | the origin, then the tiers |
 /// | write-behind | loads | the journal, then the tiers; later the origin | the journal, then the tiers; later the origin |
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
@@ -71,6 +71,11 @@ where
     K: Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
+    /// The origin, if anything can be loaded from it.
+    fn to_load(&self) -> Option<&Arc<dyn Bound<K, V>>> {
+        Some(&self.origin).filter(|origin| origin.can_load())
+    }
+
     /// The same, with calls that are timed as those of the keyspace that it is bound to.
     pub(super) fn timed(self, counters: &Arc<SpaceCounters>) -> Self {
         Self { origin: timed(self.origin, counters), ..self }
@@ -90,6 +95,16 @@ where
     /// How this handle works with its origin.
     pub fn strategy(&self) -> Strategy {
         strategy_of(self.backing.as_deref())
+    }
+
+    /// Whether what no tier has is loaded: this handle has an origin, and that [can be loaded from](Origin::can_load).
+    pub fn can_load(&self) -> bool {
+        self.to_load().is_some()
+    }
+
+    /// What loads.
+    pub(super) fn to_load(&self) -> Option<&Arc<dyn Bound<K, V>>> {
+        self.backing.as_deref().and_then(Backing::to_load)
     }
 
     /// This handle, over another origin that is written through.

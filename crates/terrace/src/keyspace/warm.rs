@@ -3,7 +3,6 @@
 use super::Keyspace;
 use crate::warm::Warm;
 use std::any::Any;
-use std::sync::Arc;
 use terrace_core::CacheKey;
 
 impl<K, V> Keyspace<K, V>
@@ -17,7 +16,7 @@ where
     /// # Examples
     /// See [`Warm`].
     pub fn warm(&self) -> Warm<K, V> {
-        let origin = self.backing.as_ref().map(|backing| Arc::clone(&backing.origin));
+        let origin = self.to_load().cloned();
         Warm::new(self.view.clone(), self.tagger.clone(), origin)
     }
 }

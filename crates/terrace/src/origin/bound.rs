@@ -18,6 +18,9 @@ pub(crate) trait Bound<K, V>: Send + Sync {
 
     fn load_many(&self, keys: Vec<K>) -> BoxFuture<'static, Vec<Result<Fetched<V>, Error>>>;
 
+    /// Whether anything can be loaded from it.
+    fn can_load(&self) -> bool;
+
     /// Whether `load_many` is one call of the origin.
     fn loads_together(&self) -> bool;
 
@@ -92,6 +95,10 @@ where
         })
     }
 
+    fn can_load(&self) -> bool {
+        self.origin.can_load()
+    }
+
     fn loads_together(&self) -> bool {
         self.origin.loads_together()
     }
@@ -154,6 +161,10 @@ where
 
     fn load_many(&self, keys: Vec<K>) -> BoxFuture<'static, Vec<Result<Fetched<V>, Error>>> {
         Box::pin(timed_many(&self.counters, Call::LoadMany, self.origin.load_many(keys)))
+    }
+
+    fn can_load(&self) -> bool {
+        self.origin.can_load()
     }
 
     fn loads_together(&self) -> bool {

@@ -136,6 +136,39 @@ pub trait Origin<K: Send + Sync, V: Send + Sync>: Send + Sync + 'static {
         true
     }
 
+    /// Whether it can be loaded from, asked when it is bound to a keyspace. From one that says no nothing is loaded: what no tier has is a miss,
+    /// as without an origin. Default: it can.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::convert::Infallible;
+    /// use terrace::{Cache, Origin, WriteFailure};
+    ///
+    /// struct Queue;
+    /// impl Origin<u64, String> for Queue {
+    ///     type Error = Infallible;
+    ///     async fn load(&self, _: &u64) -> Result<Option<String>, Infallible> {
+    ///         Ok(None)
+    ///     }
+    ///     fn can_load(&self) -> bool {
+    ///         false
+    ///     }
+    ///     async fn store(&self, _: &u64, _: &String) -> Result<(), WriteFailure<Infallible>> {
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let jobs = Cache::memory()?.keyspace::<u64, String>("jobs").write_around(Queue).build()?;
+    /// jobs.put(&7, "sync".to_owned()).await?;
+    /// assert_eq!(jobs.get(&7).await?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    fn can_load(&self) -> bool {
+        true
+    }
+
     /// Whose fault it is that a load failed with this error. Default: the origin's.
     ///
     /// Statistics and metrics go by it, nothing else does. An origin that answers some calls without asking anybody should time its calls
@@ -300,6 +333,10 @@ impl<K: Send + Sync, V: Send + Sync, O: Origin<K, V>> Origin<K, V> for Arc<O> {
 
     fn loads_together(&self) -> bool {
         (**self).loads_together()
+    }
+
+    fn can_load(&self) -> bool {
+        (**self).can_load()
     }
 
     fn fault_of(&self, error: &Self::Error) -> Fault {

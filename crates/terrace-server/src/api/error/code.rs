@@ -43,6 +43,7 @@ pub(crate) enum Code {
     OriginRefused,
     WriteUnknown,
     DeleteUnsupported,
+    LoadUnsupported,
     JournalFull,
     JournalFailed,
     NotWrittenBehind,
@@ -58,7 +59,7 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    pub(crate) const ALL: [Self; 50] = [
+    pub(crate) const ALL: [Self; 51] = [
         Self::MalformedRequest,
         Self::Unauthorized,
         Self::Forbidden,
@@ -97,6 +98,7 @@ impl Code {
         Self::OriginRefused,
         Self::WriteUnknown,
         Self::DeleteUnsupported,
+        Self::LoadUnsupported,
         Self::JournalFull,
         Self::JournalFailed,
         Self::NotWrittenBehind,
@@ -192,6 +194,7 @@ impl Code {
             Self::OriginOverloaded => {
                 (503, "origin_overloaded", "As many loads from the origin are at work as may be")
             }
+            Self::LoadUnsupported => (422, "load_unsupported", "The keyspace loads nothing from its origin"),
             Self::OriginRefused => (422, "origin_refused", "The origin does not take this write"),
             _ => (502, "origin_failed", "The origin failed"),
         }
