@@ -58,6 +58,23 @@ pub struct Entry<V> {
     pub is_shared: bool,
 }
 
+/// What a lookup came to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Lookup<V> {
+    /// An entry.
+    Entry(Entry<V>),
+    /// It is known that the origin has no such entry.
+    Absent {
+        /// The tier that knew, or the origin, which has just said so.
+        tier: Tier,
+        /// For how much longer that is known.
+        ttl: Ttl,
+    },
+    /// No tier has anything, and nobody said that there is nothing.
+    Nothing,
+}
+
 /// Why a stale value was returned.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
@@ -217,6 +234,12 @@ impl Found {
     /// The value; `None` if it is known that there is none.
     pub(crate) fn into_value<V: Any + Send + Sync>(self) -> Option<Arc<V>> {
         (!self.resident.is_absent()).then(|| crate::erased::typed(self.resident.value))
+    }
+
+    /// The entry, or for how long it is known that there is none.
+    pub(crate) fn into_lookup<V: Any + Send + Sync>(self, clock: &Clock) -> Lookup<V> {
+        let (tier, ttl) = (self.tier, remaining(self.resident.fresh_until, clock));
+        self.into_entry(clock).map_or(Lookup::Absent { tier, ttl }, Lookup::Entry)
     }
 
     /// The entry; `None` if it is known that there is none.

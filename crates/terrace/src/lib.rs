@@ -80,7 +80,7 @@ pub use builder::{CacheBuilder, L1};
 pub use bulkhead::{Bulkhead, BulkheadLoad, BulkheadPlace};
 pub use cache::{Cache, Health};
 pub use coherence::bus_health::{BusHealth, BusState};
-pub use entry::{Entry, StaleReason, Tier};
+pub use entry::{Entry, Lookup, StaleReason, Tier};
 pub use erased::Opaque;
 pub use error::{
     ConfigError, Error, ErrorKind, KeyspaceError, LoadError, OriginFailure, ShutdownError, StoreError,

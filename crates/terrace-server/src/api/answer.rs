@@ -18,6 +18,7 @@ use super::behind;
 use super::error::{Code, Problem};
 use super::fields::{CacheControl, EntityTags, idempotency_key};
 use super::form::Form;
+use super::status::{self, CACHE_STATUS, Status, nothing};
 use crate::document::Document;
 use crate::keyspaces::{Conduct, DocumentKeyspace, Keyspaces};
 use crate::traces;
@@ -28,12 +29,8 @@ use httpdate::HttpDate;
 use std::fmt::{self, Write};
 use std::time::{Duration, SystemTime};
 use terrace::behind::{Acknowledged, IdempotencyKey};
-use terrace::{
-    Entry, EntryOptions, Key, ReadOptions, Removed, StaleReason, Strategy, Tier, Ttl, Version, Written,
-};
+use terrace::{Entry, EntryOptions, Key, Lookup, ReadOptions, Removed, Strategy, Ttl, Version, Written};
 use tracing::Instrument;
-
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// What a reader is told who keeps what never ages: a year.
 const NEVER_SECS: u64 = 31_536_000;
@@ -125,15 +122,15 @@ async fn find_in_tiers(keyspaces: &Keyspaces, key: &Key, headers: &HeaderMap) ->
     let refused = |problem: Problem| problem.into_response();
     let (keyspace, conduct) = keyspaces.with_conduct(key);
     if !headers.contains_key(header::CACHE_CONTROL) {
-        let found = keyspace.get_entry(key).await.map_err(|error| refused(Problem::of_read(error)))?;
-        let asked = CacheControl::default();
-        return found
-            .map(|entry| Answer { entry, conduct, asked })
-            .ok_or_else(|| nothing(key, conduct.has_l1));
+        let found = keyspace.lookup(key, ReadOptions::new()).await;
+        return match found.map_err(|error| refused(Problem::of_read(error)))? {
+            Lookup::Entry(entry) => Ok(Answer { entry, conduct, asked: CacheControl::default() }),
+            none => Err(nothing(key, conduct.has_l1, &none)),
+        };
     }
     let asked = CacheControl::of(headers).map_err(refused)?;
     let found = if asked.only_if_cached {
-        keyspace.look(key).await
+        keyspace.look(key).await.map(|found| found.map_or(Lookup::Nothing, Lookup::Entry))
     } else {
         let mut options = ReadOptions::new();
         if asked.no_cache {
@@ -145,28 +142,13 @@ async fn find_in_tiers(keyspaces: &Keyspaces, key: &Key, headers: &HeaderMap) ->
         if let Some(time) = asked.max_stale {
             options = options.max_stale(time);
         }
-        keyspace.get_entry_with(key, options).await
+        keyspace.lookup(key, options).await
     };
     match found.map_err(|error| refused(Problem::of_read(error)))? {
-        Some(entry) => Ok(Answer { entry, conduct, asked }),
-        None if asked.only_if_cached => {
-            let problem = Problem::new(Code::NotCached, format!("no tier has a value of {key}"));
-            Err(with_status(problem, "terrace-l1; detail=only-if-cached"))
-        }
-        None => Err(nothing(key, conduct.has_l1)),
+        Lookup::Entry(entry) => Ok(Answer { entry, conduct, asked }),
+        _ if asked.only_if_cached => Err(status::not_cached(key)),
+        none => Err(nothing(key, conduct.has_l1, &none)),
     }
-}
-
-/// What a key without a value is answered with.
-pub(super) fn nothing(key: &Key, has_l1: bool) -> Response {
-    let problem = Problem::new(Code::KeyNotFound, format!("nothing is stored under {key}"));
-    with_status(problem, if has_l1 { "terrace-l1; fwd=uri-miss" } else { "terrace-l2; fwd=uri-miss" })
-}
-
-fn with_status(problem: Problem, status: &'static str) -> Response {
-    let mut response = problem.into_response();
-    response.headers_mut().insert(CACHE_STATUS, HeaderValue::from_static(status));
-    response
 }
 
 impl Answer {
@@ -188,7 +170,7 @@ impl Answer {
         let found = found.map_err(|error| Problem::from(error).into_response())?;
         found
             .map(|entry| Self { entry, conduct, asked: CacheControl::default() })
-            .ok_or_else(|| nothing(key, conduct.has_l1))
+            .ok_or_else(|| nothing(key, conduct.has_l1, &Lookup::<Document>::Nothing))
     }
 
     /// The response: with the body that `body` makes of the entry, unless a condition of the request says otherwise. `form` is that of an
@@ -237,42 +219,10 @@ impl Answer {
         if let Some(date) = http_date(entry.created) {
             texts.insert(header::LAST_MODIFIED, format_args!("{date}"));
         }
-        texts.insert(CACHE_STATUS, format_args!("{}", Status(self)));
-    }
-}
-
-/// What `Cache-Status` says of an answer.
-struct Status<'a>(&'a Answer);
-
-impl fmt::Display for Status<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Answer { entry, conduct: Conduct { has_l1, .. }, asked } = self.0;
-        let (nearest, ttl) = (if *has_l1 { "terrace-l1" } else { "terrace-l2" }, Left(entry));
-        if let Some(reason) = entry.stale {
-            let detail = match reason {
-                StaleReason::LoadFailed => "stale-if-error",
-                StaleReason::Revalidating => "stale-while-revalidate",
-                other => other.as_str(),
-            };
-            return match entry.tier {
-                Tier::L2 if *has_l1 => {
-                    write!(f, "terrace-l2; hit{ttl}; detail={detail}, terrace-l1; fwd=uri-miss")
-                }
-                Tier::L2 => write!(f, "terrace-l2; hit{ttl}; detail={detail}"),
-                _ => write!(f, "{nearest}; hit{ttl}; detail={detail}"),
-            };
-        }
-        let why = if asked.no_cache { "request" } else { "uri-miss" };
-        match entry.tier {
-            Tier::L1 => write!(f, "terrace-l1; hit{ttl}"),
-            Tier::L2 if *has_l1 => write!(f, "terrace-l2; hit{ttl}, terrace-l1; fwd={why}; stored"),
-            Tier::L2 => write!(f, "terrace-l2; hit{ttl}"),
-            Tier::Origin => {
-                let collapsed = if entry.is_shared { "; collapsed" } else { "" };
-                let stored = if asked.no_store { "" } else { "; stored" };
-                write!(f, "{nearest}; fwd={why}; fwd-status=200{collapsed}{stored}")
-            }
-        }
+        texts.insert(
+            CACHE_STATUS,
+            format_args!("{}", Status { entry, conduct: self.conduct, asked: &self.asked }),
+        );
     }
 }
 
@@ -307,20 +257,6 @@ fn age_max(entry: &Entry<Document>) -> u64 {
         Ttl::Never => entry.age.as_secs().saturating_add(NEVER_SECS),
         Ttl::After(left) if entry.past.is_zero() => entry.age.as_secs().saturating_add(left.as_secs()),
         Ttl::After(_) => entry.age.saturating_sub(entry.past).as_secs(),
-    }
-}
-
-/// The time that is left as `Cache-Status` has it: negative for what is past its TTL, nothing for what does not age.
-struct Left<'a>(&'a Entry<Document>);
-
-impl fmt::Display for Left<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let entry = self.0;
-        match entry.ttl {
-            Ttl::Never => Ok(()),
-            Ttl::After(left) if entry.past.is_zero() => write!(f, "; ttl={}", left.as_secs()),
-            Ttl::After(_) => write!(f, "; ttl=-{}", entry.past.as_secs()),
-        }
     }
 }
 

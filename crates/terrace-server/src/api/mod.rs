@@ -68,6 +68,7 @@ mod raw;
 mod refresh;
 mod render;
 mod request_id;
+mod status;
 mod why;
 
 use crate::audit::Refusals;

@@ -140,6 +140,24 @@ async fn with_origin(directory: &tempfile::TempDir, more: &str) -> (Running, rus
 }
 
 #[tokio::test]
+async fn that_there_is_nothing_is_a_hit_of_who_knows_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (service, _table) = with_origin(&directory, "negative_ttl = '1h'").await;
+    for target in ["/v1/keys/t:9", "/api/cache/t:8"] {
+        let first = service.get(target).await;
+        first.problem(404, "key_not_found");
+        assert_eq!(first.header("cache-status"), Some("terrace-l1; fwd=uri-miss"), "the origin was asked");
+        let known = service.get(target).await;
+        known.problem(404, "key_not_found");
+        let status = known.header("cache-status").expect("a status");
+        assert!(status.starts_with("terrace-l1; hit; ttl=3"), "{status}");
+        assert!(status.ends_with("; detail=negative"), "{status}");
+        let anew = service.send_with("GET", target, &["cache-control: no-cache"], b"").await;
+        assert_eq!(anew.header("cache-status"), Some("terrace-l1; fwd=uri-miss"), "it was asked again");
+    }
+}
+
+#[tokio::test]
 async fn a_reader_can_say_what_it_wants() {
     let directory = tempfile::tempdir().expect("a directory");
     let (service, table) = with_origin(&directory, "stale_if_error = '1h'").await;
@@ -184,7 +202,7 @@ async fn what_is_past_its_ttl_says_for_how_long() {
     let old = wait::until_some("its TTL to be over for a second", async || {
         let got = service.get_raw("t:1", &[]).await;
         let status = got.header("cache-status").expect("a status").to_owned();
-        (status == "terrace-l1; hit; ttl=-1; detail=stale-if-error").then_some(got)
+        (status == "terrace-l1; hit; ttl=-2; detail=stale-if-error").then_some(got)
     })
     .await;
     let age: u64 = old.header("age").and_then(|age| age.parse().ok()).expect("an age");

@@ -2,7 +2,7 @@
 
 use super::Keyspace;
 use crate::Tier;
-use crate::entry::{Entry, Found};
+use crate::entry::{Entry, Found, Lookup};
 use crate::error::Error;
 use crate::read::Wanted;
 use crate::telemetry::Op;
@@ -87,6 +87,50 @@ where
         K: Borrow<Q>,
         Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
     {
+        let found = self.find_with(key, options).await?;
+        Ok(found.and_then(|found| found.into_entry(&self.view.shared.clock)))
+    }
+
+    /// As [`Keyspace::get_entry_with`], and tells a negative entry from nothing.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    ///
+    /// # Cost
+    /// As [`Keyspace::get_entry_with`].
+    ///
+    /// # Cancel safety
+    /// Safe. A load that began goes on.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::{convert::Infallible, time::Duration};
+    /// use terrace::{Cache, EntryOptions, Lookup, OriginFn, ReadOptions, Tier};
+    ///
+    /// let origin = OriginFn::load(|_: u64| async { Ok::<Option<String>, Infallible>(None) });
+    /// let options = EntryOptions::new().negative_ttl(Duration::from_secs(60));
+    /// let users = Cache::memory()?.keyspace("users").options(options).read_through(origin).build()?;
+    /// users.get(&7).await?;
+    /// let known = users.lookup(&7, ReadOptions::new()).await?;
+    /// assert!(matches!(known, Lookup::Absent { tier: Tier::L1, .. }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn lookup<Q>(&self, key: &Q, options: ReadOptions) -> Result<Lookup<V>, Error>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
+    {
+        let found = self.find_with(key, options).await?;
+        Ok(found.map_or(Lookup::Nothing, |found| found.into_lookup(&self.view.shared.clock)))
+    }
+
+    async fn find_with<Q>(&self, key: &Q, options: ReadOptions) -> Result<Option<Found>, Error>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ToOwned<Owned = K> + Sync + ?Sized,
+    {
         self.view.space.hot.sample(key);
         let timer = self.view.space.counters.timer();
         let text = key.to_key()?;
@@ -113,7 +157,7 @@ where
             None => self.farthest(),
         };
         self.view.space.counters.observe(Op::Get, farthest, timer);
-        Ok(found.and_then(|found: Found| found.into_entry(&self.view.shared.clock)))
+        Ok(found)
     }
 
     /// The entry of a key, from the tiers alone: the origin is not asked, and statistics do not count it as a lookup.
