@@ -232,6 +232,10 @@ impl From<&OriginError> for Problem {
                     ..Self::new(Code::OriginLeftAlone, error.public())
                 };
             }
+            OriginError::Busy { again, .. } => {
+                let seconds = again.map(|again| u32::try_from(again.as_secs()).unwrap_or(u32::MAX).max(1));
+                return Self { retry_after: seconds, ..Self::new(Code::OriginBusy, error.public()) };
+            }
             OriginError::Timeout { .. } => Code::OriginTimeout,
             OriginError::NotUnique { .. } => Code::OriginNotUnique,
             OriginError::Refused { .. } => Code::OriginRefused,

@@ -26,6 +26,16 @@ pub enum OriginError {
         /// Whether something had the request, or could have had it: then it may be for what was asked for.
         is_reached: bool,
     },
+    /// It was reached, and answered that it cannot do this now.
+    #[error("origin `{origin}` has too much to do: {reason}")]
+    Busy {
+        /// The origin's name.
+        origin: Arc<str>,
+        /// What it answered.
+        reason: String,
+        /// How long it wants to be left alone, if it said so.
+        again: Option<Duration>,
+    },
     /// It is not in trouble, and does not take this now: all places for it are taken here, or it takes no writes.
     #[error("origin `{origin}` does not take this now: {reason}")]
     NotNow {
@@ -115,6 +125,7 @@ impl OriginError {
         matches!(
             self,
             Self::Unavailable { .. }
+                | Self::Busy { .. }
                 | Self::Timeout { .. }
                 | Self::Unknown { is_answered: false, .. }
                 | Self::Broken { .. }
@@ -152,6 +163,9 @@ impl OriginError {
     pub fn public(&self) -> String {
         match self {
             Self::Unavailable { origin, .. } => format!("the origin `{origin}` is unreachable"),
+            Self::Busy { origin, reason, .. } => {
+                format!("the origin `{origin}` was reached, and cannot do this now: {reason}")
+            }
             Self::NotNow { origin, .. } => {
                 format!("the origin `{origin}` does not take this now; the log of the service says why")
             }

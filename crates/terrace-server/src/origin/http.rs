@@ -22,13 +22,13 @@ use crate::config::HttpConfig;
 use crate::runtime;
 use crate::traces::Outgoing;
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use terrace::behind::WriteId;
 use terrace::codec::JsonText;
-use terrace::{Fetched, WriteFailure};
+use terrace::{Clock, Fetched, WriteFailure};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::Instrument;
 
@@ -102,10 +102,10 @@ impl Http {
             StatusCode::BAD_REQUEST | StatusCode::URI_TOO_LONG | StatusCode::UNPROCESSABLE_ENTITY => {
                 return Err(self.bad_key(format!("it answered {status}")));
             }
-            StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                return Err(self.busy(status, response.headers()));
+            }
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
                 return Err(self.unavailable(format!("it answered {status}"), true));
             }
             _ if status.is_redirection() => {
@@ -180,7 +180,8 @@ impl Http {
         let made = match answer {
             Some(Ok(response)) => {
                 let status = response.status();
-                let mut answered = Answered::from(self.written(status, document.is_none(), fence.is_some()));
+                let mut answered =
+                    Answered::from(self.written(&response, document.is_none(), fence.is_some()));
                 answered.invalidates = self.groups.made_untrue(&self.name, status, response.headers());
                 return answered;
             }
@@ -196,7 +197,8 @@ impl Http {
         made.into()
     }
 
-    fn written(&self, status: StatusCode, is_removal: bool, comes_again: bool) -> Written {
+    fn written(&self, response: &Response, is_removal: bool, comes_again: bool) -> Written {
+        let status = response.status();
         let is_gone = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
         if status.is_success() || (is_removal && is_gone) {
             return Ok(());
@@ -206,7 +208,7 @@ impl Http {
             Refusal::OfTheWrite => {
                 WriteFailure::Refused(OriginError::Refused { origin: Arc::clone(&self.name), reason })
             }
-            Refusal::ForNow => WriteFailure::Unavailable(self.unavailable(reason, true)),
+            Refusal::ForNow => WriteFailure::Unavailable(self.busy(status, response.headers())),
             Refusal::Unclear => WriteFailure::Unknown(self.unknown(reason, !status.is_server_error())),
             Refusal::OfAnything => WriteFailure::Failed(self.failed(reason)),
         })
@@ -263,6 +265,11 @@ impl Http {
         OriginError::Unavailable { origin: Arc::clone(&self.name), reason, is_reached }
     }
 
+    fn busy(&self, status: StatusCode, headers: &HeaderMap) -> OriginError {
+        let (origin, reason) = (Arc::clone(&self.name), format!("it answered {status}"));
+        OriginError::Busy { origin, reason, again: retry_after(headers, Clock::system().wall()) }
+    }
+
     fn unknown(&self, reason: String, is_answered: bool) -> OriginError {
         OriginError::Unknown { origin: Arc::clone(&self.name), reason, is_answered }
     }
@@ -274,6 +281,19 @@ impl Http {
     fn timed_out(&self) -> OriginError {
         OriginError::Timeout { origin: Arc::clone(&self.name), after: self.timeout }
     }
+}
+
+/// Longest time that is handed on of an API that wants to be left alone.
+const AGAIN_MAX: Duration = Duration::from_hours(1);
+
+/// How long an API wants to be left alone, which it says in seconds or by a date.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let again = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
+    };
+    Some(again.min(AGAIN_MAX))
 }
 
 fn method_of(endpoint: &Endpoint) -> Method {
@@ -360,6 +380,25 @@ fn words(error: &reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_long_an_api_wants_to_be_left_alone_is_bounded() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (text, seconds) in [
+            ("7", Some(7)),
+            (" 0 ", Some(0)),
+            ("86400", Some(3600)),
+            ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10)),
+            ("Sun, 06 Nov 1994 08:49:00 GMT", Some(0)),
+            ("Sat, 06 Nov 2094 08:49:37 GMT", Some(3600)),
+            ("soon", None),
+            ("-1", None),
+        ] {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]);
+            assert_eq!(retry_after(&headers, now).map(|again| again.as_secs()), seconds, "{text}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
 
     #[test]
     fn only_what_says_that_nothing_was_done_counts_as_not_done() {

@@ -16,6 +16,8 @@ use tokio::net::TcpListener;
 pub(crate) enum Mood {
     Well,
     Status(u16),
+    /// Says this, and when to come again.
+    Again(u16, &'static str),
     /// Does what it is asked to, and then says this.
     DoneBut(u16),
     /// Does what it is asked to, and says this with these lines of `Cache-Group-Invalidation`.
@@ -95,6 +97,7 @@ async fn answer(State(api): State<Api>, request: Request) -> Response {
     match mood {
         Mood::Well => change(&api, &parts.method, path, &body),
         Mood::Status(status) => code(status).into_response(),
+        Mood::Again(status, when) => (code(status), [(header::RETRY_AFTER, when)]).into_response(),
         Mood::DoneBut(status) => {
             change(&api, &parts.method, path, &body);
             code(status).into_response()

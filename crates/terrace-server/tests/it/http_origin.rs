@@ -127,8 +127,9 @@ async fn what_an_answer_to_a_load_means() {
         (Mood::Status(422), 400, "key_refused"),
         (Mood::Status(401), 502, "origin_failed"),
         (Mood::Status(500), 502, "origin_failed"),
-        (Mood::Status(503), 502, "origin_unavailable"),
-        (Mood::Status(429), 502, "origin_unavailable"),
+        (Mood::Status(503), 503, "origin_busy"),
+        (Mood::Status(429), 503, "origin_busy"),
+        (Mood::Status(502), 502, "origin_unavailable"),
         (Mood::Redirect(elsewhere.url()), 502, "origin_failed"),
         (Mood::Text("<html>".to_owned()), 502, "origin_failed"),
         (Mood::Text(format!("\"{}\"", "x".repeat(2_000))), 502, "origin_failed"),
@@ -179,6 +180,31 @@ async fn an_api_that_is_not_there_is_unavailable() {
 }
 
 #[tokio::test]
+async fn an_api_that_has_too_much_to_do_says_when_to_come_again() {
+    let pair_ = Pair::of("write-through").await;
+    for (mood, again) in [
+        (Mood::Again(429, "7"), Some("7")),
+        (Mood::Again(503, "0"), Some("1")),
+        (Mood::Again(503, "86400"), Some("3600")),
+        (Mood::Again(429, "soon"), None),
+    ] {
+        pair_.api.mood(mood.clone());
+        let answer = pair_.service.get("/api/cache/doc:1").await;
+        let detail = answer.problem(503, "origin_busy");
+        assert!(
+            detail.contains("`api` was reached") && detail.contains("it answered"),
+            "{mood:?}: {answer:?}"
+        );
+        assert_eq!(answer.header("retry-after"), again, "{mood:?}: {answer:?}");
+        assert_eq!(json(&answer)["retry_after"].as_u64(), again.and_then(|again| again.parse().ok()));
+    }
+    pair_.api.mood(Mood::Again(429, "9"));
+    let refused = pair_.put("1").await;
+    refused.problem(503, "origin_busy");
+    assert_eq!(refused.header("retry-after"), Some("9"));
+}
+
+#[tokio::test]
 async fn write_through_stores_there_first() {
     let pair_ = Pair::of("write-through").await;
     assert_eq!(pair_.put("{\"a\":1}").await.status, 200);
@@ -186,7 +212,7 @@ async fn write_through_stores_there_first() {
     assert_eq!(pair_.api.asked()[0].headers["content-type"], "application/json");
     assert_eq!(pair_.got().await, pair("{\"a\":1}", "l1"));
     for (status, seen, code) in
-        [(409, 422, "origin_refused"), (429, 502, "origin_unavailable"), (401, 502, "origin_failed")]
+        [(409, 422, "origin_refused"), (429, 503, "origin_busy"), (401, 502, "origin_failed")]
     {
         pair_.api.mood(Mood::Status(status));
         pair_.put("2").await.problem(seen, code);

@@ -56,7 +56,8 @@ async fn an_error_of_a_lookup_is_what_a_client_sees_as_one() {
         (Mood::Status(404), 404),
         (Mood::Status(422), 400),
         (Mood::Status(500), 502),
-        (Mood::Status(503), 502),
+        (Mood::Status(502), 502),
+        (Mood::Status(503), 503),
         (Mood::Text("<html>".to_owned()), 502),
         (Mood::Hang, 504),
     ]
@@ -85,7 +86,7 @@ async fn an_error_of_a_lookup_is_what_a_client_sees_as_one() {
     );
     api.mood(Mood::Status(503));
     let batch = service.post("/api/cache/batch", r#"{"get":["a:0","a:b1","a:b2"]}"#).await;
-    assert_eq!(batch.body.matches("\"status\":502").count(), 2, "{batch:?}");
+    assert_eq!(batch.body.matches("\"status\":503").count(), 2, "{batch:?}");
     assert_eq!(result(&service, "error").await, failed + 2);
 }
 
@@ -101,7 +102,7 @@ async fn in_an_outage_errors_grow_and_other_misses_do_not_and_what_is_refused_he
     }
     let before = (result(&service, "miss").await, misses(&service, "read-through").await);
     assert_eq!(before, (3, 3));
-    api.mood(Mood::Status(503));
+    api.mood(Mood::Status(502));
     api.asked();
     let mut seen = Vec::new();
     for number in 0..20 {

@@ -21,6 +21,7 @@ pub(crate) enum Code {
     VersionMismatch,
     ConditionUnsupported,
     MediaUnsupported,
+    QueryInvalid,
     BodyMalformed,
     BodyInvalid,
     BodyTooLarge,
@@ -40,6 +41,7 @@ pub(crate) enum Code {
     OriginFailed,
     OriginOverloaded,
     OriginLeftAlone,
+    OriginBusy,
     OriginRefused,
     WriteUnknown,
     DeleteUnsupported,
@@ -59,7 +61,7 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    pub(crate) const ALL: [Self; 51] = [
+    pub(crate) const ALL: [Self; 53] = [
         Self::MalformedRequest,
         Self::Unauthorized,
         Self::Forbidden,
@@ -76,6 +78,7 @@ impl Code {
         Self::VersionMismatch,
         Self::ConditionUnsupported,
         Self::MediaUnsupported,
+        Self::QueryInvalid,
         Self::BodyMalformed,
         Self::BodyInvalid,
         Self::BodyTooLarge,
@@ -95,6 +98,7 @@ impl Code {
         Self::OriginFailed,
         Self::OriginOverloaded,
         Self::OriginLeftAlone,
+        Self::OriginBusy,
         Self::OriginRefused,
         Self::WriteUnknown,
         Self::DeleteUnsupported,
@@ -136,6 +140,7 @@ impl Code {
                 (501, "condition_unsupported", "This keyspace cannot be changed on a condition")
             }
             Self::MediaUnsupported => (415, "media_unsupported", "This keyspace takes nothing but JSON"),
+            Self::QueryInvalid => (422, "query_invalid", "The query does not have the expected form"),
             Self::BodyMalformed => (400, "body_malformed", "The body is not JSON"),
             Self::BodyInvalid => (422, "body_invalid", "The body does not have the expected form"),
             Self::BodyTooLarge => (413, "body_too_large", "The body is too large"),
@@ -191,6 +196,7 @@ impl Code {
             Self::OriginLeftAlone => {
                 (503, "origin_left_alone", "The origin failed too often, and is not asked")
             }
+            Self::OriginBusy => (503, "origin_busy", "The origin answers that it cannot do this now"),
             Self::OriginOverloaded => {
                 (503, "origin_overloaded", "As many loads from the origin are at work as may be")
             }

@@ -6,6 +6,7 @@
 //!    it says, without a member that it does not know.
 //! 3. It is made once, when somebody first asks for it.
 
+mod codes;
 mod operations;
 mod shapes;
 

@@ -2,6 +2,7 @@
 
 mod figures;
 
+use super::codes::{OF_CHANGES, OF_KEYS, OF_LOADS};
 use crate::api::error::Code;
 use serde_json::{Value, json};
 
@@ -160,33 +161,6 @@ impl Operation {
         self
     }
 }
-
-/// What can be wrong with a key.
-const OF_KEYS: [Code; 4] = [Code::KeyEmpty, Code::KeyTooLong, Code::KeyCharacter, Code::KeyEncoding];
-
-/// What can go wrong at an origin that is asked.
-const OF_LOADS: [Code; 7] = [
-    Code::KeyRefused,
-    Code::OriginUnavailable,
-    Code::OriginTimeout,
-    Code::OriginNotUnique,
-    Code::OriginFailed,
-    Code::OriginOverloaded,
-    Code::L2Unavailable,
-];
-
-/// What can go wrong where a change is made.
-const OF_CHANGES: [Code; 9] = [
-    Code::KeyRefused,
-    Code::OriginUnavailable,
-    Code::OriginTimeout,
-    Code::OriginFailed,
-    Code::OriginRefused,
-    Code::WriteUnknown,
-    Code::JournalFull,
-    Code::JournalFailed,
-    Code::L2Refused,
-];
 
 fn text() -> Value {
     json!({ "type": "string" })
