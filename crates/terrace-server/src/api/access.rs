@@ -109,7 +109,7 @@ impl Routes {
     pub(super) fn stated(mut self, path: &str, need: Need, methods: MethodRouter<Arc<App>>) -> Self {
         let is_elsewhere = self.side == Side::Public && need.is_of_the_service();
         let (need, methods) =
-            if is_elsewhere { (Need::Nothing, any(super::no_route)) } else { (need, methods) };
+            if is_elsewhere { (Need::Nothing, any(super::elsewhere)) } else { (need, methods) };
         self.needs
             .insert(path, (need, path.into()))
             .unwrap_or_else(|error| panic!("the path {path}: {error}"));

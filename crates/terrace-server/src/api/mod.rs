@@ -201,6 +201,14 @@ async fn no_route(uri: Uri) -> Problem {
     Problem::new(Code::RouteNotFound, detail)
 }
 
+/// What has to do with the service, where that has a listener of its own.
+async fn elsewhere() -> Problem {
+    Problem::new(
+        Code::RouteNotFound,
+        "this is at the admin listener (`server.admin_listen`), and nowhere else",
+    )
+}
+
 async fn no_method() -> Problem {
     Problem::new(Code::MethodNotAllowed, "the header `Allow` names the methods of this path")
 }

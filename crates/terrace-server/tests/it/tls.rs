@@ -173,6 +173,8 @@ async fn what_concerns_the_service_is_on_the_admin_listener_alone() {
     ] {
         assert_eq!(ask(service.address, "ops", target).await, 404, "{target}");
         assert_eq!(ask(service.address, "", target).await, 404, "{target}");
+        let elsewhere = service.get(target).await.problem(404, "route_not_found");
+        assert!(elsewhere.contains("at the admin listener") && !elsewhere.contains("127."), "{elsewhere}");
         assert_eq!(ask(admin, "web", target).await, 403, "{target}");
         assert_eq!(ask(admin, "", target).await, 401, "{target}");
         if target != "/api/cache/events" {
