@@ -108,6 +108,11 @@ impl Reloads {
         )
     }
 
+    /// Whether the last configuration that was to be taken was taken.
+    pub(crate) fn is_last_good(&self) -> bool {
+        self.is_last_good.load(Ordering::Relaxed)
+    }
+
     fn note(&self, is_good: bool) {
         self.is_last_good.store(is_good, Ordering::Relaxed);
         if is_good { &self.taken } else { &self.refused }.fetch_add(1, Ordering::Relaxed);

@@ -99,12 +99,13 @@ impl Check {
         Self { name, state: state.as_str(), ok: state == BreakerState::Closed }
     }
 
-    /// What the service is degraded in where this is not well. That changes are not heard shows in what reads cost, and is none.
+    /// What the service is degraded in where this is not well. That changes are not heard shows in what reads cost, and is none; nor is a
+    /// configuration that was refused: the one before is in force, whole.
     fn degrades(&self) -> Option<&str> {
         match &*self.name {
             _ if self.ok => None,
             "breaker" => Some("l2"),
-            "bus" => None,
+            "bus" | "config" => None,
             name if name.starts_with(ORIGIN) => Some(ORIGIN),
             name => Some(name),
         }
@@ -120,7 +121,11 @@ fn checks(
     journal: Option<Condition>,
     is_operator: bool,
 ) -> Vec<Check> {
-    let mut checks = vec![Check::new("serving", "ok", true)];
+    let is_taken = app.reloads.is_last_good();
+    let mut checks = vec![
+        Check::new("serving", "ok", true),
+        Check::new("config", if is_taken { "ok" } else { "refused" }, is_taken),
+    ];
     if let Some(is_well) = is_l2_well {
         checks.push(Check::new("l2", if is_well { "ok" } else { "failed" }, is_well));
     }

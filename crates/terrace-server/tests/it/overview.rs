@@ -228,6 +228,7 @@ async fn one_that_is_alone_has_no_breaker_and_says_so() {
     let ready = told(&service, "/readyz?verbose").await;
     let checks = json!([
         { "check": "serving", "state": "ok", "ok": true },
+        { "check": "config", "state": "ok", "ok": true },
         { "check": "stale", "state": "ok", "ok": true },
     ]);
     assert_eq!(ready, json!({ "status": "ok", "degraded": [], "checks": checks }));

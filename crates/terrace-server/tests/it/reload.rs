@@ -170,10 +170,15 @@ async fn keys_that_change_their_keyspace_begin_without_old_entries() {
     let (with, without) = ("[keyspace.a]\npattern = 'a:{id}'\n", "");
     let service = start(with).await;
     let put = async |number: u32| {
+        let ready = service.get("/readyz?verbose").await;
+        assert_eq!((ready.status, ready.body.contains("\"degraded\":[]")), (200, true), "{ready:?}");
+        assert!(ready.body.contains(r#"{"check":"config","state":"refused","ok":false}"#), "{ready:?}");
         let answer = service.put("/api/cache/a:1", &format!("{{\"value\":{number}}}")).await;
         assert_eq!(answer.status, 200);
     };
     put(1).await;
+    let ready = service.get("/readyz?verbose").await;
+    assert!(ready.body.contains(r#"{"check":"config","state":"ok","ok":true}"#), "{ready:?}");
     service.reload(without).await.expect("a keyspace may go");
     assert_eq!(value(&service, "a:1").await, None, "it is in another keyspace");
     put(2).await;
