@@ -211,7 +211,7 @@ impl App {
         keyspaces.iter().find(|keyspace| keyspace.name() == name).ok_or_else(|| {
             let names: Vec<&str> = keyspaces.iter().map(terrace::Keyspace::name).collect();
             let detail = format!("there is no such keyspace; there are {}", names.join(", "));
-            Problem::new(Code::BodyInvalid, detail)
+            Problem::new(Code::QueryInvalid, detail)
         })
     }
 }

@@ -233,10 +233,11 @@ const NOT_UTF_8: &str = "the path names no keyspace: it is not UTF-8";
 
 /// `GET /api/cache/behind?keyspace=...&limit=...`.
 pub(super) async fn behind(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Result<Response, Problem> {
+    key::only(&uri, &["keyspace", "limit"])?;
     let limit = match key::parameter(&uri, "limit")? {
         None => LIMIT_DEFAULT,
         Some(text) => text.parse().ok().filter(|limit| *limit <= LIMIT_MAX).ok_or_else(|| {
-            Problem::new(Code::BodyInvalid, format!("`limit` is a number from 0 to {LIMIT_MAX}"))
+            Problem::new(Code::QueryInvalid, format!("`limit` is a number from 0 to {LIMIT_MAX}"))
         })?,
     };
     let keyspaces = match key::parameter(&uri, "keyspace")? {

@@ -40,7 +40,8 @@ struct Filter {
 
 impl Filter {
     fn of(uri: &Uri) -> Result<Self, Problem> {
-        let refuse = |detail: String| Problem::new(Code::BodyInvalid, detail);
+        let refuse = |detail: String| Problem::new(Code::QueryInvalid, detail);
+        key::only(uri, &["types", "pattern", "last_event_id"])?;
         let types = key::parameter(uri, "types")?;
         let types: Option<Vec<String>> =
             types.map(|types| types.split(',').map(|name| name.trim().to_owned()).collect());

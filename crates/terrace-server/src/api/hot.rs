@@ -52,10 +52,11 @@ impl Line {
 
 /// `GET /api/cache/hot?keyspace=...&limit=...`.
 pub(super) async fn hot(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Result<Response, Problem> {
+    key::only(&uri, &["keyspace", "limit"])?;
     let limit = match key::parameter(&uri, "limit")? {
         None => LIMIT_DEFAULT,
         Some(text) => text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit)).ok_or_else(|| {
-            Problem::new(Code::BodyInvalid, format!("`limit` is a number from 1 to {LIMIT_MAX}"))
+            Problem::new(Code::QueryInvalid, format!("`limit` is a number from 1 to {LIMIT_MAX}"))
         })?,
     };
     let keyspaces = app.keyspaces(&who)?;

@@ -6,7 +6,9 @@
 //!    named by `/api/cache?key=...`, where nothing is reserved; there, as in forms, a `+` is a space.
 //! 3. A key is UTF-8, has no control characters, and at most as many bytes as configured.
 
+use super::entry::shortened;
 use super::error::{Code, Problem};
+use crate::config::nearest;
 use axum::http::Uri;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
@@ -51,6 +53,22 @@ pub(crate) fn checked(text: &str, bytes_max: usize) -> Result<Key, Problem> {
 /// Whether a parameter of the query is `true` or has no value.
 pub(crate) fn flag(uri: &Uri, name: &str) -> bool {
     matches!(parameter(uri, name), Ok(Some(value)) if value.is_empty() || value == "true" || value == "1")
+}
+
+/// Refuses a query with a parameter of another name than these: what is mistyped would ask for something else, such as for all keys instead of
+/// some. What begins with `_` is passed over: pages and proxies add such to get past caches.
+pub(super) fn only(uri: &Uri, names: &[&str]) -> Result<(), Problem> {
+    let given = uri.query().unwrap_or_default().split('&');
+    let given = given.map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
+    let mut unknown =
+        given.filter(|name| !name.is_empty() && !name.starts_with('_') && !names.contains(name));
+    let Some(unknown) = unknown.next() else { return Ok(()) };
+    let help = match nearest(unknown, names.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("there are {}", names.join(", ")),
+    };
+    let detail = format!("there is no parameter `{}`; {help}", shortened(unknown));
+    Err(Problem::new(Code::QueryInvalid, detail))
 }
 
 /// The first value of a parameter of the query.
@@ -112,6 +130,25 @@ mod tests {
             ("/api/cache?key=a=b", "a=b"),
         ] {
             assert_eq!(key(uri).as_deref(), Ok(text), "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_there_is_not_is_refused() {
+        let only = |uri: &str| {
+            let uri: Uri = uri.parse().expect("a URI");
+            only(&uri, &["pattern", "limit"]).map_err(|problem| (problem.code, problem.detail))
+        };
+        for uri in ["/k", "/k?", "/k?&", "/k?pattern=a&limit", "/k?_=1795204410", "/k?limit=1&_cb"] {
+            assert_eq!(only(uri), Ok(()), "{uri}");
+        }
+        for (uri, words) in [
+            ("/k?pattrn=user:*", "no parameter `pattrn`; did you mean `pattern`?"),
+            ("/k?limit=1&zzz=2", "no parameter `zzz`; there are pattern, limit"),
+            ("/k?Pattern=a", "no parameter `Pattern`"),
+        ] {
+            let (code, detail) = only(uri).expect_err(uri);
+            assert!(code == Code::QueryInvalid && detail.contains(words), "{uri}: {detail}");
         }
     }
 

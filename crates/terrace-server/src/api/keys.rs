@@ -80,6 +80,7 @@ struct Asked {
 
 /// `GET /api/cache/keys?pattern=…&keyspace=…&tier=…&cursor=…&limit=…`.
 pub(super) async fn keys(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Result<Response, Problem> {
+    key::only(&uri, &["pattern", "keyspace", "tier", "limit", "cursor"])?;
     let spaces = app.keyspaces(&who)?;
     let asked = Asked::read(spaces, &uri)?;
     let mut at = match key::parameter(&uri, "cursor")?.filter(|cursor| !cursor.is_empty()) {
@@ -114,7 +115,7 @@ pub(super) async fn keys(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Res
 
 impl Asked {
     fn read(spaces: &Keyspaces, uri: &Uri) -> Result<Self, Problem> {
-        let invalid = |detail: String| Problem::new(Code::BodyInvalid, detail);
+        let invalid = |detail: String| Problem::new(Code::QueryInvalid, detail);
         let pattern = key::parameter(uri, "pattern")?.filter(|pattern| !pattern.is_empty());
         let pattern =
             Glob::new(pattern.as_deref().unwrap_or("*")).map_err(|error| invalid(error.to_string()))?;
@@ -172,7 +173,7 @@ fn read_cursor(spaces: &Keyspaces, cursor: &str, key_bytes_max: usize) -> Result
         .as_deref()
         .and_then(|text| text.split_once('/'))
         .and_then(|(name, place)| Some((name, place.parse().ok()?)))
-        .ok_or_else(|| Problem::new(Code::BodyInvalid, "`cursor` is none that was given out here"))?;
+        .ok_or_else(|| Problem::new(Code::QueryInvalid, "`cursor` is none that was given out here"))?;
     let index = spaces.iter().position(|keyspace| keyspace.name() == name).ok_or_else(lost)?;
     Ok(At { index, place })
 }

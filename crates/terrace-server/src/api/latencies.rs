@@ -49,6 +49,7 @@ impl OfTier {
 
 /// `GET /api/cache/latencies?keyspace=...`.
 pub(super) async fn latencies(State(app): State<Arc<App>>, who: Who, uri: Uri) -> Result<Response, Problem> {
+    key::only(&uri, &["keyspace"])?;
     let times = match key::parameter(&uri, "keyspace")? {
         Some(name) => App::keyspace_named(app.keyspaces(&who)?, &name)?.lookup_times(),
         None => all(&app, &who)?,

@@ -55,6 +55,7 @@ pub use origin::{HttpConfig, OriginConfig, PostgresConfig, SqliteConfig};
 pub use patience::{L2Breaker, L2Retry, OriginBreakerConfig};
 pub use report::ConfigError;
 pub use secret::{Address, Secret};
+pub(crate) use report::nearest;
 pub use show::{SetBy, Setting};
 pub use sources::SourceConfig;
 pub(crate) use sources::{DOCUMENT, TENANT, VERSION, list_of};

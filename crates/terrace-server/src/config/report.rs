@@ -170,7 +170,7 @@ impl Document {
 }
 
 /// The word that was probably meant: at most a third of its letters are wrong.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let near = candidates.into_iter().map(|candidate| (distance(word, candidate), candidate));
     let (wrong, candidate) = near.min_by_key(|(wrong, _)| *wrong)?;
     (wrong <= candidate.chars().count().div_ceil(3)).then_some(candidate)

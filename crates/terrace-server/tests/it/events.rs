@@ -366,10 +366,12 @@ async fn readers_choose_what_they_are_told() {
     let refused = service.get("/api/cache/events?types=nonsense").await;
     assert!(
         refused
-            .problem(422, "body_invalid")
+            .problem(422, "query_invalid")
             .contains("set, invalidate, refresh, bus, breaker, queue, config")
     );
-    service.get("/api/cache/events?pattern=").await.problem(422, "body_invalid");
+    let unknown = service.get("/api/cache/events?type=set").await.problem(422, "query_invalid");
+    assert!(unknown.contains("did you mean `types`?"), "{unknown}");
+    service.get("/api/cache/events?pattern=").await.problem(422, "query_invalid");
 }
 
 #[tokio::test]

@@ -76,8 +76,11 @@ async fn what_cannot_be_asked_for_is_refused() {
         assert!([400, 422].contains(&answer.status), "{query}: {answer:?}");
         assert_eq!(answer.header("content-type"), Some("application/problem+json"));
     }
+    let all = service.get("/api/cache/keys?pattrn=user:*").await.problem(422, "query_invalid");
+    assert!(all.contains("`pattrn`; did you mean `pattern`?"), "{all}");
+    assert_eq!(service.get("/api/cache/keys?limit=1&_=17").await.status, 200);
     let long = "6".repeat(5000);
-    service.get(&format!("/api/cache/keys?cursor={long}")).await.problem(422, "body_invalid");
+    service.get(&format!("/api/cache/keys?cursor={long}")).await.problem(422, "query_invalid");
     // `gone/l1` and `default/l1.1.0.`
     service.get("/api/cache/keys?cursor=676f6e652f6c31").await.problem(410, "cursor_lost");
     service.get("/api/cache/keys?cursor=64656661756c742f6c312e312e302e").await.problem(410, "cursor_lost");

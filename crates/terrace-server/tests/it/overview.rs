@@ -112,7 +112,7 @@ async fn latencies_are_told_of_one_keyspace_too() {
     assert!(default >= 61, "{default}");
     assert_eq!((asked("?keyspace=users").await, asked("").await), (users, users + default));
     let problem = service.get("/api/cache/latencies?keyspace=nobodys").await;
-    assert!(problem.problem(422, "body_invalid").contains("users, default"), "{problem:?}");
+    assert!(problem.problem(422, "query_invalid").contains("users, default"), "{problem:?}");
 }
 
 #[tokio::test]

@@ -290,7 +290,7 @@ async fn what_concerns_all_of_the_service_is_for_no_tenant() {
     for path in ["hot", "latencies"] {
         let target = format!("/api/cache/{path}?keyspace=b--users");
         let unknown = service.with("token-a", "GET", &target, "").await;
-        assert!(!unknown.problem(422, "body_invalid").contains("b--"), "{unknown:?}");
+        assert!(!unknown.problem(422, "query_invalid").contains("b--"), "{unknown:?}");
     }
 }
 

@@ -318,7 +318,7 @@ fn changes() -> [Operation; 3] {
         Operation::post("/api/cache/refresh", "refresh", "Lets all instances load keys anew.", "Refresh")
             .group("entries")
             .json("Refreshing")
-            .or(&[Code::L2Refused, Code::L2Unavailable]),
+            .or(&[Code::L2Refused, Code::L2Unavailable, Code::LoadUnsupported]),
     ]
 }
 
@@ -347,7 +347,7 @@ fn behind() -> [Operation; 5] {
         .query("keyspace", "Of this one alone.", text())
         .query("limit", "Dead letters of each keyspace at most.", number(0, 1_000, 20))
         .json("Behind")
-        .or(&[Code::BodyInvalid, Code::NotWrittenBehind, Code::KeyEncoding]),
+        .or(&[Code::QueryInvalid, Code::NotWrittenBehind, Code::KeyEncoding]),
         of(Operation::get(write, "whereIsWrite", "What has become of one write."))
             .with("id", Place::Path, "The `write_id` of what was acknowledged.", text())
             .json("Told")
@@ -386,12 +386,12 @@ fn lists() -> [Operation; 5] {
             .query("cursor", "Where the page before has ended.", text())
             .query("limit", "About so many keys.", number(1, 1_000, 100))
             .json("Keys")
-            .or(&[Code::BodyInvalid, Code::KeyEncoding, Code::CursorLost, Code::ListingUnavailable]),
+            .or(&[Code::QueryInvalid, Code::KeyEncoding, Code::CursorLost, Code::ListingUnavailable]),
         Operation::get("/api/cache/hot", "listHot", "The keys that this instance looks up most.")
             .query("keyspace", "Of this one alone.", text())
             .query("limit", "So many keys at most.", number(1, 1_000, 20))
             .json("Hot")
-            .or(&[Code::BodyInvalid, Code::KeyEncoding]),
+            .or(&[Code::QueryInvalid, Code::KeyEncoding]),
         why("/api/cache/why/{key}", Place::Path, "why"),
         why("/api/cache/why", Place::NeededQuery, "whyByQuery"),
         Operation::get("/api/cache/events", "events", "What happens, as Server-Sent Events.")
@@ -409,7 +409,7 @@ fn lists() -> [Operation; 5] {
                 text(),
             )
             .answers(200, "Events, until the connection ends.", Content::Text("text/event-stream"))
-            .or(&[Code::BodyInvalid, Code::KeyEncoding]),
+            .or(&[Code::QueryInvalid, Code::KeyEncoding]),
     ]
 }
 

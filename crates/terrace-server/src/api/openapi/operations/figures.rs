@@ -13,7 +13,7 @@ pub(super) fn all() -> [Operation; 7] {
         Operation::get("/api/cache/latencies", "latencies", "How long lookups took, as a distribution.")
             .query("keyspace", "Of this one alone.", text())
             .json("Latencies")
-            .or(&[Code::BodyInvalid, Code::KeyEncoding]),
+            .or(&[Code::QueryInvalid, Code::KeyEncoding]),
         Operation::get("/api/cache/bus", "bus", "How this instance hears of others' changes.").json("Bus"),
         Operation::get(
             "/api/cache/capacity",
