@@ -3,7 +3,8 @@
 //! 1. Neither `Debug` nor `Display` nor serde ever shows a secret. Only `reveal` does, and only the code that opens
 //!    a connection calls it.
 //! 2. A wrong value is refused without being quoted.
-//! 3. [`mask`] keeps the length of a text, so that an error can point into the masked text.
+//! 3. [`mask`] keeps the length of a text, so that an error can point into the masked text. It shows the names of variables, `${NAME}`, which
+//!    are no secrets, and what stands behind a value.
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -172,7 +173,7 @@ pub(super) fn mask(text: &str) -> String {
     let mut is_in_headers = false;
     for line in text.split_inclusive('\n') {
         if line.trim_start().starts_with('[') {
-            is_in_headers = line.contains(HEADERS);
+            is_in_headers = headers_at(line).is_some();
         }
         masked.push_str(&mask_line(line, is_in_headers));
     }
@@ -186,37 +187,90 @@ fn mask_line(line: &str, is_in_headers: bool) -> String {
     let body = line.trim_end_matches(['\n', '\r']);
     let mut masked = line.to_owned();
     let mut star_out = |range: std::ops::Range<usize>| {
-        let stars = "*".repeat(range.len());
+        let stars = starred(&masked[range.clone()]);
         masked.replace_range(range, &stars);
     };
     let secret = password_value(body).or_else(|| header_value(body, is_in_headers));
-    if let Some(range) = secret {
+    let (before, after) = secret.as_ref().map_or((body.len(), body.len()), |range| (range.start, range.end));
+    // What ends where the secret begins is the secret's own name, and a quotation mark.
+    let is_text =
+        |range: &std::ops::Range<usize>| !body[range.clone()].trim_matches([' ', '"', '\'']).is_empty();
+    for range in credentials(&body[..before]).into_iter().filter(is_text) {
         star_out(range);
     }
-    for range in credentials(body) {
+    for range in credentials(&body[after..]) {
+        star_out(after + range.start..after + range.end);
+    }
+    if let Some(range) = secret {
         star_out(range);
     }
     masked
 }
 
-/// What stands after `password =` or `sha256 =` on a line, to its end. Somebody may have written the token itself there.
+/// As many stars, with the names of variables left as they are.
+fn starred(secret: &str) -> String {
+    let (mut stars, mut rest) = (String::with_capacity(secret.len()), secret);
+    while let Some((before, after)) = rest.split_once("${") {
+        let is_name = |name: &&str| {
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        };
+        stars.push_str(&"*".repeat(before.len()));
+        if let Some((name, behind)) = after.split_once('}').filter(|(name, _)| is_name(name)) {
+            stars.extend(["${", name, "}"]);
+            rest = behind;
+        } else {
+            stars.push_str("**");
+            rest = after;
+        }
+    }
+    stars + &"*".repeat(rest.len())
+}
+
+/// A value that begins there on a line: what is in its quotation marks if nothing but a comment follows, else all to the end.
+fn value_at(line: &str, from: usize) -> std::ops::Range<usize> {
+    let text = line[from..].trim_start();
+    let begin = line.len() - text.len();
+    let quoted = match text.bytes().next() {
+        Some(quote @ (b'"' | b'\'')) => {
+            let mut is_escaped = false;
+            text.bytes().skip(1).position(|byte| {
+                let is_end = byte == quote && !is_escaped;
+                is_escaped = quote == b'"' && byte == b'\\' && !is_escaped;
+                is_end
+            })
+        }
+        _ => None,
+    };
+    let quoted = quoted.filter(|length| {
+        let behind = text[length + 2..].trim_start();
+        behind.is_empty() || behind.starts_with('#')
+    });
+    quoted.map_or(begin..line.len(), |length| begin + 1..begin + 1 + length)
+}
+
+/// What stands after `password =` or `sha256 =` on a line. Somebody may have written the token itself there.
 fn password_value(line: &str) -> Option<std::ops::Range<usize>> {
     let named = |name: &'static str| line.match_indices(name);
     for (at, word) in named("password").chain(named("sha256")) {
         let after = &line[at + word.len()..];
         let rest = after.trim_start_matches(['"', '\'', ' ', '\t']);
         if let Some(value) = rest.strip_prefix('=') {
-            return Some(line.len() - value.len()..line.len());
+            return Some(value_at(line, line.len() - value.len()));
         }
     }
     None
 }
 
-/// What stands after `headers` and the next `=` on a line, to its end; among headers, after the first `=`.
+/// Where headers are named on a line, and not the files that they are in.
+fn headers_at(line: &str) -> Option<usize> {
+    line.match_indices(HEADERS).map(|(at, _)| at).find(|at| !line[at + HEADERS.len()..].starts_with("_file"))
+}
+
+/// What stands after `headers` and the next `=` on a line; among headers, after the first `=`.
 fn header_value(line: &str, is_in_headers: bool) -> Option<std::ops::Range<usize>> {
-    let from = if is_in_headers { 0 } else { line.find(HEADERS)? };
+    let from = if is_in_headers { 0 } else { headers_at(line)? };
     let at = from + line[from..].find('=')?;
-    Some(at + 1..line.len())
+    Some(value_at(line, at + 1))
 }
 
 #[cfg(test)]
@@ -254,6 +308,32 @@ mod tests {
             let masked = mask(line);
             assert_eq!(masked.len(), line.len());
             assert!(!masked.contains("hunter2"), "{masked}");
+        }
+    }
+
+    #[test]
+    fn masking_shows_the_names_of_variables_and_what_follows_a_value() {
+        for (line, masked) in [
+            ("sha256 = \"${WEB_SHA256}\"  # of the web", "sha256 = \"${WEB_SHA256}\"  # of the web"),
+            ("password = \"hunter2\" # note", "password = \"*******\" # note"),
+            ("password = \"a\" # was redis://u:b@h", "password = \"*\" # was redis://***@h"),
+            ("password = \"a\" # was password=b", "password = \"*\" # was password=*"),
+            ("password = 'it\\' # note", "password = '***' # note"),
+            ("password = \"a\\\"b\" # note", "password = \"****\" # note"),
+            ("password = \"${PW:-hunter2}\"", "password = \"**************\""),
+            ("password = \"a${PW}b\"", "password = \"*${PW}*\""),
+            ("password = \"a\", username = \"b\"", "password = *******************"),
+            ("password = hunter2", "password = *******"),
+            ("headers = { authorization = \"Bearer ${T}\" }", "headers = **************************${T}***"),
+            ("url = \"redis://:${PW}@h\"", "url = \"redis://*${PW}@h\""),
+            (
+                "headers_file = { authorization = \"/run/token\" }",
+                "headers_file = { authorization = \"/run/token\" }",
+            ),
+        ] {
+            let shown = mask(line);
+            assert_eq!((shown.len(), line.len()), (line.len(), masked.len()), "{line}");
+            assert_eq!(shown, masked);
         }
     }
 
