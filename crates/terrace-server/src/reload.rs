@@ -15,7 +15,7 @@
 
 use crate::api::App;
 use crate::api::gate::Gate;
-use crate::config::{Config, ConfigError, Sources, Strategy, is_keyspace_of};
+use crate::config::{Config, ConfigError, OriginConfig, Sources, Strategy, is_keyspace_of};
 use crate::keyspaces::{Keyspaces, OfTenants, Opened};
 use crate::origin::{Origins, Renewal, SetupError};
 use crate::runtime;
@@ -202,7 +202,7 @@ impl Reloader {
         if changed.is_empty() {
             // Files that it names may have changed.
             let renewals = in_force.origins.renewals(&config)?;
-            self.security.replace(&config)?;
+            self.security.prepare(&config)?.replace(false);
             return Ok(renew(renewals));
         }
         let origins = in_force.origins.next(&in_force.config, &config)?;
@@ -231,7 +231,7 @@ impl Reloader {
         for gate in &self.gates {
             gate.turn_to(Arc::clone(&app));
         }
-        security.replace();
+        security.replace(in_force.config.auth != config.auth);
         let patience = in_force.config.server.request_timeout.0;
         if !moved.is_empty() {
             app.tasks.spawn(sweep_again(Arc::clone(&app), moved, patience));
@@ -280,7 +280,8 @@ fn changed(before: &Config, after: &Config) -> Vec<String> {
     for (name, origin) in &after.origins {
         let is_other = before.origins.get(name).is_some_and(|before| before != origin);
         if is_other && !is_named(&changed, &format!("origin.{name}.")) {
-            changed.insert(format!("origin.{name}.url"));
+            let hidden = if matches!(origin, OriginConfig::Http(_)) { "headers" } else { "url" };
+            changed.insert(format!("origin.{name}.{hidden}"));
         }
     }
     for (name, keyspace) in &after.keyspaces {

@@ -60,7 +60,7 @@ impl Security {
     /// Reads the files with certificates. Requests do not wait for it: each is judged by the old credentials or the new.
     pub fn replace(&self, config: &Config) -> Result<(), SecurityError> {
         self.auth.knows_all(&config.auth.tenants()).map_err(|error| refused(error.into()))?;
-        self.prepare(config)?.replace();
+        self.prepare(config)?.replace(true);
         Ok(())
     }
 
@@ -97,12 +97,15 @@ impl Prepared<'_> {
         self.credentials.tenants()
     }
 
-    /// Puts them in force.
-    pub(crate) fn replace(self) {
+    /// Puts them in force, and notes that if they are others than before.
+    pub(crate) fn replace(self, are_credentials_others: bool) {
+        let is_other = self.certificates.as_ref().is_some_and(tls::Prepared::is_other);
         self.credentials.replace();
         if let Some(certificates) = self.certificates {
             certificates.replace();
         }
-        audit::by_the_operator(CHANGE, "done");
+        if are_credentials_others || is_other {
+            audit::by_the_operator(CHANGE, "done");
+        }
     }
 }

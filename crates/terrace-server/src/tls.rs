@@ -41,11 +41,24 @@ pub enum TlsError {
 }
 
 /// What handshakes are made with.
-pub(crate) struct Tls(ArcSwap<ServerConfig>);
+pub(crate) struct Tls(ArcSwap<InForce>);
+
+/// What the files had, and what was made of it.
+struct InForce {
+    fingerprint: u64,
+    settings: Arc<ServerConfig>,
+}
+
+impl InForce {
+    fn read(config: &TlsConfig) -> Result<Self, TlsError> {
+        let fingerprint = fingerprint(config);
+        Ok(Self { fingerprint, settings: settings(config)? })
+    }
+}
 
 impl Tls {
     pub(crate) fn new(config: &TlsConfig) -> Result<Self, TlsError> {
-        Ok(Self(ArcSwap::new(settings(config)?)))
+        Ok(Self(ArcSwap::from_pointee(InForce::read(config)?)))
     }
 
     /// Reads the certificates that the files of a configuration have now, to take the place of these.
@@ -53,25 +66,30 @@ impl Tls {
     /// # Errors
     /// [`TlsError`] if they cannot be used.
     pub(crate) fn prepare(&self, config: &TlsConfig) -> Result<Prepared<'_>, TlsError> {
-        Ok(Prepared { tls: self, settings: settings(config)? })
+        Ok(Prepared { tls: self, next: Arc::new(InForce::read(config)?) })
     }
 
     /// What the next handshake is made with.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.0.load_full())
+        TlsAcceptor::from(Arc::clone(&self.0.load().settings))
     }
 }
 
 /// Certificates that can take the place of others.
 pub(crate) struct Prepared<'a> {
     tls: &'a Tls,
-    settings: Arc<ServerConfig>,
+    next: Arc<InForce>,
 }
 
 impl Prepared<'_> {
+    /// Whether the files have something else by now.
+    pub(crate) fn is_other(&self) -> bool {
+        self.tls.0.load().fingerprint != self.next.fingerprint
+    }
+
     /// Lets the next handshake be made with these.
     pub(crate) fn replace(self) {
-        self.tls.0.store(self.settings);
+        self.tls.0.store(self.next);
     }
 }
 
@@ -79,6 +97,18 @@ impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tls")
     }
+}
+
+/// A hash of what the files of a configuration have. They are read again for what is made of them: files that change between the two are
+/// told of once more than need be.
+fn fingerprint(config: &TlsConfig) -> u64 {
+    let files = [Some(&config.cert_file), Some(&config.key_file), config.client_ca_file.as_ref()];
+    let texts = files.map(|file| file.and_then(|file| std::fs::read(file).ok()));
+    let hash = |sum: u64, text: &Option<Vec<u8>>| {
+        let text = rapidhash::v3::rapidhash_v3(text.as_deref().unwrap_or_default());
+        rapidhash::v3::rapidhash_v3(&[sum.to_le_bytes(), text.to_le_bytes()].concat())
+    };
+    texts.iter().fold(0, hash)
 }
 
 /// Reads the files of a configuration.

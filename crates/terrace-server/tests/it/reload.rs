@@ -1,6 +1,7 @@
 //! Another configuration for a service that runs: what changes, what is refused, and that nobody notices.
 
 use crate::authority::Authority;
+use crate::log::Log;
 use crate::support::{Client, Running, beside, start, token};
 use rusqlite::Connection;
 use std::path::Path;
@@ -132,6 +133,25 @@ async fn what_cannot_change_is_refused_by_name_and_nothing_changes() {
 }
 
 #[tokio::test]
+async fn only_credentials_and_certificates_that_are_others_are_noted() {
+    let (log, authority) = (Log::of_this_thread(), Authority::new());
+    let tls = authority.toml("");
+    let toml = |ttl: &str, name: &str| {
+        format!("{tls}defaults.ttl = '{ttl}'\n{}", token(name, name, "scopes = ['read:*']"))
+    };
+    let service = start(&toml("1m", "one")).await;
+    let noted = || log.text().matches("replace credentials and certificates").count();
+    service.reload(&toml("2m", "one")).await.expect("it can change");
+    service.reload(&toml("2m", "one")).await.expect("nothing has changed");
+    assert_eq!(noted(), 0, "{}", log.text());
+    service.reload(&toml("2m", "two")).await.expect("it can change");
+    assert_eq!(noted(), 1, "another token");
+    authority.write_service();
+    service.reload(&toml("2m", "two")).await.expect("it can change");
+    assert_eq!(noted(), 2, "another certificate in a file of the same name");
+}
+
+#[tokio::test]
 async fn a_bad_file_keeps_the_old_one_and_readers_of_events_hear_of_it() {
     let service = Arc::new(start("[keyspace.a]\npattern = 'a:{id}'\nttl = '1h'\n").await);
     let reading = {
@@ -150,10 +170,15 @@ async fn a_bad_file_keeps_the_old_one_and_readers_of_events_hear_of_it() {
         for part in ["patern", "^^^^^^", "did you mean `pattern`?", ":2:1"] {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
+        let ready = service.get("/readyz?verbose").await;
+        assert_eq!((ready.status, ready.body.contains("\"degraded\":[]")), (200, true), "{ready:?}");
+        assert!(ready.body.contains(r#"{"check":"config","state":"refused","ok":false}"#), "{ready:?}");
         turns += 1;
         let ttl = format!("[keyspace.a]\npattern = 'a:{{id}}'\nttl = '{turns}m'\n");
         assert_eq!(service.reload(&ttl).await.expect("it is right"), ["keyspace.a.ttl"]);
     }
+    let ready = service.get("/readyz?verbose").await;
+    assert!(ready.body.contains(r#"{"check":"config","state":"ok","ok":true}"#), "{ready:?}");
     let events = reading.await.expect("it ends");
     assert!(events.contains("event: config\ndata: {\"at\":\""), "{events}");
     assert!(events.contains("\"settings\":[\"keyspace.a.ttl\"],\"state\":\"taken\""), "{events}");
@@ -170,15 +195,10 @@ async fn keys_that_change_their_keyspace_begin_without_old_entries() {
     let (with, without) = ("[keyspace.a]\npattern = 'a:{id}'\n", "");
     let service = start(with).await;
     let put = async |number: u32| {
-        let ready = service.get("/readyz?verbose").await;
-        assert_eq!((ready.status, ready.body.contains("\"degraded\":[]")), (200, true), "{ready:?}");
-        assert!(ready.body.contains(r#"{"check":"config","state":"refused","ok":false}"#), "{ready:?}");
         let answer = service.put("/api/cache/a:1", &format!("{{\"value\":{number}}}")).await;
         assert_eq!(answer.status, 200);
     };
     put(1).await;
-    let ready = service.get("/readyz?verbose").await;
-    assert!(ready.body.contains(r#"{"check":"config","state":"ok","ok":true}"#), "{ready:?}");
     service.reload(without).await.expect("a keyspace may go");
     assert_eq!(value(&service, "a:1").await, None, "it is in another keyspace");
     put(2).await;
