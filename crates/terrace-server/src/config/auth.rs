@@ -210,13 +210,7 @@ impl Checker<'_> {
             "make a token with `openssl rand -hex 32`, and its digest with `printf %s TOKEN | sha256sum`";
         let (text, at) = match (text, file) {
             (Some(text), None) => (text.get_ref().reveal().to_owned(), text.span()),
-            (None, Some(file)) => match std::fs::read_to_string(file.get_ref()) {
-                Ok(text) => (text.trim().to_owned(), file.span()),
-                Err(error) => {
-                    self.refuse(&Refusal::new(file.span(), format!("cannot read this file: {error}")));
-                    return None;
-                }
-            },
+            (None, Some(file)) => (self.read_secret(&file)?.trim().to_owned(), file.span()),
             (Some(_), Some(file)) => {
                 let refusal = Refusal::new(file.span(), "both `sha256` and `sha256_file` are set");
                 self.refuse(&refusal.help("keep one of them"));

@@ -11,7 +11,7 @@ use super::{
     L2Sentinel, L2Timeouts, L2Tls, Limits, ReadyConfig, ServerConfig, ShutdownConfig, Suspect, elsewhere,
     file, keyspaces, limits, origins,
 };
-use crate::config::{Address, Secret};
+use crate::config::Address;
 use crate::tiers;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -297,8 +297,9 @@ impl Checker<'_> {
             },
             sentinel: None,
         };
-        let sentinel = l2.sentinel.map(|sentinel| self.sentinel(sentinel, l2.url.as_ref()));
-        let url = l2.url.filter(|url| !url.get_ref().reveal().is_empty())?;
+        let url = self.or_file("url", l2.url, l2.url_file, Address::new);
+        let sentinel = l2.sentinel.map(|sentinel| self.sentinel(sentinel, url.as_ref()));
+        let url = url.filter(|url| !url.get_ref().reveal().is_empty())?;
         let at = url.span();
         let config = L2Config { url: url.into_inner(), sentinel, ..config };
         if let Err(error) = tiers::l2(&config, mode) {
@@ -321,27 +322,6 @@ impl Checker<'_> {
             username: given.username.filter(|name| !name.is_empty()),
             password: self.password(given.password, given.password_file),
             tls: given.tls.map(|flag| flag.0),
-        }
-    }
-
-    fn password(&mut self, text: Option<Spanned<Secret>>, file: Option<Spanned<String>>) -> Option<Secret> {
-        if let Some(text) = text {
-            let both_in_file = |file: &Spanned<String>| {
-                self.document.extra(&text.span()).is_none() && self.document.extra(&file.span()).is_none()
-            };
-            if let Some(file) = file.filter(both_in_file) {
-                let title = "both `password` and `password_file` are set";
-                self.refuse(&Refusal::new(file.span(), title).help("keep one of them"));
-            }
-            return Some(text.into_inner()).filter(|text| !text.reveal().is_empty());
-        }
-        let file = file?;
-        match std::fs::read_to_string(file.get_ref()) {
-            Ok(text) => Some(Secret::new(text.trim_end_matches(['\n', '\r']))),
-            Err(error) => {
-                self.refuse(&Refusal::new(file.span(), format!("cannot read this file: {error}")));
-                None
-            }
         }
     }
 

@@ -9,6 +9,7 @@
 
 use super::freshness::{Number, Share};
 use super::secret::{Address, Secret};
+use super::secret_files::Named;
 use super::units::{ByteSize, Count, Flag, Period, TtlSetting};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -114,6 +115,7 @@ pub(super) struct L1 {
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct L2 {
     pub(super) url: Option<Spanned<Address>>,
+    pub(super) url_file: Option<Spanned<String>>,
     pub(super) username: Option<String>,
     pub(super) password: Option<Spanned<Secret>>,
     pub(super) password_file: Option<Spanned<String>>,
@@ -223,13 +225,17 @@ pub(super) struct Origin {
     pub(super) kind: Option<Spanned<String>>,
     pub(super) file: Option<Spanned<String>>,
     pub(super) url: Option<Spanned<Address>>,
+    pub(super) url_file: Option<Spanned<String>>,
+    pub(super) password: Option<Spanned<Secret>>,
+    pub(super) password_file: Option<Spanned<String>>,
     pub(super) pool: Option<Spanned<Count>>,
     pub(super) statement_timeout: Option<Spanned<Period>>,
     pub(super) connect_timeout: Option<Spanned<Period>>,
     pub(super) write_pool: Option<Spanned<Count>>,
     pub(super) delay: Option<Spanned<Period>>,
     pub(super) base_url: Option<Spanned<String>>,
-    pub(super) headers: Option<Spanned<BTreeMap<Spanned<String>, Spanned<Secret>>>>,
+    pub(super) headers: Option<Named<Secret>>,
+    pub(super) headers_file: Option<Named<String>>,
     pub(super) timeout: Option<Spanned<Period>>,
     pub(super) concurrency: Option<Spanned<Count>>,
     pub(super) write_concurrency: Option<Spanned<Count>>,
@@ -333,7 +339,8 @@ pub(super) struct Otlp {
     pub(super) endpoint: Option<Spanned<String>>,
     pub(super) sample: Option<Spanned<Share>>,
     pub(super) service: Option<String>,
-    pub(super) headers: Option<Spanned<BTreeMap<Spanned<String>, Spanned<Secret>>>>,
+    pub(super) headers: Option<Named<Secret>>,
+    pub(super) headers_file: Option<Named<String>>,
 }
 
 #[derive(Default, Deserialize)]

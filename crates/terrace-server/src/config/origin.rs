@@ -66,6 +66,9 @@ pub struct SqliteConfig {
 pub struct PostgresConfig {
     /// `postgres://user:password@host/database`.
     pub url: Address,
+    /// The password, if it does not stand in the address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
     /// A file with the root certificates to trust, as PEM, instead of the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_certificate_file: Option<PathBuf>,

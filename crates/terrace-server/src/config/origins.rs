@@ -3,6 +3,7 @@
 use super::check::Checker;
 use super::report::Refusal;
 use super::secret::Secret;
+use super::secret_files::Named;
 use super::units::{ByteSize, Flag, Period};
 use super::{Address, HttpConfig, OriginConfig, PostgresConfig, SqliteConfig, file};
 use crate::origin::postgres_tls;
@@ -66,20 +67,29 @@ impl Checker<'_> {
     fn refuse_of_http(&mut self, origin: &file::Origin, kind: &str) {
         self.refuse_foreign(origin.base_url.as_ref(), "base_url", kind);
         self.refuse_foreign(origin.headers.as_ref(), "headers", kind);
+        self.refuse_foreign(origin.headers_file.as_ref(), "headers_file", kind);
         self.refuse_foreign(origin.timeout.as_ref(), "timeout", kind);
         self.refuse_foreign(origin.concurrency.as_ref(), "concurrency", kind);
         self.refuse_foreign(origin.write_concurrency.as_ref(), "write_concurrency", kind);
         self.refuse_foreign(origin.max_body.as_ref(), "max_body", kind);
     }
 
+    /// Refuses what only an origin of type `postgres` has.
+    fn refuse_of_postgres(&mut self, origin: &file::Origin, kind: &str) {
+        self.refuse_foreign(origin.url.as_ref(), "url", kind);
+        self.refuse_foreign(origin.url_file.as_ref(), "url_file", kind);
+        self.refuse_foreign(origin.password.as_ref(), "password", kind);
+        self.refuse_foreign(origin.password_file.as_ref(), "password_file", kind);
+        self.refuse_foreign(origin.write_pool.as_ref(), "write_pool", kind);
+        self.refuse_foreign(origin.verify_certificate.as_ref(), "verify_certificate", kind);
+    }
+
     fn http(&mut self, at: &Range<usize>, origin: file::Origin) -> Option<OriginConfig> {
-        self.refuse_foreign(origin.url.as_ref(), "url", "http");
+        self.refuse_of_postgres(&origin, "http");
         self.refuse_foreign(origin.file.as_ref(), "file", "http");
         self.refuse_foreign(origin.delay.as_ref(), "delay", "http");
         self.refuse_foreign(origin.pool.as_ref(), "pool", "http");
-        self.refuse_foreign(origin.write_pool.as_ref(), "write_pool", "http");
         self.refuse_foreign(origin.statement_timeout.as_ref(), "statement_timeout", "http");
-        self.refuse_foreign(origin.verify_certificate.as_ref(), "verify_certificate", "http");
         let Some(base_url) = origin.base_url else {
             let refusal = Refusal::new(at.clone(), "this origin has no base_url");
             self.refuse(&refusal.help("add `base_url = \"https://api.internal\"`"));
@@ -88,7 +98,7 @@ impl Checker<'_> {
         let base_url = self.base_url(&base_url)?;
         Some(OriginConfig::Http(HttpConfig {
             base_url,
-            headers: self.headers(origin.headers),
+            headers: self.headers(origin.headers, origin.headers_file),
             timeout: self.positive(origin.timeout, Period::seconds(2)),
             connect_timeout: self.positive(origin.connect_timeout, Period::seconds(2)),
             concurrency: self.count(origin.concurrency, 64, 10_000),
@@ -125,10 +135,11 @@ impl Checker<'_> {
 
     pub(super) fn headers(
         &mut self,
-        headers: Option<Spanned<BTreeMap<Spanned<String>, Spanned<Secret>>>>,
+        headers: Option<Named<Secret>>,
+        files: Option<Named<String>>,
     ) -> BTreeMap<String, Secret> {
         let mut checked = BTreeMap::new();
-        for (name, value) in headers.map(Spanned::into_inner).unwrap_or_default() {
+        for (name, value) in self.with_files(headers, files) {
             let header: Option<HeaderName> = name.get_ref().parse().ok();
             let title = match &header {
                 None => "this is not the name of a header",
@@ -150,11 +161,9 @@ impl Checker<'_> {
 
     fn sqlite(&mut self, at: &Range<usize>, origin: file::Origin) -> Option<OriginConfig> {
         self.refuse_of_http(&origin, "sqlite");
+        self.refuse_of_postgres(&origin, "sqlite");
         self.refuse_foreign(origin.root_certificate_file.as_ref(), "root_certificate_file", "sqlite");
-        self.refuse_foreign(origin.verify_certificate.as_ref(), "verify_certificate", "sqlite");
-        self.refuse_foreign(origin.url.as_ref(), "url", "sqlite");
         self.refuse_foreign(origin.connect_timeout.as_ref(), "connect_timeout", "sqlite");
-        self.refuse_foreign(origin.write_pool.as_ref(), "write_pool", "sqlite");
         let Some(file) = origin.file.filter(|file| !file.get_ref().is_empty()) else {
             let refusal = Refusal::new(at.clone(), "this origin has no file");
             self.refuse(&refusal.help("add `file = \"data.db\"`"));
@@ -174,14 +183,24 @@ impl Checker<'_> {
         self.refuse_of_http(&origin, "postgres");
         self.refuse_foreign(origin.file.as_ref(), "file", "postgres");
         self.refuse_foreign(origin.delay.as_ref(), "delay", "postgres");
-        let Some(url) = origin.url else {
+        if origin.url.is_none() && origin.url_file.is_none() {
             let refusal = Refusal::new(at.clone(), "this origin has no url");
             self.refuse(&refusal.help("add `url = \"postgres://user:password@host/database\"`"));
             return None;
-        };
-        self.postgres_url(&url, origin.root_certificate_file.as_ref(), origin.verify_certificate.as_ref());
+        }
+        let url = self.or_file("url", origin.url, origin.url_file, Address::new)?;
+        let password_at = origin.password.as_ref().map(Spanned::span);
+        let password_at = password_at.or_else(|| origin.password_file.as_ref().map(Spanned::span));
+        let password = self.password(origin.password, origin.password_file);
+        let (root, verify) = (origin.root_certificate_file.as_ref(), origin.verify_certificate.as_ref());
+        let has_password = self.postgres_url(&url, root, verify);
+        if let Some(at) = password_at.filter(|_| has_password && password.is_some()) {
+            let refusal = Refusal::new(at, "the address has a password, too");
+            self.refuse(&refusal.also(url.span(), "this address").help("keep one of them"));
+        }
         Some(OriginConfig::Postgres(PostgresConfig {
             url: url.into_inner(),
+            password,
             root_certificate_file: origin.root_certificate_file.map(|file| file.into_inner().into()),
             verify_certificate: origin.verify_certificate.is_none_or(|flag| flag.into_inner().0),
             pool: self.count(origin.pool, 16, 10_000),
@@ -193,20 +212,20 @@ impl Checker<'_> {
         }))
     }
 
-    /// Refuses what is no address, and settings of TLS that contradict it or each other.
+    /// Refuses what is no address, and settings of TLS that contradict it or each other. Says whether it has a password.
     fn postgres_url(
         &mut self,
         url: &Spanned<Address>,
         root: Option<&Spanned<String>>,
         verify: Option<&Spanned<Flag>>,
-    ) {
+    ) -> bool {
         let settings = match postgres_tls::settings(url.get_ref().reveal(), root.is_some()) {
             Ok(settings) if !settings.get_hosts().is_empty() => settings,
             read => {
                 let title = read.err().unwrap_or("this is not the address of a PostgreSQL server");
                 let help = "write `postgres://user:password@host/database`, with `?sslmode=verify-full` for TLS alone";
                 self.refuse(&Refusal::new(url.span(), title).help(help));
-                return;
+                return false;
             }
         };
         if let Some(root) = root.filter(|_| settings.get_ssl_mode() == SslMode::Disable) {
@@ -222,6 +241,7 @@ impl Checker<'_> {
                     .help("leave one of them out"),
             );
         }
+        settings.get_password().is_some()
     }
 
     fn refuse_foreign<T>(&mut self, value: Option<&Spanned<T>>, key: &str, kind: &str) {

@@ -73,11 +73,15 @@ impl Serialize for SetBy {
 }
 
 /// Settings that are set under another name, too.
-const OTHER_NAMES: [(&str, &str); 3] = [
-    ("l2.password", "l2.password_file"),
-    ("l2.sentinel.password", "l2.sentinel.password_file"),
-    ("l2.max_retries", "l2.retry.max"),
-];
+const OTHER_NAMES: [(&str, &str); 1] = [("l2.max_retries", "l2.retry.max")];
+
+/// What names the file that a secret is in.
+fn file_of(key: &str) -> String {
+    match key.split_once(".headers.") {
+        Some((of, name)) => format!("{of}.headers_file.{name}"),
+        None => format!("{key}_file"),
+    }
+}
 
 impl Config {
     /// Every setting that is in force, and who set it, sorted by name.
@@ -142,7 +146,7 @@ fn place_of<'a>(key: &str, places: &'a BTreeMap<String, SetBy>) -> Option<&'a Se
         }
     };
     let other = || OTHER_NAMES.iter().find_map(other).flatten();
-    places.get(key).or_else(other).or_else(inherited)
+    places.get(key).or_else(other).or_else(|| places.get(&file_of(key))).or_else(inherited)
 }
 
 /// Notes where each value of a table stands.

@@ -66,7 +66,7 @@ impl Checker<'_> {
     pub(super) fn telemetry(&mut self, given: file::Telemetry) -> TelemetryConfig {
         const FORMS: [(&str, LogForm); 3] =
             [("auto", LogForm::Auto), ("pretty", LogForm::Pretty), ("json", LogForm::Json)];
-        let file::Otlp { endpoint, sample, service, headers } = given.otlp;
+        let file::Otlp { endpoint, sample, service, headers, headers_file } = given.otlp;
         let endpoint = endpoint.filter(|endpoint| !endpoint.get_ref().is_empty());
         TelemetryConfig {
             log: self.word(given.log, "form of the log", &FORMS, LogForm::Auto),
@@ -79,7 +79,7 @@ impl Checker<'_> {
                     "it is a share, from 0 to 1",
                 ),
                 service: service.filter(|name| !name.is_empty()).unwrap_or_else(|| "terrace".to_owned()),
-                headers: self.headers(headers),
+                headers: self.headers(headers, headers_file),
             },
         }
     }

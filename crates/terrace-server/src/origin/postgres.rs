@@ -388,6 +388,9 @@ impl Pools {
         if settings.get_application_name().is_none() {
             settings.application_name("terrace");
         }
+        if let Some(password) = &config.password {
+            settings.password(password.reveal());
+        }
         settings.connect_timeout(config.connect_timeout.0);
         let timeout = config.statement_timeout.0;
         let loading = prepare_session(timeout, "on");

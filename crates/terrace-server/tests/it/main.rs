@@ -44,6 +44,7 @@ mod reload;
 mod request_ids;
 mod schema;
 mod schemathesis;
+mod secret_files;
 mod secrets;
 mod shapes;
 mod sqlite;
