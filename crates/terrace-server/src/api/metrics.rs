@@ -132,7 +132,7 @@ fn keyspaces(app: &App) -> String {
         let (name, strategy) = (keyspace.name(), about.strategy.as_str());
         let origin = escaped(about.origin.as_deref().unwrap_or_default());
         format!(
-            "terrace_keyspace_info{{keyspace=\"{name}\",strategy=\"{strategy}\",origin=\"{origin}\"}} 1\n"
+            "{METRICS_PREFIX}_keyspace_info{{keyspace=\"{name}\",strategy=\"{strategy}\",origin=\"{origin}\"}} 1\n"
         )
     });
     std::iter::once(HEAD.to_owned()).chain(told).collect()

@@ -191,14 +191,12 @@ impl View {
                 Some(Look::Unproven) => return Err(ErrorKind::Unproven.into()),
                 _ => {}
             }
-            let now = self.shared.clock.now();
             let joinable = if vain_joins >= VAIN_JOINS_MAX { Joinable::No } else { self.joinable() };
-            match self.board(key, joinable, now, terms.flight_age_max) {
+            match self.board(key, joinable, self.shared.clock.now(), terms.flight_age_max) {
                 Boarding::Lead(lead) => break (lead, look),
                 Boarding::Wait(flight) => {
                     if let Some(error) = self.unanswered(&flight, &mut unanswered).await {
-                        let kept = self.look_in_l1(key.as_str()).filter(|found| wanted.takes(found));
-                        return kept.map(Some).ok_or(error);
+                        return self.kept_instead(key, wanted, error);
                     }
                 }
                 Boarding::Join(flight) => match self.joined(&flight, terms.flight_age_max).await {
@@ -251,6 +249,12 @@ impl View {
         };
         *times += u32::from(failed.is_some());
         failed.filter(|_| is_long || *times > 1)
+    }
+
+    /// What memory has by now, in place of an answer that L2 did not give.
+    fn kept_instead(&self, key: &Key, wanted: Wanted, error: Error) -> Result<Option<Found>, Error> {
+        let kept = self.look_in_l1(key.as_str()).filter(|found| wanted.takes(found));
+        kept.map(Some).ok_or(error)
     }
 
     /// Waits for a flight that was joined. One that may have to be fenced is as good as one that was: the caller boards again,
