@@ -205,6 +205,13 @@ impl Client {
         reply.ok_or_else(|| self.is_no_terrace(path))
     }
 
+    /// What the service says of whether it is ready, also where it is not.
+    pub(crate) async fn readiness(&self) -> anyhow::Result<String> {
+        let response = self.http.get(format!("{}/readyz?verbose", self.base)).send().await;
+        let response = response.map_err(|error| self.unreachable(&error))?;
+        response.text().await.map_err(|error| self.unreachable(&error).into())
+    }
+
     /// Sends a document, and returns the reply.
     pub(crate) async fn send(&self, method: Method, path: &str, body: String) -> anyhow::Result<String> {
         let reply = self.request(method, path, Some(body)).await?;

@@ -36,6 +36,8 @@ impl Exit {
     pub(crate) fn of_answer(status: StatusCode, code: &str) -> Self {
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Denied,
+            // What the origin has under one key is wrong: others may be well, and that it is asked again helps nobody.
+            StatusCode::BAD_GATEWAY if matches!(code, "origin_not_unique" | "origin_failed") => Self::Failure,
             StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT

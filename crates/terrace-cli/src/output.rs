@@ -127,7 +127,8 @@ fn is_readable(form: LogForm, color: ColorArg) -> bool {
 /// Sends the program's log to stderr, in this form. `RUST_LOG` has the last word on what is logged. Spans are for whoever else listens.
 pub(crate) fn start_log(args: &TalkArgs, default: &str, form: LogForm, other: Option<Listener>) {
     let level = match args.verbose {
-        _ if args.quiet => QUIET,
+        _ if args.quiet && default == QUIET => QUIET,
+        _ if args.quiet => "error",
         0 => default,
         1 => "info",
         _ => "debug,hyper=info,h2=info",

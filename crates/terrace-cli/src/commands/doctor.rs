@@ -84,7 +84,7 @@ fn listener(config: &Config) -> Finding {
 /// What the service that listens where this one would leaves alone, or that it does not say.
 async fn running(config: &Config, tls: &TlsArgs) -> Vec<Finding> {
     let Some(address) = address(config) else { return Vec::new() };
-    let asking = async { Client::at(&address, tls).ok()?.read("/readyz?verbose").await.ok() };
+    let asking = async { Client::at(&address, tls).ok()?.readiness().await.ok() };
     let said = tokio::time::timeout(PATIENCE, asking).await.ok().flatten();
     let ready: Option<Value> = said.and_then(|said| serde_json::from_str(&said).ok());
     let Some(checks) = ready.as_ref().and_then(|ready| ready["checks"].as_array()) else {

@@ -405,7 +405,7 @@ impl Config {
     /// variable or flag.
     ///
     /// # Cost
-    /// Reads the file, and `l2.password_file` if there is one. Opens no connection.
+    /// Reads the file, and those that it names for secrets and dictionaries. Opens no connection.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         Self::load_noting(sources, |_, _| ())
     }

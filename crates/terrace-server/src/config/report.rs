@@ -163,9 +163,18 @@ impl Document {
                 let help = help.unwrap_or_else(|| format!("there is {expected}"));
                 Refusal::new(at, format!("unknown field `{unknown}`")).help(help)
             }
-            None => Refusal::new(at, message),
+            None => Refusal::new(at, unquoted(&message)),
         };
         ConfigError::new(self.render(&refusal))
+    }
+}
+
+/// What is said of a text in the wrong place, without the text: it may be a secret, and what is shown of the file has those hidden.
+fn unquoted(message: &str) -> String {
+    let quoted = message.strip_prefix("invalid type: string \"");
+    match quoted.and_then(|rest| rest.rsplit_once("\", expected ")) {
+        Some((_, expected)) => format!("invalid type: text, expected {expected}"),
+        None => message.to_owned(),
     }
 }
 
@@ -216,6 +225,20 @@ mod tests {
             assert_eq!(nearest(typed, words), meant, "{typed}");
         }
         assert_eq!(nearest("x", []), None);
+    }
+
+    #[test]
+    fn a_text_in_the_wrong_place_is_not_said_again() {
+        for (message, said) in [
+            ("invalid type: string \"Bearer x\", expected a map", "invalid type: text, expected a map"),
+            (
+                "invalid type: string \"a\", expected b\", expected a map",
+                "invalid type: text, expected a map",
+            ),
+            ("invalid type: integer `7`, expected a map", "invalid type: integer `7`, expected a map"),
+        ] {
+            assert_eq!(unquoted(message), said);
+        }
     }
 
     #[test]

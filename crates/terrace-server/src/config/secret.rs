@@ -207,26 +207,24 @@ fn mask_line(line: &str, is_in_headers: bool) -> String {
     masked
 }
 
-/// As many stars, with the names of variables left as they are.
+/// As many stars, with the names of variables left as they are. Behind what is none, a `$${` or one with a default, there are stars alone.
 fn starred(secret: &str) -> String {
     let (mut stars, mut rest) = (String::with_capacity(secret.len()), secret);
     while let Some((before, after)) = rest.split_once("${") {
-        let is_name = |name: &&str| {
+        let is_name = |name: &str| {
             !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         };
+        let named = after.split_once('}').filter(|(name, _)| is_name(name) && !before.ends_with('$'));
+        let Some((name, behind)) = named else { break };
         stars.push_str(&"*".repeat(before.len()));
-        if let Some((name, behind)) = after.split_once('}').filter(|(name, _)| is_name(name)) {
-            stars.extend(["${", name, "}"]);
-            rest = behind;
-        } else {
-            stars.push_str("**");
-            rest = after;
-        }
+        stars.extend(["${", name, "}"]);
+        rest = behind;
     }
     stars + &"*".repeat(rest.len())
 }
 
-/// A value that begins there on a line: what is in its quotation marks if nothing but a comment follows, else all to the end.
+/// A value that begins there on a line: what is in its quotation marks if nothing follows, else all to the end. Somebody may have written in a
+/// comment what it was before.
 fn value_at(line: &str, from: usize) -> std::ops::Range<usize> {
     let text = line[from..].trim_start();
     let begin = line.len() - text.len();
@@ -241,11 +239,12 @@ fn value_at(line: &str, from: usize) -> std::ops::Range<usize> {
         }
         _ => None,
     };
-    let quoted = quoted.filter(|length| {
-        let behind = text[length + 2..].trim_start();
-        behind.is_empty() || behind.starts_with('#')
-    });
-    quoted.map_or(begin..line.len(), |length| begin + 1..begin + 1 + length)
+    let behind = |length: usize| text[length + 2..].trim_start();
+    match quoted {
+        Some(length) if behind(length).is_empty() => begin + 1..begin + 1 + length,
+        Some(length) if behind(length).starts_with('#') => begin + 1..line.len(),
+        _ => begin..line.len(),
+    }
 }
 
 /// What stands after `password =` or `sha256 =` on a line. Somebody may have written the token itself there.
@@ -312,14 +311,16 @@ mod tests {
     }
 
     #[test]
-    fn masking_shows_the_names_of_variables_and_what_follows_a_value() {
+    fn masking_shows_the_names_of_variables() {
         for (line, masked) in [
-            ("sha256 = \"${WEB_SHA256}\"  # of the web", "sha256 = \"${WEB_SHA256}\"  # of the web"),
-            ("password = \"hunter2\" # note", "password = \"*******\" # note"),
-            ("password = \"a\" # was redis://u:b@h", "password = \"*\" # was redis://***@h"),
-            ("password = \"a\" # was password=b", "password = \"*\" # was password=*"),
-            ("password = 'it\\' # note", "password = '***' # note"),
-            ("password = \"a\\\"b\" # note", "password = \"****\" # note"),
+            ("sha256 = \"${WEB_SHA256}\"  # of the web", "sha256 = \"${WEB_SHA256}***************"),
+            ("password = \"hunter2\" # note", "password = \"***************"),
+            ("password = 'it\\' # note", "password = '***********"),
+            ("password = \"a\\\"b\" # note", "password = \"************"),
+            ("password = \"a\\\"b\"", "password = \"****\""),
+            ("password = \"$${hunter2}\"", "password = \"***********\""),
+            ("password = \"${A:-${hunter2}}\"", "password = \"****************\""),
+            ("url = \"ftp://u:$${hunter2}@h\"", "url = \"ftp://*************@h\""),
             ("password = \"${PW:-hunter2}\"", "password = \"**************\""),
             ("password = \"a${PW}b\"", "password = \"*${PW}*\""),
             ("password = \"a\", username = \"b\"", "password = *******************"),

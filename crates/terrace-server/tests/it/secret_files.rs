@@ -95,8 +95,25 @@ fn a_secret_beside_its_file_and_a_file_that_cannot_be_read_are_refused() {
         let path = secrets.0.path().join(name).display().to_string();
         let refused = refused(&all.replace(&path, "nowhere.secret"));
         assert!(refused.contains("cannot read this file") && refused.contains('^'), "{rest}: {refused}");
-        assert!(refused.contains(&folder.join("nowhere.secret").display().to_string()), "{rest}: {refused}");
+        let begin = format!("relative paths begin at {}", folder.display());
+        assert!(refused.contains(&begin), "{rest}: {refused}");
     }
+    let empty = secrets.0.path().join("empty");
+    std::fs::write(&empty, "\n").expect("a file");
+    let large = secrets.0.path().join("large");
+    std::fs::write(&large, "x".repeat((64 << 10) + 1)).expect("a file");
+    let folder = secrets.0.path().display().to_string();
+    for (file, words) in [
+        (empty.display().to_string(), "there is nothing in it"),
+        (large.display().to_string(), "it has more than 65536 bytes"),
+        (folder, "it is no regular file"),
+    ] {
+        let refused = refused(&format!("[l2]\nurl = 'redis://h'\npassword_file = '{file}'\n"));
+        assert!(refused.contains(words) && refused.contains('^'), "{refused}");
+    }
+    let said = refused("[l2]\nurl_file = 'redis://u:hunter2@h'\n")
+        + &refused("origin.a.headers_file = 'Bearer hunter2'\n");
+    assert!(!said.replace("headers_file = 'Bearer hunter2'", "").contains("hunter2"), "{said}");
     let foreign = refused("[origin.a]\ntype = 'sqlite'\nfile = 'x'\npassword_file = 'y'\n");
     assert!(foreign.contains("an origin of type `sqlite` has no `password_file`"), "{foreign}");
 }
@@ -123,4 +140,21 @@ async fn a_header_of_a_file_is_sent_and_another_one_after_a_reload() {
     file("Bearer two\n");
     assert_eq!(service.reload(&toml).await.expect("it can change"), ["origin.api.headers"]);
     assert_eq!(sent("/api/cache/doc:2").await, "Bearer two");
+}
+
+#[test]
+fn what_is_beside_the_configuration_counts_before_what_is_in_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("url");
+    std::fs::write(&path, "redis://by-file:1\n").expect("a file");
+    let url = |variables: &[(&str, &str)]| {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let sources = Sources::text("l2.url = 'redis://written:1'").variables(variables.iter().map(own));
+        Config::load(&sources).expect("it can be").l2.expect("there is one").url.to_string()
+    };
+    let path = path.display().to_string();
+    assert_eq!(url(&[]), "redis://written:1");
+    assert_eq!(url(&[("TERRACE__L2__URL_FILE", &path)]), "redis://by-file:1");
+    let both = [("TERRACE__L2__URL_FILE", &*path), ("TERRACE__L2__URL", "redis://beside:1")];
+    assert_eq!(url(&both), "redis://beside:1");
 }

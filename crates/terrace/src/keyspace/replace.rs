@@ -67,6 +67,10 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static, C> KeyspaceBuilder<K, V
         space.rules.store(Arc::new(Rules { bulkheads, ..self.rules }));
         let backing = self.backing.map(|backing| Arc::new(backing.timed(&space.counters)));
         space.counters.change_strategy(strategy_of(backing.as_deref()));
+        if backing.is_none() {
+            // Nor is it asked by requests to load a key anew.
+            space.refreshes.load_by(None);
+        }
         Ok(Keyspace { view: open.view.clone(), tagger: self.tagger, backing })
     }
 }

@@ -112,3 +112,23 @@ async fn what_a_keyspace_is_made_of_stays_and_nothing_changes() {
     let same = same.replace(&behind).expect("that may change");
     assert!(same.put("a", "1".to_owned()).await.expect("stored").journaled.is_some());
 }
+
+#[tokio::test]
+async fn an_origin_that_is_taken_away_is_not_asked_by_a_refresh_either() {
+    let (cache, _) = cache();
+    let asked = crate::fixture::Counted::default();
+    let counted = asked.clone();
+    let origin = OriginFn::load(move |_: String| {
+        let loading = counted.loader("loaded")();
+        async move { loading.await.map(Some) }
+    });
+    let texts = builder(&cache).read_through(origin).build().expect("valid");
+    let texts = texts.with_refresh(|text| Some(text.to_owned()));
+    assert_eq!(texts.get("k").await.expect("loaded").as_deref().map(String::as_str), Some("loaded"));
+    texts.refresh("k").await.expect("it is told");
+    terrace_testkit::wait::until("it to be loaded anew", || asked.runs() == 2).await;
+    let without = builder(&cache).replace(&texts).expect("valid");
+    without.refresh("k").await.expect("it is told");
+    let_others_run().await;
+    assert_eq!(asked.runs(), 2);
+}
