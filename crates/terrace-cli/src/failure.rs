@@ -37,7 +37,7 @@ impl Exit {
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Denied,
             // What the origin has under one key is wrong: others may be well, and that it is asked again helps nobody.
-            StatusCode::BAD_GATEWAY if matches!(code, "origin_not_unique" | "origin_failed") => Self::Failure,
+            StatusCode::BAD_GATEWAY if code == "origin_not_unique" => Self::Failure,
             StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT
