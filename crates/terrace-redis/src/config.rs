@@ -366,7 +366,7 @@ impl RedisBuilder {
         Redis::new(self.check()?)
     }
 
-    fn check(self) -> Result<Settings, ConfigError> {
+    pub(crate) fn check(self) -> Result<Settings, ConfigError> {
         let servers = self.check_servers()?;
         self.check_prefix()?;
         check_range("partitions", &self.partitions, &(1..=Self::PARTITIONS_MAX), "1 to 4096")?;

@@ -263,11 +263,13 @@ impl Supervisor {
         self.start()?;
         let mut status = self.pool.status.subscribe();
         let limit = limit.min(self.pool.settings.connect_timeout);
-        let ended = tokio::time::timeout(limit, status.wait_for(|status| status.first_attempts == 0)).await;
-        match (self.pool.current(), ended) {
+        let ending = status.wait_for(|status| status.first_attempts == 0);
+        // What was seen is let go at once: it is a lock, which is taken once more below, and between the two nobody could write.
+        let has_ended = tokio::time::timeout(limit, ending).await.is_ok();
+        match (self.pool.current(), has_ended) {
             (Some(link), _) => Ok(link),
-            (None, Ok(_)) => Err(self.pool.status.borrow().reason.clone()),
-            (None, Err(_)) => {
+            (None, true) => Err(self.pool.status.borrow().reason.clone()),
+            (None, false) => {
                 let reason = format!("{}: still connecting after {limit:?}", self.pool.address);
                 Err(RemoteError::Unavailable { reason })
             }
@@ -422,6 +424,36 @@ pub(crate) async fn until(moment: Moment) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicBool;
+
+    #[test]
+    fn who_asks_for_a_connection_keeps_nobody_from_saying_why_there_is_none() {
+        let settings = Arc::new(crate::Redis::address("127.0.0.1:1").check().expect("valid settings"));
+        let address = Address { host: "127.0.0.1".to_owned(), port: 1 };
+        let supervisor = Supervisor::new(&settings, &address, &Arc::default()).expect("valid settings");
+        let (pool, is_over) = (Arc::clone(&supervisor.pool), Arc::new(AtomicBool::new(false)));
+        let until = Arc::clone(&is_over);
+        let telling = std::thread::spawn(move || {
+            let refused = || RemoteError::Unavailable { reason: "nobody listens there".to_owned() };
+            while !until.load(Ordering::Relaxed) {
+                pool.failed(refused(), false);
+            }
+        });
+        let (asked, was_asked) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                for _ in 0..5_000 {
+                    assert!(supervisor.first(Duration::from_secs(1)).await.is_err(), "nobody listens there");
+                }
+            });
+            asked.send(()).ok();
+        });
+        let answered = was_asked.recv_timeout(Duration::from_secs(30));
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(answered, Ok(()), "each waits for the other");
+        telling.join().expect("it does not panic");
+    }
 
     #[test]
     fn backoff_doubles_to_its_bound() {
