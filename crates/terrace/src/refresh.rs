@@ -36,7 +36,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// Makes the load of a key from its text; `None` if the text is of no key.
-pub(crate) type Reload = dyn Fn(&Key) -> Option<Loading> + Send + Sync;
+type Reload = dyn Fn(&Key) -> Option<Loading> + Send + Sync;
 
 /// The requests of one namespace that are being answered.
 pub(crate) struct Refreshes {
@@ -57,9 +57,14 @@ impl Default for Refreshes {
 }
 
 impl Refreshes {
-    /// From now on keys are loaded so, or not at all.
-    pub(crate) fn load_by(&self, reload: Option<Arc<Reload>>) {
-        *self.reload.write() = reload;
+    /// From now on keys are loaded so.
+    pub(crate) fn load_by(&self, reload: Arc<Reload>) {
+        *self.reload.write() = Some(reload);
+    }
+
+    /// From now on keys are not loaded.
+    pub(crate) fn load_no_more(&self) {
+        *self.reload.write() = None;
     }
 
     /// Notes a request. Whether somebody has to begin to answer it; `None` if there are too many.

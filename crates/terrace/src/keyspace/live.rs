@@ -5,7 +5,6 @@ use crate::error::Error;
 use crate::events::Events;
 use crate::hot::HotKey;
 use crate::listing::{KeyPage, KeyPlace};
-use crate::refresh::Reload;
 use crate::telemetry::LookupTimes;
 use std::any::Any;
 use std::borrow::Borrow;
@@ -166,16 +165,14 @@ where
     /// ```
     #[must_use]
     pub fn with_refresh(self, parse: impl Fn(&str) -> Option<K> + Send + Sync + 'static) -> Self {
-        let reload = self.to_load().cloned().map(|origin| -> Arc<Reload> {
+        if let Some(origin) = self.to_load().cloned() {
             let tagger = self.tagger.clone();
-            Arc::new(move |text: &Key| {
+            let reload = move |text: &Key| {
                 let key = parse(text.as_str())?;
                 let tagging = Tagging { tagger: tagger.clone(), tags: Vec::new() };
                 Some(Self::loading(tagging, key.clone(), origin.load(key)))
-            })
-        });
-        if self.backing.is_some() {
-            self.view.space.refreshes.load_by(reload);
+            };
+            self.view.space.refreshes.load_by(Arc::new(reload));
         }
         self
     }

@@ -7,7 +7,7 @@
 //!    refused before anything is changed, but for codec and weigher, which are those it was opened with.
 
 use super::limits;
-use super::strategy::strategy_of;
+use super::strategy::{Backing, strategy_of};
 use super::{Keyspace, KeyspaceBuilder, builder};
 use crate::error::{ConfigError, KeyspaceError};
 use crate::space::Rules;
@@ -67,9 +67,9 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static, C> KeyspaceBuilder<K, V
         space.rules.store(Arc::new(Rules { bulkheads, ..self.rules }));
         let backing = self.backing.map(|backing| Arc::new(backing.timed(&space.counters)));
         space.counters.change_strategy(strategy_of(backing.as_deref()));
-        if backing.is_none() {
-            // Nor is it asked by requests to load a key anew.
-            space.refreshes.load_by(None);
+        if backing.as_deref().and_then(Backing::to_load).is_none() {
+            // Nor are keys loaded anew where somebody asks for that.
+            space.refreshes.load_no_more();
         }
         Ok(Keyspace { view: open.view.clone(), tagger: self.tagger, backing })
     }

@@ -72,7 +72,7 @@ where
     V: Send + Sync + 'static,
 {
     /// The origin, if anything can be loaded from it.
-    fn to_load(&self) -> Option<&Arc<dyn Bound<K, V>>> {
+    pub(super) fn to_load(&self) -> Option<&Arc<dyn Bound<K, V>>> {
         Some(&self.origin).filter(|origin| origin.can_load())
     }
 

@@ -136,8 +136,8 @@ pub trait Origin<K: Send + Sync, V: Send + Sync>: Send + Sync + 'static {
         true
     }
 
-    /// Whether it can be loaded from, asked when it is bound to a keyspace. From one that says no nothing is loaded: what no tier has is a miss,
-    /// as without an origin. Default: it can.
+    /// Whether it can be loaded from. From one that says no nothing is loaded: what no tier has is a miss, as without an origin. It is asked
+    /// with each lookup that L1 does not answer, so it has to be quick, and to say the same each time. Default: it can.
     ///
     /// # Examples
     /// ```

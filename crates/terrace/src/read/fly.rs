@@ -85,11 +85,9 @@ impl View {
                 return (self.outcome(lead, key, Some(found)), None);
             }
             // The origin may still have what is to be removed.
-            let is_unanswered = matches!(look, Look::Unknown | Look::Unproven);
-            let may_load = if is_unanswered { self.may_go_without_l2() } else { Ok(()) };
-            let place = match may_load {
-                Ok(()) => self.place_of(trip).await,
-                Err(error) => Err(error),
+            let place = match look {
+                Look::Unknown | Look::Unproven => self.place_without_l2(trip).await,
+                _ => self.place_of(trip).await,
             };
             return match place {
                 Ok(place) => (self.load_and_store(trip, Right::None, place, None, loading).await, None),
@@ -103,7 +101,10 @@ impl View {
                 return (self.outcome(lead, key, Some(found)), Some(loading));
             }
             Look::Miss { dead, old } => (self.admit(trip, dead).await, old),
-            Look::Unknown => (self.admit_without_l2(trip).await, None),
+            Look::Unknown => {
+                let place = self.place_without_l2(trip).await;
+                (place.map(|place| Admitted::Load(self.right_without_l2(), place)), None)
+            }
             Look::Unproven => return (Outcome::Failed(ErrorKind::Unproven.into()), None),
         };
         let old = old.map(|old| *old);
@@ -155,11 +156,10 @@ impl View {
         }
     }
 
-    /// Waits for a place, for a load that L2 was not asked for.
-    async fn admit_without_l2(&self, trip: &Trip) -> Result<Admitted, Error> {
+    /// Waits for a place, for a load that L2 was not asked for, if there may be one.
+    async fn place_without_l2(&self, trip: &Trip) -> Result<Place, Error> {
         self.may_go_without_l2()?;
-        let place = self.place_of(trip).await?;
-        Ok(Admitted::Load(self.right_without_l2(), place))
+        self.place_of(trip).await
     }
 
     /// The outcome of a flight that brought nothing.

@@ -242,7 +242,10 @@ impl View {
     /// least half as long as a read may, or for the second time: each of them would else ask again, one after the other. Who came late
     /// looks again: the time that was over is the flight's.
     async fn unanswered(&self, flight: &Flight, times: &mut u32) -> Option<Error> {
-        let half = self.l2().map_or(Duration::MAX, |l2| l2.wait_max() / 2);
+        let Some(l2) = self.l2().filter(|_| self.may_go_without_l2().is_err()) else {
+            return flight.call_over().await;
+        };
+        let half = l2.wait_max() / 2;
         let (failed, is_long) = match crate::runtime::within(half, flight.call_over()).await {
             Some(failed) => (failed, false),
             None => (flight.call_over().await, true),
