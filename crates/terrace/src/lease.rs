@@ -120,7 +120,7 @@ impl View {
         let (key, mut place) = (asking.key, place);
         loop {
             let ended = asking.waiter.ended();
-            let sent = self.shared.clock.now();
+            let sent = self.sending(key);
             let remaining = match self.ask_again(l2, asking).await {
                 Ok(LeaseOutcome::Granted(lease)) => {
                     return Obtained::Right(Right::Leased(lease, self.space.generations.heads()), place);

@@ -208,7 +208,7 @@ impl View {
             if self.distrusts(key) {
                 return false;
             }
-            let sent = self.shared.clock.now();
+            let sent = self.sending(key);
             let found = if loading.is_some() {
                 match l2
                     .call(&self.space, "lease", |remote| remote.lease(namespace, key, token, duration, dead))

@@ -9,7 +9,7 @@ use crate::coherence::tickets::Ticket;
 use crate::entry::{Entry, Found};
 use crate::error::{Error, ErrorKind, LoadError, OriginFailure};
 use crate::read::together::{LoadMany, loading_of, seats};
-use crate::read::{Loading, Loads, Look, Wanted};
+use crate::read::{Loading, Loads, Look, Sent, Wanted};
 use crate::space::View;
 use crate::telemetry::{Call, Event, Op, timed_many};
 use crate::terms::Terms;
@@ -22,7 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 use terrace_core::envelope::{Envelope, TagStamp};
 use terrace_core::remote::Stored;
-use terrace_core::{CacheKey, Key, Moment, Tag};
+use terrace_core::{CacheKey, Key, Tag};
 
 /// Keys that are read at the same time: what a batch keeps in memory besides its answers is bounded by it.
 const AT_ONCE_MAX: usize = 4096;
@@ -448,7 +448,7 @@ impl View {
         let unknown = || keys.iter().map(|_| Look::Unknown).collect();
         let Some(l2) = self.l2().filter(|_| !keys.is_empty()) else { return unknown() };
         let trusted: Vec<bool> = keys.iter().map(|key| !self.distrusts(key)).collect();
-        let sent = self.shared.clock.now();
+        let sent: Vec<Sent> = keys.iter().map(|key| self.sending(key)).collect();
         let namespace = &self.space.namespace;
         let read =
             l2.ask_each(&self.space, "get many", keys.len(), |remote| remote.get_many(namespace, keys)).await;
@@ -463,10 +463,10 @@ impl View {
             .flat_map(|envelope| envelope.tags.iter().cloned())
             .collect();
         let alive = self.alive(&stamps).await;
-        let judged = stored.iter().zip(&opened).zip(trusted);
+        let judged = stored.iter().zip(&opened).zip(trusted.into_iter().zip(sent));
         judged
             .zip(keys)
-            .map(|(((stored, envelope), is_trusted), key)| match (stored, envelope) {
+            .map(|(((stored, envelope), (is_trusted, sent)), key)| match (stored, envelope) {
                 _ if !is_trusted => Look::Unknown,
                 (Some(stored), Some(envelope)) => {
                     self.judge(key, envelope.as_ref(), stored, alive.as_deref(), sent)
@@ -484,7 +484,7 @@ impl View {
         envelope: Option<&Envelope>,
         stored: &Stored,
         alive: Option<&[TagStamp]>,
-        sent: Moment,
+        sent: Sent,
     ) -> Look {
         let dead = Look::Miss { dead: Some(stored.claimed_version()), old: None };
         let Some(envelope) = envelope else { return dead };

@@ -1,6 +1,8 @@
 //! What does L2 have of a key, and is that an answer?
 //!
 //! Whatever L2 holds is judged here: whether its bytes are an entry of this key, whether its tags live, whether it is fresh.
+//!
+//! It is judged as of when it was asked ([`Sent`]): what it said before something was done about it here is not believed after that.
 
 use super::Look;
 use crate::entry::{Found, Resident, Tagged, Tier, absent};
@@ -13,14 +15,28 @@ use terrace_core::mutants::{self, Mutant};
 use terrace_core::remote::Stored;
 use terrace_core::{Key, Moment, Ttl};
 
+/// When L2 was asked about a key, and what was known here of the key before.
+#[derive(Clone, Copy)]
+pub(crate) struct Sent {
+    at: Moment,
+    /// Whether a write of the key waited for the origin. When the origin has it, what was loaded meanwhile is dropped from L2, but not from an
+    /// answer that is on its way.
+    was_behind: bool,
+}
+
 impl View {
+    /// A question to L2 about a key, which is to be sent after this.
+    pub(crate) fn sending(&self, key: &Key) -> Sent {
+        Sent { at: self.shared.clock.now(), was_behind: self.is_behind(key) }
+    }
+
     /// A fresh value in L2.
     pub(crate) async fn look_in_l2(&self, key: &Key) -> Look {
         let Some(l2) = self.l2() else { return Look::Unknown };
         if self.distrusts(key) {
             return Look::Unknown;
         }
-        let sent = self.shared.clock.now();
+        let sent = self.sending(key);
         let read = l2.ask(&self.space, "get", |remote| remote.get(&self.space.namespace, key));
         match read.await {
             Ok(Some(stored)) => self.examine(key, &stored, sent).await,
@@ -30,7 +46,7 @@ impl View {
     }
 
     /// Whether what L2 holds is an entry of this key that nobody has invalidated.
-    pub(crate) async fn examine(&self, key: &Key, stored: &Stored, sent: Moment) -> Look {
+    pub(crate) async fn examine(&self, key: &Key, stored: &Stored, sent: Sent) -> Look {
         let dead = Look::Miss { dead: Some(stored.claimed_version()), old: None };
         let Some(envelope) = self.open(key, stored) else { return dead };
         match self.are_tags_alive(&envelope.tags).await {
@@ -48,14 +64,14 @@ impl View {
         key: &Key,
         envelope: &Envelope,
         stored: &Stored,
-        sent: Moment,
+        sent: Sent,
     ) -> Option<Look> {
         let is_loaded = envelope.is_absent || !envelope.load_time.is_zero();
-        if is_loaded && self.is_behind(key) {
+        if is_loaded && (sent.was_behind || self.is_behind(key)) {
             return None;
         }
         let value = if envelope.is_absent { absent() } else { self.decode(envelope)? };
-        let found = Self::found(value, envelope, stored, sent);
+        let found = Self::found(value, envelope, stored, sent.at);
         if self.latest() < found.resident.fresh_until {
             return Some(Look::Hit(found));
         }
@@ -88,7 +104,7 @@ impl View {
     }
 
     /// An entry read from L2 by a request that was sent at `sent`: it ends here no later than there.
-    pub(crate) fn found(value: Erased, envelope: &Envelope, stored: &Stored, sent: Moment) -> Found {
+    fn found(value: Erased, envelope: &Envelope, stored: &Stored, sent: Moment) -> Found {
         let remaining = stored.remaining.filter(|_| !mutants::is(Mutant::TtlBeginsAnew));
         let left = remaining.map_or(envelope.ttl, |left| left.without(envelope.grace).min(envelope.ttl));
         // How much of the grace is left of an entry that is past its TTL.

@@ -18,6 +18,7 @@ mod many;
 pub(crate) mod together;
 
 pub(crate) use fly::begin_loading;
+pub(crate) use l2::Sent;
 pub(crate) use many::Loads;
 
 use crate::entry::{Found, Resident, StaleReason};

@@ -9,7 +9,8 @@
 //!    ([`super::through`]).
 //! 3. Until the origin has a write, what anybody loads from there is older. So on this node a *loaded* value of L2 is no answer for
 //!    a key with a write under way, and no loader is run: the write itself is the answer, and is kept nowhere else. What
-//!    somebody else *stored* in L2 is an answer: it is newer than the write that this node stored there before.
+//!    somebody else *stored* in L2 is an answer: it is newer than the write that this node stored there before. What L2 said while the
+//!    write was under way is judged so when it arrives, although the origin may have the write by then.
 //! 4. Other nodes do not know of the write, if they do not find it in L2. What they load meanwhile may enter L2, or be on its way
 //!    there. So when the origin has the write, its key is dropped from the tiers, unless L2 still has the very version that this
 //!    node stored with it: then nobody has loaded anything since. A repetition of the write after a restart drops the key in

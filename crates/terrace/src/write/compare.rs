@@ -109,7 +109,7 @@ impl View {
         if self.distrusts(key) {
             return Err(unknown("it was not told of an invalidation yet"));
         }
-        let sent = self.shared.clock.now();
+        let sent = self.sending(key);
         let read = l2.ask(&self.space, "get", |remote| remote.get(&self.space.namespace, key)).await;
         let stored = read.map_err(|error| unknown(&error.to_string()))?;
         let Some(stored) = stored.filter(|stored| !stored.bytes.is_empty()) else {

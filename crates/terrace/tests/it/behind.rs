@@ -7,7 +7,7 @@ use std::time::Duration;
 use terrace::behind::{Ack, Journal, JournalOptions, LaneOptions};
 use terrace::{Cache, Effect, ErrorKind, Keyspace, KeyspaceError, Strategy, Tag};
 use terrace_core::{Clock, Namespace};
-use terrace_testkit::fake::{FakeRemote, Fault, Operation};
+use terrace_testkit::fake::{FakeRemote, Fault, Operation, Point};
 use terrace_testkit::wait::{until, until_some};
 
 type Texts = Keyspace<String, String>;
@@ -192,6 +192,31 @@ async fn what_another_node_loads_meanwhile_is_no_answer_here_and_does_not_outliv
         (get(&reader, "k").await.as_deref() == Some("new")).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_l2_said_before_the_origin_had_a_write_is_no_answer_after_it() {
+    for (operation, is_batch) in [(Operation::Get, false), (Operation::GetMany, true)] {
+        let remote = fleet();
+        let writer = Writer::new(Some(remote.clone()));
+        let (_cache, reader) = another(&remote, &writer.table);
+        writer.table.set("k", "old");
+        writer.put("k", "new").await;
+        forget_in_l2(&remote, "k");
+        writer.texts.invalidate().keys(["k"]).send().await.unwrap();
+        assert_eq!(get(&reader, "k").await.as_deref(), Some("old"), "it knows of nothing better");
+        let gate = remote.hold(operation, Point::AfterEffect);
+        let texts = writer.texts.clone();
+        let reading = spawn(async move {
+            let keys = ["k".to_owned()];
+            let many = async || texts.get_many(&keys).await.unwrap().remove(0).map(|value| (*value).clone());
+            if is_batch { many().await } else { get(&texts, "k").await }
+        });
+        gate.wait_until_held(1).await;
+        writer.flush().await;
+        gate.open();
+        assert_eq!(ended(reading).await.as_deref(), Some("new"), "{operation:?}");
+    }
 }
 
 #[tokio::test]

@@ -219,23 +219,24 @@ const FAULTS: [Option<Fault>; 6] = [
     Some(Fault::BrokenAfterEffect),
 ];
 
-/// Lets a node live for a while, and kills it in the middle of what it does.
+/// Lets a node live until it has done so much, and kills it in the middle of what it does besides.
 fn live(number: u64, remote: FakeRemote, world: &Arc<World>, seed: u64) {
     let dice = Arc::new(Dice::new(seed));
     let runtime = crate::fixture::runtime();
-    let lifetime = Duration::from_millis(20 + dice.below(80));
+    let (lifetime, done) = (20 + dice.below(60), Arc::new(AtomicU64::new(0)));
     runtime.block_on(async {
         let node = Arc::new(Node::open(number, remote, world, seed).await);
         for _ in 0..CALLERS {
-            let (node, dice) = (Arc::clone(&node), Arc::clone(&dice));
+            let (node, dice, done) = (Arc::clone(&node), Arc::clone(&dice), Arc::clone(&done));
             crate::fixture::spawn(async move {
                 loop {
                     node.act(&dice).await;
+                    done.fetch_add(1, Ordering::SeqCst);
                     dice.wait(4).await;
                 }
             });
         }
-        pause(lifetime).await;
+        until("the end of a life", || done.load(Ordering::SeqCst) >= lifetime).await;
     });
     drop(runtime);
 }
