@@ -4,13 +4,17 @@
 //! 2. Passwords, given apart or within a URL, are never part of such a message.
 
 mod address;
+mod passwords;
 mod servers;
 mod settings;
 
 pub(crate) use address::{Address, List};
-pub(crate) use servers::{Login, Secret, Servers};
+pub use passwords::Passwords;
+pub(crate) use servers::{Login, Servers};
 pub(crate) use settings::{Mode, Settings};
 
+use self::passwords::Password;
+use self::servers::Secret;
 use crate::plain::PlainRedis;
 use crate::remote::Redis;
 use crate::tls::RootFile;
@@ -182,7 +186,7 @@ impl RedisBuilder {
 
     /// The password to authenticate with. An empty one counts as none.
     pub fn password(mut self, password: impl Into<String>) -> Self {
-        self.password = Some(Secret(password.into())).filter(|password| !password.0.is_empty());
+        self.password = Secret::unless_empty(password);
         self
     }
 
@@ -194,7 +198,7 @@ impl RedisBuilder {
 
     /// The password for sentinels; none by default, also if the servers need one. An empty one counts as none.
     pub fn sentinel_password(mut self, password: impl Into<String>) -> Self {
-        self.sentinel_password = Some(Secret(password.into())).filter(|password| !password.0.is_empty());
+        self.sentinel_password = Secret::unless_empty(password);
         self
     }
 
@@ -386,10 +390,10 @@ impl RedisBuilder {
                 ConfigError::new("root_certificate", format!("{} ({error})", file.display()), allowed)
             })
         });
-        let login = Login { username: self.username, password: self.password, tls: self.tls };
+        let login = Login { username: self.username, password: Password::new(self.password), tls: self.tls };
         let sentinel_login = Login {
             username: self.sentinel_username,
-            password: self.sentinel_password,
+            password: Password::new(self.sentinel_password),
             tls: self.sentinel_tls.unwrap_or(self.tls),
         };
         Ok(Settings {

@@ -68,7 +68,7 @@ mod supervisor;
 mod tls;
 mod topology;
 
-pub use config::{ConfigError, RedisBuilder};
+pub use config::{ConfigError, Passwords, RedisBuilder};
 pub use plain::PlainRedis;
 pub use remote::Redis;
 #[cfg(fuzzing)]

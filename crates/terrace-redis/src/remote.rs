@@ -5,7 +5,7 @@
 
 use crate::call;
 use crate::commands::Commands;
-use crate::config::{ConfigError, Mode, RedisBuilder, Settings};
+use crate::config::{ConfigError, Mode, Passwords, RedisBuilder, Settings};
 use crate::error;
 use crate::replies::{self, Judged};
 use crate::rules;
@@ -115,6 +115,11 @@ impl Redis {
     /// How many connections are held to each primary, after pool settings were turned into a number of them.
     pub fn connections(&self) -> usize {
         self.settings().connections
+    }
+
+    /// What changes the passwords while this tier is in use.
+    pub fn passwords(&self) -> Passwords {
+        self.settings().passwords()
     }
 
     pub(crate) fn settings(&self) -> &Settings {

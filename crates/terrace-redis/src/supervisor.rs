@@ -7,6 +7,8 @@
 //! 1. A connection is given up when the server closes it, when an exchange on it fails for good, when the server turns
 //!    out to be a replica or to refuse our name, and when two heartbeats in a row go unanswered. Then calls that wait
 //!    on it fail at once. A heartbeat asks for the server's role too, so a demoted primary is left within one.
+//!    A connection that is due, for its age or because it was opened with a password that does not hold any more, is let go only when
+//!    another is open.
 //! 2. It is opened again after 10 ms, doubling to 500 ms, halved at random, for ever.
 //! 3. The tasks end when the last handle is dropped or closed. If their runtime ends first, the next call starts new
 //!    ones on its own.
@@ -313,6 +315,7 @@ async fn supervise(pool: Arc<Pool>, slot: usize) {
     let mut is_first = true;
     let mut serving: Option<Arc<Link>> = None;
     loop {
+        let password = pool.settings.login.password.seen();
         let (link, max_age) = match (pool.open().await, serving.take()) {
             (Ok(link), _) => {
                 pool.up(slot, &link);
@@ -321,7 +324,10 @@ async fn supervise(pool: Arc<Pool>, slot: usize) {
                 }
                 (link, pool.settings.max_lifetime)
             }
-            (Err(_), Some(link)) if !link.is_lost() => (link, Some(REPLACE_AGAIN)),
+            (Err(error), Some(link)) if !link.is_lost() => {
+                tracing::warn!(address = %pool.address, %error, "cannot replace a connection to L2, which stays in use; trying on");
+                (link, Some(REPLACE_AGAIN))
+            }
             (Err(error), _) => {
                 pool.failed(error, is_first);
                 is_first = false;
@@ -330,7 +336,8 @@ async fn supervise(pool: Arc<Pool>, slot: usize) {
             }
         };
         is_first = false;
-        match watch(&link, max_age).await {
+        let is_due = |age| max_age.is_some_and(|max_age| age >= max_age) || password.is_outdated();
+        match watch(&link, is_due).await {
             End::Aged => (serving, backoff) = (Some(link), Backoff::default()),
             End::Lost { was_well } => {
                 if was_well {
@@ -354,8 +361,8 @@ pub(crate) enum End {
     Aged,
 }
 
-/// Asks a connection again and again whether it lives.
-pub(crate) async fn watch(link: &Link, max_age: Option<Duration>) -> End {
+/// Asks a connection again and again whether it lives, until its age is what `is_due` to be replaced.
+pub(crate) async fn watch(link: &Link, is_due: impl Fn(Duration) -> bool) -> End {
     let clock = Clock::system();
     let since = clock.now();
     let (mut missed, mut was_well) = (0, false);
@@ -365,7 +372,7 @@ pub(crate) async fn watch(link: &Link, max_age: Option<Duration>) -> End {
             _ = link.lost() => return End::Lost { was_well },
             () = pause(HEARTBEAT) => {}
         }
-        if max_age.is_some_and(|max_age| clock.now().since(since) >= max_age) {
+        if is_due(clock.now().since(since)) {
             return End::Aged;
         }
         let is_answered = tokio::time::timeout(HEARTBEAT_TIMEOUT, link.beat()).await.is_ok();

@@ -38,7 +38,7 @@ fn open(settings: &Settings, login: &Login, address: &Address, database: u32) ->
     if let Some(username) = &login.username {
         redis = redis.set_username(username);
     }
-    if let Some(password) = &login.password {
+    if let Some(password) = login.password.now() {
         redis = redis.set_password(password.reveal());
     }
     let (host, port) = (address.host.clone(), address.port);

@@ -52,7 +52,7 @@ pub struct Finding {
 pub async fn check(config: &Config) -> Result<Vec<Finding>, StartError> {
     let mut findings = Vec::new();
     if config.l2.is_some() {
-        let cache = tiers::cache(config, None)?;
+        let cache = tiers::open(config, None)?.cache;
         let (result, warnings) = match cache.health().await.l2 {
             Some(Err(error)) => (Err(error.to_string()), Vec::new()),
             Some(Ok(health)) => (Ok(()), health.warnings),
@@ -125,6 +125,6 @@ pub async fn forget_settings(config: &Config, keyspace: &str) -> Result<(), Stri
     if config.l2.is_none() {
         return Err("no L2 is configured, so there are no settings to forget".to_owned());
     }
-    let cache = tiers::cache(config, None).map_err(|error| error.to_string())?;
+    let cache = tiers::open(config, None).map_err(|error| error.to_string())?.cache;
     cache.forget_settings(keyspace).await.map_err(|error| error.to_string())
 }

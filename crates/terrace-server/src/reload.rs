@@ -6,7 +6,8 @@
 //! 3. A request goes by the configuration that held when it came: none is disturbed.
 //! 4. Entries stay. But keys that belong to another keyspace than before begin without any, on every change: their old entries may be of
 //!    an earlier time, when they belonged there. They are dropped before the change, and again when no request is left that began before it.
-//! 5. Files with certificates are read again by each reload, also by one that changes no setting.
+//! 5. Files with certificates are read again by each reload, also by one that changes no setting. So are those with secrets: what Redis and the
+//!    collector of traces are shown changes without a restart, and nothing else of them does.
 //! 6. A keyspace that is taken out goes on to hear of changes, so that it can come back. So do those of a tenant whose tokens are taken out.
 //! 7. Who may come in changes last: a new tenant's keyspaces are there before anybody is taken for it, and nothing can fail after that.
 //! 8. What was a tenant's in this process is nobody else's in it, and the other way round: a name that would be both is refused.
@@ -21,15 +22,16 @@ use crate::origin::{Origins, Renewal, SetupError};
 use crate::runtime;
 use crate::security::{Security, SecurityError};
 use crate::server::limits;
+use crate::tiers;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use terrace::{Glob, KeyspaceError};
+use terrace::{Glob, KeyspaceError, RedisPasswords};
 use tokio::sync::Mutex;
 
 /// What can be changed while the service runs: these settings, and what is below them.
-const CHANGEABLE: [&str; 9] = [
+const CHANGEABLE: [&str; 12] = [
     "server.request_timeout",
     "server.max_body",
     "server.max_requests",
@@ -39,6 +41,9 @@ const CHANGEABLE: [&str; 9] = [
     "origin",
     "keyspace",
     "ready",
+    "l2.password",
+    "l2.sentinel.password",
+    "telemetry.otlp.headers",
 ];
 
 /// How long a change may go on that was begun by a request: as long as a load of the library.
@@ -60,6 +65,12 @@ pub enum ReloadError {
     /// An origin cannot be set up.
     #[error(transparent)]
     Origin(#[from] SetupError),
+    /// Redis or the collector cannot be told another password or other headers.
+    #[error("credentials cannot be changed: {0}")]
+    Credentials(
+        /// Why.
+        String,
+    ),
     /// A keyspace cannot be opened.
     #[error(transparent)]
     Keyspace(#[from] KeyspaceError),
@@ -125,6 +136,7 @@ pub(crate) struct InForce {
     pub(crate) config: Config,
     pub(crate) origins: Origins,
     pub(crate) opened: Opened,
+    pub(crate) passwords: Option<RedisPasswords>,
     pub(crate) app: Arc<App>,
 }
 
@@ -208,13 +220,14 @@ impl Reloader {
         let origins = in_force.origins.next(&in_force.config, &config)?;
         let security = self.security.prepare(&config)?;
         let renewals = origins.renewals(&config)?;
+        let (show_redis, show_collector) = credentials(in_force, &config)?;
         let moved = moved(&in_force.config, &config);
         let settled = settle(in_force, &config, &origins, security.tenants(), &moved).await;
         let (spaces, spaces_of_tenants) = match settled {
             Ok(keyspaces) => keyspaces,
             Err(error) => {
                 // What was opened with the old settings can be opened with them again.
-                let InForce { config, origins, opened, app } = in_force;
+                let InForce { config, origins, opened, app, .. } = in_force;
                 if let Err(error) = Keyspaces::all(config, &app.cache, origins, &app.auth.tenants(), opened) {
                     tracing::error!(%error, "keyspaces may have settings of a configuration that was refused: start anew");
                 }
@@ -231,14 +244,41 @@ impl Reloader {
         for gate in &self.gates {
             gate.turn_to(Arc::clone(&app));
         }
+        show_redis();
+        show_collector();
         security.replace(in_force.config.auth != config.auth);
         let patience = in_force.config.server.request_timeout.0;
         if !moved.is_empty() {
             app.tasks.spawn(sweep_again(Arc::clone(&app), moved, patience));
         }
-        *in_force = InForce { config, origins, opened: std::mem::take(&mut in_force.opened), app };
+        let (opened, passwords) = (std::mem::take(&mut in_force.opened), in_force.passwords.take());
+        *in_force = InForce { config, origins, opened, passwords, app };
         Ok(changed.into_iter().chain(renew(renewals)).collect())
     }
+}
+
+/// Readies what Redis and the collector are shown from now on: each is done when it is called.
+fn credentials(
+    in_force: &InForce,
+    config: &Config,
+) -> Result<(impl FnOnce() + use<>, impl FnOnce() + use<>), ReloadError> {
+    let failed = |error: &dyn std::fmt::Display| ReloadError::Credentials(error.to_string());
+    let mut to_redis = None;
+    if let (Some(passwords), Some(l2)) = (&in_force.passwords, &config.l2)
+        && in_force.config.l2 != config.l2
+    {
+        let others = tiers::l2(l2, config.bus.mode).map_err(|error| failed(&error))?.passwords();
+        to_redis = Some((passwords.clone(), others));
+    }
+    let traces = in_force.app.traces.as_ref();
+    let to_collector = traces.map(|traces| traces.renew(&config.telemetry)).transpose();
+    let to_collector = to_collector.map_err(|error| failed(&error))?;
+    let show_redis = || {
+        if let Some((passwords, others)) = to_redis {
+            passwords.set_to_those_of(&others);
+        }
+    };
+    Ok((show_redis, || to_collector.into_iter().for_each(|show| show())))
 }
 
 /// Gives the keyspaces that there are to be the settings of a configuration.
@@ -274,8 +314,13 @@ fn changed(before: &Config, after: &Config) -> Vec<String> {
         changed.insert(key.clone());
     }
     let is_named = |changed: &BTreeSet<String>, part: &str| changed.iter().any(|key| key.starts_with(part));
-    if before.l2 != after.l2 && !is_named(&changed, "l2.") {
-        changed.insert("l2.password".to_owned());
+    if let (Some(before), Some(after)) = (&before.l2, &after.l2) {
+        if !before.url.is_same_but_password(&after.url) {
+            changed.insert("l2.url".to_owned());
+        }
+        if before != after && !is_named(&changed, "l2.") {
+            changed.insert("l2.password".to_owned());
+        }
     }
     for (name, origin) in &after.origins {
         let is_other = before.origins.get(name).is_some_and(|before| before != origin);
@@ -423,6 +468,10 @@ mod tests {
         let names = ["keyspace.a.ttl", "keyspace.b", "keyspace.c", "l2.password", "origin.o.url"];
         assert_eq!(changed(&before, &after), names);
         assert!(changed(&before, &before).is_empty());
+        for (url, name) in [("redis://a:two@h", "l2.password"), ("redis://b:one@h", "l2.url")] {
+            let [before, after] = ["redis://a:one@h", url].map(|url| config(&format!("l2.url = '{url}'\n")));
+            assert_eq!(changed(&before, &after), [name], "{url}");
+        }
     }
 
     #[test]

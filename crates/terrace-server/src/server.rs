@@ -22,7 +22,7 @@ use crate::origin::{Origins, SetupError};
 use crate::reload::{InForce, Reloader, Reloads};
 use crate::runtime::{self, Tasks};
 use crate::security::Security;
-use crate::tiers;
+use crate::tiers::{self, Tiers};
 use crate::tls::{Tls, TlsError};
 use crate::traces::Traces;
 use std::convert::Infallible;
@@ -353,7 +353,7 @@ pub(crate) fn app(config: &Config, traces: Option<Traces>) -> Result<InForce, St
     let clock = Clock::system();
     let life = Life { id: random(), began: clock.wall() };
     let auth = Arc::new(Auth::new(&config.auth, clock.clone()));
-    let cache = tiers::cache(config, tiers::journal(config)?)?;
+    let Tiers { cache, passwords } = tiers::open(config, tiers::journal(config)?)?;
     let origins = Origins::start(config)?;
     let mut opened = Opened::new();
     let (spaces, spaces_of_tenants) = Keyspaces::all(config, &cache, &origins, &auth.tenants(), &mut opened)?;
@@ -381,7 +381,7 @@ pub(crate) fn app(config: &Config, traces: Option<Traces>) -> Result<InForce, St
     });
     app.feed.watch_l2(&app.cache);
     app.feed.watch(&app.breakers);
-    Ok(InForce { config: config.clone(), origins, opened, app })
+    Ok(InForce { config: config.clone(), origins, opened, passwords, app })
 }
 
 async fn log_counters(app: Arc<App>, tasks: Tasks, interval: Duration) {

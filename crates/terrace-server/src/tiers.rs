@@ -3,23 +3,34 @@
 use crate::config::{BusMode, Config, EvictionPolicy, L1Config, L2Breaker, L2Config, L2Retry, Period};
 use crate::server::StartError;
 use terrace::behind::Journal;
-use terrace::{Breaker, Cache, CacheBuilder, L1, PlainRedis, Policy, Redis, RedisError, Retry};
+use terrace::{
+    Breaker, Cache, CacheBuilder, L1, PlainRedis, Policy, Redis, RedisError, RedisPasswords, Retry,
+};
 
-/// The cache of a configuration. Opens no connection.
-pub(crate) fn cache(config: &Config, journal: Option<Journal>) -> Result<Cache, StartError> {
+/// The cache of a configuration, and what changes the passwords of its shared tier.
+pub(crate) struct Tiers {
+    pub(crate) cache: Cache,
+    pub(crate) passwords: Option<RedisPasswords>,
+}
+
+/// The tiers of a configuration. Opens no connection.
+pub(crate) fn open(config: &Config, journal: Option<Journal>) -> Result<Tiers, StartError> {
     let mut builder = Cache::builder()
         .default_ttl(config.defaults.ttl.0)
         .staleness_max(config.l1.staleness_max.0)
         .hot_keys_max(config.metrics.hot_keys);
     builder = if config.l1.enabled { builder.l1(l1(&config.l1)) } else { builder.no_l1() };
+    let mut passwords = None;
     if let Some(l2_config) = &config.l2 {
         let L2Config { wait_max, breaker, retry, .. } = l2_config;
-        builder = patient(l2(l2_config, config.bus.mode)?.add_to(builder), *wait_max, breaker, retry);
+        let l2 = l2(l2_config, config.bus.mode)?;
+        passwords = Some(l2.passwords());
+        builder = patient(l2.add_to(builder), *wait_max, breaker, retry);
     }
     if let Some(journal) = journal {
         builder = builder.journal(journal);
     }
-    Ok(builder.build()?)
+    Ok(Tiers { cache: builder.build()?, passwords })
 }
 
 /// The journal of a configuration, if it has one. Reads all of its file.
@@ -70,6 +81,13 @@ pub(crate) enum L2 {
 }
 
 impl L2 {
+    pub(crate) fn passwords(&self) -> RedisPasswords {
+        match self {
+            Self::Coherent(redis) => redis.passwords(),
+            Self::Plain(redis) => redis.passwords(),
+        }
+    }
+
     fn add_to(self, builder: CacheBuilder) -> CacheBuilder {
         match self {
             Self::Coherent(redis) => builder.l2(redis),

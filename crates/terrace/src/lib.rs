@@ -120,7 +120,9 @@ pub use terrace_core::{
 };
 pub use terrace_memory::Policy;
 #[cfg(feature = "redis")]
-pub use terrace_redis::{ConfigError as RedisError, PlainRedis, Redis, RedisBuilder};
+pub use terrace_redis::{
+    ConfigError as RedisError, Passwords as RedisPasswords, PlainRedis, Redis, RedisBuilder,
+};
 pub use warm::{Warm, WarmProgress, Warmed};
 pub use why::{Changed, DeadBy, Held, Trusted, Why};
 pub use write::{Effect, Removed, Written};

@@ -1,13 +1,18 @@
 //! Which servers there are, and who we are to them.
 
 use super::Address;
+use super::passwords::Password;
 use std::fmt;
 
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(pub(super) String);
+pub(crate) struct Secret(String);
 
 impl Secret {
+    pub(super) fn unless_empty(text: impl Into<String>) -> Option<Self> {
+        Some(Self(text.into())).filter(|secret| !secret.0.is_empty())
+    }
+
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -37,9 +42,9 @@ impl Servers {
 }
 
 /// Who we are to servers of one kind, and how they are spoken to.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Login {
     pub(crate) username: Option<String>,
-    pub(crate) password: Option<Secret>,
+    pub(crate) password: Password,
     pub(crate) tls: bool,
 }

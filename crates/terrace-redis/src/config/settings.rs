@@ -1,6 +1,6 @@
 //! All settings, as they are once they were checked.
 
-use super::{Login, Servers};
+use super::{Login, Passwords, Servers};
 use crate::tls::RootFile;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,4 +44,12 @@ pub(crate) struct Settings {
     pub(crate) write_timeout: Duration,
     pub(crate) tracking: bool,
     pub(crate) node_id: u64,
+}
+
+impl Settings {
+    /// The passwords that connections are opened with.
+    pub(crate) fn passwords(&self) -> Passwords {
+        let (servers, sentinels) = (self.login.password.clone(), self.sentinel_login.password.clone());
+        Passwords { servers, sentinels }
+    }
 }

@@ -12,10 +12,10 @@ fn refusal(builder: RedisBuilder) -> String {
 fn a_url_says_all_there_is_to_say() {
     let full = settings("rediss://us%40er:p%3Aw@db.example:7000/3");
     assert_eq!((servers(&full).as_str(), full.login.tls, full.database), ("one db.example:7000", true, 3));
-    assert_eq!(login(&full.login), (Some("us@er"), Some("p:w")));
+    assert_eq!(login(&full.login), known("us@er", "p:w"));
     let bare = settings("redis://localhost");
     assert_eq!((servers(&bare).as_str(), bare.login.tls, bare.database), ("one localhost:6379", false, 0));
-    assert_eq!(bare.login, Login::default());
+    assert_eq!((login(&bare.login), bare.login.tls), (Default::default(), false));
     assert_eq!(servers(&settings("redis://[::1]:6380")), "one [::1]:6380");
 }
 
@@ -31,25 +31,30 @@ fn servers(settings: &Settings) -> String {
     }
 }
 
-fn login(login: &Login) -> (Option<&str>, Option<&str>) {
-    (login.username.as_deref(), login.password.as_ref().map(Secret::reveal))
+fn login(login: &Login) -> (Option<String>, Option<String>) {
+    let password = login.password.now().map(|password| password.reveal().to_owned());
+    (login.username.clone(), password)
+}
+
+fn known(username: &str, password: &str) -> (Option<String>, Option<String>) {
+    (Some(username.to_owned()).filter(|name| !name.is_empty()), Some(password.to_owned()))
 }
 
 #[test]
 fn a_url_names_sentinels_or_members() {
     let watched = settings("rediss+sentinel://us%40er:p%3Aw@a,b:7000,[::1]/main/3");
     assert_eq!(servers(&watched), "main of a:26379, b:7000, [::1]:26379");
-    assert_eq!(login(&watched.login), (Some("us@er"), Some("p:w")));
+    assert_eq!(login(&watched.login), known("us@er", "p:w"));
     assert_eq!((watched.login.tls, watched.sentinel_login.tls, watched.database), (true, true, 3));
     assert_eq!(login(&watched.sentinel_login), (None, None), "sentinels are not told the servers' password");
     let apart = RedisBuilder::from_url("rediss+sentinel://a/main").expect("valid").sentinel_tls(false);
     let apart = apart.sentinel_username("eye").sentinel_password(SECRET).check().expect("valid");
     assert_eq!((apart.login.tls, apart.sentinel_login.tls), (true, false));
-    assert_eq!(login(&apart.sentinel_login), (Some("eye"), Some(SECRET)));
+    assert_eq!(login(&apart.sentinel_login), known("eye", SECRET));
 
     let members = settings("redis+cluster://:pw@a:1,b");
     assert_eq!(servers(&members), "all of a:1, b:6379");
-    assert_eq!((login(&members.login), members.login.tls), ((None, Some("pw")), false));
+    assert_eq!((login(&members.login), members.login.tls), (known("", "pw"), false));
     assert_eq!(servers(&settings("rediss+cluster://a")), "all of a:6379");
 }
 

@@ -44,7 +44,7 @@ mod tags;
 pub(crate) use bus::greet;
 
 use crate::commands::Commands;
-use crate::config::{ConfigError, Mode, Settings};
+use crate::config::{ConfigError, Mode, Passwords, Settings};
 use crate::keys::Names;
 use crate::scripts::Channels;
 use crate::topology::Topology;
@@ -150,6 +150,11 @@ impl PlainRedis {
     /// The name of this node in the messages it publishes.
     pub fn node_id(&self) -> u64 {
         self.settings().node_id
+    }
+
+    /// What changes the passwords while this tier is in use.
+    pub fn passwords(&self) -> Passwords {
+        self.settings().passwords()
     }
 
     fn settings(&self) -> &Settings {

@@ -137,7 +137,7 @@ impl Aside {
 
     /// Watches connections until one is lost, gives the others up, then gives back what opens the next.
     pub(crate) async fn watch(mut self, listening: Arc<Listening>) -> Self {
-        let watched = listening.links.iter().map(|link| watch(link, None).boxed());
+        let watched = listening.links.iter().map(|link| watch(link, |_| false).boxed());
         let generation = listening.map.generation;
         tokio::select! {
             biased;

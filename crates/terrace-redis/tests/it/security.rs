@@ -6,7 +6,7 @@ use terrace_core::codec::CodecId;
 use terrace_core::remote::{Remote, RemoteError, SharedSettings};
 use terrace_redis::{Redis, RedisBuilder};
 use terrace_testkit::conformance::swept;
-use terrace_testkit::server::RedisServer;
+use terrace_testkit::server::{Proxy, RedisServer};
 use terrace_testkit::wait;
 
 const SECRET: &str = "s3cret-w0rd";
@@ -69,6 +69,36 @@ async fn a_password_that_changes_is_noticed_and_recovered_from() {
     let error = wait::until_some("the refusal", refused).await;
     assert!(error.to_string().contains("WRONGPASS"), "{error}");
     server.cli(&["-a", "another", "config", "set", "requirepass", SECRET]).await;
+    crate::support::until_served(&redis).await;
+}
+
+#[tokio::test]
+async fn a_password_is_changed_while_connections_are_open_and_no_call_fails() {
+    let Some(server) = RedisServer::builder().password(SECRET).start().await else { return };
+    let proxy = Proxy::start(server.port()).await;
+    let redis = build(Redis::address(&proxy.address()).connections(2).password(SECRET));
+    let passwords = redis.passwords();
+    let opened = async |count: u64| {
+        let calling = async {
+            while proxy.connections() < count {
+                redis.health().await.expect("no call fails");
+            }
+        };
+        wait::within("connections to be opened", wait::DEADLINE, calling).await;
+    };
+    opened(2).await;
+    server.cli(&["config", "set", "requirepass", "another"]).await;
+    passwords.set("another");
+    opened(4).await;
+    // One that is refused leaves the old one in use.
+    passwords.set("a third");
+    opened(6).await;
+    redis.health().await.expect("what was open stays in use");
+    assert!(!format!("{passwords:?} {redis:?}").contains("a third"));
+    passwords.set("another");
+    opened(8).await;
+    // What is opened anew has it, too.
+    server.cli(&["-a", "another", "client", "kill", "type", "normal"]).await;
     crate::support::until_served(&redis).await;
 }
 

@@ -76,6 +76,16 @@ impl Address {
     pub fn reveal(&self) -> &str {
         &self.0
     }
+
+    /// Whether it leads to the same place, for the same user, as another with another password.
+    pub(crate) fn is_same_but_password(&self, other: &Self) -> bool {
+        let user = |address: &Self| {
+            let found = credentials(&address.0).into_iter().next();
+            let credentials = found.map_or("", |range| &address.0[range]);
+            credentials.split(':').next().unwrap_or_default().to_owned()
+        };
+        hide(&self.0) == hide(&other.0) && user(self) == user(other)
+    }
 }
 
 impl fmt::Display for Address {
@@ -288,6 +298,22 @@ mod tests {
         ] {
             assert_eq!(Address::new(address).to_string(), shown);
             assert_eq!(format!("{:?}", Address::new(address)), format!("{shown:?}"));
+        }
+    }
+
+    #[test]
+    fn addresses_that_differ_by_a_password_are_told_from_others() {
+        let one = Address::new("redis://app:one@host/1");
+        for (other, is_same) in [
+            ("redis://app:one@host/1", true),
+            ("redis://app:t:w@o@host/1", true),
+            ("redis://op:one@host/1", false),
+            ("redis://:one@host/1", false),
+            ("redis://app:one@host/2", false),
+            ("rediss://app:one@host/1", false),
+            ("redis://host/1", false),
+        ] {
+            assert_eq!(one.is_same_but_password(&Address::new(other)), is_same, "{other}");
         }
     }
 

@@ -6,6 +6,7 @@
 //! 3. Errors have no address in them, and no header.
 
 use crate::config::OtlpConfig;
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use opentelemetry::KeyValue;
 use opentelemetry_proto::tonic::collector::trace::v1::{
@@ -19,6 +20,7 @@ use opentelemetry_sdk::trace::SpanData;
 use prost::Message;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Url, redirect};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long one attempt may take.
@@ -29,11 +31,15 @@ const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf")
 /// Bytes of an answer that are read.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
+/// What every request to a collector has. It can be changed while spans are sent.
+pub(super) type Credentials = Arc<ArcSwap<HeaderMap>>;
+
 /// Who is sent spans.
 #[derive(Debug)]
 pub(super) struct Collector {
     client: Client,
     url: Url,
+    credentials: Credentials,
     resource: ResourceAttributesWithSchema,
 }
 
@@ -41,16 +47,8 @@ impl Collector {
     pub(super) fn new(config: &OtlpConfig, life: u64) -> Result<Self, String> {
         // Whoever embeds the service may have chosen one already.
         rustls::crypto::ring::default_provider().install_default().ok();
-        let mut headers = HeaderMap::new();
-        for (name, value) in &config.headers {
-            let name: HeaderName = name.parse().map_err(|_| format!("`{name}` is no header"))?;
-            let mut value: HeaderValue =
-                value.reveal().parse().map_err(|_| format!("the header `{name}` cannot have this value"))?;
-            value.set_sensitive(true);
-            headers.insert(name, value);
-        }
+        let credentials = Arc::new(ArcSwap::from_pointee(headers(config)?));
         let client = Client::builder()
-            .default_headers(headers)
             .redirect(redirect::Policy::none())
             .no_proxy()
             .user_agent(concat!("terrace/", env!("CARGO_PKG_VERSION")))
@@ -66,7 +64,12 @@ impl Collector {
                 KeyValue::new("service.instance.id", format!("{life:016x}")),
             ])
             .build();
-        Ok(Self { client, url, resource: (&resource).into() })
+        Ok(Self { client, url, credentials, resource: (&resource).into() })
+    }
+
+    /// What changes its credentials.
+    pub(super) fn credentials(&self) -> Credentials {
+        Arc::clone(&self.credentials)
     }
 
     /// Sends spans; says how many of them the collector refused.
@@ -74,6 +77,7 @@ impl Collector {
         let resource_spans = group_spans_by_resource_and_scope(spans, &self.resource);
         let body = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
         let request = self.client.post(self.url.clone()).timeout(ATTEMPT_MAX);
+        let request = request.headers(HeaderMap::clone(&self.credentials.load()));
         let sent = request.header(CONTENT_TYPE, PROTOBUF).body(body).send().await;
         let response = sent.map_err(|error| words(&error.without_url()))?;
         let status = response.status();
@@ -85,6 +89,19 @@ impl Collector {
             ExportTraceServiceResponse::decode(answer).ok().and_then(|answer| answer.partial_success);
         Ok(refused.and_then(|refused| u64::try_from(refused.rejected_spans).ok()).unwrap_or(0))
     }
+}
+
+/// The headers of a configuration.
+pub(super) fn headers(config: &OtlpConfig) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &config.headers {
+        let name: HeaderName = name.parse().map_err(|_| format!("`{name}` is no header"))?;
+        let mut value: HeaderValue =
+            value.reveal().parse().map_err(|_| format!("the header `{name}` cannot have this value"))?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Ok(headers)
 }
 
 async fn read(mut response: reqwest::Response) -> Result<Bytes, reqwest::Error> {

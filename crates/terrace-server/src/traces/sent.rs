@@ -1,6 +1,6 @@
 //! The traces of a service that sends them.
 
-use super::collector::Collector;
+use super::collector::{Collector, Credentials, headers};
 use super::outbox::{self, Figures};
 use super::sampling::Draw;
 use super::{context, spans};
@@ -52,6 +52,7 @@ pub struct Traces {
     provider: SdkTracerProvider,
     draw: Draw,
     figures: Arc<Figures>,
+    credentials: Credentials,
     tasks: Tasks,
 }
 
@@ -69,13 +70,20 @@ impl Traces {
             return Ok(None);
         }
         let collector = Collector::new(config, RandomState::new().hash_one("life")).map_err(TracesError)?;
-        let tasks = Tasks::default();
+        let (tasks, credentials) = (Tasks::default(), collector.credentials());
         let (inlet, figures) = outbox::open(collector, &tasks);
         let draw = Draw::of(config.sample.0);
         let provider =
             SdkTracerProvider::builder().with_span_processor(inlet).with_sampler(draw.clone()).build();
         spans::turn_on();
-        Ok(Some(Self { provider, draw, figures, tasks }))
+        Ok(Some(Self { provider, draw, figures, credentials, tasks }))
+    }
+
+    /// Readies the headers of another configuration, to be sent when what is returned is called.
+    pub(crate) fn renew(&self, config: &TelemetryConfig) -> Result<impl FnOnce() + use<>, TracesError> {
+        let (headers, credentials) =
+            (headers(&config.otlp).map_err(TracesError)?, Arc::clone(&self.credentials));
+        Ok(move || credentials.store(Arc::new(headers)))
     }
 
     /// What listens to the spans of the service, and to no others and no events.

@@ -3,7 +3,10 @@
 use crate::http_api::Api;
 use crate::support::{refused, start};
 use std::path::{Path, PathBuf};
+use terrace_server::ReloadError;
 use terrace_server::config::{Config, OriginConfig, Secret, Sources};
+use terrace_testkit::server::{RedisServer, unique_prefix};
+use terrace_testkit::wait::until_some;
 
 /// A folder with secrets.
 struct Secrets(tempfile::TempDir);
@@ -140,6 +143,49 @@ async fn a_header_of_a_file_is_sent_and_another_one_after_a_reload() {
     file("Bearer two\n");
     assert_eq!(service.reload(&toml).await.expect("it can change"), ["origin.api.headers"]);
     assert_eq!(sent("/api/cache/doc:2").await, "Bearer two");
+}
+
+#[tokio::test]
+async fn another_password_of_redis_is_taken_by_a_reload_and_nothing_else_of_it_is() {
+    let Some(redis) = RedisServer::builder().password("hunter1").start().await else { return };
+    let (secrets, prefix) = (Secrets::new(), unique_prefix());
+    for setting in ["password_file", "url_file"] {
+        let write = |user: &str, password: &str| match setting {
+            "password_file" => secrets.set(setting, password),
+            _ => secrets.set(setting, &format!("redis://{user}:{password}@{}", redis.address())),
+        };
+        let url = if setting == "url_file" { String::new() } else { format!("url = '{}'\n", redis.url()) };
+        let file = write("default", "hunter1").display().to_string();
+        let toml =
+            format!("[l2]\n{url}{setting} = '{file}'\nkey_prefix = '{prefix}'\nbreaker.open = '100ms'\n");
+        let service = start(&toml).await;
+        let is_well = async || {
+            let ready = service.get("/readyz").await.body;
+            (ready == r#"{"status":"ok","degraded":[]}"#).then_some(())
+        };
+        let put = async |n: u32| {
+            let body = format!("{{\"value\":{n}}}");
+            assert_eq!(service.put("/api/cache/k", &body).await.status, 200);
+        };
+        put(1).await;
+        until_some("Redis to be reached", is_well).await;
+        redis.cli(&["config", "set", "requirepass", "hunter2"]).await;
+        write("default", "hunter2");
+        assert_eq!(service.reload(&toml).await.expect("it can change"), ["l2.password"], "{setting}");
+        redis.cli(&["-a", "hunter2", "client", "kill", "type", "normal"]).await;
+        redis.cli(&["-a", "hunter2", "client", "kill", "type", "pubsub"]).await;
+        put(2).await;
+        until_some("Redis to be reached again", is_well).await;
+        if setting == "url_file" {
+            write("another", "hunter2");
+            let refused = service.reload(&toml).await;
+            assert!(
+                matches!(&refused, Err(ReloadError::Fixed(names)) if names == &["l2.url"]),
+                "{refused:?}"
+            );
+        }
+        redis.cli(&["-a", "hunter2", "config", "set", "requirepass", "hunter1"]).await;
+    }
 }
 
 #[test]

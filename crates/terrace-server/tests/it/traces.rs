@@ -5,7 +5,8 @@ use crate::log::Lines;
 use crate::support::{Client, Running, beside, config, run, token};
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
 use axum::routing::post;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use terrace_server::{Server, Stop, Traces};
 use terrace_testkit::server::RedisServer;
+use terrace_testkit::wait::until;
 use tokio::net::TcpListener;
 use tracing_subscriber::prelude::*;
 
@@ -24,9 +26,28 @@ const SAMPLED: &str = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b71
 const UNSAMPLED: &str = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 const PATH: &str = "/v2/docs/hunter2";
 
+/// Who says that a request is theirs.
+struct Shown(Option<String>);
+
+impl<S: Sync> FromRequestParts<S> for Shown {
+    type Rejection = std::convert::Infallible;
+
+    fn from_request_parts(
+        parts: &mut Parts,
+        _: &S,
+    ) -> impl Future<Output = Result<Self, Self::Rejection>> + Send {
+        let shown = parts.headers.get("authorization").and_then(|header| header.to_str().ok());
+        ready(Ok(Self(shown.map(str::to_owned))))
+    }
+}
+
 /// What takes traces.
 #[derive(Clone, Default)]
-struct Collector(Arc<Mutex<Vec<ExportTraceServiceRequest>>>);
+struct Collector {
+    requests: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
+    /// What it was shown with each.
+    shown: Arc<Mutex<Vec<Option<String>>>>,
+}
 
 impl Collector {
     async fn start() -> (Self, String) {
@@ -38,15 +59,20 @@ impl Collector {
         (collector, url)
     }
 
-    fn take(State(collector): State<Self>, body: Bytes) -> Ready<Vec<u8>> {
+    fn take(State(collector): State<Self>, Shown(shown): Shown, body: Bytes) -> Ready<Vec<u8>> {
         let request = ExportTraceServiceRequest::decode(body).expect("Protobuf");
-        collector.0.lock().expect("no panic").push(request);
+        collector.requests.lock().expect("no panic").push(request);
+        collector.shown.lock().expect("no panic").push(shown);
         ready(Vec::new())
     }
 
     /// All that it was sent.
     fn requests(&self) -> Vec<ExportTraceServiceRequest> {
-        self.0.lock().expect("no panic").clone()
+        self.requests.lock().expect("no panic").clone()
+    }
+
+    fn shown_last(&self) -> Option<String> {
+        self.shown.lock().expect("no panic").last().cloned().flatten()
     }
 
     fn spans(&self) -> Vec<Span> {
@@ -214,6 +240,30 @@ async fn what_is_not_sampled_or_not_switched_on_is_nowhere() {
 }
 
 #[tokio::test]
+async fn the_collector_is_shown_other_headers_after_a_reload() {
+    let (collector, url) = Collector::start().await;
+    let toml = |shown: &str| {
+        format!(
+            "telemetry.otlp = {{ endpoint = '{url}', sample = 1, headers = {{ authorization = '{shown}' }} }}\n"
+        )
+    };
+    let before = config(&toml("one"));
+    let traces = Traces::start(&before.telemetry).expect("it can be set up");
+    let listening = tracing_subscriber::registry().with(traces.as_ref().map(Traces::layer));
+    let _listening = tracing::subscriber::set_default(listening);
+    let service = run(Server::bind_traced(&before, traces).await.expect("it starts"));
+    let is_shown = |header: &str| collector.shown_last().as_deref() == Some(header);
+    service.get("/api/cache/k").await;
+    until("the first to be shown", || is_shown("one")).await;
+    let changed = service.reload(&toml("two")).await.expect("it can change");
+    assert_eq!(changed, ["telemetry.otlp.headers"]);
+    service.get("/api/cache/k").await;
+    until("the other to be shown", || is_shown("two")).await;
+    let refused = service.reload(&toml("a\\u0000b").replace('\'', "\"")).await;
+    assert!(refused.is_err(), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_problem_says_of_which_trace_it_is() {
     let ((collector, url), api, folder) =
         (Collector::start().await, Api::start().await, tempfile::tempdir().expect("a folder"));
@@ -287,7 +337,7 @@ async fn what_is_written_at_once_is_of_the_trace_and_what_is_written_behind_has_
         assert!(service.stop(Stop::Now).await.is_clean());
         let asked = api.asked();
         assert_eq!(asked.len(), 1, "{asked:?}");
-        let spans = std::mem::take(&mut *collector.0.lock().expect("no panic"));
+        let spans = std::mem::take(&mut *collector.requests.lock().expect("no panic"));
         let spans: Vec<Span> = spans
             .into_iter()
             .flat_map(|request| request.resource_spans)
