@@ -210,14 +210,17 @@ async fn a_burst_of_readers_shares_that_l2_does_not_answer() {
     let texts = closed(&node);
     texts.get("open").await.unwrap();
     node.remote.reset_calls();
-    let _hung = node.remote.hold(Operation::Get, Point::BeforeEffect);
+    let hung = node.remote.hold(Operation::Get, Point::BeforeEffect);
     let read = |_| {
         let (texts, loader) = (texts.clone(), loads.loader("own"));
         spawn(async move { texts.get_or_load("k", loader).await })
     };
-    let readers: Vec<_> = (0..200).map(read).collect();
     let since = now();
-    for reader in readers {
+    let first = read(0);
+    hung.wait_until_held(1).await;
+    // These wait for its call: a flight whose call is under way is not joined.
+    let readers: Vec<_> = (0..200).map(read).collect();
+    for reader in std::iter::once(first).chain(readers) {
         not_loaded(ended(reader).await);
     }
     let took = since.elapsed();
