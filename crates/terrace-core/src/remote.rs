@@ -205,6 +205,21 @@ pub trait Remote: fmt::Debug + Send + Sync + 'static {
         })
     }
 
+    /// Ends the leases of these keys, whoever has them, and then says what [`Remote::validate`] says. So where a key still has the value that
+    /// the caller knows, nothing takes its place that was being loaded before this.
+    ///
+    /// The provided method says of all that they are missing, which is never wrong: the caller drops them then.
+    ///
+    /// # Cost
+    /// Two round trips per shard, without the values.
+    fn settle<'a>(
+        &'a self,
+        _namespace: &'a Namespace,
+        asked: &'a [(Key, Version)],
+    ) -> RemoteResult<'a, Vec<Validity>> {
+        Box::pin(async move { Ok(vec![Validity::Missing; asked.len()]) })
+    }
+
     /// A number that keys share which are on one server now. Calls for keys of different numbers need not fail, or be
     /// late, together. A hint: it may be old.
     ///

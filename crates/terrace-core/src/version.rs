@@ -23,6 +23,8 @@ pub struct Version(u64);
 impl Version {
     /// Older than every version that was ever given out.
     pub const ZERO: Self = Self(0);
+    /// Newer than every version that will ever be given out.
+    pub const MAX: Self = Self(u64::MAX);
 
     /// The version as a number.
     pub const fn get(self) -> u64 {

@@ -157,9 +157,18 @@ impl Commands {
     }
 
     pub(crate) fn release(&self, namespace: &Namespace, key: &Key, lease: &Lease) -> Cmd {
+        self.release_of(namespace, key, &hex(lease.token))
+    }
+
+    /// Ends a lease, whoever has it.
+    pub(crate) fn end_lease(&self, namespace: &Namespace, key: &Key) -> Cmd {
+        self.release_of(namespace, key, "")
+    }
+
+    fn release_of(&self, namespace: &Namespace, key: &Key, token: &str) -> Cmd {
         let channel = self.names.channel(namespace, self.names.partition_of(namespace, key.as_str()));
         let mut command = Script::Release.call(self.channels, &[&self.names.lease(namespace, key), &channel]);
-        command.arg(hex(lease.token)).arg(key.as_str());
+        command.arg(token).arg(key.as_str());
         command
     }
 

@@ -234,6 +234,18 @@ impl Remote for Redis {
         Box::pin(self.validate_all(namespace, asked))
     }
 
+    fn settle<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        asked: &'a [(Key, Version)],
+    ) -> RemoteResult<'a, Vec<Validity>> {
+        Box::pin(async move {
+            let ending = asked.iter().map(|(key, _)| self.commands().end_lease(namespace, key));
+            self.change_many(ending.collect()).await?;
+            self.validate_all(namespace, asked).await
+        })
+    }
+
     fn shard_of(&self, namespace: &Namespace, key: &Key) -> u16 {
         let shard = self.0.topology.shard_of(&self.commands().names.value(namespace, key));
         u16::try_from(shard).unwrap_or_default()

@@ -156,6 +156,15 @@ impl Remote for Adapter {
         self.call(move |server| now(server.validate(&namespace, &asked)))
     }
 
+    fn settle<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        asked: &'a [(Key, Version)],
+    ) -> RemoteResult<'a, Vec<Validity>> {
+        let (namespace, asked) = (namespace.clone(), asked.to_vec());
+        self.call(move |server| now(server.settle(&namespace, &asked)))
+    }
+
     fn lease<'a>(
         &'a self,
         namespace: &'a Namespace,

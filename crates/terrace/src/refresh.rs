@@ -10,6 +10,7 @@
 
 use crate::bulkhead::Place;
 use crate::error::{Error, ErrorKind};
+use crate::events::EventKind;
 use crate::lease::{Filled, Right};
 use crate::read::{Loaded, Loading, Look};
 use crate::runtime::sleep;
@@ -116,7 +117,7 @@ impl View {
 
     async fn ask_all(&self, key: &Key) -> Result<Version, Error> {
         let Some(l2) = self.l2() else {
-            self.space.events.tell(&self.shared.clock, || crate::events::EventKind::Refresh(key.clone()));
+            self.space.events.tell(&self.shared.clock, || EventKind::Refresh(key.clone()));
             return Ok(Version::ZERO);
         };
         let asked = l2.call(&self.space, "refresh", |remote| match remote.bus() {
@@ -217,7 +218,7 @@ impl View {
                     Ok(LeaseOutcome::Granted(lease)) => {
                         let right = Right::Leased(lease, self.space.generations.heads());
                         let loading = loading.take().expect("it was there");
-                        return self.renew_by(key, ticket, right, place, loading).await;
+                        return self.renew_by(key, ticket, (right, dead), place, loading).await;
                     }
                     Ok(LeaseOutcome::Hit(stored)) => Some(stored),
                     Ok(LeaseOutcome::Held { .. }) => None,
@@ -255,16 +256,17 @@ impl View {
         let Ok(place) = self.place().await else { return true };
         let ticket = self.shared.tickets.take(self.name_of(key.as_str()));
         let right = Right::Alone(self.shared.versions.next());
-        self.renew_by(key, ticket, right, Some(place), loading).await
+        let there = self.there_here(key).version;
+        self.renew_by(key, ticket, (right, there), Some(place), loading).await
     }
 
-    /// Loads under a right, and keeps what comes of it. What cannot be loaded stays as it is; what the origin does not have any
-    /// more is removed.
+    /// Loads under a right, while the tier that gives versions has this one of it, and keeps what comes of it. What cannot be loaded stays as
+    /// it is; what the origin does not have any more is removed.
     async fn renew_by(
         &self,
         key: &Key,
         ticket: crate::coherence::tickets::Ticket,
-        right: Right,
+        (right, there): (Right, Option<Version>),
         place: Option<Place>,
         loading: Loading,
     ) -> bool {
@@ -274,10 +276,7 @@ impl View {
         self.count_background(ran.result.is_ok());
         let Loaded { value, tags, ttl } = match ran.result {
             Ok(Some(loaded)) => loaded,
-            Ok(None) => {
-                let removed = self.remove_through(std::slice::from_ref(key)).await;
-                return removed.is_ok();
-            }
+            Ok(None) => return self.remove_gone(key, &right, there).await,
             Err(error) => {
                 if !matches!(error.kind(), ErrorKind::Closed) {
                     tracing::warn!(namespace = %self.space.namespace, %error, "a key could not be loaded anew; its value stays");
@@ -309,5 +308,30 @@ impl View {
             }
         }
         true
+    }
+
+    /// The origin does not have a key any more, of which this version was there when it was asked: removes it, but not what somebody has
+    /// stored since. Whether it is gone.
+    async fn remove_gone(&self, key: &Key, right: &Right, there: Option<Version>) -> bool {
+        let Some(l2) = self.l2() else {
+            let name = self.name_of(key.as_str());
+            if self.l1().is_some_and(|l1| l1.drop_same(name, there)) {
+                self.tell_own(true, [EventKind::Invalidated(key.clone())]);
+            }
+            return true;
+        };
+        if there.is_some() && l2.remote().can_compare() {
+            if self.remove_same(key, there).await.is_ok() {
+                return true;
+            }
+        } else if let Right::Leased(lease, _) = right {
+            // Every change of a key ends its lease.
+            let (namespace, term) = (&self.space.namespace, self.term());
+            let asked = l2.call(&self.space, "renew", |remote| remote.renew(namespace, key, lease, term));
+            if let Ok(false) = asked.await {
+                return true;
+            }
+        }
+        self.remove_through(std::slice::from_ref(key)).await.is_ok()
     }
 }

@@ -128,6 +128,24 @@ impl PlainRedis {
         self.if_held(namespace, key, lease, self.ending(namespace, key)).await.map(drop)
     }
 
+    /// Ends the leases of these keys, whoever has them, and tells those who wait for one.
+    pub(super) async fn end_leases<'a>(
+        &self,
+        namespace: &Namespace,
+        keys: impl Iterator<Item = &'a Key>,
+    ) -> Result<(), RemoteError> {
+        let keys: Vec<&Key> = keys.collect();
+        let ending = keys.iter().map(|key| named("DEL", self.names().lease(namespace, key)));
+        let replies = self.change(ending.collect()).await?;
+        let mut telling = Vec::new();
+        for (key, reply) in keys.into_iter().zip(&replies) {
+            if replies::count(reply)? > 0 {
+                telling.push(self.telling(namespace, key));
+            }
+        }
+        if telling.is_empty() { Ok(()) } else { self.change(telling).await.map(drop) }
+    }
+
     /// Does a step if the lease is still this one.
     async fn if_held(
         &self,
@@ -147,9 +165,13 @@ impl PlainRedis {
 
     /// Ends a lease, and tells those who wait for that.
     fn ending(&self, namespace: &Namespace, key: &Key) -> Step {
+        vec![named("DEL", self.names().lease(namespace, key)), self.telling(namespace, key)]
+    }
+
+    /// Tells those who wait for a lease that it has ended.
+    fn telling(&self, namespace: &Namespace, key: &Key) -> Cmd {
         let partition = self.names().partition_of(namespace, key.as_str());
-        let told = self.say(namespace, partition, &LoadEnded(key.clone()).to_string());
-        vec![named("DEL", self.names().lease(namespace, key)), told]
+        self.say(namespace, partition, &LoadEnded(key.clone()).to_string())
     }
 
     pub(super) async fn fill_under(

@@ -231,6 +231,17 @@ impl Remote for PlainRedis {
         Box::pin(self.validate_all(namespace, asked))
     }
 
+    fn settle<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        asked: &'a [(Key, Version)],
+    ) -> RemoteResult<'a, Vec<Validity>> {
+        Box::pin(self.within(self.writing(), async move {
+            self.end_leases(namespace, asked.iter().map(|(key, _)| key)).await?;
+            self.validate_all(namespace, asked).await
+        }))
+    }
+
     fn get<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> RemoteResult<'a, Option<Stored>> {
         Box::pin(async move {
             Ok(self.get_all(namespace, std::slice::from_ref(key)).await?.into_iter().next().flatten())

@@ -67,6 +67,7 @@ pub const CASES: &[Case] = cases![
     leases::a_set_voids_the_lease,
     leases::a_lease_that_ran_out_fills_nothing,
     leases::a_dead_value_is_loaded_again,
+    leases::settling_ends_every_lease_and_tells_what_is_there,
     leases::every_fill_has_its_own_version,
     leases::a_value_of_no_time_is_accepted_and_not_kept,
     batches::many_are_read_in_order,

@@ -20,6 +20,7 @@ pub enum Operation {
     Get,
     GetMany,
     Validate,
+    Settle,
     Lease,
     Renew,
     Release,

@@ -109,6 +109,21 @@ impl Remote for FakeRemote {
         }))
     }
 
+    fn settle<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        asked: &'a [(Key, Version)],
+    ) -> RemoteResult<'a, Vec<Validity>> {
+        let (namespace, asked) = (namespace.clone(), asked.to_vec());
+        Box::pin(self.call(Operation::Settle, move |server, node| {
+            let judge = |(key, known): &(Key, Version)| {
+                server.end_lease(&namespace, key, node.caller());
+                Validity::of(server.get(&namespace, key, node.caller()).as_ref(), *known)
+            };
+            Ok(asked.iter().map(judge).collect())
+        }))
+    }
+
     fn lease<'a>(
         &'a self,
         namespace: &'a Namespace,

@@ -220,6 +220,11 @@ impl Server {
         }
     }
 
+    /// Ends a lease, whoever has it.
+    pub(super) fn end_lease(&mut self, namespace: &Namespace, key: &Key, caller: Caller) {
+        self.space_of(namespace, key, caller).end_lease(key);
+    }
+
     pub(super) fn fill(
         &mut self,
         namespace: &Namespace,

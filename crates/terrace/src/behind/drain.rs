@@ -109,8 +109,8 @@ impl Shared {
         self.note(&mut state, notes);
         drop(state);
         self.room.notify_waiters();
-        self.settled.notify_waiters();
         tell_given_up(keyspace, &letters);
+        self.settled.notify_waiters();
     }
 }
 

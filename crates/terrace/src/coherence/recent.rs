@@ -11,7 +11,8 @@
 //!    everything.
 //! 3. A change is kept for [`KEPT`], counted while L2 is heard. While it is not, time stands still here: nobody knows yet what
 //!    L2 will have forgotten.
-//! 4. While changes are still to be asserted, what L2 holds of what they name counts as dead, if it is older.
+//! 4. While changes are still to be asserted, what L2 holds of what they name counts as dead, if it is older: also what it said before it was told,
+//!    and is heard after that. While L2 is not heard, it may have another life that nobody knows of yet: so of keys from then on.
 //! 5. A change that failed is not kept here: it waits in [`super::pending`], and L2 is told of it in any case.
 //!
 //! Deliberately absent: survival of this process. What a node changed that has died is as old in L2 as L2's TTLs let it be.
@@ -49,6 +50,8 @@ pub(crate) enum Named {
 pub(crate) struct Recent {
     /// Whether they are still to be asserted again.
     is_owed: AtomicBool,
+    /// Whether L2 is not heard.
+    is_lost: AtomicBool,
     log: Mutex<Log>,
 }
 
@@ -135,11 +138,13 @@ impl Recent {
     /// L2 is not heard any more: what is kept now is kept until it is again.
     pub(crate) fn freeze(&self, now: Moment) {
         self.log.lock().frozen.get_or_insert(now);
+        self.is_lost.store(true, Ordering::Release);
     }
 
     /// L2 is heard, and has forgotten nothing, or was told again.
     pub(crate) fn thaw(&self) {
         self.log.lock().frozen = None;
+        self.is_lost.store(false, Ordering::Release);
         self.is_owed.store(false, Ordering::Release);
     }
 
@@ -175,18 +180,18 @@ impl Recent {
         log.changes.is_empty() && log.rules.is_empty()
     }
 
+    /// Of which version a value in L2 has to be for no change of `key` to be forgotten there: what this supersedes is dead. Who asks L2 asks
+    /// this first: when the answer comes, L2 may have been told again.
+    #[inline]
+    pub(crate) fn floor(&self, key: &Key) -> Version {
+        let (is_owed, is_lost) = (self.is_owed.load(Ordering::Acquire), self.is_lost.load(Ordering::Acquire));
+        if is_owed || is_lost { self.log.lock().floor(key, is_owed) } else { Version::ZERO }
+    }
+
     /// Whether L2 has forgotten a change of `key`, if it holds this version.
     #[inline]
     pub(crate) fn outdates(&self, key: &Key, version: Version) -> bool {
-        self.is_owed.load(Ordering::Acquire) && {
-            let log = self.log.lock();
-            let change = log.changes.get(&Named::Key(key.clone()));
-            change.is_some_and(|change| change.open > 0 || change.number.supersedes(version))
-                || log.rules.iter().any(|(rule, _)| match rule {
-                    SweepRule::All => true,
-                    SweepRule::Matching(glob) => glob.matches(key.as_str()),
-                })
-        }
+        self.floor(key).supersedes(version)
     }
 
     /// Whether L2 may have forgotten a bump of one of these tags.
@@ -200,6 +205,21 @@ impl Recent {
 }
 
 impl Log {
+    /// The greatest number of a key's changes. While all that is kept is owed, nothing in L2 is newer than a pattern that names the key, nor
+    /// than a change that is under way.
+    fn floor(&self, key: &Key, is_owed: bool) -> Version {
+        let names = |(rule, _): &(SweepRule, Moment)| match rule {
+            SweepRule::All => true,
+            SweepRule::Matching(glob) => glob.matches(key.as_str()),
+        };
+        match self.changes.get(&Named::Key(key.clone())) {
+            Some(change) if is_owed && change.open > 0 => Version::MAX,
+            _ if is_owed && self.rules.iter().any(names) => Version::MAX,
+            Some(change) => change.number,
+            None => Version::ZERO,
+        }
+    }
+
     /// A change that is made now.
     fn mention(&mut self, named: Named, now: Moment) -> &mut Change {
         self.mentions += 1;

@@ -82,6 +82,8 @@ struct Asked {
     at: usize,
     copy: Resident,
     stamps: Vec<TagStamp>,
+    /// What this supersedes L2 should not have.
+    floor: Version,
 }
 
 /// A copy as an answer that cannot be proven.
@@ -239,7 +241,10 @@ impl View {
                 let copy =
                     self.doubted(key).map(|(copy, _)| copy).filter(|copy| copy.version != Version::ZERO);
                 match copy.and_then(|copy| Some((copy.stamps()?, copy))) {
-                    Some((stamps, copy)) => by_version.push(Asked { at, copy, stamps }),
+                    Some((stamps, copy)) => {
+                        let floor = self.space.recent.floor(key);
+                        by_version.push(Asked { at, copy, stamps, floor });
+                    }
                     None => to_read.push(at),
                 }
             }
@@ -250,7 +255,10 @@ impl View {
         for (asked, told) in by_version.into_iter().zip(told) {
             let version = asked.copy.version;
             match told {
-                Validity::Same { .. } if self.space.recent.outdates(&keys[asked.at], version) => {
+                Validity::Same { .. }
+                    if asked.floor.supersedes(version)
+                        || self.space.recent.outdates(&keys[asked.at], version) =>
+                {
                     verdicts[asked.at] = self.missing(&keys[asked.at], version, Some(version));
                 }
                 Validity::Same { remaining } => same.push((asked, remaining)),
@@ -296,7 +304,7 @@ impl View {
             .flat_map(|(asked, _)| asked.stamps.iter().cloned())
             .collect();
         let alive = if stamps.is_empty() { Some(Vec::new()) } else { self.alive(&stamps).await };
-        for (Asked { at, copy, stamps: own }, remaining) in same {
+        for (Asked { at, copy, stamps: own, floor: _ }, remaining) in same {
             let key = &keys[at];
             let are_alive = if self.distrusts_tags(&own) {
                 None

@@ -56,7 +56,7 @@ impl View {
         }
         let mut lookup = self.lookups(1);
         let result = match self.there(key).await {
-            Ok(there) => Ok(there.found),
+            Ok(there) => Ok(there.found.or_else(|| self.find_behind(key))),
             Err(_) => self.look(key).await,
         };
         lookup.end(&result);

@@ -13,7 +13,7 @@ use crate::terms::Lasting;
 use terrace_core::envelope::Envelope;
 use terrace_core::mutants::{self, Mutant};
 use terrace_core::remote::Stored;
-use terrace_core::{Key, Moment, Ttl};
+use terrace_core::{Key, Moment, Ttl, Version};
 
 /// When L2 was asked about a key, and what was known here of the key before.
 #[derive(Clone, Copy)]
@@ -22,12 +22,15 @@ pub(crate) struct Sent {
     /// Whether a write of the key waited for the origin. When the origin has it, what was loaded meanwhile is dropped from L2, but not from an
     /// answer that is on its way.
     was_behind: bool,
+    /// What this supersedes L2 should not have had then. It may have been told so since.
+    floor: Version,
 }
 
 impl View {
     /// A question to L2 about a key, which is to be sent after this.
     pub(crate) fn sending(&self, key: &Key) -> Sent {
-        Sent { at: self.shared.clock.now(), was_behind: self.is_behind(key) }
+        let floor = self.space.recent.floor(key);
+        Sent { at: self.shared.clock.now(), was_behind: self.is_behind(key), floor }
     }
 
     /// A fresh value in L2.
@@ -57,8 +60,8 @@ impl View {
         self.decoded(key, &envelope, stored, sent).unwrap_or(dead)
     }
 
-    /// What an envelope that is alive holds: a fresh value, or an old one. `None` if it cannot be decoded, or was loaded while
-    /// the origin does not have this node's last write of the key.
+    /// What an envelope that is alive holds: a fresh value, or an old one. `None` if it cannot be decoded, is older than a
+    /// change that L2 had forgotten when it was asked, or was loaded while the origin did not have this node's last write of the key.
     pub(crate) fn decoded(
         &self,
         key: &Key,
@@ -67,7 +70,7 @@ impl View {
         sent: Sent,
     ) -> Option<Look> {
         let is_loaded = envelope.is_absent || !envelope.load_time.is_zero();
-        if is_loaded && (sent.was_behind || self.is_behind(key)) {
+        if is_loaded && (sent.was_behind || self.is_behind(key)) || sent.floor.supersedes(envelope.version) {
             return None;
         }
         let value = if envelope.is_absent { absent() } else { self.decode(envelope)? };

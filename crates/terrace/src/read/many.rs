@@ -134,7 +134,7 @@ impl View {
     }
 
     /// Whether nothing was invalidated that concerns what L2 said to a question that was asked under this ticket.
-    fn is_look_untouched(&self, ticket: Ticket, key: &Key, look: &Look) -> bool {
+    pub(super) fn is_look_untouched(&self, ticket: Ticket, key: &Key, look: &Look) -> bool {
         let old = match look {
             Look::Miss { old, .. } => old.as_deref(),
             _ => None,

@@ -180,6 +180,7 @@ impl View {
             if known.is_none() && !budget.spend(self.can_ask_l2()).await {
                 known = Some(self.without_l2(key));
             }
+            let ticket = self.shared.tickets.take(self.name_of(key.as_str()));
             if self.l1().is_none() && known.is_none() {
                 known = Some(budget.spend(self.look_in_l2(key)).await);
             }
@@ -194,7 +195,10 @@ impl View {
             }
             let joinable = if vain_joins >= VAIN_JOINS_MAX { Joinable::No } else { self.joinable() };
             match self.board(key, joinable, self.shared.clock.now(), terms.flight_age_max) {
-                Boarding::Lead(lead) => break (lead, look),
+                // What was changed since L2 was asked is asked about again, under the flight's own ticket.
+                Boarding::Lead(lead) => {
+                    break (lead, look.filter(|look| self.is_look_untouched(ticket, key, look)));
+                }
                 Boarding::Wait(flight) => {
                     if let Some(error) = self.unanswered(&flight, &mut unanswered).await {
                         return self.kept_instead(key, wanted, error);

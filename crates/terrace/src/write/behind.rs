@@ -13,8 +13,11 @@
 //!    write was under way is judged so when it arrives, although the origin may have the write by then.
 //! 4. Other nodes do not know of the write, if they do not find it in L2. What they load meanwhile may enter L2, or be on its way
 //!    there. So when the origin has the write, its key is dropped from the tiers, unless L2 still has the very version that this
-//!    node stored with it: then nobody has loaded anything since. A repetition of the write after a restart drops the key in
+//!    node stored with it. Then nobody has stored anything since, and who is at it (L2's value may be dead by its tags or its age, or somebody
+//!    wants it anew) loses the lease first. And no read of this node keeps what began before. A repetition of the write after a restart drops the key in
 //!    any case.
+//!    A node that cannot ask L2 while a write waits loads the older row and keeps it for itself, for 30 s at most (an unanchored copy): nothing tells
+//!    it when the origin has the write.
 //! 5. That L2 was told of 4 outlives this process as well: while it cannot be told, the write stays in the journal, though the
 //!    origin has it and is not asked again in this life. So for [`UNTOLD_MAX`] keys at most; of more, L2 is told by this process alone, if
 //!    it lives.
@@ -335,6 +338,10 @@ impl View {
     /// The origin has these writes: drops what others may have loaded while it did not. Gives for each whether it is done: L2 has
     /// been told, or cannot be waited for.
     pub(crate) async fn settle_behind(&self, delivered: &[Delivered]) -> Vec<bool> {
+        // What was read from the origin before it had them is not kept any more.
+        for Delivered { key, .. } in delivered {
+            self.shared.tickets.void(self.name_of(key.as_str()));
+        }
         let Some((behind, l2)) = self.space.behind.get().zip(self.l2()) else {
             return vec![true; delivered.len()];
         };
@@ -357,9 +364,7 @@ impl View {
             let question: Vec<_> = asked.iter().map(|(key, version, _)| (key.clone(), *version)).collect();
             let namespace = &self.space.namespace;
             let told = l2
-                .ask_each(&self.space, "validate", question.len(), |remote| {
-                    remote.validate(namespace, &question)
-                })
+                .ask_each(&self.space, "settle", question.len(), |remote| remote.settle(namespace, &question))
                 .await;
             let validity = told.unwrap_or_else(|_| vec![Validity::Missing; question.len()]);
             let is_other = |validity: &Validity| !matches!(validity, Validity::Same { .. });
@@ -397,8 +402,8 @@ impl View {
         done.collect()
     }
 
-    /// Drops the copies of keys whose writes were given up or come back: at once from this process' memory, and L2 is not believed
-    /// about them until it has been told.
+    /// Drops the copies of keys whose writes were given up or come back: L2 is not believed about them until it has been told, and they
+    /// leave this process' memory at once.
     pub(crate) fn forget_behind(&self, keys: &[Key]) {
         if let Some(behind) = self.space.behind.get() {
             let (mut stored, mut untold) = (behind.stored.lock(), behind.untold.lock());
@@ -407,11 +412,12 @@ impl View {
                 untold.remove(key);
             }
         }
-        for key in keys {
-            self.drop_l1(key);
-        }
+        // In this order: what is read from L2 in between would be kept.
         if self.l2().is_some() {
             self.queue_keys(keys);
+        }
+        for key in keys {
+            self.drop_l1(key);
         }
     }
 }

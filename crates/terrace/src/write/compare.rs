@@ -34,7 +34,7 @@ pub(crate) type Condition = dyn Fn(Option<Found>) -> bool + Send + Sync;
 /// What is there: what counts, and the version that it has, whether it counts or not.
 pub(crate) struct There {
     pub(crate) found: Option<Found>,
-    version: Option<Version>,
+    pub(crate) version: Option<Version>,
 }
 
 impl View {
@@ -81,18 +81,28 @@ impl View {
                 if !holds(there.found) {
                     return Ok(None);
                 }
-                view.drop_l1(&key);
-                let made = view.tell_if(&key, there.version, None).await;
-                view.drop_l1(&key);
-                if let Some(version) = made? {
-                    view.tell_own(true, [EventKind::Invalidated(key.clone())]);
-                    view.note_made([(&key, version)]);
+                if let Some(version) = view.remove_same(&key, there.version).await? {
                     return Ok(Some(Removed::of(existed, Effect::Applied, version)));
                 }
             }
             Err(ErrorKind::Contended.into())
         };
         self.shared.runtime.run(leave, change).await?
+    }
+
+    /// Removes a key from the tiers if L2 has this version of it; gives the removal's. `None` if it has another.
+    pub(crate) async fn remove_same(
+        &self,
+        key: &Key,
+        there: Option<Version>,
+    ) -> Result<Option<Version>, Error> {
+        self.drop_l1(key);
+        let made = self.tell_if(key, there, None).await;
+        self.drop_l1(key);
+        let Some(version) = made? else { return Ok(None) };
+        self.tell_own(true, [EventKind::Invalidated(key.clone())]);
+        self.note_made([(key, version)]);
+        Ok(Some(version))
     }
 
     fn check_comparing(&self) -> Result<(), Error> {
@@ -217,7 +227,7 @@ impl View {
     }
 
     /// What this process' memory has of a key, where that is all there is.
-    fn there_here(&self, key: &Key) -> There {
+    pub(crate) fn there_here(&self, key: &Key) -> There {
         let name = self.name_of(key.as_str());
         let Some((l1, copy)) = self.l1().and_then(|l1| Some((l1, l1.peek_banned(name)?))) else {
             return There { found: None, version: None };

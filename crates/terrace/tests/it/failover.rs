@@ -283,3 +283,36 @@ async fn what_a_dead_node_changed_is_as_old_as_it_is_until_its_ttl() {
     other.clock.advance(crate::fixture::HOUR + LEASE);
     assert_eq!(other.get("k").await, None);
 }
+
+#[tokio::test]
+async fn what_l2_said_before_it_was_told_again_is_no_answer_after_that() {
+    for (operation, is_batch) in [(Operation::Get, false), (Operation::GetMany, true)] {
+        let (issuer, _other) = two().await;
+        issuer.texts.remove("k").await.unwrap();
+        let gate = issuer.remote.hold(Operation::Reassert, Point::BeforeEffect);
+        issuer.remote.fail_over(1);
+        issuer.remote.mend_bus();
+        gate.wait_until_held(1).await;
+        let answer = issuer.remote.hold(operation, Point::AfterEffect);
+        let texts = issuer.texts.clone();
+        let reading = crate::fixture::spawn(async move {
+            let keys = ["k".to_owned()];
+            let one = async || texts.get("k").await.unwrap();
+            if is_batch { texts.get_many(&keys).await.unwrap().remove(0) } else { one().await }
+        });
+        answer.wait_until_held(1).await;
+        gate.open();
+        is_paid(&issuer).await;
+        answer.open();
+        assert_eq!(crate::fixture::ended(reading).await, None, "{operation:?}: it was removed before");
+    }
+}
+
+#[tokio::test]
+async fn a_node_knows_what_it_has_removed_before_it_hears_again() {
+    let (issuer, _other) = two().await;
+    issuer.texts.remove("k").await.unwrap();
+    issuer.remote.fail_over(1);
+    crate::fixture::let_others_run().await;
+    assert_eq!(issuer.get("k").await, None, "L2 has the old value");
+}

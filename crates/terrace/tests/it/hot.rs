@@ -145,8 +145,10 @@ async fn what_memory_has_of_a_hot_key_is_told_and_that_is_no_lookup() {
 
 #[tokio::test]
 async fn a_copy_that_is_invalidated_is_not_told() {
-    let cache = Cache::memory().unwrap();
+    let cache = Cache::builder().l1(L1::entries(50_000)).build().unwrap();
     let users = cache.keyspace::<u64, String>("users").build().unwrap();
+    // Of so many, copies that are invalidated are still there for a while.
+    users.put_many((100..20_000).map(|id| (id, String::new()))).await.unwrap();
     let tagged = EntryOptions::new().tag("t").unwrap();
     users.put_with(&7, "ann".to_owned(), tagged).await.unwrap();
     for _ in 0..ROUNDS {

@@ -352,7 +352,7 @@ async fn an_l2_that_hangs_makes_no_dead_letter_of_what_the_origin_has() {
     let (_folder, _cache, texts) =
         writer(Some(&remote), |builder| builder.write_behind(table.clone(), options));
     get(&texts, "x").await;
-    let gates = [Operation::Validate, Operation::Invalidate]
+    let gates = [Operation::Settle, Operation::Invalidate]
         .map(|operation| remote.hold(operation, Point::BeforeEffect));
     texts.put("k", "1".to_owned()).await.unwrap();
     let behind = texts.behind().unwrap();

@@ -193,3 +193,22 @@ async fn who_does_not_know_how_to_load_asks_in_vain() {
     let_others_run().await;
     assert_eq!(node.get("k").await.as_deref(), Some("old"));
 }
+
+#[tokio::test]
+async fn what_is_put_while_the_origin_says_that_there_is_nothing_stays() {
+    for (is_in_l2, operation) in [(true, Operation::SetIf), (false, Operation::Renew)] {
+        let fleet = Fleet::of(1, 0).await.with_copies().await;
+        let (remote, loads) = (&fleet.nodes[0].1, fleet.node(0));
+        if !is_in_l2 {
+            remote.evict(&namespace(), &key("k"));
+        }
+        fleet.origin.is_empty.store(true, Ordering::SeqCst);
+        let gate = remote.hold(operation, Point::BeforeEffect);
+        loads.refresh("k").await.unwrap();
+        gate.wait_until_held(1).await;
+        loads.put("k", 17).await.unwrap();
+        gate.open();
+        let_others_run().await;
+        assert_eq!(loads.get("k").await.unwrap().as_deref(), Some(&17), "{operation:?}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Old values: when they are returned, who loads a new one, and that what was invalidated is not among them.
 
-use crate::fixture::{Counted, HOUR, HeldLoad, hold, let_others_run, loader, spawn, within};
+use crate::fixture::{Counted, HOUR, HeldLoad, ended, hold, let_others_run, loader, spawn, within};
 use std::convert::Infallible;
 use std::io::ErrorKind as Io;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use terrace::{
     Cache, Clock, EntryOptions, ErrorKind, Fetched, KeyspaceError, L1, LoadError, Origin, RefreshAhead,
     StaleReason, Tag, Tier,
 };
-use terrace_testkit::fake::{FakeRemote, Fault, Operation};
+use terrace_testkit::fake::{FakeRemote, Fault, Operation, Point};
 
 const TTL: Duration = Duration::from_mins(1);
 const PAST_TTL: Duration = Duration::from_secs(61);
@@ -414,4 +414,32 @@ async fn a_loader_is_given_the_old_value_and_may_say_that_it_still_holds() {
         node.texts.invalidate().tag("t").unwrap().send().await.unwrap();
         assert!(fetch(Fetched::absent(), None).await.unwrap().is_none(), "it kept its tags");
     }
+}
+
+#[tokio::test]
+async fn without_l1_what_was_invalidated_is_not_the_stale_answer_of_who_came_later() {
+    let clock = Clock::manual();
+    let remote = FakeRemote::new(clock.clone());
+    let cache = Cache::builder().clock(clock.clone()).no_l1().l2(remote.clone()).build().unwrap();
+    let node = Node::of(cache, Some(remote.clone()), clock, graceful());
+    assert_eq!(node.load("old").await, "old");
+    node.clock.advance(PAST_TTL);
+    let answer = remote.hold(Operation::Get, Point::AfterEffect);
+    let (mut held, load) = hold::<Io>();
+    let texts = node.texts.clone();
+    let first = spawn(async move { texts.get_or_load("k", load).await.map(|value| (*value).clone()) });
+    answer.wait_until_held(1).await;
+    node.texts.remove("k").await.unwrap();
+    answer.open();
+    held.started().await;
+    let texts = node.texts.clone();
+    let later = spawn(async move {
+        let failing = async || Err::<String, _>(Io::ConnectionRefused);
+        texts.get_or_load("k", failing).await.map(|value| (*value).clone())
+    });
+    let_others_run().await;
+    held.end(Err(Io::ConnectionRefused));
+    drop(ended(first).await);
+    let later = ended(later).await;
+    assert!(later.is_err(), "it was removed before this read began: {later:?}");
 }

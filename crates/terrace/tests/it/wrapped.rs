@@ -52,6 +52,14 @@ impl<A: Around> Remote for Wrapped<A> {
         self.around.many(self.remote.validate(namespace, asked))
     }
 
+    fn settle<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        asked: &'a [(Key, Version)],
+    ) -> RemoteResult<'a, Vec<Validity>> {
+        self.around.many(self.remote.settle(namespace, asked))
+    }
+
     fn get<'a>(&'a self, namespace: &'a Namespace, key: &'a Key) -> RemoteResult<'a, Option<Stored>> {
         self.around.one(self.remote.get(namespace, key))
     }

@@ -3,8 +3,8 @@
 use super::{Bench, LEASE, LONG};
 use crate::wait;
 use std::time::Duration;
-use terrace_core::Ttl;
-use terrace_core::remote::{Lease, LeaseOutcome, LeaseToken};
+use terrace_core::remote::{Lease, LeaseOutcome, LeaseToken, Validity};
+use terrace_core::{Key, Ttl, Version};
 
 pub(super) async fn one_load_at_a_time(bench: Bench<'_>) {
     let key = Bench::key("key");
@@ -129,6 +129,29 @@ pub(super) async fn a_dead_value_is_loaded_again(bench: Bench<'_>) {
         matches!(bench.ask(&key, 3, LEASE, Some(dead)).await, LeaseOutcome::Hit(_)),
         "the new one is not the dead one"
     );
+}
+
+pub(super) async fn settling_ends_every_lease_and_tells_what_is_there(bench: Bench<'_>) {
+    let keys = ["same", "missing", "changed"].map(Bench::key);
+    let before = [bench.set(&keys[0], "same", LONG).await, 1.into(), bench.set(&keys[2], "old", LONG).await];
+    let changed = bench.set(&keys[2], "changed", LONG).await;
+    let dead = [Some(before[0]), None, Some(changed)];
+    let mut leases = Vec::new();
+    for (key, dead) in keys.iter().zip(dead) {
+        let LeaseOutcome::Granted(lease) = bench.ask(key, 1, LEASE, dead).await else {
+            panic!("a dead value counts as absent")
+        };
+        leases.push(lease);
+    }
+    let asked: Vec<(Key, Version)> = keys.iter().cloned().zip(before).collect();
+    let told = bench.remote.settle(&bench.namespace, &asked).await.expect("settling succeeds");
+    assert!(matches!(told[..], [Validity::Same { .. }, Validity::Missing, Validity::Changed]), "{told:?}");
+    for (key, lease) in keys.iter().zip(&leases) {
+        assert!(!bench.fill(key, lease, "loaded before", LONG).await, "{key:?}");
+    }
+    assert_eq!(bench.read(&keys[0]).await, Some((before[0], "same".to_owned())));
+    assert!(matches!(bench.ask(&keys[0], 2, LEASE, dead[0]).await, LeaseOutcome::Granted(_)));
+    assert_eq!(bench.remote.settle(&bench.namespace, &[]).await.expect("of nothing"), []);
 }
 
 pub(super) async fn every_fill_has_its_own_version(bench: Bench<'_>) {
