@@ -21,6 +21,7 @@ pub(crate) use fly::begin_loading;
 pub(crate) use l2::Sent;
 pub(crate) use many::Loads;
 
+use crate::coherence::tickets::Ticket;
 use crate::entry::{Found, Resident, StaleReason};
 use crate::erased::Erased;
 use crate::error::{Error, ErrorKind};
@@ -160,9 +161,9 @@ impl View {
         terms: &Terms,
         load: impl FnOnce() -> Loading,
     ) -> Result<Option<Found>, Error> {
-        let (budget, mut vain_joins, mut unanswered, mut known) = (self.budget(), 0, 0, None);
+        let (budget, mut vain_joins, mut unanswered) = (self.budget(), 0, 0);
         let came = self.shared.clock.now();
-        let (lead, known) = loop {
+        let (lead, look) = loop {
             match self.here(key.as_str()) {
                 Here::Fresh(found) if wanted.takes(&found) => return Ok(Some(found)),
                 Here::Due(found) => {
@@ -177,17 +178,7 @@ impl View {
                 }
                 Here::Fresh(_) | Here::Nothing => {}
             }
-            if known.is_none() && !budget.spend(self.can_ask_l2()).await {
-                known = Some(self.without_l2(key));
-            }
-            let ticket = self.shared.tickets.take(self.name_of(key.as_str()));
-            if self.l1().is_none() && known.is_none() {
-                known = Some(budget.spend(self.look_in_l2(key)).await);
-            }
-            if known.is_none() && self.space.rules().suspect == SuspectPolicy::Stale {
-                known = self.stale_copy(key).map(Look::Hit);
-            }
-            let look = known.take();
+            let (ticket, look) = self.known_before(key, &budget).await;
             match look {
                 Some(Look::Hit(found) | Look::Kept(found)) if wanted.takes(&found) => return Ok(Some(found)),
                 Some(Look::Unproven) => return Err(ErrorKind::Unproven.into()),
@@ -223,8 +214,25 @@ impl View {
         let leave = self.begin()?;
         let flight = lead.flight();
         let trip = Trip::new(lead, key, terms, wanted, budget);
-        self.take_off(leave, trip, known, begin_loading(load));
+        self.take_off(leave, trip, look, begin_loading(load));
         flight.led().await
+    }
+
+    /// What is known of a key without a flight, if anything is, under a ticket that was taken before: where there is no L1, what L2 says; where L2
+    /// cannot be asked, or copies are returned as they are, what is here.
+    async fn known_before(&self, key: &Key, budget: &Budget) -> (Ticket, Option<Look>) {
+        let can_ask = budget.spend(self.can_ask_l2()).await;
+        let ticket = self.shared.tickets.take(self.name_of(key.as_str()));
+        let look = if !can_ask {
+            Some(self.without_l2(key))
+        } else if self.l1().is_none() {
+            Some(budget.spend(self.look_in_l2(key)).await)
+        } else if self.space.rules().suspect == SuspectPolicy::Stale {
+            self.stale_copy(key).map(Look::Hit)
+        } else {
+            None
+        };
+        (ticket, look)
     }
 
     /// Joins the flight of a key, or begins one, which may fence one that takes too long.

@@ -15,6 +15,7 @@ mod clocks;
 mod closed;
 mod compare;
 mod dead;
+mod delivered;
 mod dictionary;
 mod down;
 mod events;
