@@ -84,7 +84,7 @@ async fn run(verb: Verb, talk_args: &TalkArgs) -> anyhow::Result<Exit> {
         Verb::Dict(args) => match args.what {
             DictVerb::Train(args) => commands::dict::train(args, talk).await,
         },
-        Verb::Journal(args) => commands::journal::journal(args),
+        Verb::Journal(args) => commands::journal::journal(args, talk),
         Verb::Check(args) => commands::check::check(args, talk).await,
         Verb::ForgetSettings(args) => commands::forget_settings::forget_settings(args, talk).await,
         Verb::Replay(args) => commands::replay::replay(args, talk).await,

@@ -1,6 +1,7 @@
 //! How numbers look to a person.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use std::fmt::Write as _;
 use std::time::Duration;
 
 /// A time in three digits at most: `340 ns`, `1.2 µs`, `21 ms`, `3.5 s`.
@@ -11,6 +12,18 @@ pub(crate) fn time(duration: Duration) -> String {
     let scaled = nanos / scale;
     let decimals = usize::from(scaled < 9.95 && scale > 1.0);
     format!("{scaled:.decimals$} {unit}")
+}
+
+/// How long ago something was, in its two largest units: `350 ms`, `12 s`, `3m 5s`, `4h 10m`, `12d 3h`.
+pub(crate) fn age(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => format!("{} ms", duration.as_millis()),
+        1..60 => format!("{seconds} s"),
+        60..3_600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h {}m", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds / 3_600 % 24),
+    }
 }
 
 /// A number with separated thousands: `1,234,567`.
@@ -70,6 +83,31 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(replaced).collect()
 }
 
+/// Bytes as a text on one line, in which nothing is an order to a terminal: what is a control character, or no text, is escaped.
+pub(crate) fn on_a_line(bytes: &[u8]) -> String {
+    let mut line = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for letter in chunk.valid().chars() {
+            if letter.is_control() { line.extend(letter.escape_default()) } else { line.push(letter) }
+        }
+        line.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    line
+}
+
+/// JSON on one line, in which nothing is an order to a terminal. What JSON leaves as it is of control characters, it may escape.
+pub(crate) fn json(value: &serde_json::Value) -> String {
+    let mut line = String::new();
+    for letter in value.to_string().chars() {
+        if letter.is_control() {
+            write!(line, "\\u{:04x}", u32::from(letter)).expect("a text takes all");
+        } else {
+            line.push(letter);
+        }
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +121,24 @@ mod tests {
     #[test]
     fn orders_to_a_terminal_are_not_printed() {
         assert_eq!(printable("a\u{1b}[2Jb\nc\u{9b}"), "a\u{fffd}[2Jb\nc\u{fffd}");
+    }
+
+    #[test]
+    fn untrusted_bytes_are_one_line_without_orders() {
+        assert_eq!(on_a_line(b"user:1 \xc3\xa9"), "user:1 \u{e9}");
+        assert_eq!(on_a_line(b"\x1b[2J\n\x7f\xc2\x9b"), "\\u{1b}[2J\\n\\u{7f}\\u{9b}");
+        assert_eq!(on_a_line(b"a\xff\x9bb"), "a\\xff\\x9bb");
+        let text = "\u{1b}[2J\n\u{7f}\u{9b}";
+        let line = json(&serde_json::json!({ "key": text }));
+        assert!(!line.contains(char::is_control), "{line:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap()["key"], text);
+    }
+
+    #[test]
+    fn ages_have_two_units() {
+        let shown =
+            [350, 12_999, 185_000, 15_000_000, 1_047_600_000].map(|ms| age(Duration::from_millis(ms)));
+        assert_eq!(shown, ["350 ms", "12 s", "3m 5s", "4h 10m", "12d 3h"]);
     }
 
     #[test]

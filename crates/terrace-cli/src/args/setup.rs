@@ -115,15 +115,31 @@ pub(crate) struct JournalArgs {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum JournalVerb {
-    /// Say what a journal's file holds. No service may have it open
+    /// Say what a journal's file holds, and change nothing of it. No service may have it open
     Inspect(InspectArgs),
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct InspectArgs {
-    /// Print one JSON object per keyspace
+    /// Print one JSON object per keyspace, or per write
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// Print one line per write, those that were given up last: what is to be done with which key, and since when. No values
+    #[arg(long)]
+    pub(crate) writes: bool,
+
+    /// Only writes of this keyspace
+    #[arg(long, value_name = "NAME", requires = "writes")]
+    pub(crate) keyspace: Option<String>,
+
+    /// Only writes that were given up
+    #[arg(long, requires = "writes")]
+    pub(crate) dead: bool,
+
+    /// How many writes, the oldest first
+    #[arg(long, value_name = "N", default_value_t = 100, requires = "writes", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) limit: u16,
 
     /// The journal: `write_behind.path` of the configuration
     pub(crate) file: PathBuf,

@@ -1,6 +1,7 @@
 //! A file that nobody changes before it is known to be sound.
 //!
 //! 1. Until [`Release::release`], what is written and cut goes to memory, and reads see it there; the file keeps its bytes.
+//!    Whoever only looks at the file never releases it.
 //! 2. If the release fails, nothing more is written: the file would lack what redb takes for written.
 //! 3. The release brings it to the file in the order in which it was written, with every sync in its place: an end in the
 //!    middle of it is like one in the middle of redb's own repair.

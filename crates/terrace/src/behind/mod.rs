@@ -45,6 +45,7 @@
 //! | `roll` | what is known of a write by its number |
 //! | `requests`, `idempotency` | whether a request was taken before |
 //! | `store`, `tap`, `guarded` | what is in the file, what a failure of it means |
+//! | `inspect` | what somebody sees who only looks into the file |
 //! | `writer` | who is acknowledged when |
 //! | `drain` | when the sink is called |
 //!
@@ -58,6 +59,7 @@ mod error;
 mod graves;
 mod guarded;
 mod idempotency;
+mod inspect;
 mod lane;
 mod options;
 mod queue;
@@ -78,6 +80,7 @@ pub use counters::{Condition, JournalFigures, LaneFigures};
 pub use error::{OpenError, RetryError, WriteError};
 pub(crate) use idempotency::Request;
 pub use idempotency::{IdempotencyKey, IdempotencyKeyError};
+pub use inspect::Inspected;
 pub(crate) use lane::Held;
 pub use lane::{Acknowledged, Flushed, Lane};
 pub use options::{Ack, JournalOptions, LaneOptions, WhenFull};

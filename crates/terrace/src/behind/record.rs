@@ -6,7 +6,7 @@ use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// What is to be done with a key.
 #[derive(Clone, PartialEq, Eq)]
@@ -53,6 +53,24 @@ pub struct Write {
     pub version: u64,
     /// Which attempt this is, from 1 on. In a list it is how many there were.
     pub attempt: u32,
+}
+
+/// Versions below are numbers of writes, in journals of the first days: 2001 in microseconds, and more writes than anybody makes.
+const NUMBERS_MAX: u64 = 1_000_000_000_000_000;
+
+impl Write {
+    /// When it was taken: by the clock of L2 if that gave it its [version](Self::version), else by that of its node. `None` for a
+    /// write of a journal of the first days, which did not know.
+    pub fn taken_at(&self) -> Option<SystemTime> {
+        let is_time = self.version >= NUMBERS_MAX;
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(self.version)).filter(|_| is_time)
+    }
+
+    /// What it counts for [`JournalOptions::pending_bytes_max`](super::JournalOptions::pending_bytes_max): key, value, and about what
+    /// keeping it takes.
+    pub fn weight(&self) -> usize {
+        weight(self.key.len(), &self.operation)
+    }
 }
 
 /// What the sink did with one write.

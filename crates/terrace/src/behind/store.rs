@@ -8,7 +8,9 @@
 //! 3. Numbers of writes are reserved ahead, in the file, so that none is given out twice even if the write that had it was
 //!    never in the file.
 //! 4. A file is of the first format until it has what that has no table for ([`requests`]). Both are read.
-//! 5. After a failed sync nothing is written to the file any more. A full disk is no such failure: the file is opened anew,
+//! 5. Who only looks into a file has it held for ever: nothing of it changes, and a repair that it needs is made in memory
+//!    ([`inspect`]).
+//! 6. After a failed sync nothing is written to the file any more. A full disk is no such failure: the file is opened anew,
 //!    which brings back its last commit, and the commit is made again.
 
 mod requests;
@@ -18,7 +20,7 @@ pub(super) use self::requests::Row as RequestRow;
 use self::tables::Tables;
 
 use super::error::OpenError;
-use super::guarded::Guarded;
+use super::guarded::{Guarded, Release};
 use super::idempotency::Request;
 use super::record::{Operation, Record};
 use super::tap::{Tap, Tapped};
@@ -163,17 +165,7 @@ impl Store {
 
     /// Reads all of it, and reserves numbers.
     fn load(&mut self, name: u128) -> Result<Loaded, OpenError> {
-        let read = catch_unwind(AssertUnwindSafe(|| self.read(name)));
-        let loaded = match read {
-            Ok(Ok(loaded)) => loaded,
-            Ok(Err(LoadFailure::Storage(error))) => return Err(self.open_error(*error)),
-            Ok(Err(LoadFailure::Format(reason))) => {
-                return Err(OpenError::NotAJournal { path: self.path.clone(), reason });
-            }
-            Err(panic) => {
-                return Err(OpenError::Corrupt { path: self.path.clone(), reason: told(&*panic) });
-            }
-        };
+        let loaded = judged(&self.path, || self.read(name))?;
         let commit =
             Commit { next: loaded.next, stamp: loaded.stamp, acknowledges: true, ..Commit::default() };
         match self.commit(&commit) {
@@ -188,36 +180,13 @@ impl Store {
         }
     }
 
-    fn read(&mut self, name: u128) -> Result<Loaded, LoadFailure> {
+    fn read(&self, name: u128) -> Result<Loaded, LoadFailure> {
         let Some(database) = &self.database else { return Err(format_failure("it is closed")) };
-        let transaction = database.begin_read().map_err(redb::Error::from)?;
-        let tables: Vec<String> = transaction
-            .list_tables()
-            .map_err(redb::Error::from)?
-            .map(|table| redb::TableHandle::name(&table).to_owned())
-            .collect();
-        if tables.is_empty() {
-            drop(transaction);
-            self.create(name)?;
-            return Ok(Loaded { journal: name, next: 1, ..Loaded::default() });
+        if let Some(loaded) = all_of(database)? {
+            return Ok(loaded);
         }
-        let meta = transaction.open_table(META).map_err(redb::Error::from)?;
-        let get = |name: &str| -> Result<u128, LoadFailure> {
-            let value = meta.get(name).map_err(redb::Error::from)?;
-            value.map(|value| value.value()).ok_or_else(|| format_failure(&format!("it has no `{name}`")))
-        };
-        let format = get(FORMAT)?;
-        if !(FORMAT_FIRST..=FORMAT_NOW).contains(&format) {
-            let reason = format!("its format is {format}, and {FORMAT_NOW} is the newest that is known");
-            return Err(format_failure(&reason));
-        }
-        let journal = get(JOURNAL)?;
-        let next = u64::try_from(get(RESERVED)?).map_err(|_| format_failure("its numbers are used up"))?;
-        let stamp = meta.get(STAMP).map_err(redb::Error::from)?.map_or(0, |stamp| stamp.value());
-        let stamp = u64::try_from(stamp).map_err(|_| format_failure("its versions are used up"))?;
-        let mut loaded = Loaded { journal, next, stamp, ..Loaded::default() };
-        read_rows(&transaction, &mut loaded)?;
-        Ok(loaded)
+        self.create(name)?;
+        Ok(Loaded { journal: name, next: 1, ..Loaded::default() })
     }
 
     /// Writes what a new file needs, in one commit.
@@ -293,14 +262,6 @@ impl Store {
             Err(error) => Err(self.poison(error.to_string())),
         }
     }
-
-    fn open_error(&self, error: redb::Error) -> OpenError {
-        let path = self.path.clone();
-        match error {
-            redb::Error::Io(error) => OpenError::Io { path, error },
-            error => OpenError::Corrupt { path, reason: error.to_string() },
-        }
-    }
 }
 
 impl std::fmt::Debug for Store {
@@ -328,6 +289,20 @@ impl From<redb::Error> for LoadFailure {
             | redb::Error::TableIsMultimap(_) => Self::Format(error.to_string()),
             error => Self::Storage(Box::new(error)),
         }
+    }
+}
+
+/// What came of reading a database, as whoever opens the file is told.
+fn judged<T>(path: &Path, read: impl FnOnce() -> Result<T, LoadFailure>) -> Result<T, OpenError> {
+    let path = path.to_owned();
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(LoadFailure::Format(reason))) => Err(OpenError::NotAJournal { path, reason }),
+        Ok(Err(LoadFailure::Storage(error))) => Err(match *error {
+            redb::Error::Io(error) => OpenError::Io { path, error },
+            error => OpenError::Corrupt { path, reason: error.to_string() },
+        }),
+        Err(panic) => Err(OpenError::Corrupt { path, reason: told(&*panic) }),
     }
 }
 
@@ -362,7 +337,25 @@ fn told(panic: &(dyn std::any::Any + Send)) -> String {
 fn open(path: &Path, opener: &Opener, tap: &Arc<Tap>) -> Result<Database, OpenError> {
     let io_error = |error| OpenError::Io { path: path.to_owned(), error };
     let file = opener().map_err(io_error)?;
-    let (guarded, release) = Guarded::new(Box::new(Tapped::new(file, Arc::clone(tap))));
+    let (database, release) = open_held(path, Box::new(Tapped::new(file, Arc::clone(tap))))?;
+    release.release().map_err(io_error)?;
+    Ok(database)
+}
+
+/// Reads all that a file has, and changes nothing of it.
+pub(super) fn inspect(path: &Path, file: Box<dyn StorageBackend>) -> Result<Loaded, OpenError> {
+    let (database, _never_released) = open_held(path, file)?;
+    let all = judged(path, || all_of(&database))?;
+    Ok(all.unwrap_or_default())
+}
+
+/// Opens a file that keeps its bytes until it is released.
+pub(super) fn open_held(
+    path: &Path,
+    file: Box<dyn StorageBackend>,
+) -> Result<(Database, Release), OpenError> {
+    let io_error = |error| OpenError::Io { path: path.to_owned(), error };
+    let (guarded, release) = Guarded::new(file);
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
     let opened = catch_unwind(AssertUnwindSafe(|| builder.create_with_backend(guarded)));
@@ -380,8 +373,32 @@ fn open(path: &Path, opener: &Opener, tap: &Arc<Tap>) -> Result<Database, OpenEr
         Ok(Err(error)) => return Err(corrupt(error.to_string())),
         Err(panic) => return Err(corrupt(told(&*panic))),
     };
-    release.release().map_err(io_error)?;
-    Ok(database)
+    Ok((database, release))
+}
+
+/// All that a database has; `None` if nothing was ever written to it.
+fn all_of(database: &Database) -> Result<Option<Loaded>, LoadFailure> {
+    let transaction = database.begin_read().map_err(redb::Error::from)?;
+    if transaction.list_tables().map_err(redb::Error::from)?.next().is_none() {
+        return Ok(None);
+    }
+    let meta = transaction.open_table(META).map_err(redb::Error::from)?;
+    let get = |name: &str| -> Result<u128, LoadFailure> {
+        let value = meta.get(name).map_err(redb::Error::from)?;
+        value.map(|value| value.value()).ok_or_else(|| format_failure(&format!("it has no `{name}`")))
+    };
+    let format = get(FORMAT)?;
+    if !(FORMAT_FIRST..=FORMAT_NOW).contains(&format) {
+        let reason = format!("its format is {format}, and {FORMAT_NOW} is the newest that is known");
+        return Err(format_failure(&reason));
+    }
+    let journal = get(JOURNAL)?;
+    let next = u64::try_from(get(RESERVED)?).map_err(|_| format_failure("its numbers are used up"))?;
+    let stamp = meta.get(STAMP).map_err(redb::Error::from)?.map_or(0, |stamp| stamp.value());
+    let stamp = u64::try_from(stamp).map_err(|_| format_failure("its versions are used up"))?;
+    let mut loaded = Loaded { journal, next, stamp, ..Loaded::default() };
+    read_rows(&transaction, &mut loaded)?;
+    Ok(Some(loaded))
 }
 
 fn read_rows(transaction: &ReadTransaction, loaded: &mut Loaded) -> Result<(), redb::Error> {

@@ -2,6 +2,7 @@
 
 mod alone;
 mod disk;
+mod inspect;
 mod live;
 mod model;
 mod once;

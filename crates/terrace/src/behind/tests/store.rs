@@ -4,7 +4,7 @@ use super::disk::{Disk, Faults};
 use crate::behind::Request;
 use crate::behind::error::OpenError;
 use crate::behind::record::{Operation, Record};
-use crate::behind::store::{Commit, CommitError, Loaded, Note, Store};
+use crate::behind::store::{self, Commit, CommitError, Loaded, Note, Store};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -141,6 +141,29 @@ fn whatever_a_loss_of_power_leaves_has_all_commits_that_returned() {
         }
     }
     assert!(cuts > 50 && halves > 0, "{cuts} cuts, {halves} of which the last commit survived");
+}
+
+#[test]
+fn who_looks_into_a_file_sees_what_the_next_start_would_and_changes_nothing() {
+    let whole = new_file();
+    run(&mut open(&whole).expect("sound").0);
+    let changes = usize::try_from(whole.writes()).expect("few") + 20;
+    for power in (0..changes).step_by(3) {
+        let disk = new_file();
+        disk.fail(Faults { power: Some(power), ..Faults::default() });
+        if let Ok((mut store, _)) = open(&disk) {
+            run(&mut store);
+        }
+        for left in [disk.after_kill(), disk.after_power_loss(&Chance::seeded(power as u64))] {
+            let before = left.bytes();
+            let looked = store::inspect(Path::new("test.journal"), Box::new(left.clone()));
+            let looked = looked.unwrap_or_else(|error| panic!("power {power}: {error}"));
+            assert!(left.bytes() == before && left.writes() == 0, "power {power}: the file was changed");
+            let (_, loaded) = open(&left).expect("sound");
+            assert_eq!(contents(&looked), contents(&loaded), "power {power}");
+            assert!(left.writes() > 0, "a start does change it");
+        }
+    }
 }
 
 /// How often each sector is damaged, by `TERRACE_TEST_DAMAGES`.
