@@ -38,10 +38,13 @@ pub(crate) async fn check(args: CheckArgs, talk: Talk) -> anyhow::Result<Exit> {
     Ok(finding::exit(&findings))
 }
 
-/// A file, if there is one, and the environment.
+/// A file, if there is one, and the environment. A pipe is opened once, by whoever reads it: who writes to it hears of the first end.
 pub(crate) fn sources(file: Option<PathBuf>) -> anyhow::Result<Sources> {
     if let Some(file) = &file {
-        File::open(file).map_err(|error| Failure::unreadable(file, &error))?;
+        let unreadable = |error| Failure::unreadable(file, &error);
+        if file.metadata().map_err(unreadable)?.is_file() {
+            File::open(file).map_err(unreadable)?;
+        }
     }
     Ok(file.map_or_else(Sources::none, Sources::file).environment())
 }

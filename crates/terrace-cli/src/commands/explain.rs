@@ -11,8 +11,8 @@ use terrace_server::config::Config;
 /// Prints what would be done with a key.
 pub(crate) fn explain(args: ExplainArgs) -> anyhow::Result<Exit> {
     let sources = super::check::sources(args.file.config)?;
-    let config = super::serve::load(&sources)?;
-    let settings = Config::settings(&sources).map_err(|error| Failure::framed(error.to_string()))?;
+    let (config, settings) =
+        Config::load_with_settings(&sources).map_err(|error| Failure::framed(error.to_string()))?;
     let explained = Explained::of(&config, &args.key)
         .map_err(|error| Failure::usage(format!("{:?} cannot be a key", args.key)).why(error))?
         .set_by(&settings);

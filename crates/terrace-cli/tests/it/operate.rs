@@ -5,6 +5,7 @@ use rusqlite::Connection;
 use serde_json::Value;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::process::Command;
 
 const CONFIG: &str = "[keyspace.users]\npattern = \"user:{id}\"\nttl = \"5m\"\n";
 
@@ -96,6 +97,8 @@ fn a_key_is_explained_without_a_service() {
     let stale = json(&format!(r#"{{"name":"stale_if_error","value":"10m","from":"{file}:7"}}"#));
     assert_eq!(told["lifetimes"][0], stale);
     run(["explain", "", "-c", &file]).expect(2);
+    let piped = run_with_stdin(["explain", "user:42", "-c", "/dev/stdin"], text.as_bytes()).expect(0).stdout;
+    assert!(piped.contains("(/dev/stdin:5)") && piped.contains("(/dev/stdin:9)"), "{piped}");
 }
 
 #[test]
@@ -278,6 +281,19 @@ fn the_queue_is_seen_sent_retried_and_dropped() {
     assert!(service.run(&["queue", "drop", "t", "t:2", "--yes"]).expect(0).stderr.contains("dropped 1"));
     service.run(&["queue", "drop", "t", "t:2", "--yes"]).expect(3);
     service.run(&["queue", "flush", "nothing"]).expect(3);
+}
+
+#[test]
+fn a_configuration_comes_through_a_pipe_that_is_opened_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("it runs").success());
+    let mut command = terrace();
+    command.args(["explain", "user:42", "-c"]).arg(&pipe);
+    let mut running = Running::start(&mut command);
+    std::fs::write(&pipe, "[keyspace.users]\npattern = 'user:{id}'\n").expect("somebody reads");
+    running.stdout.find("keyspace  users");
+    assert_eq!(running.wait(), 0);
 }
 
 #[test]

@@ -92,13 +92,24 @@ impl Config {
     /// # Cost
     /// As [`Config::load`].
     pub fn settings(sources: &Sources) -> Result<Vec<Setting>, ConfigError> {
+        Self::load_with_settings(sources).map(|(_, settings)| settings)
+    }
+
+    /// [`Config::load`] and [`Config::settings`] of one reading: a pipe can be read once.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    ///
+    /// # Cost
+    /// As [`Config::load`].
+    pub fn load_with_settings(sources: &Sources) -> Result<(Self, Vec<Setting>), ConfigError> {
         let mut places = BTreeMap::new();
         let config = Self::load_noting(sources, |document, root| note(document, "", root, &mut places))?;
         let found = |key: &str| place_of(key, &places).cloned().unwrap_or(SetBy::Default);
         let settings = config.leaves().into_iter();
-        Ok(settings
-            .map(|(key, value)| Setting { from: found(&key), value: value.to_string(), key })
-            .collect())
+        let settings =
+            settings.map(|(key, value)| Setting { from: found(&key), value: value.to_string(), key }).collect();
+        Ok((config, settings))
     }
 
     /// As [`Config::load`]; `note` sees what was written before it is judged.
