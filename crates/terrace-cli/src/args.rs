@@ -335,6 +335,9 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "URL", conflicts_with_all = ["l1_entries", "l1_share", "policy", "redis", "ttl"])]
     pub(crate) url: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+
     /// Where the rows are: `sqlite` (a file made for this run), `sqlite:FILE`, or `postgres://…`
     #[arg(long, env = "TERRACE_REPLAY_ORIGIN", default_value = "sqlite", hide_env_values = true)]
     pub(crate) origin: String,

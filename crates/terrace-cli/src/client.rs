@@ -101,7 +101,7 @@ pub(crate) fn path_of_queue(keyspace: Option<&str>, limit: u16) -> String {
 const TOKEN: [&str; 2] = ["TERRACE_TOKEN", "TERRACE_TOKEN_FILE"];
 
 /// What tells the service who is asking, if anything does.
-fn credentials() -> anyhow::Result<HeaderMap> {
+pub(crate) fn credentials() -> anyhow::Result<HeaderMap> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let token = match (set(TOKEN[0]), set(TOKEN[1])) {
         (Some(token), _) => token,

@@ -149,7 +149,7 @@ fn introduction(args: &DemoArgs, url: &str) -> String {
 
 /// Runs the load and shows it, until a signal or the end of its time.
 async fn show(args: &DemoArgs, url: &str, stop: &Stop) -> anyhow::Result<Tally> {
-    let service = Service::parse(url)?;
+    let service = Service::at(url, &TlsArgs::default())?;
     let keys = args.rows.saturating_sub(ROWS_LEFT_ALONE).max(1);
     let settings = LoadSettings { rate: args.rate, keys, prefix: "user:" };
     let mut load = Load::start(&settings, || RemoteAsker::new(service.clone(), ""), stop);

@@ -1,6 +1,6 @@
 //! `replay`: real request traces against a cache in this process or a running service.
 
-use crate::args::{PolicyArg, ReplayArgs, TlsArgs};
+use crate::args::{PolicyArg, ReplayArgs};
 use crate::client::Client;
 use crate::failure::{Exit, Failure, reasons};
 use crate::output::{self, Talk};
@@ -180,8 +180,8 @@ impl Replay {
 
     async fn replay_remote(&self, url: &str, trace: Trace, expected: Expected) -> anyhow::Result<Report> {
         let (name, distinct) = (trace.name.clone(), trace.distinct);
-        let service = Service::parse(url)?;
-        let client = Client::at(url, &TlsArgs::default())?;
+        let service = Service::at(url, &self.args.tls)?;
+        let client = Client::at(url, &self.args.tls)?;
         if !self.args.warm {
             let pattern = json!({ "pattern": format!("{KEY_PREFIX}{name}:*") });
             client.send(Method::POST, "/api/cache/invalidate", pattern.to_string()).await?;

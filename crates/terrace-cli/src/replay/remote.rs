@@ -1,13 +1,14 @@
-//! A running service, asked over HTTP: one kept-alive connection per worker.
+//! A running service, asked over HTTP: one kept-alive connection per worker. One that speaks TLS is asked by the [`Client`] of the other
+//! commands, which keeps as many connections alive.
 //!
 //! 1. A request that was never sent, because the service had closed the idle connection, is sent once more on a new
 //!    one. A request that was sent is never repeated: its failure is a failure.
 //! 2. Every request ends within [`PATIENCE`].
-//!
-//! Deliberately absent: TLS. A replay measures a service, not a proxy before it.
+//! 3. Who asks is said as other commands say it.
 
 use super::asker::{Answer, Asker};
-use crate::client::path_of_key;
+use crate::args::TlsArgs;
+use crate::client::{Client, credentials, path_of_key};
 use crate::failure::{Failure, reasons};
 use crate::runtime;
 use crate::tally::tier_named;
@@ -15,8 +16,8 @@ use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{HOST, HeaderValue};
-use hyper::{Request, Response, StatusCode, Uri, body::Incoming};
+use hyper::header::{HOST, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, Uri, body::Incoming};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -29,39 +30,56 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Keys of a replay begin with this, so that a service can give them a keyspace of their own.
 pub(crate) const KEY_PREFIX: &str = "replay:";
 
-/// Where a service is.
+/// Where a service is, and how it is asked.
 #[derive(Clone, Debug)]
-pub(crate) struct Service(Arc<Place>);
+pub(crate) enum Service {
+    Plain(Arc<Place>),
+    Tls(Arc<Client>),
+}
 
 #[derive(Debug)]
-struct Place {
+pub(crate) struct Place {
     authority: String,
-    host: HeaderValue,
     base_path: String,
+    /// What each request has.
+    headers: HeaderMap,
 }
 
 impl Service {
-    /// Reads the address of a service.
-    pub(crate) fn parse(url: &str) -> Result<Self, Failure> {
-        let wrong = |why: &str| {
-            Failure::usage(format!("a replay cannot ask {url:?}"))
-                .why(why)
-                .next("write it like http://127.0.0.1:4000")
-        };
-        let uri: Uri = url.parse().map_err(|_| wrong("it is not a URL"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(wrong("it does not begin with http://"));
+    /// A service by its address. Nothing is sent yet.
+    pub(crate) fn at(url: &str, tls: &TlsArgs) -> anyhow::Result<Self> {
+        let uri: Uri = url.parse().map_err(|_| wrong(url, "it is not a URL"))?;
+        if uri.scheme_str() == Some("https") {
+            return Ok(Self::Tls(Arc::new(Client::at(url, tls)?)));
         }
-        let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?;
-        let host =
-            HeaderValue::from_str(authority.as_str()).map_err(|_| wrong("its host has odd characters"))?;
-        let port = authority.port_u16().unwrap_or(80);
-        let base_path = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self(Arc::new(Place { authority: format!("{}:{port}", authority.host()), host, base_path })))
+        let mut place = Place::parse(url, &uri)?;
+        place.headers.extend(credentials()?);
+        Ok(Self::Plain(Arc::new(place)))
     }
 }
 
-/// One worker's connection.
+fn wrong(url: &str, why: &str) -> Failure {
+    Failure::usage(format!("a replay cannot ask {url:?}"))
+        .why(why)
+        .next("write it like http://127.0.0.1:4000")
+}
+
+impl Place {
+    fn parse(url: &str, uri: &Uri) -> Result<Self, Failure> {
+        if uri.scheme_str() != Some("http") {
+            return Err(wrong(url, "it begins neither with http:// nor with https://"));
+        }
+        let authority = uri.authority().ok_or_else(|| wrong(url, "it names no host"))?;
+        let host = HeaderValue::from_str(authority.as_str());
+        let host = host.map_err(|_| wrong(url, "its host has odd characters"))?;
+        let port = authority.port_u16().unwrap_or(80);
+        let base_path = uri.path().trim_end_matches('/').to_owned();
+        let headers = HeaderMap::from_iter([(HOST, host)]);
+        Ok(Self { authority: format!("{}:{port}", authority.host()), base_path, headers })
+    }
+}
+
+/// One worker.
 #[derive(Debug)]
 pub(crate) struct RemoteAsker {
     service: Service,
@@ -75,15 +93,13 @@ impl RemoteAsker {
         Self { service, key_prefix, connection: None }
     }
 
-    async fn request(&mut self, id: &str) -> anyhow::Result<(StatusCode, Bytes)> {
-        let path =
-            format!("{}{}", self.service.0.base_path, path_of_key(&format!("{}{id}", self.key_prefix)));
-        let mut request =
-            Request::get(path).header(HOST, self.service.0.host.clone()).body(Empty::<Bytes>::new())?;
+    async fn request(&mut self, place: &Place, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+        let mut request = Request::get(format!("{}{path}", place.base_path)).body(Empty::<Bytes>::new())?;
+        request.headers_mut().clone_from(&place.headers);
         for _ in 0..2 {
             let mut connection = match self.connection.take() {
                 Some(connection) if !connection.is_closed() => connection,
-                _ => connect(&self.service.0.authority).await?,
+                _ => connect(&place.authority).await?,
             };
             connection.ready().await?;
             match connection.try_send_request(request).await {
@@ -129,20 +145,30 @@ struct Envelope<'a> {
 
 fn answer(status: StatusCode, body: &Bytes) -> anyhow::Result<Option<Answer>> {
     match status {
-        StatusCode::OK => {
-            let envelope: Envelope<'_> = serde_json::from_slice(body).context("the reply is no entry")?;
-            let tier = tier_named(envelope.source)
-                .with_context(|| format!("the reply comes from an unknown tier, {:?}", envelope.source))?;
-            Ok(Some(Answer { tier, value: body.slice_ref(envelope.value.get().as_bytes()) }))
-        }
+        StatusCode::OK => entry(body).map(Some),
         StatusCode::NOT_FOUND => Ok(None),
         status => Err(anyhow!("{status}: {}", String::from_utf8_lossy(body))),
     }
 }
 
+fn entry(body: &Bytes) -> anyhow::Result<Answer> {
+    let envelope: Envelope<'_> = serde_json::from_slice(body).context("the reply is no entry")?;
+    let tier = tier_named(envelope.source)
+        .with_context(|| format!("the reply comes from an unknown tier, {:?}", envelope.source))?;
+    Ok(Answer { tier, value: body.slice_ref(envelope.value.get().as_bytes()) })
+}
+
 impl Asker for RemoteAsker {
     async fn ask(&mut self, id: &str) -> anyhow::Result<Option<Answer>> {
-        let (status, body) = tokio::time::timeout(PATIENCE, self.request(id))
+        let path = path_of_key(&format!("{}{id}", self.key_prefix));
+        let place = match self.service.clone() {
+            Service::Plain(place) => place,
+            Service::Tls(client) => {
+                let reply = client.ask(Method::GET, &path).await?;
+                return reply.map(|reply| entry(&Bytes::from(reply))).transpose();
+            }
+        };
+        let (status, body) = tokio::time::timeout(PATIENCE, self.request(&place, &path))
             .await
             .with_context(|| format!("no answer within {}", crate::words::time(PATIENCE)))??;
         answer(status, &body)
@@ -156,7 +182,7 @@ mod tests {
 
     #[test]
     fn addresses_without_tls_are_understood() {
-        let place = |url| Service::parse(url).map(|service| service.0.authority.clone()).ok();
+        let place = |url: &str| Some(Place::parse(url, &url.parse().ok()?).ok()?.authority);
         assert_eq!(place("http://127.0.0.1:4000/").as_deref(), Some("127.0.0.1:4000"));
         assert_eq!(place("http://cache").as_deref(), Some("cache:80"));
         assert_eq!(place("https://cache"), None);

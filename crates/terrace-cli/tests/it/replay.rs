@@ -136,6 +136,22 @@ fn a_value_that_is_missing_is_noticed() {
 }
 
 #[test]
+fn a_service_is_told_who_asks() {
+    let stage = Stage::new();
+    let digest = "27f8289bd606baf3f7eceef1e3f559136cfa6ef1231bb68f0141150fda7dbe5a"; // of `replayer`
+    let token = format!(
+        "[[auth.token]]\nname = 'r'\nsha256 = '{digest}'\nscopes = ['read:*', 'invalidate:*', 'admin']\n"
+    );
+    let service = Service::start(&token);
+    let args = ["replay", &stage.trace, "--origin", &stage.origin, "--url", &service.url, "--json"];
+    run(args).expect(4);
+    let output = terrace().args(args).env("TERRACE_TOKEN", "replayer").output().expect("it runs");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(count(&report, "/failed"), 0, "{report}");
+    assert_eq!(count(&report, "/wrong"), REQUESTS, "it has none of the values");
+}
+
+#[test]
 fn requests_that_fail_are_counted() {
     let stage = Stage::new();
     let mut command = terrace();

@@ -67,6 +67,16 @@ fn a_service_is_known_by_its_root_and_knows_its_clients_by_theirs() {
     by_variables.args(["stats", "--url", &url]).env("TERRACE_CACERT", &root).env("TERRACE_CERT", &pem);
     assert!(by_variables.output().expect("it runs").status.success());
 
+    let trace = write(folder.path(), "tiny.txt", b"one\ntwo\none\n").to_string_lossy().into_owned();
+    let rows = format!("sqlite:{}", file("rows.db"));
+    let replay = |more: &[&str]| {
+        run(["replay", &trace, "--origin", &rows, "--url", &url, "--json"].iter().chain(more))
+    };
+    let told = replay(&["--cacert", &root, "--cert", &pem]).expect(1).stdout;
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!((&told["requests"], &told["failed"]), (&3.into(), &0.into()), "asked, and not found: {told}");
+    assert!(replay(&["--cert", &pem]).expect(5).stderr.contains("--cacert FILE or TERRACE_CACERT"));
+
     let unknown = file("stranger.pem");
     for (told, words) in [
         (ask(&["--cert", &pem]), "--cacert FILE or TERRACE_CACERT"),

@@ -107,8 +107,9 @@ impl Config {
         let config = Self::load_noting(sources, |document, root| note(document, "", root, &mut places))?;
         let found = |key: &str| place_of(key, &places).cloned().unwrap_or(SetBy::Default);
         let settings = config.leaves().into_iter();
-        let settings =
-            settings.map(|(key, value)| Setting { from: found(&key), value: value.to_string(), key }).collect();
+        let settings = settings
+            .map(|(key, value)| Setting { from: found(&key), value: value.to_string(), key })
+            .collect();
         Ok((config, settings))
     }
 
