@@ -205,6 +205,24 @@ impl Client {
         reply.ok_or_else(|| self.is_no_terrace(path))
     }
 
+    /// Asks for what is always there, of a keyspace if one is named. That it is not there is told apart from a query that cannot be.
+    pub(crate) async fn read_of(&self, keyspace: Option<&str>, path: &str) -> anyhow::Result<String> {
+        let failed = match self.read(path).await {
+            Ok(reply) => return Ok(reply),
+            Err(failed) => failed.downcast::<Failure>()?,
+        };
+        let is_query = failed.exit() == Exit::Usage;
+        match keyspace.filter(|_| is_query) {
+            Some(name) if !self.has_keyspace(name).await? => Err(failed.because_absent().into()),
+            _ => Err(failed.into()),
+        }
+    }
+
+    async fn has_keyspace(&self, name: &str) -> anyhow::Result<bool> {
+        let known = self.json(&self.read("/api/cache/keyspaces").await?)?;
+        Ok(known["keyspaces"].as_array().is_some_and(|known| known.iter().any(|of| of["name"] == name)))
+    }
+
     /// What the service says of whether it is ready, also where it is not.
     pub(crate) async fn readiness(&self) -> anyhow::Result<String> {
         let response = self.http.get(format!("{}/readyz?verbose", self.base)).send().await;

@@ -89,7 +89,7 @@ async fn list(client: &Client, args: &TrainArgs) -> anyhow::Result<Vec<String>> 
     let (mut keys, mut cursor) = (BTreeSet::new(), None::<String>);
     loop {
         let path = path_of_keys(&args.pattern, Some(&args.keyspace), cursor.as_deref(), PAGE);
-        let page = client.json(&client.read(&path).await?)?;
+        let page = client.json(&client.read_of(Some(&args.keyspace), &path).await?)?;
         let found = page["keys"].as_array().into_iter().flatten();
         keys.extend(found.filter_map(|entry| entry["key"].as_str()).map(str::to_owned));
         cursor = page["cursor"].as_str().map(str::to_owned);

@@ -10,7 +10,8 @@ use serde_json::Value;
 /// Prints the hottest keys.
 pub(crate) async fn hot(args: HotArgs) -> anyhow::Result<Exit> {
     let client = Client::new(&args.service)?;
-    let reply = client.read(&path_of_hot(args.keyspace.as_deref(), args.limit)).await?;
+    let keyspace = args.keyspace.as_deref();
+    let reply = client.read_of(keyspace, &path_of_hot(keyspace, args.limit)).await?;
     if args.service.json {
         output::line(&reply)?;
     } else {

@@ -29,7 +29,7 @@ pub(crate) async fn keys(args: KeysArgs) -> anyhow::Result<Exit> {
     let (mut seen, mut cursor) = (HashSet::new(), None::<String>);
     loop {
         let path = path_of_keys(&args.pattern, args.keyspace.as_deref(), cursor.as_deref(), PAGE);
-        let reply = client.read(&path).await?;
+        let reply = client.read_of(args.keyspace.as_deref(), &path).await?;
         let page = client.json(&reply)?;
         for entry in page["keys"].as_array().into_iter().flatten() {
             if args.limit.is_some_and(|limit| seen.len() as u64 >= limit) {

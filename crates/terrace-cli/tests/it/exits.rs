@@ -18,6 +18,11 @@ fn what_is_named_and_not_there_is_3() {
         &["queue", "flush", "users"],
         &["queue", "show", "wb", "zzz"],
         &["warm", "/nowhere/keys"],
+        &["hot", "--keyspace", "nope"],
+        &["keys", "*", "--keyspace", "nope"],
+        &["dict", "train", "nope", "-o", "/nowhere/dictionary"],
+        &["queue", "ls", "--keyspace", "nope"],
+        &["queue", "flush", "nope"],
     ] {
         service.run(line).expect(3);
     }
@@ -42,6 +47,8 @@ fn what_makes_no_sense_is_2_whoever_says_so() {
     run(["explain", ""]).expect(2);
     let long = "k".repeat(600);
     service.run(&["get", &long]).expect(2);
+    service.run(&["keys", &long]).expect(2);
+    service.run(&["keys", &long, "--keyspace", "default"]).expect(2);
     let file = write(service.folder.path(), "keys", format!("{long}\nother\n").as_bytes());
     let warmed = service.run(&["warm", &file.to_string_lossy(), "--json"]).expect(1);
     assert!(
