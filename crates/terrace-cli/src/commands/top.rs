@@ -49,7 +49,7 @@ pub(crate) async fn top(args: TopArgs) -> anyhow::Result<Exit> {
     }
     let client = Client::new(&args.service)?;
     let (_handle, stop) = Stop::on_signals()?;
-    let mut now = Seen::of(&client).await?;
+    let Some(mut now) = Seen::until(&client, &stop).await? else { return Ok(Exit::Success) };
     let mut before = Seen::default();
     let mut terminal = ratatui::init();
     let interval = args.interval;
@@ -59,7 +59,8 @@ pub(crate) async fn top(args: TopArgs) -> anyhow::Result<Exit> {
             if runtime::blocking(move || is_over(interval)).await? {
                 return Ok(());
             }
-            before = std::mem::replace(&mut now, Seen::of(&client).await?);
+            let Some(next) = Seen::until(&client, &stop).await? else { return Ok(()) };
+            before = std::mem::replace(&mut now, next);
         }
         Ok(())
     }
@@ -73,14 +74,14 @@ async fn lines(args: &TopArgs) -> anyhow::Result<Exit> {
     let client = Client::new(&args.service)?;
     let (_handle, stop) = Stop::on_signals()?;
     let mut before = Seen::default();
-    loop {
-        let now = Seen::of(&client).await?;
+    while let Some(now) = Seen::until(&client, &stop).await? {
         output::line(&now.json(&before).to_string())?;
         before = now;
         if stop.wait_for(args.interval).await {
-            return Ok(Exit::Success);
+            break;
         }
     }
+    Ok(Exit::Success)
 }
 
 /// Waits for a while, or for a key. Whether somebody wants it to end.
@@ -94,6 +95,14 @@ fn is_over(interval: Duration) -> anyhow::Result<bool> {
 }
 
 impl Seen {
+    /// Asks a service; `None` if it is time to stop, whether or not that answers.
+    async fn until(client: &Client, stop: &Stop) -> anyhow::Result<Option<Self>> {
+        tokio::select! {
+            () = stop.wait() => Ok(None),
+            seen = Self::of(client) => seen.map(Some),
+        }
+    }
+
     async fn of(client: &Client) -> anyhow::Result<Self> {
         let list = async |path: &str, field: &str| -> anyhow::Result<Vec<Value>> {
             let reply = client.json(&client.read(path).await?)?;

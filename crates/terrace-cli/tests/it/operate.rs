@@ -3,6 +3,8 @@
 use crate::process::{Run, Running, Service, run, run_with_stdin, terrace, write};
 use rusqlite::Connection;
 use serde_json::Value;
+use std::io::Read as _;
+use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
@@ -368,7 +370,7 @@ fn the_doctor_says_what_is_ill_and_what_to_do() {
         "{well:?}"
     );
     let ill = doctor("[l2]\nurl = \"redis://127.0.0.1:1\"\n", &["--json"]).expect(5);
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let text = format!("server.listen = \"{}\"\n", silent.local_addr().expect("it is bound"));
     let file = write(folder.path(), "silent.toml", text.as_bytes());
     let unasked = lines(&run(["doctor", "-c", &file.to_string_lossy(), "--json"]).expect(0));
@@ -526,6 +528,19 @@ fn the_help_is_as_it_was_reviewed_and_the_page_has_every_verb() {
 fn a_screen_needs_a_terminal() {
     let service = Service::start(CONFIG);
     assert!(service.run(&["top"]).expect(2).stderr.contains("top --json"));
+}
+
+#[test]
+fn a_signal_ends_top_though_its_service_does_not_answer() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", silent.local_addr().expect("it is bound"));
+    let mut command = terrace();
+    command.args(["top", "--json", "--url", &url]);
+    let top = Running::start(&mut command);
+    let (mut asked, _) = silent.accept().expect("it connects");
+    asked.read_exact(&mut [0; 3]).expect("it asks");
+    top.signal("INT");
+    assert_eq!(top.wait(), 0, "5 if it waits for the answer");
 }
 
 #[test]
