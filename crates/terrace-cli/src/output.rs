@@ -1,10 +1,14 @@
 //! Data goes to stdout, talk to stderr.
 //!
 //! 1. What a script reads is on stdout, complete and flushed, or the exit code is not zero.
-//! 2. Talk obeys `--quiet` and `-v`. Colour is used on a terminal only, and never if `NO_COLOR` is set.
-//! 3. The log is readable where a person sees it, and JSON elsewhere, unless the configuration says which.
+//! 2. What a terminal is shown has no orders to it, whoever chose keys and values: there control characters are escaped. Elsewhere data is as
+//!    it is.
+//! 3. Talk obeys `--quiet` and `-v`. Colour is used on a terminal only, and never if `NO_COLOR` is set.
+//! 4. The log is readable where a person sees it, and JSON elsewhere, unless the configuration says which.
 
 use crate::args::{ColorArg, TalkArgs};
+use crate::words;
+use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write as _};
 use terrace_server::config::LogForm;
 use tracing::Metadata;
@@ -57,9 +61,15 @@ pub(crate) fn data(bytes: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes data to stdout, and ends its last line.
-pub(crate) fn line(text: &str) -> anyhow::Result<()> {
-    data(format!("{}\n", text.trim_end_matches('\n')).as_bytes())
+/// Writes a text to stdout.
+pub(crate) fn text(text: &str) -> anyhow::Result<()> {
+    let shown = if is_watched() { Cow::Owned(words::visible(text)) } else { Cow::Borrowed(text) };
+    data(shown.as_bytes())
+}
+
+/// Writes a text to stdout, and ends its last line.
+pub(crate) fn line(line: &str) -> anyhow::Result<()> {
+    text(&format!("{}\n", line.trim_end_matches('\n')))
 }
 
 /// Whether a person sees stdout.

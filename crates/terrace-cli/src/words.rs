@@ -83,6 +83,19 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(replaced).collect()
 }
 
+/// A text as a terminal is shown it: whole, and with every order to the terminal escaped. Lines and tabs stay.
+pub(crate) fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() && !matches!(letter, '\n' | '\t') {
+            shown.extend(letter.escape_unicode());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
+}
+
 /// Bytes as a text on one line, in which nothing is an order to a terminal: what is a control character, or no text, is escaped.
 pub(crate) fn on_a_line(bytes: &[u8]) -> String {
     let mut line = String::with_capacity(bytes.len());
@@ -121,6 +134,11 @@ mod tests {
     #[test]
     fn orders_to_a_terminal_are_not_printed() {
         assert_eq!(printable("a\u{1b}[2Jb\nc\u{9b}"), "a\u{fffd}[2Jb\nc\u{fffd}");
+    }
+
+    #[test]
+    fn a_terminal_is_shown_lines_and_tabs_and_the_rest_escaped() {
+        assert_eq!(visible("a\tb\n\u{1b}[2J\r\u{7f}\u{9b}é"), "a\tb\n\\u{1b}[2J\\u{d}\\u{7f}\\u{9b}é");
     }
 
     #[test]

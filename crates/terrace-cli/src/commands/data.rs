@@ -2,7 +2,7 @@
 //!
 //! 1. `get` prints the value and nothing else: a text or bytes as they are, anything else as JSON. A miss prints nothing.
 //! 2. A value that `set` was given comes back from `get` byte for byte, if it is compact JSON, or is none.
-//! 3. A terminal is shown no bytes that are no text.
+//! 3. A terminal is shown no bytes that are no text, and control characters of a text escaped.
 
 use crate::args::{DelArgs, GetArgs, SetArgs};
 use crate::client::{Changed, Client, IS_IT_TERRACE, path_of_key};
@@ -60,8 +60,10 @@ pub(crate) async fn get(args: GetArgs, talk: Talk) -> anyhow::Result<Exit> {
 
 fn print_bytes(key: &str, value: &RawValue, talk: Talk) -> anyhow::Result<()> {
     let bytes = STANDARD.decode(serde_json::from_str::<&str>(value.get())?)?;
-    if !output::is_watched() || std::str::from_utf8(&bytes).is_ok() {
-        return output::data(&bytes);
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => return output::text(text),
+        Err(_) if !output::is_watched() => return output::data(&bytes),
+        Err(_) => {}
     }
     let count = words::bytes(bytes.len() as u64);
     talk.say(format!("{count} that are no text; to have them: terrace get {key:?} > FILE"));
@@ -73,7 +75,7 @@ fn print_value(value: &RawValue) -> anyhow::Result<()> {
         Ok(text) => text,
         Err(_) => value.get().to_owned(),
     };
-    if output::is_watched() { output::line(&text) } else { output::data(text.as_bytes()) }
+    if output::is_watched() { output::line(&text) } else { output::text(&text) }
 }
 
 /// Stores a value.

@@ -31,7 +31,7 @@ impl Screen {
         let back =
             if self.lines_drawn == 0 { String::new() } else { format!("\x1b[{}F\x1b[J", self.lines_drawn) };
         self.lines_drawn = picture.len();
-        output::line(&format!("{back}{}", picture.join("\n")))
+        output::data(format!("{back}{}\n", picture.join("\n")).as_bytes())
     }
 }
 

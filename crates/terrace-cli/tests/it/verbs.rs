@@ -42,6 +42,39 @@ fn values_are_texts_or_json_from_the_command_line_or_stdin() {
     run_with_stdin(["set", "bad", "--text", "--url", &service.url], b"\xff").expect(2);
 }
 
+/// What a terminal gets to see of a command. Lines end as they do there.
+#[cfg(target_os = "linux")]
+fn on_a_terminal(service: &Service, line: &str) -> String {
+    let command = format!("{} {line} --url {}", env!("CARGO_BIN_EXE_terrace"), service.url);
+    let mut script = std::process::Command::new("script");
+    script.args(["-q", "-e", "-c", &command, "/dev/null"]).stdin(std::process::Stdio::null());
+    let output = script.output().expect("util-linux is there");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_gets_no_orders_and_a_pipe_gets_every_byte() {
+    let service = Service::start(CONFIG);
+    let text = "a\tb\n\u{1b}[2J\u{9b}31m\rc";
+    service.run(&["set", "text", text]).expect(0);
+    let bytes = ["set", "bytes", "--type", "text/plain", "-", "--url", &service.url];
+    run_with_stdin(bytes, text.as_bytes()).expect(0);
+    service.run(&["set", "json", &serde_json::to_string(&[text]).expect("JSON")]).expect(0);
+    for key in ["text", "bytes"] {
+        assert_eq!(service.run(&["get", key]).expect(0).stdout, text, "{key}");
+        let shown = on_a_terminal(&service, &format!("get {key}"));
+        assert_eq!(shown.trim_end(), "a\tb\r\n\\u{1b}[2J\\u{9b}31m\\u{d}c", "{key}");
+    }
+    for line in ["get json", "get text --json", "mget text bytes", "keys '*'"] {
+        let shown = on_a_terminal(&service, line);
+        let orders =
+            shown.chars().filter(|letter| letter.is_control() && !"\r\n\t".contains(*letter)).count();
+        assert_eq!(orders, 0, "{line}: {shown:?}");
+    }
+}
+
 #[test]
 fn odd_keys_are_data() {
     let service = Service::start(CONFIG);
