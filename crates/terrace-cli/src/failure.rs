@@ -58,11 +58,6 @@ impl Exit {
             _ => Self::Failure,
         }
     }
-
-    /// Of two things that did not work, by what neither answers; what did not answer before what did.
-    pub(crate) fn or(self, other: Self) -> Self {
-        if self == Self::Success || other == Self::Unavailable { other } else { self }
-    }
 }
 
 impl From<Exit> for ExitCode {
@@ -211,11 +206,6 @@ mod tests {
         assert_eq!(file(io::ErrorKind::NotFound), Exit::NotFound);
         assert_eq!(file(io::ErrorKind::PermissionDenied), Exit::Denied);
         assert_eq!(file(io::ErrorKind::InvalidData), Exit::Failure);
-        assert_eq!(Exit::Failure.or(Exit::Unavailable), Exit::Unavailable);
-        assert_eq!(
-            (Exit::Unavailable.or(Exit::Failure), Exit::Success.or(Exit::Failure)),
-            (Exit::Unavailable, Exit::Failure)
-        );
     }
 
     #[test]

@@ -7,6 +7,10 @@ use crate::config::{Config, KeyspaceConfig, Strategy, VERSION};
 use crate::origin::{Ask, OriginError, Origins};
 use crate::server::StartError;
 use crate::tiers;
+use terrace::RemoteError;
+
+/// The words with which Redis refuses because of who asks, and those of its client for an answer without them.
+const DENIALS: [&str; 5] = ["NOAUTH", "WRONGPASS", "NOPERM", "DENIED", "authentication failed"];
 
 /// What was asked, and what came of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,6 +22,8 @@ pub struct Finding {
     pub result: Result<(), String>,
     /// Whether it is wrong that there was no answer; what was asked may be right.
     pub is_unanswered: bool,
+    /// Whether it was answered that this is not for whoever asks: a password or a user is wrong, or may not do what is needed.
+    pub is_denied: bool,
     /// What is not as one may think although nothing is wrong: what L2's settings leave open, and what its mode does not promise.
     pub warnings: Vec<String>,
 }
@@ -53,13 +59,15 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, StartError> {
     let mut findings = Vec::new();
     if config.l2.is_some() {
         let cache = tiers::open(config, None)?.cache;
-        let (result, warnings) = match cache.health().await.l2 {
-            Some(Err(error)) => (Err(error.to_string()), Vec::new()),
-            Some(Ok(health)) => (Ok(()), health.warnings),
-            None => (Ok(()), Vec::new()),
+        let (error, warnings) = match cache.health().await.l2 {
+            Some(Err(error)) => (Some(error), Vec::new()),
+            Some(Ok(health)) => (None, health.warnings),
+            None => (None, Vec::new()),
         };
-        let is_unanswered = result.is_err();
-        findings.push(Finding { what: "l2".to_owned(), result, is_unanswered, warnings });
+        let is_denied = error.as_ref().is_some_and(is_denied);
+        let is_unanswered = error.is_some() && !is_denied;
+        let result = error.map_or(Ok(()), |error| Err(error.to_string()));
+        findings.push(Finding { what: "l2".to_owned(), result, is_unanswered, is_denied, warnings });
     }
     findings.extend(journal_folder(config));
     let origins = Origins::start(config)?;
@@ -82,8 +90,14 @@ impl Finding {
     fn of_origin(what: String, answer: Result<(), OriginError>) -> Self {
         let is_unanswered = answer.as_ref().is_err_and(OriginError::is_unanswered);
         let result = answer.map_err(|error| error.to_string());
-        Self { what, result, is_unanswered, warnings: Vec::new() }
+        Self { what, result, is_unanswered, is_denied: false, warnings: Vec::new() }
     }
+}
+
+/// Whether L2 refused because of who asks. It refuses for want of memory, too, and that passes.
+fn is_denied(error: &RemoteError) -> bool {
+    let RemoteError::Refused { reason } = error else { return false };
+    DENIALS.iter().any(|words| reason.contains(words))
 }
 
 /// Whether there is a folder for the journal. The journal itself may be in use by a service that runs, so it is left alone.
@@ -95,7 +109,7 @@ fn journal_folder(config: &Config) -> Option<Finding> {
         _ => Ok(()),
     };
     let what = "write_behind.path".to_owned();
-    Some(Finding { what, result, is_unanswered: false, warnings: Vec::new() })
+    Some(Finding { what, result, is_unanswered: false, is_denied: false, warnings: Vec::new() })
 }
 
 /// What a statement of a keyspace that is written behind leaves open.
@@ -127,4 +141,24 @@ pub async fn forget_settings(config: &Config, keyspace: &str) -> Result<(), Stri
     }
     let cache = tiers::open(config, None).map_err(|error| error.to_string())?.cache;
     cache.forget_settings(keyspace).await.map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_is_told_from_what_does_not_work() {
+        let refused = |reason: &str| is_denied(&RemoteError::Refused { reason: reason.to_owned() });
+        for reason in [
+            "127.0.0.1:6379: \"WRONGPASS\": invalid username-password pair or user is disabled.",
+            "NOAUTH Authentication required.",
+            "127.0.0.1:6379: Password authentication failed - AuthenticationFailed",
+            "NOPERM this user has no permissions to run the 'get' command",
+        ] {
+            assert!(refused(reason), "{reason}");
+        }
+        assert!(!refused("OOM command not allowed when used memory > 'maxmemory'."));
+        assert!(!is_denied(&RemoteError::Unavailable { reason: "WRONGPASS".to_owned() }));
+    }
 }

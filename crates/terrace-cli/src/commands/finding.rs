@@ -1,7 +1,8 @@
 //! What `check` and `doctor` find: one form, one level for one thing, one exit code.
 //!
 //! 1. What is wrong is `not ok`; what works, and is not as one may think or as it could be, a `note`, whoever looks.
-//! 2. The exit code is [`Exit::Unavailable`] if something did not answer, else [`Exit::Failure`] if something is wrong.
+//! 2. The exit code is [`Exit::Unavailable`] if something did not answer, else [`Exit::Denied`] if something is not for whoever asks, else
+//!    [`Exit::Failure`] if something is wrong.
 
 use crate::failure::Exit;
 use crate::words;
@@ -15,6 +16,8 @@ pub(crate) enum State {
     Note,
     /// It answers, and what it answers is wrong.
     Ill,
+    /// It answers that it is not for whoever asks.
+    Denied,
     /// It does not answer.
     Silent,
 }
@@ -24,13 +27,13 @@ impl State {
         match self {
             Self::Well => "ok",
             Self::Note => "note",
-            Self::Ill | Self::Silent => "not ok",
+            Self::Ill | Self::Denied | Self::Silent => "not ok",
         }
     }
 
     /// Whether something has to be done.
     pub(crate) fn is_ill(self) -> bool {
-        matches!(self, Self::Ill | Self::Silent)
+        matches!(self, Self::Ill | Self::Denied | Self::Silent)
     }
 }
 
@@ -67,11 +70,10 @@ impl Finding {
 
 /// How a command ends that found this.
 pub(crate) fn exit(findings: &[Finding]) -> Exit {
-    findings.iter().fold(Exit::Success, |exit, finding| match finding.state {
-        State::Silent => exit.or(Exit::Unavailable),
-        State::Ill => exit.or(Exit::Failure),
-        State::Well | State::Note => exit,
-    })
+    let has = |state: State| findings.iter().any(|finding| finding.state == state);
+    let exits =
+        [(State::Silent, Exit::Unavailable), (State::Denied, Exit::Denied), (State::Ill, Exit::Failure)];
+    exits.into_iter().find(|(state, _)| has(*state)).map_or(Exit::Success, |(_, exit)| exit)
 }
 
 /// What is found of everything that a configuration names, as `terrace_server::check` says it.
@@ -82,6 +84,7 @@ pub(crate) fn of_configuration(found: Vec<terrace_server::Finding>) -> Vec<Findi
         findings.push(match finding.result {
             Ok(()) => Finding::new(what, State::Well, "it answers", ""),
             Err(reason) if finding.is_unanswered => Finding::new(what, State::Silent, reason, next_of(what)),
+            Err(reason) if finding.is_denied => Finding::new(what, State::Denied, reason, next_of(what)),
             Err(reason) => Finding::new(what, State::Ill, reason, next_of(what)),
         });
         let warnings = finding.warnings.into_iter();
@@ -104,4 +107,21 @@ fn next_of(what: &str) -> &'static str {
 pub(crate) fn no_l2() -> Finding {
     let next = "set `l2.url` to share what is kept";
     Finding::new("l2", State::Note, "there is none: everything is in memory", next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_did_not_answer_comes_before_what_was_denied_and_that_before_what_is_wrong() {
+        let exit_of = |states: &[State]| {
+            let findings: Vec<_> = states.iter().map(|state| Finding::new("x", *state, "", "")).collect();
+            exit(&findings)
+        };
+        assert_eq!(exit_of(&[State::Well, State::Note]), Exit::Success);
+        assert_eq!(exit_of(&[State::Ill, State::Note]), Exit::Failure);
+        assert_eq!(exit_of(&[State::Ill, State::Denied]), Exit::Denied);
+        assert_eq!(exit_of(&[State::Denied, State::Silent, State::Ill]), Exit::Unavailable);
+    }
 }

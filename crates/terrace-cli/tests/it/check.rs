@@ -2,6 +2,7 @@
 
 use crate::process::{Run, run, write};
 use rusqlite::Connection;
+use terrace_testkit::server::RedisServer;
 
 fn check(config: &str) -> Run {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -118,4 +119,26 @@ fn secrets_are_not_shown() {
         run.stderr
     );
     assert!(run.stdout.contains("redis://***@127.0.0.1:1"), "{}", run.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_does_not_let_us_in_is_exit_code_4() {
+    let builder = RedisServer::builder().password("right").acl("reader on >right ~* +@read +@connection");
+    let Some(redis) = builder.start().await else { return };
+    let address = redis.address();
+    let (nobody, stranger) = ("", "password = 'wrong'\n");
+    let reader = "username = 'reader'\npassword = 'right'\n";
+    for (mode, who) in [
+        ("coherent", nobody),
+        ("coherent", stranger),
+        ("coherent", reader),
+        ("plain", nobody),
+        ("plain", stranger),
+    ] {
+        let run = check(&format!("[bus]\nmode = '{mode}'\n[l2]\nurl = 'redis://{address}'\n{who}"));
+        assert!(run.stderr.contains("not ok  l2: "), "{mode} {who}: {}", run.stderr);
+        assert_eq!(run.code, 4, "{mode} {who}: {}", run.stderr);
+    }
+    let dead = "[origin.dead]\ntype = 'sqlite'\nfile = '/nowhere/x.db'\n";
+    check(&format!("{dead}[l2]\nurl = 'redis://{address}'\n")).expect(5);
 }
