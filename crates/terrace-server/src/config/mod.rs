@@ -10,6 +10,7 @@
 //! | stage | module |
 //! |---|---|
 //! | the keys that exist | `file` |
+//! | all keys that do not | `unknown` |
 //! | `${VAR}`, variables, flags | `overlay` |
 //! | defaults, rules between settings | `check` |
 //! | how a refusal looks | `report` |
@@ -42,6 +43,7 @@ mod telemetry;
 mod tenants;
 mod tls;
 mod units;
+mod unknown;
 
 pub use auth::{AuthConfig, AuthMode, TokenConfig};
 pub(crate) use auth::{is_keyspace_of, tenant_keyspace};

@@ -150,11 +150,14 @@ impl Document {
 
     /// A refusal by the TOML parser or by the type of a setting.
     pub(super) fn refuse_toml(&self, error: &toml::de::Error) -> ConfigError {
+        ConfigError::new(self.render_toml(error))
+    }
+
+    /// What a person reads about a refusal by the TOML parser or by the type of a setting.
+    pub(super) fn render_toml(&self, error: &toml::de::Error) -> String {
         let at = error.span().unwrap_or(0..0);
         let message = mask(error.message());
-        let unknown =
-            message.strip_prefix("unknown field `").and_then(|rest| rest.split_once("`, expected "));
-        let refusal = match unknown {
+        let refusal = match unknown(&message) {
             Some((unknown, expected)) => {
                 let expected = expected.strip_prefix("one of ").unwrap_or(expected);
                 let known = || expected.split('`').skip(1).step_by(2);
@@ -165,8 +168,18 @@ impl Document {
             }
             None => Refusal::new(at, unquoted(&message)),
         };
-        ConfigError::new(self.render(&refusal))
+        self.render(&refusal)
     }
+}
+
+/// Whether a refusal is that there is no such key.
+pub(super) fn is_unknown(error: &toml::de::Error) -> bool {
+    unknown(error.message()).is_some()
+}
+
+/// The key that does not exist, and those that do, by the words of a refusal.
+fn unknown(message: &str) -> Option<(&str, &str)> {
+    message.strip_prefix("unknown field `")?.split_once("`, expected ")
 }
 
 /// What is said of a text in the wrong place, without the text: it may be a secret, and what is shown of the file has those hidden.

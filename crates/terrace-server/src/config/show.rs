@@ -5,8 +5,8 @@
 //! 3. Secrets are hidden, because what is shown is the serialised [`Config`], which hides them.
 
 use super::report::{ConfigError, Document};
-use super::{Config, Sources, check, file, overlay};
-use serde::{Deserialize as _, Serialize};
+use super::{Config, Sources, check, overlay, unknown};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -121,9 +121,7 @@ impl Config {
         let document = sources.document()?;
         let root = overlay::read(&document, &sources.variables)?;
         note(&document, root.get_ref());
-        let file = file::File::deserialize(toml::de::Deserializer::from(root))
-            .map_err(|error| document.refuse_toml(&error))?;
-        check::check(&document, file)
+        check::check(&document, unknown::read(&document, root)?)
     }
 
     /// Every setting that has a value, by its name.
