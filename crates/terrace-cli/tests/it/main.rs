@@ -9,6 +9,7 @@ mod exits;
 mod fleet;
 mod guide;
 mod http;
+mod journal;
 mod operate;
 mod process;
 mod replay;
