@@ -1,10 +1,14 @@
-//! Lists in headers, as far as they are read here: members between commas, and strings of structured fields (RFC 9651).
+//! Lists in headers, as far as they are read here: members between commas, strings of structured fields (RFC 9651), and directives of
+//! `Cache-Control` (RFC 9111).
 //!
 //! 1. Of parameters nothing is wanted but where they end: a quotation mark in one that is no string of it would make what follows, the next
 //!    members included, a part of it. Such a member is none.
 //! 2. In a string `\` escapes; in a display string, which is `%` before the quotation marks, it is a character like others.
+//! 3. A number of seconds that is too large counts as the largest, as RFC 9111 wants it. What is no number is none.
 //!
 //! Who may read what into a header is for those who ask: requests to the service, and answers of origins.
+
+use std::time::Duration;
 
 /// The members of a list, without those that are empty; a comma between quotation marks is part of a member.
 pub(crate) fn split(list: &str) -> impl Iterator<Item = &str> {
@@ -24,6 +28,54 @@ pub(crate) fn split(list: &str) -> impl Iterator<Item = &str> {
         false
     };
     list.split(is_comma).map(str::trim).filter(|member| !member.is_empty())
+}
+
+/// The largest number of seconds of a directive.
+pub(crate) const SECONDS_MAX: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// A directive of `Cache-Control`: a name, and what it is set to.
+#[derive(Clone, Copy)]
+pub(crate) struct Directive<'a> {
+    name: &'a str,
+    pub(crate) value: Option<&'a str>,
+}
+
+/// The directives of a line.
+pub(crate) fn directives(line: &str) -> impl Iterator<Item = Directive<'_>> {
+    split(line).map(|member| match member.split_once('=') {
+        Some((name, value)) => Directive { name: name.trim(), value: Some(value.trim()) },
+        None => Directive { name: member, value: None },
+    })
+}
+
+impl Directive<'_> {
+    /// Its name, in small letters.
+    pub(crate) fn name(&self) -> String {
+        self.name.to_ascii_lowercase()
+    }
+
+    /// What it is set to, as a number of seconds; quotation marks around it are nothing.
+    pub(crate) fn seconds(&self) -> Option<Duration> {
+        let value = self.value?;
+        seconds(match value.strip_prefix('"') {
+            Some(quoted) => quoted.strip_suffix('"')?,
+            None => value,
+        })
+    }
+
+    /// Whether it is a directive by its form. A member that is none may have others within it.
+    pub(crate) fn is_one(&self) -> bool {
+        let is_of_a_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let is_token = |text: &str| !text.is_empty() && text.bytes().all(is_of_a_token);
+        let is_value = |value| is_token(value) || quoted(value).is_some_and(|(_, rest)| rest.is_empty());
+        is_token(self.name) && self.value.is_none_or(is_value)
+    }
+}
+
+/// A number of seconds, in digits alone.
+pub(crate) fn seconds(digits: &str) -> Option<Duration> {
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| digits.parse().map_or(SECONDS_MAX, Duration::from_secs).min(SECONDS_MAX))
 }
 
 /// A string of a structured field, without its parameters; `None` if the member is none.
@@ -67,6 +119,36 @@ mod tests {
 
     fn strings(list: &str) -> Option<Vec<String>> {
         split(list).map(string).collect()
+    }
+
+    #[test]
+    fn directives_are_told_from_what_only_looks_like_them() {
+        let one = |line: &'static str| directives(line).next().expect("a member");
+        for (line, number) in [
+            ("max-age=60", Some(60)),
+            ("max-age=\"60\"", Some(60)),
+            ("max-age = 60", Some(60)),
+            ("max-age=0", Some(0)),
+            ("max-age=4294967296", Some(u64::from(u32::MAX))),
+            ("max-age=99999999999999999999999", Some(u64::from(u32::MAX))),
+            ("max-age", None),
+            ("max-age=", None),
+            ("max-age=-1", None),
+            ("max-age=+1", None),
+            ("max-age=1.5", None),
+            ("max-age=\"60", None),
+            ("max-age=60\"", None),
+            ("max-age=6 0", None),
+        ] {
+            assert_eq!(one(line).seconds().map(|time| time.as_secs()), number, "{line}");
+        }
+        for line in ["public", "No-Cache=\"a, b\"", "x=y", "max-age=\"60\""] {
+            assert!(one(line).is_one(), "{line}");
+        }
+        for line in ["public; max-age=1", "x=\"a, no-store", "a b", "=1", "x=\"a\"b", "\"a, no-store\""] {
+            assert!(!one(line).is_one(), "{line}");
+        }
+        assert_eq!(directives("a, x=\"b, c\",, D=1").map(|one| one.name()).collect::<Vec<_>>(), ["a", "x", "d"]);
     }
 
     #[test]

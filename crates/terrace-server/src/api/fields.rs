@@ -5,7 +5,7 @@
 //! 2. A header that comes in several lines is one list (RFC 9110).
 
 use super::error::{Code, Problem};
-use crate::structured::{split, string};
+use crate::structured::{SECONDS_MAX, directives, split, string};
 use axum::http::{HeaderMap, HeaderName, header};
 use std::time::Duration;
 use terrace::behind::IdempotencyKey;
@@ -47,30 +47,24 @@ pub(super) struct CacheControl {
 }
 
 /// How old an entry may be for those who do not say how old.
-const ANY_AGE: Duration = Duration::from_secs(u32::MAX as u64);
+const ANY_AGE: Duration = SECONDS_MAX;
 
 impl CacheControl {
     /// Reads the header, if it is there.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         let mut read = Self::default();
         let Some(text) = list(headers, &header::CACHE_CONTROL)? else { return Ok(read) };
-        for directive in split(&text) {
-            let (name, value) =
-                directive.split_once('=').map_or((directive, None), |(name, value)| (name, Some(value)));
-            let seconds = || -> Result<Duration, Problem> {
-                let digits = value.map(|value| value.trim().trim_matches('"'));
-                let number =
-                    digits.filter(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()));
-                let why = format!("`{}` wants a number of seconds", name.trim());
-                let number = number.ok_or_else(|| invalid(&header::CACHE_CONTROL, &why))?;
-                // A number that is too large counts as the largest (RFC 9111).
-                Ok(Duration::from_secs(number.parse().unwrap_or(u64::from(u32::MAX))).min(ANY_AGE))
+        for directive in directives(&text) {
+            let name = directive.name();
+            let seconds = || {
+                let why = format!("`{name}` wants a number of seconds");
+                directive.seconds().ok_or_else(|| invalid(&header::CACHE_CONTROL, &why))
             };
-            match name.trim().to_ascii_lowercase().as_str() {
+            match name.as_str() {
                 "no-cache" => read.no_cache = true,
                 "no-store" => read.no_store = true,
                 "only-if-cached" => read.only_if_cached = true,
-                "max-stale" if value.is_none() => read.max_stale = Some(ANY_AGE),
+                "max-stale" if directive.value.is_none() => read.max_stale = Some(ANY_AGE),
                 "max-stale" => read.max_stale = Some(seconds()?),
                 "max-age" => read.max_age = Some(seconds()?),
                 "stale-while-revalidate" => read.stale_while_revalidate = Some(seconds()?),

@@ -309,6 +309,8 @@ pub(super) struct Source {
     pub(super) document: Option<Spanned<String>>,
     pub(super) store: Option<Spanned<String>>,
     pub(super) delete: Option<Spanned<String>>,
+    pub(super) freshness: Option<Spanned<String>>,
+    pub(super) conditional: Option<Spanned<Flag>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -17,6 +17,7 @@
 //! | who set what is in force | `show` |
 //! | the file's form, for editors | `schema` |
 
+mod answers;
 mod auth;
 mod behind;
 mod bus;
@@ -45,6 +46,7 @@ mod tls;
 mod units;
 mod unknown;
 
+pub use answers::SourceFreshness;
 pub use auth::{AuthConfig, AuthMode, TokenConfig};
 pub(crate) use auth::{is_keyspace_of, tenant_keyspace};
 pub use behind::{AckSetting, LaneConfig, OnFull, WriteBehindConfig};

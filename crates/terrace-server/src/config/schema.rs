@@ -5,7 +5,7 @@
 //! 2. Unknown keys are refused in it, as they are when a file is read.
 //! 3. It knows less than [`Config::load`]: not what has to be there, and not what goes together.
 
-use super::{Config, Sources, file, origins, sources};
+use super::{Config, Sources, answers, file, origins, sources};
 use serde::de::value::{BorrowedStrDeserializer, MapDeserializer};
 use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error as _, Expected, MapAccess, SeqAccess, VariantAccess,
@@ -27,6 +27,7 @@ fn words() -> Vec<(&'static str, Vec<&'static str>)> {
         ("defaults.compression.algo", vec!["zstd", "lz4", "none"]),
         ("defaults.suspect", suspect.clone()),
         ("keyspace.*.suspect", suspect),
+        ("keyspace.*.source.freshness", answers::freshness_words()),
         ("keyspace.*.strategy", sources::strategy_words()),
         ("origin.*.type", origins::kind_words()),
         ("telemetry.log", vec!["auto", "pretty", "json"]),

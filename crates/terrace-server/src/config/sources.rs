@@ -6,6 +6,7 @@
 //! 3. Where there are tenants each statement names the one that asks (`:tenant`), so that two tenants never mean one row unless that
 //!    is said.
 
+use super::answers::SourceFreshness;
 use super::check::Checker;
 use super::origins::Origins;
 use super::report::{Refusal, nearest};
@@ -41,6 +42,12 @@ pub struct SourceConfig {
     /// The statement or request that removes one value. Default none: then the keyspace's entries cannot be removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delete: Option<Ask>,
+    /// Who says how long what is loaded is fresh. Default `keyspace`; `answer` is for an HTTP API.
+    #[serde(skip_serializing_if = "SourceFreshness::is_keyspace")]
+    pub freshness: SourceFreshness,
+    /// Whether an HTTP API is asked if the old value still holds, where there is one. Default false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub conditional: bool,
 }
 
 /// What the document is called in a statement.
@@ -171,7 +178,10 @@ impl Checker<'_> {
             return None;
         };
         if source.load.is_none() {
-            self.without_load(&at, &[&source.load_many, &source.document], place.strategy)?;
+            let texts = [&source.load_many, &source.document, &source.freshness];
+            let of_loads = texts.into_iter().flatten().map(Spanned::span);
+            let of_loads = of_loads.chain(source.conditional.as_ref().map(Spanned::span));
+            self.without_load(&at, of_loads.min_by_key(|at| at.start), place.strategy)?;
         }
         if !origins.contains_key(origin.get_ref()) {
             let near = nearest(origin.get_ref(), origins.keys().map(String::as_str));
@@ -201,6 +211,7 @@ impl Checker<'_> {
         if let Some(text) = source.load_many.as_ref().filter(|_| is_sqlite(of_origin)) {
             self.needs_json_list(text);
         }
+        let answers = self.answers(of_origin, source.freshness, source.conditional);
         let document = source.document.map(Spanned::into_inner).filter(|name| !name.is_empty());
         Some(SourceConfig {
             origin: origin.into_inner(),
@@ -209,6 +220,8 @@ impl Checker<'_> {
             load_many: load_many?,
             store: store?,
             delete: delete?,
+            freshness: answers.freshness,
+            conditional: answers.conditional,
         })
     }
 
@@ -216,14 +229,14 @@ impl Checker<'_> {
     fn without_load(
         &mut self,
         at: &Range<usize>,
-        of_loads: &[&Option<Spanned<String>>],
+        of_loads: Option<Range<usize>>,
         strategy: Strategy,
     ) -> Option<()> {
         let name = strategy.as_str();
         let why = match strategy {
             Strategy::WriteAround => {
-                let Some(idle) = of_loads.iter().find_map(|given| given.as_ref()) else { return Some(()) };
-                let refusal = Refusal::new(idle.span(), "this source loads nothing, so this says nothing");
+                let Some(idle) = of_loads else { return Some(()) };
+                let refusal = Refusal::new(idle, "this source loads nothing, so this says nothing");
                 self.refuse(&refusal.also(at.clone(), "this source").help("add a `load`, or remove this"));
                 return None;
             }

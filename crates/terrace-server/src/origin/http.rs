@@ -14,6 +14,7 @@
 
 use super::endpoint::{Endpoint, Verb};
 use super::error::OriginError;
+use super::freshness;
 use super::groups::Groups;
 use super::loader::Answer;
 use super::roots::{Believing, Renewal, Roots};
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use terrace::behind::WriteId;
 use terrace::codec::JsonText;
-use terrace::{Clock, Fetched, WriteFailure};
+use terrace::{Clock, Fetched, Ttl, WriteFailure};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::Instrument;
 
@@ -75,16 +76,32 @@ impl Http {
         self.writes_at_once
     }
 
-    /// Loads a value by the request for it.
-    pub(super) async fn load(&self, endpoint: &Endpoint, request: RequestBuilder) -> Answer {
+    /// Loads a value by the request for it. With a `ttl_max`, what the answer says of how long it holds counts, within that.
+    pub(super) async fn load(
+        &self,
+        endpoint: &Endpoint,
+        request: RequestBuilder,
+        ttl_max: Option<Ttl>,
+    ) -> Answer {
         let _place = self.place(&self.loads).await?;
         let outgoing = self.outgoing(endpoint);
         let request = request.headers(outgoing.headers());
+        let clock = Clock::system();
+        let sent = clock.precise();
         let loaded = runtime::within(self.timeout, async {
             let answer = request.send().await;
             outgoing.answered(answer.as_ref().ok().map(Response::status));
             let response = answer.map_err(|error| self.unsent(&error))?;
-            self.document(response).await
+            let lifetime = ttl_max.and_then(|_| freshness::lifetime(response.headers(), clock.wall()));
+            let age = freshness::age(response.headers());
+            let document = self.document(response).await?;
+            let ttl = lifetime.zip(ttl_max).map(|(lifetime, most)| {
+                Ttl::from(lifetime).without(age + clock.precise().since(sent)).min(most)
+            });
+            Ok(match ttl {
+                Some(ttl) => document.ttl(ttl),
+                None => document,
+            })
         });
         let late = || {
             outgoing.answered(None);

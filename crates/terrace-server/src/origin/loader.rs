@@ -25,7 +25,7 @@ use std::time::Duration;
 use terrace::behind::WriteId;
 use terrace::codec::JsonText;
 use terrace::{
-    Clock, Fault, Fetched, Key, Origin, OriginAnswer, OriginBreaker, OriginTimer, OriginWrite, WriteFailure,
+    Clock, Fault, Fetched, Key, Origin, OriginAnswer, OriginBreaker, OriginTimer, OriginWrite, Ttl, WriteFailure,
 };
 
 /// A statement as the database wants it, and the names of its parameters by number.
@@ -74,6 +74,8 @@ pub(super) struct Requests {
     pub(super) load: Option<Endpoint>,
     pub(super) store: Option<Endpoint>,
     pub(super) delete: Option<Endpoint>,
+    /// The TTL that no answer goes beyond which says how long it holds; `None` if that does not count.
+    pub(super) ttl_max: Option<Ttl>,
 }
 
 /// What a keyspace asks with.
@@ -238,7 +240,7 @@ impl Loader {
             }
             Asking::Http(requests) => match requests.to_load(&captures)? {
                 Some((endpoint, request)) => {
-                    let asked = requests.api.load(endpoint, request);
+                    let asked = requests.api.load(endpoint, request, requests.ttl_max);
                     self.judged(Some(key), OriginTimer::load, asked).await
                 }
                 None => Ok(Fetched::absent()),

@@ -15,6 +15,7 @@
 mod ask;
 pub mod endpoint;
 mod error;
+mod freshness;
 mod groups;
 mod http;
 mod keys;
@@ -37,7 +38,7 @@ pub use keys::{KeysError, NoKey, each_key};
 pub(crate) use loader::Loader;
 pub(crate) use roots::Renewal;
 
-use crate::config::{Config, KeyspaceConfig, OriginConfig, SourceConfig, list_of};
+use crate::config::{Config, KeyspaceConfig, OriginConfig, SourceConfig, SourceFreshness, list_of};
 use http::Http;
 use loader::{Asking, Found, Many, Parameter, Prepared, Requests, Statements};
 use postgres::{Postgres, many_documents, one_document};
@@ -48,7 +49,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use terrace::codec::JsonText;
-use terrace::{Bulkhead, Clock, OriginAnswer, OriginBreaker, WriteFailure};
+use terrace::{Bulkhead, Clock, OriginAnswer, OriginBreaker, Ttl, WriteFailure};
 
 /// What came of a write.
 type Written = Result<(), WriteFailure<OriginError>>;
@@ -90,8 +91,8 @@ impl System {
         }
     }
 
-    /// What a source asks of it. Words that are not of this system's kind are left out: a configuration that was checked has none.
-    fn asking(&self, source: &SourceConfig) -> Asking {
+    /// What a source asks of it, of a keyspace with this TTL. Words that are not of this system's kind are left out: a configuration that was checked has none.
+    fn asking(&self, source: &SourceConfig, ttl: Ttl) -> Asking {
         match self {
             Self::Database(database) => {
                 let writing = |ask: &Ask| ask.statement().map(|statement| database.writing(statement));
@@ -116,6 +117,7 @@ impl System {
                     load: source.load.as_ref().and_then(endpoint),
                     store: source.store.as_ref().and_then(endpoint),
                     delete: source.delete.as_ref().and_then(endpoint),
+                    ttl_max: (source.freshness == SourceFreshness::Answer).then_some(ttl),
                     api: Arc::clone(api),
                 })
             }
@@ -375,7 +377,7 @@ impl Origins {
             origin: source.origin.as_str().into(),
             tenant: tenant.map(Into::into),
             pattern: keyspace.pattern.clone(),
-            asking: self.systems.get(&source.origin)?.asking(source),
+            asking: self.systems.get(&source.origin)?.asking(source, keyspace.ttl.0),
             guards: self.breakers.get(&source.origin).cloned().unwrap_or_default(),
             room: match self.bulkhead(&source.origin) {
                 _ if keyspace.limits.loads_max.is_some() => Room::Own,
