@@ -287,6 +287,10 @@ impl View {
         };
         let terms = &self.space.terms();
         let lasting = terms.lasting(self.ttl_of_loaded(key, ttl, terms), &self.shared.chance);
+        if lasting.ttl.is_zero() {
+            // It is kept nowhere, and nothing is left for the old one to be right about.
+            return self.remove_through(std::slice::from_ref(key)).await.is_ok();
+        }
         let mut resident = self.entry(value, right.version(), lasting, &tags);
         resident.load_micros = ran.micros;
         let (resident, encoded, is_anchored) = match self.fill(key, &right, &resident, lasting, &tags).await {

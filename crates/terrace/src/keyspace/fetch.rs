@@ -7,6 +7,7 @@ use super::{Keyspace, Tagger};
 use crate::entry::{Entry, Found, Resident};
 use crate::erased::{Erased, typed_clone};
 use crate::error::{Error, ErrorKind, LoadError, OriginFailure};
+use crate::origin::bound::Bound;
 use crate::read::{Loaded, Loading, Wanted};
 use crate::telemetry::{Call, Op, timed_one};
 use crate::terms::EntryOptions;
@@ -100,6 +101,16 @@ impl<V> From<Option<V>> for Fetched<V> {
 pub(crate) struct Old {
     value: Erased,
     tags: Vec<Tag>,
+}
+
+impl Old {
+    /// The old entry, and its value; of one that says that there is no value nothing is old.
+    fn of<V: Any + Send + Sync>(resident: Option<&Resident>) -> Option<(Self, Arc<V>)> {
+        let resident = resident.filter(|resident| !resident.is_absent())?;
+        let old = Self { value: resident.value.clone(), tags: resident.tags().to_vec() };
+        let value = typed_clone(&old.value);
+        Some((old, value))
+    }
 }
 
 /// What makes an entry of what a load brings.
@@ -197,6 +208,16 @@ where
         Ok(found.and_then(|found: Found| found.into_entry(&self.view.shared.clock)))
     }
 
+    /// A load by an origin, with its value made typeless, and tagged.
+    pub(super) fn fetching_from(tagging: Tagging<K, V>, origin: &Arc<dyn Bound<K, V>>, key: K) -> Loading {
+        let origin = Arc::clone(origin);
+        Box::new(move |old: Option<&Resident>| {
+            let (old, value) = Old::of(old).unzip();
+            let running = origin.load(key.clone(), value);
+            Box::pin(async move { tagging.entry(&key, running.await?, old) })
+        })
+    }
+
     /// What makes entries of what is loaded, with these tags besides.
     pub(super) fn tagging(&self, tags: Vec<Tag>) -> Tagging<K, V> {
         Tagging { tagger: self.tagger.clone(), tags }
@@ -214,9 +235,8 @@ where
     {
         let (tagging, counters) = (self.tagging(tags), Arc::clone(&self.view.space.counters));
         Box::new(move |old: Option<&Resident>| {
-            let old = old.filter(|old| !old.is_absent());
-            let old = old.map(|old| Old { value: old.value.clone(), tags: old.tags().to_vec() });
-            let running = loader(old.as_ref().map(|old| typed_clone(&old.value)));
+            let (old, value) = Old::of(old).unzip();
+            let running = loader(value);
             let running = timed_one(&counters, Call::Load, running);
             Box::pin(async move {
                 let failed = |error| Error::from(ErrorKind::Load(OriginFailure::new(error)));

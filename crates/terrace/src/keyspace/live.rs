@@ -170,7 +170,7 @@ where
             let reload = move |text: &Key| {
                 let key = parse(text.as_str())?;
                 let tagging = Tagging { tagger: tagger.clone(), tags: Vec::new() };
-                Some(Self::loading(tagging, key.clone(), origin.load(key)))
+                Some(Self::fetching_from(tagging, &origin, key))
             };
             self.view.space.refreshes.load_by(Arc::new(reload));
         }

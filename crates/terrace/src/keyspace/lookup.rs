@@ -194,10 +194,7 @@ where
         text: &Key,
         owned: impl FnOnce() -> K,
     ) -> Result<Option<Found>, Error> {
-        let load = || {
-            let key = owned();
-            Self::loading(self.tagging(Vec::new()), key.clone(), origin.load(key))
-        };
+        let load = || Self::fetching_from(self.tagging(Vec::new()), origin, owned());
         let terms = &self.view.space.terms();
         self.view.read_or_load(text, Wanted::Answer, terms, load).await
     }

@@ -139,11 +139,7 @@ where
             None if options.is_anew => self.view.read_l2_anew(&text).await?,
             None => self.view.read(&text).await?,
             Some(origin) => {
-                let load = || {
-                    let key = key.to_owned();
-                    let loading = origin.load(key.clone());
-                    Self::loading(self.tagging(Vec::new()), key, loading)
-                };
+                let load = || Self::fetching_from(self.tagging(Vec::new()), origin, key.to_owned());
                 if options.is_anew {
                     self.view.read_past_tiers(&text, &terms, load).await?
                 } else {

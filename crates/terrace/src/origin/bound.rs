@@ -14,7 +14,8 @@ use terrace_core::remote::BoxFuture;
 
 /// An origin whose own type, and whose error's, are not known any more.
 pub(crate) trait Bound<K, V>: Send + Sync {
-    fn load(&self, key: K) -> BoxFuture<'static, Result<Fetched<V>, Error>>;
+    /// Loads one value, in place of the old one, if there is one.
+    fn load(&self, key: K, old: Option<Arc<V>>) -> BoxFuture<'static, Result<Fetched<V>, Error>>;
 
     fn load_many(&self, keys: Vec<K>) -> BoxFuture<'static, Vec<Result<Fetched<V>, Error>>>;
 
@@ -82,9 +83,15 @@ where
     V: Send + Sync + 'static,
     O: Origin<K, V>,
 {
-    fn load(&self, key: K) -> BoxFuture<'static, Result<Fetched<V>, Error>> {
+    fn load(&self, key: K, old: Option<Arc<V>>) -> BoxFuture<'static, Result<Fetched<V>, Error>> {
         let origin = Arc::clone(&self.origin);
-        Box::pin(async move { origin.fetch(&key).await.map_err(|error| not_loaded(&*origin, error)) })
+        Box::pin(async move {
+            let fetched = match &old {
+                Some(old) => origin.fetch_again(&key, old).await,
+                None => origin.fetch(&key).await,
+            };
+            fetched.map_err(|error| not_loaded(&*origin, error))
+        })
     }
 
     fn load_many(&self, keys: Vec<K>) -> BoxFuture<'static, Vec<Result<Fetched<V>, Error>>> {
@@ -155,8 +162,8 @@ where
     K: Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    fn load(&self, key: K) -> BoxFuture<'static, Result<Fetched<V>, Error>> {
-        Box::pin(timed_one(&self.counters, Call::Load, self.origin.load(key)))
+    fn load(&self, key: K, old: Option<Arc<V>>) -> BoxFuture<'static, Result<Fetched<V>, Error>> {
+        Box::pin(timed_one(&self.counters, Call::Load, self.origin.load(key, old)))
     }
 
     fn load_many(&self, keys: Vec<K>) -> BoxFuture<'static, Vec<Result<Fetched<V>, Error>>> {

@@ -83,7 +83,7 @@ pub trait Origin<K: Send + Sync, V: Send + Sync>: Send + Sync + 'static {
     /// not [load together](Origin::loads_together).
     ///
     /// A tag that is invalidated while the load runs counts: the value is returned then, and not kept. [`Fetched::same`] is a
-    /// failure here, as no old value is given.
+    /// failure here, as no old value is given; see [`fetch_again`](Origin::fetch_again).
     ///
     /// # Examples
     /// ```
@@ -113,6 +113,43 @@ pub trait Origin<K: Send + Sync, V: Send + Sync>: Send + Sync + 'static {
     /// ```
     fn fetch(&self, key: &K) -> impl Future<Output = Result<Fetched<V>, Self::Error>> + Send {
         async move { self.load(key).await.map(Fetched::from) }
+    }
+
+    /// As [`fetch`](Origin::fetch), of a key of which there is an old value: a stale one within its grace, or a copy that is to be loaded anew
+    /// although it is fresh. For an origin that can tell whether that still holds, which it says by [`Fetched::same`]. Unless an origin has
+    /// a way, by [`fetch`](Origin::fetch).
+    ///
+    /// Loads of a batch do not come here, but by [`fetch_many`](Origin::fetch_many).
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::convert::Infallible;
+    /// use terrace::{Cache, Fetched, Origin, ReadOptions};
+    ///
+    /// struct Api;
+    /// impl Origin<u64, String> for Api {
+    ///     type Error = Infallible;
+    ///     async fn load(&self, _: &u64) -> Result<Option<String>, Infallible> {
+    ///         Ok(Some("ann".to_owned()))
+    ///     }
+    ///     async fn fetch_again(&self, _: &u64, old: &String) -> Result<Fetched<String>, Infallible> {
+    ///         // Here: ask the API with what it called this value.
+    ///         assert_eq!(old, "ann");
+    ///         Ok(Fetched::same())
+    ///     }
+    /// }
+    ///
+    /// let users = Cache::memory()?.keyspace::<u64, String>("users").read_through(Api).build()?;
+    /// users.get(&1).await?;
+    /// let again = users.get_entry_with(&1, ReadOptions::new().anew()).await?.expect("it is there");
+    /// assert_eq!(*again.value, "ann");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    fn fetch_again(&self, key: &K, old: &V) -> impl Future<Output = Result<Fetched<V>, Self::Error>> + Send {
+        let _: &V = old;
+        self.fetch(key)
     }
 
     /// Loads many values, and may say more of each, as [`fetch`](Origin::fetch); one answer for each key and in their order. Unless an
@@ -325,6 +362,10 @@ impl<K: Send + Sync, V: Send + Sync, O: Origin<K, V>> Origin<K, V> for Arc<O> {
 
     fn fetch(&self, key: &K) -> impl Future<Output = Result<Fetched<V>, Self::Error>> + Send {
         (**self).fetch(key)
+    }
+
+    fn fetch_again(&self, key: &K, old: &V) -> impl Future<Output = Result<Fetched<V>, Self::Error>> + Send {
+        (**self).fetch_again(key, old)
     }
 
     fn fetch_many(&self, keys: &[K]) -> impl Future<Output = Vec<Result<Fetched<V>, Self::Error>>> + Send {

@@ -330,6 +330,10 @@ impl View {
         if lasting.ttl.is_zero() {
             self.give_back(key, &right).await;
             let outcome = self.outcome(lead, key, Some(found));
+            if trip.outdated.is_some() {
+                // What L2 has is fresh, and would be found again.
+                let _removed_or_queued = self.remove_through(std::slice::from_ref(key)).await;
+            }
             self.forget_older(key, right.version());
             return outcome;
         }

@@ -1,6 +1,7 @@
 //! The library from outside, by topology: which tiers there are, and which of them is in trouble.
 
 mod adaptive;
+mod again;
 mod alloc;
 mod batch;
 mod batch_loads;

@@ -3,7 +3,8 @@
 use crate::fixture::{HOUR, LEASE, Node, key, let_others_run, namespace};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use terrace::{Cache, Clock, ErrorKind, Keyspace, Origin};
+use std::time::Duration;
+use terrace::{Cache, Clock, ErrorKind, Fetched, Keyspace, Origin, ReadOptions};
 use terrace_testkit::fake::{FakeRemote, Fault, Operation, Point};
 use terrace_testkit::wait::until;
 
@@ -13,6 +14,8 @@ struct Shared {
     loads: AtomicU64,
     is_broken: AtomicBool,
     is_empty: AtomicBool,
+    /// What it gives is not to be kept.
+    is_fleeting: AtomicBool,
 }
 
 impl Origin<String, u64> for Shared {
@@ -24,6 +27,11 @@ impl Origin<String, u64> for Shared {
             return Err("it is broken");
         }
         Ok((!self.is_empty.load(Ordering::SeqCst)).then_some(load))
+    }
+
+    async fn fetch(&self, key: &String) -> Result<Fetched<u64>, Self::Error> {
+        let fetched = Fetched::from(self.load(key).await?);
+        Ok(if self.is_fleeting.load(Ordering::SeqCst) { fetched.ttl(Duration::ZERO) } else { fetched })
     }
 }
 
@@ -137,6 +145,30 @@ async fn what_the_origin_does_not_have_any_more_is_removed_everywhere() {
         until("the copy is gone", || loads.peek("k").is_none()).await;
     }
     assert_eq!(fleet.node(2).get("k").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_is_not_to_be_kept_takes_the_old_value_with_it() {
+    let fleet = Fleet::of(2, 1).await.with_copies().await;
+    fleet.origin.is_fleeting.store(true, Ordering::SeqCst);
+    fleet.node(1).refresh("k").await.unwrap();
+    for (_, _, loads) in &fleet.nodes {
+        until("the copy is gone", || loads.peek("k").is_none()).await;
+    }
+    assert!(fleet.remote.keys(&namespace()).iter().all(|stored| *stored != key("k")));
+    let loaded = fleet.loads();
+    assert_eq!(fleet.node(0).get("k").await.unwrap().as_deref(), Some(&(loaded + 1)));
+}
+
+#[tokio::test]
+async fn no_read_goes_back_behind_one_that_was_loaded_anew_and_not_kept() {
+    let fleet = Fleet::of(2, 0).await.with_copies().await;
+    fleet.origin.is_fleeting.store(true, Ordering::SeqCst);
+    let anew = fleet.node(0).get_entry_with("k", ReadOptions::new().anew()).await.unwrap();
+    assert_eq!(anew.map(|entry| *entry.value), Some(2));
+    for (index, loaded) in [(0, 3), (1, 4)] {
+        assert_eq!(fleet.node(index).get("k").await.unwrap().as_deref(), Some(&loaded), "node {index}");
+    }
 }
 
 #[tokio::test]
