@@ -185,6 +185,11 @@ impl<O: Origin<Key, JsonText, Error = Told>> Origin<Key, Document> for JsonOrigi
         Ok(self.0.fetch(key).await?.map(Document::json))
     }
 
+    async fn fetch_again(&self, key: &Key, old: &Document) -> Result<Fetched<Document>, Told> {
+        let Some(old) = old.as_json() else { return self.fetch(key).await };
+        Ok(self.0.fetch_again(key, old).await?.map(Document::json))
+    }
+
     async fn fetch_many(&self, keys: &[Key]) -> Vec<Result<Fetched<Document>, Told>> {
         let fetched = self.0.fetch_many(keys).await;
         fetched.into_iter().map(|one| Ok(one?.map(Document::json))).collect()

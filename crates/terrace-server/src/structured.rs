@@ -1,5 +1,5 @@
-//! Lists in headers, as far as they are read here: members between commas, strings of structured fields (RFC 9651), and directives of
-//! `Cache-Control` (RFC 9111).
+//! Lists in headers, as far as they are read here: members between commas, strings of structured fields (RFC 9651), directives of
+//! `Cache-Control` (RFC 9111), and entity tags (RFC 9110).
 //!
 //! 1. Of parameters nothing is wanted but where they end: a quotation mark in one that is no string of it would make what follows, the next
 //!    members included, a part of it. Such a member is none.
@@ -78,6 +78,23 @@ pub(crate) fn seconds(digits: &str) -> Option<Duration> {
     is_number.then(|| digits.parse().map_or(SECONDS_MAX, Duration::from_secs).min(SECONDS_MAX))
 }
 
+/// Entity tags, each with whether it is weak, quotation marks included. There is no way to escape within one.
+pub(crate) fn entity_tags(list: &str) -> Option<Vec<(bool, String)>> {
+    let mut tags = Vec::new();
+    let mut rest = list.trim_start_matches([' ', '\t', ',']);
+    while !rest.is_empty() {
+        let (is_weak, after) = rest.strip_prefix("W/").map_or((false, rest), |after| (true, after));
+        let end = after.strip_prefix('"')?.find('"')? + 2;
+        tags.push((is_weak, after[..end].to_owned()));
+        let next = after[end..].trim_start_matches([' ', '\t']);
+        if !next.is_empty() && !next.starts_with(',') {
+            return None;
+        }
+        rest = next.trim_start_matches([' ', '\t', ',']);
+    }
+    Some(tags)
+}
+
 /// A string of a structured field, without its parameters; `None` if the member is none.
 pub(crate) fn string(member: &str) -> Option<String> {
     let (text, mut rest) = quoted(member)?;
@@ -148,7 +165,10 @@ mod tests {
         for line in ["public; max-age=1", "x=\"a, no-store", "a b", "=1", "x=\"a\"b", "\"a, no-store\""] {
             assert!(!one(line).is_one(), "{line}");
         }
-        assert_eq!(directives("a, x=\"b, c\",, D=1").map(|one| one.name()).collect::<Vec<_>>(), ["a", "x", "d"]);
+        assert_eq!(
+            directives("a, x=\"b, c\",, D=1").map(|one| one.name()).collect::<Vec<_>>(),
+            ["a", "x", "d"]
+        );
     }
 
     #[test]

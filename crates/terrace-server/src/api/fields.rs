@@ -5,7 +5,7 @@
 //! 2. A header that comes in several lines is one list (RFC 9110).
 
 use super::error::{Code, Problem};
-use crate::structured::{SECONDS_MAX, directives, split, string};
+use crate::structured::{SECONDS_MAX, directives, entity_tags, split, string};
 use axum::http::{HeaderMap, HeaderName, header};
 use std::time::Duration;
 use terrace::behind::IdempotencyKey;
@@ -148,7 +148,7 @@ impl EntityTags {
         let no = || {
             invalid(name, "it is `*`, or a list of entity tags in quotation marks, as in the header `ETag`")
         };
-        let named = split_tags(&text).ok_or_else(no)?;
+        let named = entity_tags(&text).ok_or_else(no)?;
         if named.is_empty() { Err(no()) } else { Ok(Some(Self::Named(named))) }
     }
 
@@ -161,23 +161,6 @@ impl EntityTags {
             }
         }
     }
-}
-
-/// Entity tags, quotation marks included. There is no way to escape within one.
-fn split_tags(list: &str) -> Option<Vec<(bool, String)>> {
-    let mut tags = Vec::new();
-    let mut rest = list.trim_start_matches([' ', '\t', ',']);
-    while !rest.is_empty() {
-        let (is_weak, after) = rest.strip_prefix("W/").map_or((false, rest), |after| (true, after));
-        let end = after.strip_prefix('"')?.find('"')? + 2;
-        tags.push((is_weak, after[..end].to_owned()));
-        let next = after[end..].trim_start_matches([' ', '\t']);
-        if !next.is_empty() && !next.starts_with(',') {
-            return None;
-        }
-        rest = next.trim_start_matches([' ', '\t', ',']);
-    }
-    Some(tags)
 }
 
 #[cfg(test)]

@@ -308,6 +308,10 @@ mod tests {
                      keyspace.a.pattern = 'a:{id}'\nkeyspace.a.strategy = 'write-behind'\n\
                      keyspace.a.source = { origin = 'o', load = 'select :id', store = 'select :id, :value' }\n"
                 }
+                "keyspace" if rest.contains("source") => {
+                    "origin.o = { type = 'http', base_url = 'https://x' }\nkeyspace.a.pattern = 'a:{id}'\n\
+                     keyspace.a.source.origin = 'o'\nkeyspace.a.source.load = 'GET /{id}'\n"
+                }
                 "keyspace" => "keyspace.a.pattern = 'a:{id}'\n",
                 _ => "",
             };

@@ -127,7 +127,7 @@ mod tests {
             "max-age=60, \u{e9}",
         ] {
             assert_eq!(by(&[line]), NOT_KEPT, "{line}");
-            assert_eq!(by(&["max-age=60, s-maxage=60", line]), NOT_KEPT, "{line} behind another line");
+            assert_eq!(by(&["max-age=60", line]), NOT_KEPT, "{line} behind another line");
         }
     }
 
@@ -144,7 +144,7 @@ mod tests {
             (&[(EXPIRES, "0"), (DATE, NOW)], NOT_KEPT),
             (&[(EXPIRES, latest), (EXPIRES, "0")], NOT_KEPT),
             (&[(EXPIRES, later), (DATE, "now")], NOT_KEPT),
-            (&[(EXPIRES, "Fri, 31 Dec 9999 23:59:59 GMT"), (DATE, NOW)], Some(252_618_563_422)),
+            (&[(EXPIRES, "Fri, 31 Dec 9999 23:59:59 GMT"), (DATE, NOW)], Some(252_618_189_022)),
             (&[(CACHE_CONTROL, "max-age=7"), (EXPIRES, "0")], Some(7)),
             (&[(CACHE_CONTROL, "public"), (EXPIRES, later)], Some(60)),
             (&[(CACHE_CONTROL, "no-cache"), (EXPIRES, later)], NOT_KEPT),

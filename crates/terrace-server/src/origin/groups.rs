@@ -48,6 +48,11 @@ impl Groups {
             .unwrap_or_else(|unread| self.ignored(origin, "Cache-Group-Invalidation", unread))
     }
 
+    /// Whether an answer to a load says of which groups the value is.
+    pub(super) fn are_named(headers: &HeaderMap) -> bool {
+        headers.contains_key(GROUPS)
+    }
+
     /// The groups of a value that was loaded; why it cannot be kept, if it cannot.
     pub(super) fn of_entry(&self, origin: &str, headers: &HeaderMap) -> Result<Vec<Tag>, String> {
         match read(headers, &GROUPS) {

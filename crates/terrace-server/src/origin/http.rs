@@ -12,9 +12,9 @@
 //! 6. What its answers say of groups of entries goes on with them: the tags of what was loaded, and what a write has made untrue
 //!    ([`super::groups`]).
 
+use super::answers::{Asked, Said};
 use super::endpoint::{Endpoint, Verb};
 use super::error::OriginError;
-use super::freshness;
 use super::groups::Groups;
 use super::loader::Answer;
 use super::roots::{Believing, Renewal, Roots};
@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use terrace::behind::WriteId;
 use terrace::codec::JsonText;
-use terrace::{Clock, Fetched, Ttl, WriteFailure};
+use terrace::{Clock, Fetched, WriteFailure};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::Instrument;
 
@@ -76,32 +76,28 @@ impl Http {
         self.writes_at_once
     }
 
-    /// Loads a value by the request for it. With a `ttl_max`, what the answer says of how long it holds counts, within that.
+    /// Loads a value by the request for it.
     pub(super) async fn load(
         &self,
         endpoint: &Endpoint,
         request: RequestBuilder,
-        ttl_max: Option<Ttl>,
+        asked: &Asked<'_>,
     ) -> Answer {
         let _place = self.place(&self.loads).await?;
         let outgoing = self.outgoing(endpoint);
-        let request = request.headers(outgoing.headers());
+        let request = request.headers(asked.condition()).headers(outgoing.headers());
         let clock = Clock::system();
         let sent = clock.precise();
         let loaded = runtime::within(self.timeout, async {
             let answer = request.send().await;
             outgoing.answered(answer.as_ref().ok().map(Response::status));
             let response = answer.map_err(|error| self.unsent(&error))?;
-            let lifetime = ttl_max.and_then(|_| freshness::lifetime(response.headers(), clock.wall()));
-            let age = freshness::age(response.headers());
-            let document = self.document(response).await?;
-            let ttl = lifetime.zip(ttl_max).map(|(lifetime, most)| {
-                Ttl::from(lifetime).without(age + clock.precise().since(sent)).min(most)
-            });
-            Ok(match ttl {
-                Some(ttl) => document.ttl(ttl),
-                None => document,
-            })
+            let mut said = asked.said(response.headers(), clock.wall());
+            let fetched = match asked.unchanged(response.status()) {
+                Some(old) => self.unchanged(old, asked, &response, &mut said)?,
+                None => self.document(response, asked, &said).await?,
+            };
+            Ok(said.of(fetched, clock.precise().since(sent)))
         });
         let late = || {
             outgoing.answered(None);
@@ -110,7 +106,18 @@ impl Http {
         loaded.instrument(outgoing.span()).await.unwrap_or_else(late)
     }
 
-    async fn document(&self, response: Response) -> Answer {
+    /// The old value, which still holds.
+    fn unchanged(&self, old: &JsonText, asked: &Asked<'_>, response: &Response, said: &mut Said) -> Answer {
+        let headers = response.headers();
+        asked.note_unchanged(headers, said).map_err(|reason| self.failed(reason))?;
+        if !Groups::are_named(headers) {
+            return Ok(Fetched::same());
+        }
+        let tags = self.groups.of_entry(&self.name, headers).map_err(|reason| self.failed(reason))?;
+        Ok(Fetched::value(old.clone()).tags(tags))
+    }
+
+    async fn document(&self, response: Response, asked: &Asked<'_>, said: &Said) -> Answer {
         let status = response.status();
         match status {
             StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::NO_CONTENT => {
@@ -140,6 +147,7 @@ impl Http {
         let body = self.body(response).await?;
         let document = JsonText::new(body);
         let document = document.map_err(|error| self.failed(format!("its answer is no JSON: {error}")))?;
+        asked.note(&document, said);
         Ok(Fetched::value(document).tags(tags))
     }
 

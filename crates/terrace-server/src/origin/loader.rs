@@ -10,6 +10,7 @@
 //! 4. Each of its calls is timed for itself: a statement for many keys, or one write of a batch ([`super::under_way`]).
 //! 5. The words of a database go to the log, here. What leaves is [`Told`], whose words are for anybody.
 
+use super::answers::Answers;
 use super::endpoint::Endpoint;
 use super::error::{OriginError, Told, told, why};
 use super::http::Http;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use terrace::behind::WriteId;
 use terrace::codec::JsonText;
 use terrace::{
-    Clock, Fault, Fetched, Key, Origin, OriginAnswer, OriginBreaker, OriginTimer, OriginWrite, Ttl, WriteFailure,
+    Clock, Fault, Fetched, Key, Origin, OriginAnswer, OriginBreaker, OriginTimer, OriginWrite, WriteFailure,
 };
 
 /// A statement as the database wants it, and the names of its parameters by number.
@@ -74,8 +75,7 @@ pub(super) struct Requests {
     pub(super) load: Option<Endpoint>,
     pub(super) store: Option<Endpoint>,
     pub(super) delete: Option<Endpoint>,
-    /// The TTL that no answer goes beyond which says how long it holds; `None` if that does not count.
-    pub(super) ttl_max: Option<Ttl>,
+    pub(super) answers: Answers,
 }
 
 /// What a keyspace asks with.
@@ -228,8 +228,8 @@ impl Loader {
         }
     }
 
-    /// Loads one value.
-    pub(super) async fn load_one(&self, key: &Key) -> Answer {
+    /// Loads one value, in place of the old one, if there is one.
+    pub(super) async fn load_one(&self, key: &Key, old: Option<&JsonText>) -> Answer {
         let Some(captures) = self.captures(key) else { return Ok(Fetched::absent()) };
         match &self.asking {
             Asking::Sql(statements) => {
@@ -240,8 +240,9 @@ impl Loader {
             }
             Asking::Http(requests) => match requests.to_load(&captures)? {
                 Some((endpoint, request)) => {
-                    let asked = requests.api.load(endpoint, request, requests.ttl_max);
-                    self.judged(Some(key), OriginTimer::load, asked).await
+                    let asked = requests.answers.asking(key, old);
+                    let loaded = requests.api.load(endpoint, request, &asked);
+                    self.judged(Some(key), OriginTimer::load, loaded).await
                 }
                 None => Ok(Fetched::absent()),
             },
@@ -377,7 +378,11 @@ impl Origin<Key, JsonText> for Loader {
     }
 
     async fn fetch(&self, key: &Key) -> Result<Fetched<JsonText>, Told> {
-        self.load_one(key).await.map_err(tell)
+        self.load_one(key, None).await.map_err(tell)
+    }
+
+    async fn fetch_again(&self, key: &Key, old: &JsonText) -> Result<Fetched<JsonText>, Told> {
+        self.load_one(key, Some(old)).await.map_err(tell)
     }
 
     async fn fetch_many(&self, keys: &[Key]) -> Vec<Result<Fetched<JsonText>, Told>> {
@@ -461,14 +466,6 @@ where
         }
     }
     answers
-}
-
-/// What a database that takes no writes says.
-pub(super) fn takes_no_writes(origin: &Arc<str>) -> Written {
-    Err(WriteFailure::Failed(OriginError::Failed {
-        origin: Arc::clone(origin),
-        reason: "it was opened for reading alone".to_owned(),
-    }))
 }
 
 #[cfg(test)]

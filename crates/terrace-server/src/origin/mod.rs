@@ -12,6 +12,7 @@
 //!
 //! Deliberately absent: retries. What a failure means for a request, the library and the API decide.
 
+mod answers;
 mod ask;
 pub mod endpoint;
 mod error;
@@ -30,6 +31,7 @@ mod sqlite_file;
 mod sqlite_writer;
 mod together;
 mod under_way;
+mod validators;
 
 pub use ask::Ask;
 pub use error::OriginError;
@@ -39,6 +41,7 @@ pub(crate) use loader::Loader;
 pub(crate) use roots::Renewal;
 
 use crate::config::{Config, KeyspaceConfig, OriginConfig, SourceConfig, SourceFreshness, list_of};
+use answers::Answers;
 use http::Http;
 use loader::{Asking, Found, Many, Parameter, Prepared, Requests, Statements};
 use postgres::{Postgres, many_documents, one_document};
@@ -117,7 +120,10 @@ impl System {
                     load: source.load.as_ref().and_then(endpoint),
                     store: source.store.as_ref().and_then(endpoint),
                     delete: source.delete.as_ref().and_then(endpoint),
-                    ttl_max: (source.freshness == SourceFreshness::Answer).then_some(ttl),
+                    answers: Answers::new(
+                        (source.freshness == SourceFreshness::Answer).then_some(ttl),
+                        source.conditional,
+                    ),
                     api: Arc::clone(api),
                 })
             }
@@ -249,6 +255,14 @@ impl Database {
             Self::Postgres(postgres) => postgres.check(&statement.text).await,
         }
     }
+}
+
+/// What a database that takes no writes says.
+fn takes_no_writes(origin: &Arc<str>) -> Written {
+    Err(WriteFailure::Failed(OriginError::Failed {
+        origin: Arc::clone(origin),
+        reason: "it was opened for reading alone".to_owned(),
+    }))
 }
 
 /// Whether a keyspace writes to this origin.

@@ -11,7 +11,7 @@
 
 use super::Written;
 use super::error::OriginError;
-use super::loader::{Parameter, takes_no_writes};
+use super::loader::Parameter;
 use super::postgres::NO_KEY;
 use super::sqlite_file::SqliteFile;
 use super::sqlite_writer::Writer;
@@ -96,7 +96,7 @@ impl Sqlite {
     pub(super) async fn write(&self, sql: &Arc<str>, values: Vec<Parameter>) -> Written {
         match &self.writer {
             Some(writer) => writer.write(sql, values).await,
-            None => takes_no_writes(&self.name),
+            None => super::takes_no_writes(&self.name),
         }
     }
 

@@ -78,7 +78,7 @@ impl Course<'_> {
         let given = &Given::new();
         let load = |key| async move {
             let _turn = self.turns.turn(given).await;
-            self.loader.load_one(key).await
+            self.loader.load_one(key, None).await
         };
         let each: Vec<_> = keys.iter().map(load).collect();
         stream::iter(each).buffered(ONE_BY_ONE).collect().await

@@ -24,6 +24,10 @@ pub(crate) enum Mood {
     Untrue(u16, Vec<&'static str>),
     /// Answers a load as it should, with these lines of `Cache-Groups`.
     Grouped(Vec<String>),
+    /// Answers a load as it should, with these headers; with 304 if it is asked about their entity tag, or the time of their last change.
+    Saying(Vec<(&'static str, String)>),
+    /// Says this with these headers, and does nothing.
+    Head(u16, Vec<(&'static str, String)>),
     Redirect(String),
     Text(String),
     Hang,
@@ -92,7 +96,8 @@ async fn answer(State(api): State<Api>, request: Request) -> Response {
     let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
     let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
     let method = parts.method.to_string();
-    api.inner().asked.push(Asked { method, path: path.clone(), headers: parts.headers });
+    let asked = Asked { method, path: path.clone(), headers: parts.headers };
+    api.inner().asked.push(asked.clone());
     let mood = api.inner().mood.clone();
     match mood {
         Mood::Well => change(&api, &parts.method, path, &body),
@@ -119,12 +124,35 @@ async fn answer(State(api): State<Api>, request: Request) -> Response {
             }
             response
         }
+        Mood::Saying(headers) => saying(&api, &asked, path, &headers),
+        Mood::Head(status, headers) => with(code(status).into_response(), &headers),
         Mood::Redirect(to) => {
             (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, to)], Body::empty()).into_response()
         }
         Mood::Text(text) => text.into_response(),
         Mood::Hang => std::future::pending().await,
     }
+}
+
+fn saying(api: &Api, asked: &Asked, path: String, headers: &[(&'static str, String)]) -> Response {
+    let is_known =
+        [("etag", "if-none-match"), ("last-modified", "if-modified-since")].iter().any(|(said, of)| {
+            let of = asked.headers.get(*of).and_then(|of| of.to_str().ok());
+            headers.iter().any(|(name, value)| name == said && of == Some(value))
+        });
+    let response = if is_known {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        change(api, &Method::GET, path, &[])
+    };
+    with(response, headers)
+}
+
+fn with(mut response: Response, headers: &[(&'static str, String)]) -> Response {
+    for (name, value) in headers {
+        response.headers_mut().append(*name, HeaderValue::from_str(value).expect("a header"));
+    }
+    response
 }
 
 fn code(status: u16) -> StatusCode {

@@ -32,6 +32,7 @@ mod log;
 mod lookups;
 mod msgpack;
 mod openapi;
+mod origin_answers;
 mod origin_breaker;
 mod outages;
 mod overview;
