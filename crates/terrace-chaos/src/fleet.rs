@@ -43,6 +43,8 @@ pub struct Settings {
     pub slow_load: Duration,
     /// How long a node waits for the server.
     pub l2_timeout: Duration,
+    /// How long a read may wait for the server, with all its calls.
+    pub l2_wait_max: Duration,
     /// How long a client of a node waits for it.
     pub request_timeout: Duration,
     /// Rows of the origin.
@@ -59,6 +61,7 @@ impl Settings {
             lease: Duration::from_secs(1),
             slow_load: Duration::from_millis(500),
             l2_timeout: Duration::from_millis(500),
+            l2_wait_max: Duration::from_millis(250),
             request_timeout: Duration::from_secs(5),
             rows: 10_000,
         }
@@ -67,7 +70,8 @@ impl Settings {
     /// Of a fleet that gives nothing up because its machine is busy.
     #[must_use]
     pub fn patient(self) -> Self {
-        Self { l2_timeout: Duration::from_secs(20), request_timeout: Duration::from_secs(25), ..self }
+        let long = Duration::from_secs(20);
+        Self { l2_timeout: long, l2_wait_max: long, request_timeout: Duration::from_secs(25), ..self }
     }
 }
 
@@ -265,14 +269,15 @@ impl Fleet {
 
     fn toml(&self, node: usize) -> Result<String> {
         let file = serde_json::to_string(&self.origin.file().to_string_lossy())?;
-        let Settings { lease, slow_load, l2_timeout, request_timeout, .. } = &self.settings;
+        let Settings { lease, slow_load, l2_timeout, l2_wait_max, request_timeout, .. } = &self.settings;
         let (lease, slow, load) = (lease.as_millis(), slow_load.as_millis(), Origin::LOAD);
-        let (answer, request) = (l2_timeout.as_millis(), request_timeout.as_millis());
+        let (answer, wait, request) =
+            (l2_timeout.as_millis(), l2_wait_max.as_millis(), request_timeout.as_millis());
         let url = self.backing.url(node);
         Ok(format!(
             "[server]\nrequest_timeout = \"{request}ms\"\n\
              [l1]\nmax_entries = 5000\nstaleness_max = \"{lease}ms\"\n\
-             [l2]\nurl = \"{url}\"\ntimeouts = {{ connect = \"1s\", read = \"{answer}ms\", write = \"{answer}ms\" }}\n\
+             [l2]\nurl = \"{url}\"\nwait_max = \"{wait}ms\"\ntimeouts = {{ connect = \"1s\", read = \"{answer}ms\", write = \"{answer}ms\" }}\n\
              [defaults]\nttl = \"10m\"\n\
              [origin.db]\ntype = \"sqlite\"\nfile = {file}\n\
              [origin.slow]\ntype = \"sqlite\"\nfile = {file}\ndelay = \"{slow}ms\"\n\
