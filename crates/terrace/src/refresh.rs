@@ -289,7 +289,7 @@ impl View {
         let lasting = terms.lasting(self.ttl_of_loaded(key, ttl, terms), &self.shared.chance);
         if lasting.ttl.is_zero() {
             // It is kept nowhere, and nothing is left for the old one to be right about.
-            return self.remove_through(std::slice::from_ref(key)).await.is_ok();
+            return self.remove_gone(key, &right, there).await;
         }
         let mut resident = self.entry(value, right.version(), lasting, &tags);
         resident.load_micros = ran.micros;
@@ -312,30 +312,5 @@ impl View {
             }
         }
         true
-    }
-
-    /// The origin does not have a key any more, of which this version was there when it was asked: removes it, but not what somebody has
-    /// stored since. Whether it is gone.
-    async fn remove_gone(&self, key: &Key, right: &Right, there: Option<Version>) -> bool {
-        let Some(l2) = self.l2() else {
-            let name = self.name_of(key.as_str());
-            if self.l1().is_some_and(|l1| l1.drop_same(name, there)) {
-                self.tell_own(true, [EventKind::Invalidated(key.clone())]);
-            }
-            return true;
-        };
-        if there.is_some() && l2.remote().can_compare() {
-            if self.remove_same(key, there).await.is_ok() {
-                return true;
-            }
-        } else if let Right::Leased(lease, _) = right {
-            // Every change of a key ends its lease.
-            let (namespace, term) = (&self.space.namespace, self.term());
-            let asked = l2.call(&self.space, "renew", |remote| remote.renew(namespace, key, lease, term));
-            if let Ok(false) = asked.await {
-                return true;
-            }
-        }
-        self.remove_through(std::slice::from_ref(key)).await.is_ok()
     }
 }

@@ -328,12 +328,12 @@ impl View {
             is_shared: false,
         };
         if lasting.ttl.is_zero() {
-            self.give_back(key, &right).await;
             let outcome = self.outcome(lead, key, Some(found));
             if trip.outdated.is_some() {
                 // What L2 has is fresh, and would be found again.
-                let _removed_or_queued = self.remove_through(std::slice::from_ref(key)).await;
+                let _removed_or_queued = self.remove_gone(key, &right, trip.outdated).await;
             }
+            self.give_back(key, &right).await;
             self.forget_older(key, right.version());
             return outcome;
         }

@@ -18,6 +18,7 @@ use crate::entry::Found;
 use crate::error::{Error, ErrorKind};
 use crate::events::EventKind;
 use crate::l1::L1;
+use crate::lease::Right;
 use crate::read::Look;
 use crate::space::{Made, View};
 use crate::telemetry::Event;
@@ -103,6 +104,31 @@ impl View {
         self.tell_own(true, [EventKind::Invalidated(key.clone())]);
         self.note_made([(key, version)]);
         Ok(Some(version))
+    }
+
+    /// The origin does not have a key any more, or nothing that may be kept, and this version was there when it was asked: removes it, but not
+    /// what somebody has stored since. Whether it is gone.
+    pub(crate) async fn remove_gone(&self, key: &Key, right: &Right, there: Option<Version>) -> bool {
+        let Some(l2) = self.l2() else {
+            let name = self.name_of(key.as_str());
+            if self.l1().is_some_and(|l1| l1.drop_same(name, there)) {
+                self.tell_own(true, [EventKind::Invalidated(key.clone())]);
+            }
+            return true;
+        };
+        if there.is_some() && l2.remote().can_compare() {
+            if self.remove_same(key, there).await.is_ok() {
+                return true;
+            }
+        } else if let Right::Leased(lease, _) = right {
+            // Every change of a key ends its lease.
+            let (namespace, term) = (&self.space.namespace, self.term());
+            let asked = l2.call(&self.space, "renew", |remote| remote.renew(namespace, key, lease, term));
+            if let Ok(false) = asked.await {
+                return true;
+            }
+        }
+        self.remove_through(std::slice::from_ref(key)).await.is_ok()
     }
 
     fn check_comparing(&self) -> Result<(), Error> {
