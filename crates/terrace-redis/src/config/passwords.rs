@@ -73,7 +73,7 @@ impl Passwords {
     /// The password of the servers from now on; an empty one is none.
     ///
     /// Connections that are open are replaced by others with this password within about a quarter of a second: the new one is opened first,
-    /// and no call fails for it. Where the server refuses it the old one stays in use, which is logged, and it is tried again every
+    /// and no call fails for it; for a moment there are up to twice as many. Where the server refuses it the old one stays in use, which is logged, and it is tried again every
     /// 5 s. What listens to changes stays open, and has this password when it is opened anew.
     ///
     /// # Races

@@ -105,8 +105,15 @@ impl Debts {
         }
     }
 
-    /// Settles a payment: beats from this one on prove something again. Returns whether nothing is owed any more.
-    pub(super) fn settle(&mut self, view: Option<&View>, payment: Payment, next_beat: u64) -> bool {
+    /// Settles a payment: beats from this one on prove something again. Returns whether nothing is owed any more. Where L2 is not heard by then,
+    /// what is kept goes on being kept: nobody knows what it has forgotten since.
+    pub(super) fn settle(
+        &mut self,
+        view: Option<&View>,
+        payment: Payment,
+        next_beat: u64,
+        is_heard: bool,
+    ) -> bool {
         let Payment { namespace, on, result } = payment;
         let Some(debt) = self.of.get_mut(&namespace) else { return false };
         debt.is_being_paid = false;
@@ -118,7 +125,7 @@ impl Debts {
                     // What L2 told of tags meanwhile may be from before they were bumped again.
                     view.suspect(&paid, u16::try_from(on.len()).unwrap_or(u16::MAX));
                     view.space.counters.add(Event::Reasserted, count);
-                    view.space.recent.thaw();
+                    if is_heard { view.space.recent.thaw() } else { view.space.recent.pay() }
                 }
                 true
             }

@@ -10,8 +10,7 @@
 //! 4. A message that is lost with nothing after it, and the connection open, leaves no gap. So some counters are read before
 //!    each beat, in turn: what they count must have been heard when the beat is back. Until their turn has come such a
 //!    loss is not noticed.
-//! 5. Beats that do not come back for two leases end the connection: it may be half open. So does a beat that is lost: messages may
-//!    have been lost with it.
+//! 5. Beats that do not come back for two leases end the connection: it may be half open. So does a beat that is lost: messages may have been lost with it.
 //! 6. A server that may have forgotten something, because it has another incarnation than the one that was heard before, makes
 //!    its partitions suspect, and is told again what this node changed lately before its copies are trusted ([`super::debts`]).
 //! 7. What is told as touched has no number and is in no log. It is applied at once, whatever the chains say; what was missed of
@@ -152,7 +151,8 @@ impl Listener {
                 },
                 payment = self.debts.next() => {
                     let view = self.view(payment.namespace());
-                    if self.debts.settle(view.as_ref(), payment, self.beats.next) {
+                    let is_heard = self.heard.get(payment.namespace()).is_some_and(|heard| heard.is_joined);
+                    if self.debts.settle(view.as_ref(), payment, self.beats.next, is_heard) {
                         self.send_beat();
                     }
                 },
@@ -210,7 +210,7 @@ impl Listener {
         for (namespace, heard) in &mut self.heard {
             heard.is_joined = false;
             if let Some(view) = view_of(&self.shared, namespace) {
-                view.space.recent.freeze(now);
+                view.space.recent.freeze(now, view.is_chained());
                 view.space.events.tell_state(&self.clock, EventKind::Lost);
             }
         }

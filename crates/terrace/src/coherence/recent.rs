@@ -50,7 +50,7 @@ pub(crate) enum Named {
 pub(crate) struct Recent {
     /// Whether they are still to be asserted again.
     is_owed: AtomicBool,
-    /// Whether L2 is not heard.
+    /// Whether L2 is not heard, where numbers are the order of changes.
     is_lost: AtomicBool,
     log: Mutex<Log>,
 }
@@ -135,16 +135,22 @@ impl Recent {
         }
     }
 
-    /// L2 is not heard any more: what is kept now is kept until it is again.
-    pub(crate) fn freeze(&self, now: Moment) {
+    /// L2 is not heard any more: what is kept now is kept until it is again. Where numbers are the order of changes, `is_chained`, what is
+    /// older than what is kept counts as dead from now on.
+    pub(crate) fn freeze(&self, now: Moment, is_chained: bool) {
         self.log.lock().frozen.get_or_insert(now);
-        self.is_lost.store(true, Ordering::Release);
+        self.is_lost.store(is_chained, Ordering::Release);
     }
 
     /// L2 is heard, and has forgotten nothing, or was told again.
     pub(crate) fn thaw(&self) {
         self.log.lock().frozen = None;
         self.is_lost.store(false, Ordering::Release);
+        self.is_owed.store(false, Ordering::Release);
+    }
+
+    /// L2 was told again, and is not heard any more.
+    pub(crate) fn pay(&self) {
         self.is_owed.store(false, Ordering::Release);
     }
 

@@ -32,4 +32,15 @@ impl L1 {
         };
         self.memory.remove_if(&key, is_same).is_some()
     }
+
+    /// Drops the key's copy if it has this version, or was loaded under a right that is older than `right`, and voids reads that began before.
+    /// Returns whether there was one.
+    pub(crate) fn drop_gone(&self, key: KeyRef<'_>, version: Option<Version>, right: Version) -> bool {
+        self.tickets.void(key);
+        let is_gone = |there: &super::Resident| {
+            let is_loaded = there.load_micros > 0 || there.is_absent();
+            Some(there.version) == version || is_loaded && right.supersedes(there.version)
+        };
+        self.memory.remove_if(&key, is_gone).is_some()
+    }
 }

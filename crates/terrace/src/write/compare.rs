@@ -20,10 +20,11 @@ use crate::events::EventKind;
 use crate::l1::L1;
 use crate::lease::Right;
 use crate::read::Look;
+use crate::resilience::L2;
 use crate::space::{Made, View};
 use crate::telemetry::Event;
 use terrace_core::envelope::Sealed;
-use terrace_core::remote::{Compared, Expected};
+use terrace_core::remote::{Compared, Expected, Validity};
 use terrace_core::{Key, RemoteError, Ttl, Version};
 
 /// How often what is there is looked at, because it was changed meanwhile.
@@ -111,24 +112,36 @@ impl View {
     pub(crate) async fn remove_gone(&self, key: &Key, right: &Right, there: Option<Version>) -> bool {
         let Some(l2) = self.l2() else {
             let name = self.name_of(key.as_str());
-            if self.l1().is_some_and(|l1| l1.drop_same(name, there)) {
+            if self.l1().is_some_and(|l1| l1.drop_gone(name, there, right.version())) {
                 self.tell_own(true, [EventKind::Invalidated(key.clone())]);
             }
             return true;
         };
-        if there.is_some() && l2.remote().can_compare() {
-            if self.remove_same(key, there).await.is_ok() {
-                return true;
+        if l2.remote().can_compare() {
+            match self.remove_same(key, there).await {
+                Ok(Some(_)) => return true,
+                Ok(None) => {
+                    self.give_back(key, right).await;
+                    return true;
+                }
+                Err(_) => {}
             }
-        } else if let Right::Leased(lease, _) = right {
-            // Every change of a key ends its lease.
-            let (namespace, term) = (&self.space.namespace, self.term());
-            let asked = l2.call(&self.space, "renew", |remote| remote.renew(namespace, key, lease, term));
-            if let Ok(false) = asked.await {
-                return true;
-            }
+        } else if !self.is_still_there(l2, key, right, there).await {
+            return false;
         }
         self.remove_through(std::slice::from_ref(key)).await.is_ok()
+    }
+
+    /// Whether nobody has changed a key since a lease was granted past this version of it, as far as an L2 that cannot compare can say: every
+    /// change ends the lease, and so does its time.
+    async fn is_still_there(&self, l2: &L2, key: &Key, right: &Right, there: Option<Version>) -> bool {
+        let Right::Leased(lease, _) = right else { return true };
+        let (namespace, term) = (&self.space.namespace, self.term());
+        let renewed = l2.call(&self.space, "renew", |remote| remote.renew(namespace, key, lease, term)).await;
+        let (Ok(false), Some(there)) = (&renewed, there) else { return !matches!(renewed, Ok(false)) };
+        let asked = [(key.clone(), there)];
+        let told = l2.ask_each(&self.space, "validate", 1, |remote| remote.validate(namespace, &asked)).await;
+        told.map_or(true, |told| matches!(told[..], [Validity::Same { .. }]))
     }
 
     fn check_comparing(&self) -> Result<(), Error> {

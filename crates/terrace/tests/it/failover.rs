@@ -316,3 +316,35 @@ async fn a_node_knows_what_it_has_removed_before_it_hears_again() {
     crate::fixture::let_others_run().await;
     assert_eq!(issuer.get("k").await, None, "L2 has the old value");
 }
+
+/// A payment that ends after L2 was lost once more.
+async fn paid_while_lost() -> (Node, Node) {
+    let (issuer, other) = two().await;
+    issuer.texts.remove("k").await.unwrap();
+    let gate = issuer.remote.hold(Operation::Reassert, Point::AfterEffect);
+    issuer.remote.fail_over(1);
+    issuer.remote.mend_bus();
+    gate.wait_until_held(1).await;
+    issuer.remote.fail_over(1);
+    crate::fixture::let_others_run().await;
+    gate.open();
+    crate::fixture::let_others_run().await;
+    (issuer, other)
+}
+
+#[tokio::test]
+async fn what_was_asserted_to_a_life_of_l2_that_is_over_is_still_known() {
+    let (issuer, other) = paid_while_lost().await;
+    assert_eq!(other.get("k").await.as_deref(), Some("old"), "it is forgotten once more");
+    assert_eq!(issuer.get("k").await, None);
+}
+
+#[tokio::test]
+async fn what_was_asserted_to_a_life_of_l2_that_is_over_is_asserted_again_however_long_that_takes() {
+    let (issuer, other) = paid_while_lost().await;
+    issuer.clock.advance(Duration::from_mins(10));
+    issuer.remote.mend_bus();
+    until_trusted(&issuer, "other").await;
+    other.remote.mend_bus();
+    assert_eq!((issuer.get("k").await, other.get("k").await), (None, None));
+}

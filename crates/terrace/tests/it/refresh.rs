@@ -1,10 +1,11 @@
 //! Keys that are loaded anew because somebody asked for it.
 
-use crate::fixture::{HOUR, LEASE, Node, key, let_others_run, namespace};
+use crate::fixture::{HOUR, LEASE, Node, ended, key, let_others_run, namespace, spawn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use terrace::{Cache, Clock, ErrorKind, Fetched, Keyspace, Origin, ReadOptions};
+use terrace_core::remote::{LeaseOutcome, LeaseToken, Remote};
 use terrace_testkit::fake::{FakeRemote, Fault, Operation, Point};
 use terrace_testkit::wait::until;
 
@@ -228,19 +229,88 @@ async fn who_does_not_know_how_to_load_asks_in_vain() {
 
 #[tokio::test]
 async fn what_is_put_while_the_origin_says_that_there_is_nothing_stays() {
-    for (is_in_l2, operation) in [(true, Operation::SetIf), (false, Operation::Renew)] {
+    for is_in_l2 in [true, false] {
         let fleet = Fleet::of(1, 0).await.with_copies().await;
         let (remote, loads) = (&fleet.nodes[0].1, fleet.node(0));
         if !is_in_l2 {
             remote.evict(&namespace(), &key("k"));
         }
         fleet.origin.is_empty.store(true, Ordering::SeqCst);
-        let gate = remote.hold(operation, Point::BeforeEffect);
+        let gate = remote.hold(Operation::SetIf, Point::BeforeEffect);
         loads.refresh("k").await.unwrap();
         gate.wait_until_held(1).await;
         loads.put("k", 17).await.unwrap();
         gate.open();
         let_others_run().await;
-        assert_eq!(loads.get("k").await.unwrap().as_deref(), Some(&17), "{operation:?}");
+        assert_eq!(loads.get("k").await.unwrap().as_deref(), Some(&17), "in L2: {is_in_l2}");
     }
+}
+
+#[tokio::test]
+async fn a_lease_that_was_lost_is_no_sign_that_somebody_has_stored_something() {
+    let fleet = Fleet::of(1, 0).await.with_copies().await;
+    let (remote, loads) = (&fleet.nodes[0].1, fleet.node(0));
+    remote.evict(&namespace(), &key("k"));
+    fleet.origin.is_empty.store(true, Ordering::SeqCst);
+    let gate = remote.hold(Operation::SetIf, Point::BeforeEffect);
+    loads.refresh("k").await.unwrap();
+    gate.wait_until_held(1).await;
+    assert!(remote.lose_lease(&namespace(), &key("k")));
+    gate.open();
+    let_others_run().await;
+    assert_eq!(loads.peek("k"), None);
+}
+
+#[tokio::test]
+async fn what_is_gone_from_l2_by_itself_leaves_no_lease_behind() {
+    let fleet = Fleet::of(1, 0).await.with_copies().await;
+    let (remote, loads) = (&fleet.nodes[0].1, fleet.node(0));
+    fleet.origin.is_empty.store(true, Ordering::SeqCst);
+    let gate = remote.hold(Operation::SetIf, Point::BeforeEffect);
+    loads.refresh("k").await.unwrap();
+    gate.wait_until_held(1).await;
+    remote.evict(&namespace(), &key("k"));
+    gate.open();
+    let_others_run().await;
+    let (other, namespace, key) = (remote.another_node(), namespace(), key("k"));
+    let asked = other.lease(&namespace, &key, LeaseToken(7), LEASE, None).await.unwrap();
+    assert!(matches!(asked, LeaseOutcome::Granted(_)), "{asked:?}");
+}
+
+/// An origin whose answers come when a test says so.
+#[derive(Default)]
+struct Held {
+    is_empty: AtomicBool,
+    asked: AtomicU64,
+    answers: [tokio::sync::Notify; 2],
+}
+
+impl Origin<String, u64> for Held {
+    type Error = &'static str;
+
+    async fn load(&self, _: &String) -> Result<Option<u64>, Self::Error> {
+        let is_there = !self.is_empty.load(Ordering::SeqCst);
+        let number = self.asked.fetch_add(1, Ordering::SeqCst);
+        self.answers[usize::try_from(number).expect("small")].notified().await;
+        Ok(is_there.then_some(number))
+    }
+}
+
+#[tokio::test]
+async fn without_l2_a_load_that_began_before_brings_nothing_back_that_is_gone() {
+    let origin = Arc::<Held>::default();
+    let cache = Cache::memory().unwrap();
+    let loads: Loads = cache.keyspace("texts").build().unwrap();
+    let loads = loads.with_origin(Arc::clone(&origin)).with_refresh(|text| Some(text.to_owned()));
+    let reader = loads.clone();
+    let first = spawn(async move { reader.get("k").await.unwrap() });
+    until("the first load", || origin.asked.load(Ordering::SeqCst) == 1).await;
+    origin.is_empty.store(true, Ordering::SeqCst);
+    loads.refresh("k").await.unwrap();
+    until("the second load", || origin.asked.load(Ordering::SeqCst) == 2).await;
+    origin.answers[0].notify_one();
+    drop(ended(first).await);
+    origin.answers[1].notify_one();
+    let_others_run().await;
+    assert_eq!(loads.peek("k"), None);
 }

@@ -66,9 +66,9 @@ fn a_change_is_kept_for_a_while_and_longer_while_l2_is_not_heard() {
     done(&recent, &clock, "a", 1);
     clock.advance(KEPT);
     assert_eq!(owed(&recent, &clock), [of_key("a", Some(1))]);
-    recent.freeze(clock.now());
+    recent.freeze(clock.now(), true);
     clock.advance(Duration::from_hours(1));
-    recent.freeze(clock.now());
+    recent.freeze(clock.now(), true);
     done(&recent, &clock, "b", 2);
     assert_eq!(owed(&recent, &clock), [of_key("a", Some(1)), of_key("b", Some(2))]);
     recent.thaw();
