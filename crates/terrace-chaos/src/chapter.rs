@@ -141,7 +141,9 @@ async fn heal(world: &World, ended: Moment) -> Vec<Read> {
         let now = world.clock.precise();
         let late = now.since(ended) > HEALED_WITHIN;
         let since = Moment::from_nanos(now.as_nanos().saturating_sub(nanos(WINDOW))).max(ended);
-        if late || (now.since(ended) > WINDOW * 2 && is_healthy(&reads, since)) {
+        // A bad moment just now would be the last one that was seen, with nothing good after it.
+        let has_healed = || is_healthy(&reads, since) && healed_at(&reads, ended).is_some();
+        if late || (now.since(ended) > WINDOW * 2 && has_healed()) {
             return reads;
         }
     }

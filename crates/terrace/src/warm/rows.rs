@@ -27,6 +27,10 @@ where
     /// The query has to begin when it is called. What was read before that may be older than an invalidation that nobody
     /// remembers here.
     ///
+    /// # Races
+    /// With writes behind of *other* nodes: that their origin has them is told to nobody where L2 still has the value, so where its tags or its
+    /// time are over a row that was read before may be kept. Flush those first (`Lane::flush`).
+    ///
     /// # Errors
     /// [`LoadError::Loader`] with the query's own error. Else as [`Warm::keys`]; [`ErrorKind::Options`] also if L2 does not tell of other nodes'
     /// changes, and [`ErrorKind::Unproven`] if this node does not hear of them now.

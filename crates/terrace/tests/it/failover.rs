@@ -320,7 +320,7 @@ async fn a_node_knows_what_it_has_removed_before_it_hears_again() {
 /// A payment that ends after L2 was lost once more.
 async fn paid_while_lost() -> (Node, Node) {
     let (issuer, other) = two().await;
-    issuer.texts.remove("k").await.unwrap();
+    issuer.texts.remove("k").await.expect("it is removed");
     let gate = issuer.remote.hold(Operation::Reassert, Point::AfterEffect);
     issuer.remote.fail_over(1);
     issuer.remote.mend_bus();
