@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args, stop: &Stop) -> Result<()> {
 /// As [`run`].
 pub(crate) fn run_known(stop: &Stop) -> Result<()> {
     let mut command = with_mutants(stop)?;
-    process::run(command.arg("--known").current_dir(crate::root()), stop)
+    process::run(command.args(["--known", "--seeds", "2000"]).current_dir(crate::root()), stop)
 }
 
 /// Builds the simulator with mutants, and returns the call of it.
