@@ -330,10 +330,11 @@ impl View {
         if lasting.ttl.is_zero() {
             let outcome = self.outcome(lead, key, Some(found));
             if trip.outdated.is_some() {
-                // What L2 has is fresh, and would be found again.
+                // What L2 has is fresh, and would be found again. The lease ends with it.
                 let _removed_or_queued = self.remove_gone(key, &right, trip.outdated).await;
+            } else {
+                self.give_back(key, &right).await;
             }
-            self.give_back(key, &right).await;
             self.forget_older(key, right.version());
             return outcome;
         }

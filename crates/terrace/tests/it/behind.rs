@@ -173,17 +173,22 @@ async fn other_nodes_hear_of_a_write_and_find_it_in_l2() {
     assert_eq!(writer.table.loads(), 0);
 }
 
-#[tokio::test]
-async fn what_another_node_loads_meanwhile_is_no_answer_here_and_does_not_outlive_the_write() {
+/// A node with a write of `k` that waits, and another that has loaded the older row into L2, which has forgotten the write.
+pub(crate) async fn loaded_meanwhile() -> (FakeRemote, Writer, (Cache, Texts)) {
     let remote = fleet();
     let writer = Writer::new(Some(remote.clone()));
-    let (_cache, reader) = another(&remote, &writer.table);
+    let (cache, reader) = another(&remote, &writer.table);
     writer.table.set("k", "old");
     writer.put("k", "new").await;
-    // L2 forgets the value, and the other node loads the old one into it.
     forget_in_l2(&remote, "k");
-    writer.texts.invalidate().keys(["k"]).send().await.unwrap();
+    writer.texts.invalidate().keys(["k"]).send().await.expect("it is dropped");
     assert_eq!(get(&reader, "k").await.as_deref(), Some("old"), "it knows of nothing better");
+    (remote, writer, (cache, reader))
+}
+
+#[tokio::test]
+async fn what_another_node_loads_meanwhile_is_no_answer_here_and_does_not_outlive_the_write() {
+    let (_remote, writer, (_cache, reader)) = loaded_meanwhile().await;
     assert_eq!(writer.get("k").await.as_deref(), Some("new"));
     assert!(writer.texts.contains("k").await.unwrap());
     writer.flush().await;

@@ -1,7 +1,7 @@
 //! Keyspaces that are written behind, while the origin takes a write: what was asked, read or begun before it has the write is no
 //! answer after.
 
-use crate::behind::{Texts, Writer, another, fleet, forget_in_l2, get, patient};
+use crate::behind::{Texts, Writer, another, fleet, forget_in_l2, get, loaded_meanwhile, patient};
 use crate::fixture::{ended, spawn};
 use std::time::Duration;
 use terrace::behind::{Journal, JournalOptions};
@@ -12,14 +12,7 @@ use terrace_testkit::wait::until;
 #[tokio::test]
 async fn what_l2_said_before_the_origin_had_a_write_is_no_answer_after_it() {
     for (operation, is_batch) in [(Operation::Get, false), (Operation::GetMany, true)] {
-        let remote = fleet();
-        let writer = Writer::new(Some(remote.clone()));
-        let (_cache, reader) = another(&remote, &writer.table);
-        writer.table.set("k", "old");
-        writer.put("k", "new").await;
-        forget_in_l2(&remote, "k");
-        writer.texts.invalidate().keys(["k"]).send().await.unwrap();
-        assert_eq!(get(&reader, "k").await.as_deref(), Some("old"), "it knows of nothing better");
+        let (remote, writer, _another) = loaded_meanwhile().await;
         let gate = remote.hold(operation, Point::AfterEffect);
         let texts = writer.texts.clone();
         let reading = spawn(async move {

@@ -7,7 +7,7 @@ use terrace::{EntryOptions, Tier};
 use terrace_core::Partition;
 use terrace_core::remote::{FillOutcome, LeaseOutcome, LeaseToken, Remote};
 use terrace_testkit::conformance::samples;
-use terrace_testkit::fake::{Fault, Operation, Point};
+use terrace_testkit::fake::{Fault, Gate, Operation, Point};
 use terrace_testkit::wait::until;
 
 /// Two nodes on a server with a replica. `k`, `other` and `tagged` are in L2, and in the second node's L1.
@@ -110,14 +110,20 @@ async fn a_tag_and_a_pattern_that_were_forgotten_are_made_again() {
     assert_eq!((issuer.get("tagged").await, issuer.get("other").await), (None, None));
 }
 
-#[tokio::test]
-async fn until_it_is_made_again_its_issuer_does_not_believe_l2() {
-    let (issuer, _other) = two().await;
-    issuer.texts.remove("k").await.unwrap();
-    let gate = issuer.remote.hold(Operation::Reassert, Point::BeforeEffect);
+/// A node that asserts its removal of `k`, which L2 has forgotten, another one, and the call that is held there.
+async fn asserting(at: Point) -> (Node, Node, Gate) {
+    let (issuer, other) = two().await;
+    issuer.texts.remove("k").await.expect("it is removed");
+    let gate = issuer.remote.hold(Operation::Reassert, at);
     issuer.remote.fail_over(1);
     issuer.remote.mend_bus();
     gate.wait_until_held(1).await;
+    (issuer, other, gate)
+}
+
+#[tokio::test]
+async fn until_it_is_made_again_its_issuer_does_not_believe_l2() {
+    let (issuer, _other, gate) = asserting(Point::BeforeEffect).await;
     // Past the lease, and past the time for which the first call waits until this node hears of a namespace.
     issuer.clock.advance(Duration::from_secs(1));
     assert_eq!(issuer.get("k").await, None, "L2 has the old value");
@@ -287,12 +293,7 @@ async fn what_a_dead_node_changed_is_as_old_as_it_is_until_its_ttl() {
 #[tokio::test]
 async fn what_l2_said_before_it_was_told_again_is_no_answer_after_that() {
     for (operation, is_batch) in [(Operation::Get, false), (Operation::GetMany, true)] {
-        let (issuer, _other) = two().await;
-        issuer.texts.remove("k").await.unwrap();
-        let gate = issuer.remote.hold(Operation::Reassert, Point::BeforeEffect);
-        issuer.remote.fail_over(1);
-        issuer.remote.mend_bus();
-        gate.wait_until_held(1).await;
+        let (issuer, _other, gate) = asserting(Point::BeforeEffect).await;
         let answer = issuer.remote.hold(operation, Point::AfterEffect);
         let texts = issuer.texts.clone();
         let reading = crate::fixture::spawn(async move {
@@ -319,12 +320,7 @@ async fn a_node_knows_what_it_has_removed_before_it_hears_again() {
 
 /// A payment that ends after L2 was lost once more.
 async fn paid_while_lost() -> (Node, Node) {
-    let (issuer, other) = two().await;
-    issuer.texts.remove("k").await.expect("it is removed");
-    let gate = issuer.remote.hold(Operation::Reassert, Point::AfterEffect);
-    issuer.remote.fail_over(1);
-    issuer.remote.mend_bus();
-    gate.wait_until_held(1).await;
+    let (issuer, other, gate) = asserting(Point::AfterEffect).await;
     issuer.remote.fail_over(1);
     crate::fixture::let_others_run().await;
     gate.open();

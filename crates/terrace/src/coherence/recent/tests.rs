@@ -76,6 +76,23 @@ fn a_change_is_kept_for_a_while_and_longer_while_l2_is_not_heard() {
 }
 
 #[test]
+fn while_l2_is_not_heard_what_is_older_is_dead_where_numbers_are_the_order_of_changes() {
+    let (clock, recent) = (Clock::manual(), Recent::default());
+    done(&recent, &clock, "a", 7);
+    let dead = |name: &str, number: u64| recent.outdates(&key(name), number.into());
+    assert!(!dead("a", 6), "it is heard");
+    recent.freeze(clock.now(), false);
+    assert!(!dead("a", 6), "a smaller number may have come later");
+    recent.freeze(clock.now(), true);
+    assert_eq!((dead("a", 6), dead("a", 7), dead("b", 1)), (true, false, false));
+    recent.owe();
+    recent.pay();
+    assert!(dead("a", 6), "it was asserted to a life that may be over");
+    recent.thaw();
+    assert!(!dead("a", 6));
+}
+
+#[test]
 fn an_acknowledgement_that_comes_late_counts_from_when_it_came() {
     let (clock, recent) = (Clock::manual(), Recent::default());
     recent.begin([named("a")], clock.now());
