@@ -21,12 +21,13 @@ use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 use std::time::Duration;
 use terrace_core::bus::{BusEvent, BusEvents, Change, Incarnation, Message};
 use terrace_core::{Bus, Chance, Key, Namespace};
 use terrace_testkit::fake::FakeRemote;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::watch;
 
 /// Nanoseconds of the simulated world.
 pub(crate) type Time = u64;
@@ -84,7 +85,9 @@ impl Ord for Scheduled {
 pub(crate) struct Link {
     server: FakeRemote,
     /// Counts the connections for calls.
-    connection: watch::Sender<u64>,
+    connection: u64,
+    /// Tells those who call that their connection broke, in the order in which they called.
+    broken: Arc<Notify>,
     /// Counts the connections for hearing.
     stream: u64,
     /// Where the node hears, and what the server tells it.
@@ -187,12 +190,9 @@ impl Network {
         let slot = index(self.chance.below(link.last_request.len() as u64));
         let at = (self.now + hop + link.slow_calls(self.now)).max(link.last_request[slot] + 1);
         link.last_request[slot] = at;
-        let mut connections = link.connection.subscribe();
-        let connection = *connections.borrow();
+        let (connection, broken) = (link.connection, Arc::clone(&link.broken).notified_owned());
         self.schedule(at, Event::Request { node, slot, connection, effect });
-        Some(async move {
-            let _lost_or_over = connections.wait_for(|current| *current != connection).await;
-        })
+        Some(broken)
     }
 
     /// Begins to listen anew.
@@ -214,7 +214,8 @@ impl Network {
     /// Breaks the connection for calls. Of what is on its way some arrives all the same, and no answer does.
     pub(crate) fn break_calls(&mut self, node: usize) {
         let link = &mut self.links[node];
-        link.connection.send_modify(|connection| *connection += 1);
+        link.connection += 1;
+        link.broken.notify_waiters();
         link.is_woken = true;
     }
 
@@ -249,7 +250,7 @@ impl Network {
                 if self.now < link.calls_stall_until {
                     let at = link.calls_stall_until;
                     self.schedule(at, Event::Reply { node, connection, arrive });
-                } else if connection == *link.connection.borrow() {
+                } else if connection == link.connection {
                     arrive();
                 }
             }
@@ -275,7 +276,7 @@ impl Network {
         if self.now < stalled {
             return self.schedule(stalled, Event::Request { node, slot, connection, effect });
         }
-        let is_orphan = connection != *self.links[node].connection.borrow();
+        let is_orphan = connection != self.links[node].connection;
         // What a kernel still sends, or a halted server still has to read, comes whenever it comes.
         if is_orphan && self.chance.below(4) != 0 {
             let later = self.now + (1 + self.chance.below(ORPHAN_MAX)) * MILLI;
@@ -370,7 +371,8 @@ impl Link {
     fn new(server: FakeRemote, pool: usize) -> Self {
         Self {
             server,
-            connection: watch::Sender::default(),
+            connection: 0,
+            broken: Arc::default(),
             stream: 0,
             ear: None,
             told: None,

@@ -3,6 +3,9 @@
 //! The world knows what happens next: a message arrives, a node's tasks get their turn, trouble comes or ends. It lets that
 //! happen at its time, one after the other, on one thread. All that chance decides follows from the seed, so a seed is
 //! a history.
+//!
+//! What brings randomness of its own breaks that. `tokio::sync::watch` is such: it wakes those who wait in an order that it draws
+//! anew in each process. [`tokio::sync::Notify`] wakes them in the order in which they came.
 
 use crate::network::{MILLI, Network, Time};
 use crate::node::{Node, Spaces};
