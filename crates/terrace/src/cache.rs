@@ -49,6 +49,9 @@ pub struct Health {
     /// Whether L2 is asked, or left alone because too much of what it was asked failed; `None` if there is none, or no breaker.
     /// `l2` was asked all the same.
     pub breaker: Option<BreakerHealth>,
+    /// The last call that L2 refused, if that was in the last minute: its memory is full, a permission is missing, it is no primary.
+    /// It answers all the same, so `l2` may be well.
+    pub refused: Option<RemoteError>,
     /// Invalidations that hold on this node, and that L2 has not seen.
     pub pending_invalidations: u64,
     /// The keyspaces that returned more stale answers in the last minute, or older ones, than their
@@ -57,11 +60,12 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether every tier answers and is asked, L2 knows of every invalidation, and no keyspace is over its budget of stale answers.
+    /// Whether every tier answers, refuses nothing and is asked, L2 knows of every invalidation, and no keyspace is over its budget of stale answers.
     pub fn is_whole(&self) -> bool {
         let is_asked = self.breaker.as_ref().is_none_or(|breaker| breaker.state == BreakerState::Closed);
         !matches!(self.l2, Some(Err(_)))
             && is_asked
+            && self.refused.is_none()
             && self.pending_invalidations == 0
             && self.over_budget.is_empty()
     }
@@ -100,6 +104,7 @@ impl Cache {
             has_l1: self.shared.l1.is_some(),
             l2,
             breaker: self.breaker(),
+            refused: self.refused(),
             pending_invalidations: self.shared.pending_invalidations(),
             over_budget: self.staleness().into_iter().filter(Staleness::is_over).collect(),
         }
@@ -108,6 +113,11 @@ impl Cache {
     /// How the breaker of L2 is, without asking L2; `None` if there is no L2, or no breaker.
     pub fn breaker(&self) -> Option<BreakerHealth> {
         self.shared.l2.as_ref().and_then(L2::breaker_health)
+    }
+
+    /// The last call that L2 refused, if that was in the last minute, without asking L2.
+    pub fn refused(&self) -> Option<RemoteError> {
+        self.shared.l2.as_ref().and_then(L2::refused)
     }
 
     /// The transitions of the breaker of L2 from now on, one by one; `None` if there is no L2, or no breaker.

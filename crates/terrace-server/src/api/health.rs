@@ -3,6 +3,7 @@
 //! 1. Alive means that it answers.
 //! 2. Ready means that it can serve: an L2 that is down makes it slower, not unready, so it is ready and `degraded`.
 //!    So it is while L2 is left alone by its breaker, whose state is shown. Where `ready.require_l2` says so it is unready then.
+//!    It is `degraded`, and no more, for a minute after L2 refused a call: a full L2 answers reads still.
 //! 3. So it is, too, while a keyspace returns more stale values than its budget allows, or older ones: they are what an outage of an
 //!    origin looks like from outside. Another instance would have no better ones, so the answer stays 200 here as well.
 //! 4. What L2's own settings leave open, and what the mode of the bus does not promise, is shown as `warnings`, and changes
@@ -128,6 +129,10 @@ fn checks(
     ];
     if let Some(is_well) = is_l2_well {
         checks.push(Check::new("l2", if is_well { "ok" } else { "failed" }, is_well));
+    }
+    if is_l2_well.is_some() {
+        let is_refused = app.cache.refused().is_some();
+        checks.push(Check::new("l2_calls", if is_refused { "refused" } else { "ok" }, !is_refused));
     }
     if let Some(BreakerHealth { state, .. }) = breaker {
         checks.push(Check::new("breaker", state.as_str(), *state == BreakerState::Closed));

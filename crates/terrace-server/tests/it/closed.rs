@@ -63,6 +63,30 @@ async fn without_redis_a_read_fails_that_memory_cannot_answer_and_no_origin_is_a
 }
 
 #[tokio::test]
+async fn a_redis_that_is_full_shows_although_it_answers() {
+    let (Some(redis), api) = (RedisServer::start().await, Api::start().await) else { return };
+    api.set("/v2/prices/1", "10");
+    let service = start(&format!("ready.require_l2 = true\n{}", toml(&redis, &api))).await;
+    until_status(&service, "/api/cache/session:none", 404).await;
+    assert_eq!(service.get("/readyz").await.body, r#"{"status":"ok","degraded":[]}"#);
+    redis.cli(&["config", "set", "maxmemory-policy", "noeviction"]).await;
+    redis.cli(&["config", "set", "maxmemory", "1"]).await;
+    service.get("/api/cache/price:1").await.problem(503, "l2_unavailable");
+
+    let ready = service.get("/readyz?verbose").await;
+    let checks: serde_json::Value = serde_json::from_str(&ready.body).expect("JSON");
+    assert_eq!(
+        (ready.status, &checks["status"], &checks["degraded"]),
+        (200, &"ok".into(), &["l2_calls"][..].into())
+    );
+    let of = |name: &str| {
+        checks["checks"].as_array().and_then(|all| all.iter().find(|check| check["check"] == name))
+    };
+    let state = |name: &str| of(name).map(|check| check["state"].clone());
+    assert_eq!((state("l2"), state("l2_calls")), (Some("ok".into()), Some("refused".into())));
+}
+
+#[tokio::test]
 async fn an_entry_past_its_ttl_is_returned_as_stale_instead() {
     let (Some(redis), api) = (RedisServer::start().await, Api::start().await) else { return };
     api.set("/v2/prices/1", "10");

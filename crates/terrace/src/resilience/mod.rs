@@ -14,7 +14,7 @@
 //!    this read; the answer, when it still comes, is dropped.
 //! 5. After the breaker closed, the share of reads that ask L2 grows over its `ramp`; the others go on without L2. Those of keyspaces
 //!    that fail closed all ask: they could not go on.
-//! 6. What is tried again is said in [`retry`].
+//! 6. What is tried again is said in [`retry`], and what is told of refusals in [`refusals`].
 //! 7. A server that refuses this node's beats because it may not be the primary any more is not believed either: it still answers
 //!    reads, and what it answers may have been changed elsewhere.
 //!
@@ -45,6 +45,7 @@ mod budget;
 mod gate;
 mod origin;
 mod probe;
+mod refusals;
 mod retry;
 mod transitions;
 
@@ -64,6 +65,7 @@ use crate::space::{Shared, Space, View};
 use crate::telemetry::{Event, spans};
 use futures_util::{Stream, StreamExt};
 use gate::{Caller, Gate};
+use refusals::Refusals;
 use retry::Safety;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -117,6 +119,7 @@ pub(crate) struct L2 {
     retry: Retry,
     wait_max: Duration,
     probing: Turns,
+    refusals: Refusals,
     is_cut_off: AtomicBool,
     clock: Clock,
     chance: Chance,
@@ -136,6 +139,9 @@ impl UnderWay<'_> {
 
     fn ends(mut self, error: Option<&RemoteError>) {
         self.is_over = true;
+        if let Some(error) = error {
+            self.l2.refusals.note(self.l2.clock.precise(), error);
+        }
         let Some(gate) = &self.l2.gate else { return };
         let took = self.took();
         // A read may have gone on without what is seen through for it.
@@ -175,6 +181,7 @@ impl L2 {
             retry: patience.retry,
             wait_max: patience.wait_max,
             probing: Turns::default(),
+            refusals: Refusals::default(),
             is_cut_off: AtomicBool::new(false),
             clock: clock.clone(),
             chance: chance.clone(),
@@ -223,6 +230,11 @@ impl L2 {
     /// How its breaker is, if it has one.
     pub(crate) fn breaker_health(&self) -> Option<BreakerHealth> {
         self.gate.as_ref().map(Gate::health)
+    }
+
+    /// What it refused last, if that was lately.
+    pub(crate) fn refused(&self) -> Option<RemoteError> {
+        self.refusals.lately(self.clock.precise())
     }
 
     /// The transitions of its breaker, if it has one.

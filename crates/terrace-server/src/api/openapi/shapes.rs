@@ -415,7 +415,7 @@ fn service() -> Vec<(&'static str, Value)> {
             "Ready",
             object([
                 has("status", words(&["ok", "unready", "stopping"])),
-                may("degraded", list(&words(&["l2", "stale", "journal", "origin"]))),
+                may("degraded", list(&words(&["l2", "l2_calls", "stale", "journal", "origin"]))),
                 may("warnings", list(&text())),
                 may("breaker", breaker),
                 may("stale", list(&stale)),
