@@ -3,10 +3,13 @@
 //! 1. An answer that is not small counts until the client has all of it, or is gone: its bytes are in memory for so long, whatever the
 //!    connection and its windows.
 //! 2. Where there is no room for one more, the request is turned away, with the time to come back.
+//! 3. What takes long to make, or changes something, has its room before it is made ([`Backlog::reserve`]): turned away afterwards, the work
+//!    would be done for nothing, and the change all the same.
 //!
 //! Deliberately absent: streams, which are made as they are taken.
 
 use axum::body::{Body, HttpBody};
+use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use std::pin::Pin;
@@ -39,9 +42,49 @@ impl Backlog {
     /// The body, which counts until it is taken; nothing if there is no room for it. One that is larger than all the room takes all.
     pub(super) fn count(&self, body: Body) -> Option<Body> {
         let Some(bytes) = body.size_hint().exact().filter(|bytes| *bytes >= UNIT) else { return Some(body) };
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.units);
-        let room = Arc::clone(&self.room).try_acquire_many_owned(units).ok()?;
+        let room = self.take(self.units_of(bytes))?;
         Some(Body::new(Counted::new(body, room)))
+    }
+
+    /// Room for an answer that is still to be made, and will have about so many bytes; nothing if there is none.
+    pub(super) fn reserve(&self, bytes: u64) -> Option<Reserved> {
+        let units = if bytes < UNIT { 0 } else { self.units_of(bytes) };
+        Some(Reserved { backlog: self.clone(), room: self.take(units)? })
+    }
+
+    fn units_of(&self, bytes: u64) -> u32 {
+        u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.units)
+    }
+
+    fn take(&self, units: u32) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.room).try_acquire_many_owned(units).ok()
+    }
+}
+
+/// Room for an answer that is being made.
+pub(super) struct Reserved {
+    backlog: Backlog,
+    room: OwnedSemaphorePermit,
+}
+
+/// Says of an answer that its body counts already.
+#[derive(Clone, Copy)]
+pub(super) struct IsCounted;
+
+impl Reserved {
+    /// The answer, in this room. It is never turned away: one that has become larger takes what is left besides.
+    pub(super) fn keep(self, response: Response) -> Response {
+        let Self { backlog, mut room } = self;
+        let Some(bytes) = response.body().size_hint().exact().filter(|bytes| *bytes >= UNIT) else {
+            return response;
+        };
+        let reserved = u32::try_from(room.num_permits()).unwrap_or(u32::MAX);
+        if let Some(more) = backlog.take(backlog.units_of(bytes).saturating_sub(reserved)) {
+            room.merge(more);
+        }
+        let mut response = response.map(|body| keeping(body, room));
+        response.extensions_mut().insert(IsCounted);
+        response
     }
 }
 
@@ -146,6 +189,28 @@ mod tests {
         assert!(backlog.count(body(1 << 10)).is_some());
         drop(first);
         assert!(backlog.count(body(1 << 20)).is_some(), "one that is larger than all the room");
+    }
+
+    #[test]
+    fn room_that_was_reserved_is_kept_by_an_answer_of_any_size() {
+        let backlog = Backlog::new(1);
+        let reserved = backlog.reserve(32 << 10).expect("there is room");
+        assert!(backlog.reserve(40 << 10).is_none() && backlog.count(body(40 << 10)).is_none());
+        let answer = reserved.keep(Response::new(body(60 << 10)));
+        assert!(answer.extensions().get::<IsCounted>().is_some());
+        assert!(backlog.count(body(8 << 10)).is_none(), "it has become larger, and counts as what it is");
+        drop(answer);
+
+        let (one, other) = (backlog.reserve(32 << 10), backlog.reserve(32 << 10));
+        let answer = one.expect("there is room").keep(Response::new(body(60 << 10)));
+        drop(other);
+        assert!(
+            backlog.count(body(40 << 10)).is_none(),
+            "there was no more room, and it has gone out all the same"
+        );
+        drop(answer);
+        let small = backlog.reserve(1 << 20).expect("all the room").keep(Response::new(body(1)));
+        assert!(small.extensions().get::<IsCounted>().is_none() && backlog.count(body(64 << 10)).is_some());
     }
 
     #[tokio::test]

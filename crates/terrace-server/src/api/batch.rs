@@ -12,7 +12,8 @@
 //! 4. An object has at most [`ITEMS_MAX`] items, and values of at most [`ANSWER_BYTES_MAX`] in its answer; a stream has at most [`LINES_MAX`]
 //!    lines, and what is done of it at a time has the time of a request. It stops where its reader does.
 //! 5. A value that was read is brought into form when its turn comes, and where there is room for it: an answer never takes more memory
-//!    than it may have bytes, or of lines than a piece.
+//!    than it may have bytes, or of lines than a piece. Others have their turn between two values. The answer to an object has its room once
+//!    all is read and before anything is made or changed: one that is turned away has changed nothing.
 //! 6. Each item counts for a rate as a request does. An object that is more than the rate allows is refused whole; of lines, those are.
 //! 7. A batch has no idempotency key: one name says nothing of many requests.
 //! 8. Lines that come up after their token was taken away are answered 401, and nothing of them is done.
@@ -20,12 +21,13 @@
 mod made;
 
 use super::answer::{self, Conditions};
+use super::backlog::Backlog;
 use super::encoded::push_string;
 use super::entry::{Put, parse, shortened};
 use super::error::{Code, NO_DELETE, Problem};
 use super::fields::IDEMPOTENCY_KEY;
 use super::form::Form;
-use super::guard::Whole;
+use super::guard::{Whole, overloaded};
 use super::render::{expiry, push_journaled, push_time};
 use super::{App, access, key};
 use crate::audit::Detail;
@@ -33,6 +35,7 @@ use crate::auth::{Verb, Who};
 use crate::document::Document;
 use crate::keyspaces::Keyspaces;
 use crate::runtime;
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -59,6 +62,8 @@ const TOGETHER_MAX: usize = 256;
 const CHANGES_AT_ONCE: usize = 64;
 /// Most bytes of an answer to an object that have values in them: what would be more is to be asked for by itself.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Bytes that the answer to a change has besides its key, about.
+const CHANGE_BYTES: usize = 128;
 /// Bytes of lines that go out together, or one line that has more.
 const PIECE_BYTES: usize = 64 << 10;
 /// The media type of lines of JSON.
@@ -134,6 +139,11 @@ impl Item {
         }
     }
 
+    /// How long the answer to a change is, about.
+    fn about(&self) -> usize {
+        self.key().map_or(0, str::len) + CHANGE_BYTES
+    }
+
     fn key(&self) -> Option<&str> {
         match self {
             Self::Get(key) | Self::Set(key, _) | Self::Delete(key) => Some(key.as_str()),
@@ -145,6 +155,7 @@ impl Item {
 /// `POST /api/cache/batch`.
 pub(super) async fn batch(
     State(app): State<Arc<App>>,
+    Extension(backlog): Extension<Backlog>,
     who: Who,
     headers: HeaderMap,
     Whole(body): Whole,
@@ -165,16 +176,22 @@ pub(super) async fn batch(
     access::afford(&who, count, 1)?;
     let named = object.set.iter().filter_map(Put::key).chain(object.delete.iter().map(AsRef::as_ref));
     let detail = Detail::of(named, (object.set.len() + object.delete.len()) as u64);
-    let groups: [(&str, Vec<Item>); 3] = [
-        ("get", object.get.iter().map(|text| Item::get(&app, &who, text)).collect()),
+    let keyspaces = app.keyspaces(&who)?;
+    let gets = object.get.iter().map(|text| Item::get(&app, &who, text)).collect();
+    let changes: [(&str, Vec<Item>); 2] = [
         ("set", object.set.iter().map(|put| Item::set(&app, &who, put)).collect()),
         ("delete", object.delete.iter().map(|text| Item::delete(&app, &who, text)).collect()),
     ];
+    let read = make(&app, keyspaces, gets).await;
+    let changed = changes.iter().flat_map(|(_, items)| items);
+    let bytes = read.iter().map(Done::about).sum::<usize>() + changed.map(Item::about).sum::<usize>();
+    let room = backlog.reserve(bytes.min(ANSWER_BYTES_MAX) as u64).ok_or_else(overloaded)?;
     let mut lists = Lists::new(Form::of(&headers));
-    for (name, items) in groups {
-        lists.add(name, make(&app, app.keyspaces(&who)?, items).await);
+    lists.add("get", read).await;
+    for (name, items) in changes {
+        lists.add(name, make(&app, keyspaces, items).await).await;
     }
-    let mut response = lists.done();
+    let mut response = room.keep(lists.done());
     response.extensions_mut().insert(detail);
     Ok(response)
 }

@@ -16,7 +16,7 @@
 //! One function instead of a stack of layers: an L1 hit costs little enough for layers to show.
 
 use super::access::{self, Need, Needs, Side};
-use super::backlog::{self, Backlog};
+use super::backlog::{self, Backlog, IsCounted};
 use super::error::{Asked, Code, Problem, finish};
 use super::request_id::RequestId;
 use super::{App, Limits, entry, key, raw, why};
@@ -232,6 +232,9 @@ impl Guard {
 
     /// The answer, if there is room for it to wait in.
     fn counted(&self, response: Response, asked: Asked<'_>) -> Response {
+        if response.extensions().get::<IsCounted>().is_some() {
+            return response;
+        }
         let (parts, body) = response.into_parts();
         match self.backlog.count(body) {
             Some(body) => Response::from_parts(parts, body),
@@ -288,6 +291,7 @@ impl Guard {
         if let Some(who) = who {
             request.extensions_mut().insert(who.clone());
         }
+        request.extensions_mut().insert(self.backlog.clone());
         match self.router.clone().call(request).await {
             Ok(response) => response,
             Err(never) => match never {},
@@ -462,7 +466,7 @@ fn panicked() -> Problem {
     Problem::internal("a handler panicked", &"see the message above")
 }
 
-fn overloaded() -> Problem {
+pub(super) fn overloaded() -> Problem {
     Problem::new(Code::Overloaded, "too many requests are at work; try again in a second")
 }
 

@@ -3,6 +3,7 @@
 use crate::support::{Answer, Running, beside, start};
 use std::time::Duration;
 use terrace_server::Stop;
+use terrace_testkit::wait::until_some;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -135,6 +136,32 @@ async fn hits_in_l1_are_answered_while_all_places_are_taken() {
 }
 
 #[tokio::test]
+async fn a_batch_that_there_is_no_room_for_the_answer_to_changes_nothing() {
+    let service = start("server.max_requests = 256").await;
+    let large = format!(r#"{{"value":"{}"}}"#, "x".repeat(900_000));
+    assert_eq!(service.put("/api/cache/large", &large).await.status, 200);
+    // As much as there is room for, and more than the system's buffers take.
+    let gets = [r#""large""#; 18].join(",");
+    let read = format!(r#"{{"get":[{gets}]}}"#);
+    let mut slow = connect(&service).await;
+    let head =
+        format!("POST /api/cache/batch HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{read}", read.len());
+    slow.write_all(head.as_bytes()).await.expect("it is read");
+    slow.readable().await.expect("an answer begins");
+
+    let batch = format!(r#"{{"get":[{gets}],"set":[{{"key":"k","value":1}}]}}"#);
+    let answer = service.post("/api/cache/batch", &batch).await;
+    answer.problem(503, "overloaded");
+    assert_eq!(service.get("/api/cache/k").await.status, 404, "it was turned away");
+    drop(slow);
+    until_some("room again", async || {
+        (service.post("/api/cache/batch", &batch).await.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(service.get("/api/cache/k").await.status, 200);
+}
+
+#[tokio::test]
 async fn an_answer_that_takes_too_long_is_given_up() {
     let (_folder, service) = beside_a_slow_origin("30s", "server.request_timeout = '100ms'").await;
     service.get("/api/cache/slow:1").await.problem(504, "timeout");
@@ -212,7 +239,7 @@ async fn what_exceeds_the_grace_period_is_cut() {
     let mut slow = connect(&service).await;
     slow.write_all(b"GET /api/cache/slow:1 HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
     let metrics = || async { service.get("/api/cache/metrics?verbose=true").await.body };
-    terrace_testkit::wait::until_some("the request to be under way", async || {
+    until_some("the request to be under way", async || {
         metrics().await.contains("\"misses\":1").then_some(())
     })
     .await;

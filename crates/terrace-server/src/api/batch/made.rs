@@ -10,6 +10,9 @@ use axum::response::Response;
 use std::time::SystemTime;
 use terrace::Key;
 
+/// Bytes of an answer that are made in one go.
+const TURN_BYTES: usize = 64 << 10;
+
 /// What came of one item, in bytes.
 pub(super) struct Made {
     pub(super) bytes: Vec<u8>,
@@ -60,6 +63,15 @@ pub(super) enum Done {
 }
 
 impl Done {
+    /// How long the answer is, about.
+    pub(super) fn about(&self) -> usize {
+        match self {
+            Self::Made(made) => made.bytes.len(),
+            Self::Read(_, Some(Ok(Some(entry))), _) => entry.value.bytes().len(),
+            Self::Read(key, ..) => key.as_str().len(),
+        }
+    }
+
     /// The answer. A value that needs more room than this is not in it.
     pub(super) fn made(self, form: Form, room: usize) -> Made {
         let made = self.read_or_json(form, room);
@@ -117,8 +129,8 @@ impl Lists {
         Self { form, bytes: Vec::new() }
     }
 
-    /// Adds a list that has this name, of all of these.
-    pub(super) fn add(&mut self, name: &str, all: Vec<Done>) {
+    /// Adds a list that has this name, of all of these. Others have their turn every [`TURN_BYTES`].
+    pub(super) async fn add(&mut self, name: &str, all: Vec<Done>) {
         // The lists are the members of one object, however many they are.
         if self.form == Form::Json {
             self.bytes.push(if self.bytes.is_empty() { b'{' } else { b',' });
@@ -126,7 +138,12 @@ impl Lists {
         } else {
             Members::next(&mut self.bytes).list(name, all.len());
         }
+        let mut turn_ends = self.bytes.len() + TURN_BYTES;
         for (place, done) in all.into_iter().enumerate() {
+            if self.bytes.len() >= turn_ends {
+                tokio::task::yield_now().await;
+                turn_ends = self.bytes.len() + TURN_BYTES;
+            }
             if place > 0 && self.form == Form::Json {
                 self.bytes.push(b',');
             }
