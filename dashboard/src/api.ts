@@ -254,15 +254,15 @@ export async function get<T>(path: string): Promise<T> {
 
 /**
  * Asks for what the tiers have, so that nothing is loaded. It has to be said: a browser that is to keep no answers asks for a new one by itself
- * (`Cache-Control: no-cache`), and that goes to the origin.
+ * (`Cache-Control: no-cache`), and that goes to the origin. `no-store`: memory gets no copy of what Redis has, so whoever looks again sees the same.
  */
 export async function look<T>(path: string): Promise<T> {
-  return (await (await ask("GET", path, { "cache-control": "only-if-cached" })).json()) as T;
+  return (await (await ask("GET", path, { "cache-control": "only-if-cached, no-store" })).json()) as T;
 }
 
 /** What an answer would say of itself, of what the tiers have. */
 export async function head(path: string): Promise<Headers> {
-  return (await ask("HEAD", path, { "cache-control": "only-if-cached" })).headers;
+  return (await ask("HEAD", path, { "cache-control": "only-if-cached, no-store" })).headers;
 }
 
 export interface Done<T> {

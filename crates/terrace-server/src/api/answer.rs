@@ -130,7 +130,7 @@ async fn find_in_tiers(keyspaces: &Keyspaces, key: &Key, headers: &HeaderMap) ->
     }
     let asked = CacheControl::of(headers).map_err(refused)?;
     let found = if asked.only_if_cached {
-        keyspace.look(key).await.map(|found| found.map_or(Lookup::Nothing, Lookup::Entry))
+        keyspace.look_with(key, looking(asked)).await
     } else {
         let mut options = ReadOptions::new();
         if asked.no_cache {
@@ -151,6 +151,11 @@ async fn find_in_tiers(keyspaces: &Keyspaces, key: &Key, headers: &HeaderMap) ->
     }
 }
 
+/// How the tiers alone are asked.
+fn looking(asked: CacheControl) -> ReadOptions {
+    if asked.no_store { ReadOptions::new().unkept() } else { ReadOptions::new() }
+}
+
 impl Answer {
     /// What L1 has fresh of a key, where a `GET` asks for nothing else and nothing is to be done about it.
     pub(super) fn at_once(keyspaces: &Keyspaces, key: &Key, headers: &HeaderMap) -> Option<Self> {
@@ -163,14 +168,21 @@ impl Answer {
         Some(Self { entry, conduct, asked: CacheControl::default() })
     }
 
-    /// What the tiers alone have of a key: the answer to a `HEAD`.
-    pub(super) async fn look(keyspaces: &Keyspaces, key: &Key) -> Result<Self, Response> {
+    /// What the tiers alone have of a key: the answer to a `HEAD`. What it says of nothing is what a `GET` says.
+    pub(super) async fn look(
+        keyspaces: &Keyspaces,
+        key: &Key,
+        headers: &HeaderMap,
+    ) -> Result<Self, Response> {
         let (keyspace, conduct) = keyspaces.with_conduct(key);
-        let found = keyspace.look(key).await;
-        let found = found.map_err(|error| Problem::from(error).into_response())?;
-        found
-            .map(|entry| Self { entry, conduct, asked: CacheControl::default() })
-            .ok_or_else(|| nothing(key, conduct.has_l1, &Lookup::<Document>::Nothing))
+        let mut asked = CacheControl::of(headers).map_err(IntoResponse::into_response)?;
+        asked.no_cache = false;
+        let found = keyspace.look_with(key, looking(asked)).await;
+        match found.map_err(|error| Problem::of_read(error).into_response())? {
+            Lookup::Entry(entry) => Ok(Self { entry, conduct, asked }),
+            _ if asked.only_if_cached => Err(status::not_cached(key)),
+            none => Err(nothing(key, conduct.has_l1, &none)),
+        }
     }
 
     /// The response: with the body that `body` makes of the entry, unless a condition of the request says otherwise. `form` is that of an

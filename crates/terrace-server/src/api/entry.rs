@@ -70,7 +70,7 @@ pub(super) async fn head(
 ) -> Result<Response, Problem> {
     let key = key::key_of(request.uri(), app.limits.key_bytes_max)?;
     let keyspaces = app.keyspaces_for(&who, Verb::Read, &key)?;
-    match Answer::look(keyspaces, &key).await {
+    match Answer::look(keyspaces, &key, request.headers()).await {
         Ok(found) => {
             let form = Form::of(request.headers());
             found.respond(request.headers(), Some(form), |_| {

@@ -66,7 +66,7 @@ pub(super) async fn head(
 ) -> Result<Response, Problem> {
     let key = key_of(&app, request.uri())?;
     let keyspaces = app.keyspaces_for(&who, Verb::Read, &key)?;
-    match Answer::look(keyspaces, &key).await {
+    match Answer::look(keyspaces, &key, request.headers()).await {
         Ok(found) => found.respond(request.headers(), None, body),
         Err(response) => Ok(response),
     }

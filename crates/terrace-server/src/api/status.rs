@@ -78,7 +78,10 @@ impl fmt::Display for Status<'_> {
         let why = if asked.no_cache { "request" } else { "uri-miss" };
         match entry.tier {
             Tier::L1 => write!(f, "terrace-l1; hit{ttl}"),
-            Tier::L2 if has_l1 => write!(f, "terrace-l2; hit{ttl}, terrace-l1; fwd={why}; stored"),
+            Tier::L2 if has_l1 => {
+                let stored = if asked.no_store && asked.only_if_cached { "" } else { "; stored" };
+                write!(f, "terrace-l2; hit{ttl}, terrace-l1; fwd={why}{stored}")
+            }
             Tier::L2 => write!(f, "terrace-l2; hit{ttl}"),
             Tier::Origin => {
                 let collapsed = if entry.is_shared { "; collapsed" } else { "" };

@@ -1,7 +1,8 @@
 //! What Prometheus is told of lookups: that an error there is what a client saw as one, and under which strategy lookups are counted.
 
 use crate::http_api::{Api, Mood};
-use crate::support::{Running, start};
+use crate::support::{Answer, Running, start};
+use terrace_testkit::server::{redis_url, unique_prefix};
 use terrace_testkit::wait::until_some;
 
 /// Settings that leave an open breaker open for as long as a test takes.
@@ -197,4 +198,66 @@ async fn lookups_stay_with_the_strategy_that_they_were_counted_under_when_a_relo
     assert_eq!((shares("read-through").await, shares("write-through").await), ((3, 1), (1, 1)), "it goes on");
     let all = result(&service, "hit_l1").await + result(&service, "miss").await;
     assert_eq!(all, 6, "no lookup is in two shares, or in none");
+}
+
+/// What an answer says without its body, but for what is of this one answer: its time, its name, and the seconds that are left.
+fn said(answer: &Answer) -> (u16, Vec<String>) {
+    let own = ["date:", "x-request-id:", "content-length:", "content-type:"];
+    let lines = answer.head.lines().skip(1).filter(|line| !own.iter().any(|name| line.starts_with(name)));
+    let mut lines: Vec<String> = lines.map(|line| line.replace(|c: char| c.is_ascii_digit(), "")).collect();
+    lines.sort();
+    (answer.status, lines)
+}
+
+async fn head_is_get(service: &Running, key: &str, status: u16, part: &str, lines: &[&str]) {
+    for path in [format!("/v1/keys/{key}"), format!("/api/cache/{key}")] {
+        let head = service.send_with("HEAD", &path, lines, b"").await;
+        let get = service.send_with("GET", &path, lines, b"").await;
+        assert_eq!(said(&head), said(&get), "{path} {lines:?}");
+        assert_eq!((head.status, head.body.as_str()), (status, ""), "{path} {lines:?}");
+        let standing = head.header("cache-status").unwrap_or_default();
+        assert!(standing.contains(part), "{path} {lines:?}: {standing}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_of_nothing_says_what_a_get_says() {
+    let api = Api::start().await;
+    let service = start(&toml(&api, NO_BREAKER, "negative_ttl = '10m'", "")).await;
+    head_is_get(&service, "none", 404, "fwd=uri-miss", &[]).await;
+    api.mood(Mood::Status(404));
+    service.get("/api/cache/a:1").await.problem(404, "key_not_found");
+    head_is_get(&service, "a:1", 404, "detail=negative", &[]).await;
+    for key in ["none", "a:1"] {
+        head_is_get(&service, key, 504, "only-if-cached", &["cache-control: only-if-cached"]).await;
+        head_is_get(&service, key, 400, "", &["cache-control: max-stale=soon"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_look_that_keeps_nothing_leaves_the_tiers_as_they_are() {
+    let Some(url) = redis_url().await else { return };
+    let toml = format!("[l2]\nurl = '{url}'\nkey_prefix = '{}'\n", unique_prefix());
+    let (one, two) = (start(&toml).await, start(&toml).await);
+    one.put("/api/cache/k", r#"{"value":1}"#).await;
+    let places = async || {
+        let why: serde_json::Value =
+            serde_json::from_str(&two.get("/api/cache/why/k").await.body).expect("JSON");
+        (why["l1"].is_null(), why["l2"].is_null())
+    };
+    let line = ["cache-control: only-if-cached, no-store"];
+    for _ in 0..2 {
+        for (method, path) in [("GET", "/api/cache/k"), ("HEAD", "/v1/keys/k"), ("GET", "/v1/keys/k")] {
+            let answer = two.send_with(method, path, &line, b"").await;
+            assert_eq!(answer.status, 200, "{method} {path}: {answer:?}");
+            let standing = answer.header("cache-status").unwrap_or_default();
+            assert!(
+                standing.contains("terrace-l2; hit") && !standing.contains("stored"),
+                "{method}: {standing}"
+            );
+            assert_eq!(places().await, (true, false), "{method} {path}");
+        }
+    }
+    assert_eq!(two.send("HEAD", "/v1/keys/k", "").await.status, 200);
+    assert_eq!(places().await, (false, false), "a plain one keeps a copy, as a read does");
 }

@@ -1,7 +1,7 @@
 //! The file's JSON Schema, held against the files that people begin with.
 
 use serde_json::Value;
-use terrace_server::config::Config;
+use terrace_server::config::{Config, Sources};
 
 /// Whether a document has a schema's form: as much of JSON Schema as the file's needs, and a panic at anything else.
 fn judge(schema: &Value, document: &Value, place: &str) -> Result<(), String> {
@@ -89,8 +89,52 @@ fn the_files_in_the_documentation_have_its_form() {
 
 #[test]
 fn what_is_printed_has_its_form() {
-    judged(&Config::load(&terrace_server::config::Sources::none()).expect("the defaults").effective_toml())
+    judged(&Config::load(&Sources::none()).expect("the defaults").effective_toml())
         .unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Configurations that people begin with, by their names.
+fn examples() -> Vec<(String, String)> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let files = [
+        "deploy/systemd/terrace.toml",
+        "deploy/compose/terrace/terrace.toml",
+        "examples/clients/terrace.toml",
+        "docs/guide/base.toml",
+    ];
+    let read = |file: &str| {
+        std::fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+    };
+    let variables = |text: String| {
+        let text = text.replace("${REDIS_URL:-", "").replace("${DATABASE_URL:-", "");
+        text.replace("/0}\"", "/0\"").replace("/app}\"", "/app\"")
+    };
+    files.map(|file| (file.to_owned(), variables(read(file)))).into()
+}
+
+#[test]
+fn what_is_shown_of_the_files_of_the_repository_loads_as_the_same() {
+    let mut all = examples();
+    all.push(("the defaults".to_owned(), String::new()));
+    all.push((
+        "times".to_owned(),
+        "[l1]\nttl = 'never'\n[defaults]\nttl = 'never'\n[keyspace.a]\npattern = 'a:{id}'\nttl = 'never'\n"
+            .to_owned(),
+    ));
+    for (name, text) in all {
+        let load = |text: &str| {
+            Config::load(&Sources::text(text)).unwrap_or_else(|error| panic!("{name}: {error}\n{text}"))
+        };
+        let shown = load(&text).effective_toml();
+        assert_eq!(load(&shown).effective_toml(), shown, "{name}");
+        let settings =
+            Config::settings(&Sources::text(text)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let lines: Vec<String> = settings
+            .iter()
+            .map(|setting| format!("{} = {}  # {}", setting.key, setting.value, setting.from))
+            .collect();
+        assert_eq!(load(&lines.join("\n")).effective_toml(), shown, "{name}, line by line");
+    }
 }
 
 #[test]

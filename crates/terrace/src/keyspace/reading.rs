@@ -47,7 +47,7 @@ impl ReadOptions {
         self
     }
 
-    /// What has to be loaded for this lookup is kept nowhere.
+    /// What has to be loaded for this lookup is kept nowhere. A [look](Keyspace::look_with) leaves no copy in L1 either.
     pub fn unkept(mut self) -> Self {
         self.is_unkept = true;
         self
@@ -171,5 +171,23 @@ where
         let key = key.to_key()?;
         let found = self.view.look(&key).await?;
         Ok(found.and_then(|found| found.into_entry(&self.view.shared.clock)))
+    }
+
+    /// As [`Keyspace::look`], and tells a negative entry from nothing. With [`ReadOptions::unkept`] what L2 has is not copied to L1, so that the
+    /// tiers are as they were; the other options are about loads, and there is none.
+    ///
+    /// # Errors
+    /// As [`Keyspace::contains`].
+    ///
+    /// # Cost
+    /// As [`Keyspace::look`].
+    pub async fn look_with<Q>(&self, key: &Q, options: ReadOptions) -> Result<Lookup<V>, Error>
+    where
+        K: Borrow<Q>,
+        Q: CacheKey + ?Sized,
+    {
+        let key = key.to_key()?;
+        let found = self.view.look_and(&key, !options.is_unkept).await?;
+        Ok(found.map_or(Lookup::Nothing, |found| found.into_lookup(&self.view.shared.clock)))
     }
 }

@@ -117,6 +117,11 @@ impl View {
 
     /// [`View::read`], without counting it.
     pub(crate) async fn look(&self, key: &Key) -> Result<Option<Found>, Error> {
+        self.look_and(key, true).await
+    }
+
+    /// [`View::look`]; whether L1 gets a copy of what L2 has is for the caller to say.
+    pub(crate) async fn look_and(&self, key: &Key, is_kept: bool) -> Result<Option<Found>, Error> {
         if let Some(found) = self.look_in_l1(key.as_str()) {
             return Ok(Some(found));
         }
@@ -126,7 +131,9 @@ impl View {
         let look = if can_ask { budget.spend(self.validate(key)).await } else { self.without_l2(key) };
         match look {
             Look::Hit(found) => {
-                self.promote(ticket, key, &found);
+                if is_kept {
+                    self.promote(ticket, key, &found);
+                }
                 Ok(Some(found))
             }
             Look::Kept(found) => Ok(Some(found)),
