@@ -43,8 +43,10 @@ impl Exit {
             | StatusCode::GATEWAY_TIMEOUT
             | StatusCode::TOO_MANY_REQUESTS => Self::Unavailable,
             StatusCode::BAD_REQUEST if !code.is_empty() => Self::Usage,
-            // All that a query has comes from the command line.
-            StatusCode::UNPROCESSABLE_ENTITY if code == "query_invalid" => Self::Usage,
+            // All that a query has comes from the command line, and so does what a body names: keys, patterns, tags, times.
+            StatusCode::UNPROCESSABLE_ENTITY if matches!(code, "query_invalid" | "body_invalid") => {
+                Self::Usage
+            }
             StatusCode::NOT_FOUND if !matches!(code, "" | "route_not_found") => Self::NotFound,
             _ => Self::Failure,
         }
@@ -196,7 +198,8 @@ mod tests {
             |status: u16, code: &str| Exit::of_answer(StatusCode::from_u16(status).expect("a status"), code);
         assert_eq!(of(400, "key_empty"), Exit::Usage);
         assert_eq!(of(400, ""), Exit::Failure, "whoever answered is no terrace");
-        assert_eq!((of(422, "query_invalid"), of(422, "body_invalid")), (Exit::Usage, Exit::Failure));
+        assert_eq!((of(422, "query_invalid"), of(422, "body_invalid")), (Exit::Usage, Exit::Usage));
+        assert_eq!((of(422, "load_unsupported"), of(422, "")), (Exit::Failure, Exit::Failure));
         assert_eq!(of(404, "dead_letter_not_found"), Exit::NotFound);
         assert_eq!((of(404, ""), of(404, "route_not_found")), (Exit::Failure, Exit::Failure));
         assert_eq!((of(401, ""), of(403, "forbidden")), (Exit::Denied, Exit::Denied));

@@ -89,8 +89,9 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, StartError> {
 impl Finding {
     fn of_origin(what: String, answer: Result<(), OriginError>) -> Self {
         let is_unanswered = answer.as_ref().is_err_and(OriginError::is_unanswered);
+        let is_denied = answer.as_ref().is_err_and(OriginError::is_denied);
         let result = answer.map_err(|error| error.to_string());
-        Self { what, result, is_unanswered, is_denied: false, warnings: Vec::new() }
+        Self { what, result, is_unanswered, is_denied, warnings: Vec::new() }
     }
 }
 

@@ -84,7 +84,9 @@ pub(crate) fn of_configuration(found: Vec<terrace_server::Finding>) -> Vec<Findi
         findings.push(match finding.result {
             Ok(()) => Finding::new(what, State::Well, "it answers", ""),
             Err(reason) if finding.is_unanswered => Finding::new(what, State::Silent, reason, next_of(what)),
-            Err(reason) if finding.is_denied => Finding::new(what, State::Denied, reason, next_of(what)),
+            Err(reason) if finding.is_denied => {
+                Finding::new(what, State::Denied, reason, next_of_denied(what))
+            }
             Err(reason) => Finding::new(what, State::Ill, reason, next_of(what)),
         });
         let warnings = finding.warnings.into_iter();
@@ -100,6 +102,14 @@ fn next_of(what: &str) -> &'static str {
         "make the folder, on a disk that outlives the process"
     } else {
         "see that the origin runs and has what the statement names; terrace serves what it has meanwhile"
+    }
+}
+
+fn next_of_denied(what: &str) -> &'static str {
+    if what == "l2" {
+        next_of(what)
+    } else {
+        "see that the user, the password or the token of the origin is right, and may do this; terrace serves what it has meanwhile"
     }
 }
 

@@ -188,6 +188,7 @@ fn refused(error: &KeysError, keyspace: &str, config: &Config) -> Failure {
         KeysError::Sql(_) | KeysError::Query(_) => {
             (Exit::Usage, format!("terrace config show: the pattern of `keyspace.{keyspace}` says how"))
         }
+        error if error.is_denied() => (Exit::Denied, "terrace doctor says what is wrong".to_owned()),
         error if error.is_unanswered() => (Exit::Unavailable, "terrace doctor says what is wrong".to_owned()),
         _ => (Exit::Failure, "see what the origin says, and whether it has what the query names".to_owned()),
     };

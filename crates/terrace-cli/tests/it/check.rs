@@ -2,6 +2,8 @@
 
 use crate::process::{Run, run, write};
 use rusqlite::Connection;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use terrace_testkit::server::RedisServer;
 
 fn check(config: &str) -> Run {
@@ -55,6 +57,66 @@ fn an_origin_that_does_not_answer_is_exit_code_5() {
     let both =
         GOOD.replace("from t", "from nowhere") + "[origin.dead]\ntype = 'sqlite'\nfile = '/nowhere/x.db'\n";
     check(&both).expect(5);
+}
+
+/// A server that gives everybody who says something this answer.
+fn answering(answer: Vec<u8>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut said = [0; 4096];
+            let has_said = stream.read(&mut said).is_ok_and(|count| count > 0);
+            if has_said && stream.write_all(&answer).is_ok() {
+                stream.shutdown(std::net::Shutdown::Write).ok();
+                while stream.read(&mut said).is_ok_and(|count| count > 0) {}
+            }
+        }
+    });
+    address
+}
+
+/// How PostgreSQL refuses a connection.
+fn refusal_of_postgres(state: &str) -> Vec<u8> {
+    let fields = format!("SFATAL\0VFATAL\0C{state}\0Mnot with that password\0\0");
+    let length = u32::try_from(fields.len() + 4).expect("it is short");
+    [&b"E"[..], &length.to_be_bytes(), fields.as_bytes()].concat()
+}
+
+#[test]
+fn an_origin_that_does_not_let_us_in_is_exit_code_4() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let look = |origin: &str, load: &str| {
+        let keyspace =
+            format!("[keyspace.a]\npattern = 'a:{{id}}'\nsource = {{ origin = 'o', load = '{load}' }}\n");
+        for text in [origin.to_owned(), format!("{origin}{keyspace}")] {
+            let text = format!("server.listen = '127.0.0.1:0'\n[origin.o]\n{text}");
+            let file = write(folder.path(), "terrace.toml", text.as_bytes());
+            let file = file.to_string_lossy();
+            for (verb, code) in ["check", "doctor"].map(|verb| (verb, run([verb, "-c", &file]))) {
+                let told = format!("{}{}", code.stdout, code.stderr);
+                assert_eq!(code.code, 4, "{verb} of {text}: {told}");
+                assert!(told.contains("not ok"), "{verb} of {text}: {told}");
+            }
+        }
+    };
+    for state in ["28P01", "28000"] {
+        let address = answering(refusal_of_postgres(state));
+        let url = format!("postgres://app:wrong@{address}/app?sslmode=disable");
+        look(&format!("type = 'postgres'\nurl = '{url}'\n"), "select 1 as a where :id = 1");
+    }
+    for status in ["401 Unauthorized", "403 Forbidden"] {
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        let address = answering(answer.into_bytes());
+        look(&format!("type = 'http'\nbase_url = 'http://{address}'\n"), "GET /docs/{id}");
+    }
+}
+
+#[test]
+fn a_postgres_that_has_no_room_is_exit_code_5() {
+    let address = answering(refusal_of_postgres("53300"));
+    check(&format!("[origin.o]\ntype = 'postgres'\nurl = 'postgres://app@{address}/app?sslmode=disable'\n"))
+        .expect(5);
 }
 
 #[test]

@@ -49,6 +49,21 @@ fn what_makes_no_sense_is_2_whoever_says_so() {
     service.run(&["get", &long]).expect(2);
     service.run(&["keys", &long]).expect(2);
     service.run(&["keys", &long, "--keyspace", "default"]).expect(2);
+    for line in [
+        &["invalidate", "--pattern", &long, "--yes"][..],
+        &["invalidate", "--pattern", &long, "--dry-run"],
+        &["invalidate", "--pattern", "", "--yes"],
+        &["invalidate", "--key", ""],
+        &["invalidate", "--key", &long],
+        &["invalidate", "--tag", ""],
+        &["invalidate", "--key", "k", "--after", "soon"],
+        &["set", "k", "1", "--tag", ""],
+        &["del", ""],
+        &["why", ""],
+        &["watch", "--pattern", &long],
+    ] {
+        service.run(line).expect(2);
+    }
     let file = write(service.folder.path(), "keys", format!("{long}\nother\n").as_bytes());
     let warmed = service.run(&["warm", &file.to_string_lossy(), "--json"]).expect(1);
     assert!(

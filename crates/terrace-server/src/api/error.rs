@@ -224,7 +224,9 @@ impl From<&OriginError> for Problem {
     fn from(error: &OriginError) -> Self {
         let code = match error {
             OriginError::Key { .. } => Code::KeyRefused,
-            OriginError::Unavailable { .. } | OriginError::NotNow { .. } => Code::OriginUnavailable,
+            OriginError::Unavailable { .. } | OriginError::Denied { .. } | OriginError::NotNow { .. } => {
+                Code::OriginUnavailable
+            }
             OriginError::LeftAlone { again, .. } => {
                 let seconds = u32::try_from(again.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
                 return Self {

@@ -26,6 +26,14 @@ pub enum OriginError {
         /// Whether something had the request, or could have had it: then it may be for what was asked for.
         is_reached: bool,
     },
+    /// It was reached, and does not let in whoever asks: nothing can be had until a password, a user or a right is another.
+    #[error("origin `{origin}` does not let us in: {reason}")]
+    Denied {
+        /// The origin's name.
+        origin: Arc<str>,
+        /// What it said.
+        reason: String,
+    },
     /// It was reached, and answered that it cannot do this now.
     #[error("origin `{origin}` has too much to do: {reason}")]
     Busy {
@@ -110,7 +118,19 @@ pub enum OriginError {
     },
 }
 
+/// The class of SQL states that say that a server does not let us in: a password, a user, or where we come from.
+const DENIED: &str = "28";
+
 impl OriginError {
+    /// Why there is no connection to a database, by the state that it told, if it told one.
+    pub(super) fn unconnected(origin: &Arc<str>, reason: String, state: Option<&str>) -> Self {
+        let origin = Arc::clone(origin);
+        match state {
+            Some(state) if state.starts_with(DENIED) => Self::Denied { origin, reason },
+            _ => Self::Unavailable { origin, reason, is_reached: false },
+        }
+    }
+
     /// Whether there was no answer: what was asked may be right, and another time may bring one.
     pub(crate) fn is_unanswered(&self) -> bool {
         matches!(
@@ -119,12 +139,18 @@ impl OriginError {
         )
     }
 
+    /// Whether it was answered that this is not for whoever asks.
+    pub(crate) fn is_denied(&self) -> bool {
+        matches!(self, Self::Denied { .. })
+    }
+
     /// Whether it says that the origin is in trouble. What it refused, a key, a write or a statement, it answered; what waited here in
     /// vain, it was not asked.
     pub(crate) fn is_trouble(&self) -> bool {
         matches!(
             self,
             Self::Unavailable { .. }
+                | Self::Denied { .. }
                 | Self::Busy { .. }
                 | Self::Timeout { .. }
                 | Self::Unknown { is_answered: false, .. }
@@ -134,7 +160,7 @@ impl OriginError {
 
     /// Whether nobody was reached who could have looked at what was asked for.
     pub(crate) fn is_unreached(&self) -> bool {
-        matches!(self, Self::Unavailable { is_reached: false, .. })
+        matches!(self, Self::Unavailable { is_reached: false, .. } | Self::Denied { .. })
     }
 
     /// Whether any other call would have failed now, too: it says nothing of what was asked for.
@@ -162,7 +188,9 @@ impl OriginError {
     /// What a client may know.
     pub fn public(&self) -> String {
         match self {
-            Self::Unavailable { origin, .. } => format!("the origin `{origin}` is unreachable"),
+            Self::Unavailable { origin, .. } | Self::Denied { origin, .. } => {
+                format!("the origin `{origin}` is unreachable")
+            }
             Self::Busy { origin, reason, .. } => {
                 format!("the origin `{origin}` was reached, and cannot do this now: {reason}")
             }

@@ -243,6 +243,12 @@ impl Http {
     pub(super) async fn check(&self) -> Result<(), OriginError> {
         let request = self.client.now().head(self.base.clone());
         match runtime::within(self.timeout, request.send()).await {
+            Some(Ok(answer))
+                if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) =>
+            {
+                let reason = format!("it answered {}", answer.status());
+                Err(OriginError::Denied { origin: Arc::clone(&self.name), reason })
+            }
             Some(Ok(_)) => Ok(()),
             Some(Err(error)) => Err(self.unsent(&error)),
             None => Err(self.timed_out()),

@@ -51,6 +51,11 @@ impl KeysError {
     pub fn is_unanswered(&self) -> bool {
         matches!(self, Self::Origin(error) if error.is_unanswered())
     }
+
+    /// Whether the origin does not let us in.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Origin(error) if error.is_denied())
+    }
 }
 
 /// Why a row makes no key.

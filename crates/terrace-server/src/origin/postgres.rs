@@ -264,7 +264,7 @@ impl Postgres {
         match runtime::within(self.connect_timeout, connections.pool.get()).await {
             Some(Ok(client)) => Ok((client, place.ok())),
             Some(Err(PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)))) => {
-                Err(self.unavailable(words(&error), false))
+                Err(OriginError::unconnected(&self.name, words(&error), error.code().map(SqlState::code)))
             }
             Some(Err(error)) => Err(self.unavailable(error.to_string(), false)),
             None => Err(self.unavailable(format!("no connection within {:?}", self.connect_timeout), false)),
