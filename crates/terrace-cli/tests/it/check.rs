@@ -105,11 +105,12 @@ fn an_origin_that_does_not_let_us_in_is_exit_code_4() {
         let url = format!("postgres://app:wrong@{address}/app?sslmode=disable");
         look(&format!("type = 'postgres'\nurl = '{url}'\n"), "select 1 as a where :id = 1");
     }
-    for status in ["401 Unauthorized", "403 Forbidden"] {
+    let http = |status: &str| {
         let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-        let address = answering(answer.into_bytes());
-        look(&format!("type = 'http'\nbase_url = 'http://{address}'\n"), "GET /docs/{id}");
-    }
+        format!("type = 'http'\nbase_url = 'http://{}'\n", answering(answer.into_bytes()))
+    };
+    look(&http("401 Unauthorized"), "GET /docs/{id}");
+    check(&format!("[origin.o]\n{}", http("403 Forbidden"))).expect(0);
 }
 
 #[test]

@@ -50,6 +50,24 @@ impl Conditions {
         })
     }
 
+    /// Of a request that changes something. What it asks for that is not heeded is refused: it would change what it was not to.
+    pub(super) fn of_change(headers: &HeaderMap) -> Result<Self, Problem> {
+        let conditions = Self::of(headers)?;
+        let refused = |name: HeaderName, instead: &str| {
+            Err(Problem::new(Code::HeaderInvalid, format!("`{name}`: {instead}; nothing was changed")))
+        };
+        if headers.contains_key(header::CONTENT_RANGE) {
+            return refused(header::CONTENT_RANGE, "a value is stored whole, and no part of it by itself");
+        }
+        // Beside entity tags a time does not count (RFC 9110, 13.1.4).
+        if conditions.matching.is_none() && headers.contains_key(header::IF_UNMODIFIED_SINCE) {
+            let instead =
+                "many changes may be made in one second; send `if-match` with the `etag` that was read";
+            return refused(header::IF_UNMODIFIED_SINCE, instead);
+        }
+        Ok(conditions)
+    }
+
     /// The same, and that nothing is there.
     pub(super) fn if_absent(self) -> Self {
         Self { none_matching: Some(EntityTags::Any), ..self }

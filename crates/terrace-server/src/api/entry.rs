@@ -112,7 +112,7 @@ pub(super) async fn put(
 ) -> Result<Response, Problem> {
     let key = key::key_of(&uri, app.limits.key_bytes_max)?;
     let keyspaces = app.keyspaces_for(&who, Verb::Write, &key)?;
-    let conditions = Conditions::of(&headers)?;
+    let conditions = Conditions::of_change(&headers)?;
     let put: Put<'_> = parse(&body)?;
     if let Some(named) = put.key.as_deref().filter(|named| *named != key.as_str()) {
         let detail = format!("the path names {key}, and the body {}", shortened(named));
@@ -166,7 +166,7 @@ pub(super) async fn delete(
         return Err(Problem::new(Code::DeleteUnsupported, NO_DELETE));
     }
     let name = answer::name_of(keyspaces, &key, &headers)?;
-    let dropped = answer::remove(keyspaces, &key, &Conditions::of(&headers)?, name.as_ref()).await?;
+    let dropped = answer::remove(keyspaces, &key, &Conditions::of_change(&headers)?, name.as_ref()).await?;
     let removed = dropped.removed;
     let reply = render::deleted(removed.existed, removed.journaled);
     Ok(dropped.complete(acknowledged(Form::of(&headers).reply(reply), removed.effect)))

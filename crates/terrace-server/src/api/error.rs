@@ -21,7 +21,7 @@ use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use terrace::behind::WriteError;
-use terrace::{Error, ErrorKind, InvalidateError, KeyError};
+use terrace::{Error, ErrorKind, InvalidateError, KeyError, RemoteError};
 
 /// What went wrong, for people too.
 #[derive(Clone, Debug)]
@@ -171,9 +171,20 @@ impl From<Error> for Problem {
             ErrorKind::Key(error) => error.clone().into(),
             ErrorKind::ValueTooLarge { .. } => Self::new(Code::ValueTooLarge, error.to_string()),
             ErrorKind::TooManyTags { .. } => Self::new(Code::BodyInvalid, error.to_string()),
+            ErrorKind::Remote(
+                error @ (RemoteError::Unavailable { .. }
+                | RemoteError::Timeout { .. }
+                | RemoteError::Broken { .. }),
+            ) => {
+                tracing::warn!(%error, "L2 could not be told");
+                Self::new(
+                    Code::L2Unavailable,
+                    "the shared cache cannot be told of it now; try again in a second",
+                )
+            }
             ErrorKind::Remote(error) => {
                 tracing::warn!(%error, "a change was refused by L2");
-                let detail = "the shared cache refused the change; this node has dropped its copy";
+                let detail = "the shared cache refused it; of a write, this node has dropped its copy";
                 Self::new(Code::L2Refused, detail)
             }
             ErrorKind::Load(failure) => match failure.downcast::<Told>() {

@@ -95,7 +95,7 @@ pub(super) async fn put(
 ) -> Result<Response, Problem> {
     let key = key_of(&app, &uri)?;
     let keyspaces = app.keyspaces_for(&who, Verb::Write, &key)?;
-    let conditions = Conditions::of(&headers)?;
+    let conditions = Conditions::of_change(&headers)?;
     let mut options = CacheControl::of(&headers)?.times(EntryOptions::default());
     for tag in tags(&headers)? {
         options = options
@@ -133,7 +133,7 @@ pub(super) async fn delete(
         return Err(Problem::new(Code::DeleteUnsupported, NO_DELETE));
     }
     let name = answer::name_of(keyspaces, &key, &headers)?;
-    let dropped = answer::remove(keyspaces, &key, &Conditions::of(&headers)?, name.as_ref()).await?;
+    let dropped = answer::remove(keyspaces, &key, &Conditions::of_change(&headers)?, name.as_ref()).await?;
     let removed = dropped.removed;
     let reply = render::deleted(removed.existed, removed.journaled);
     Ok(dropped.complete(acknowledged(json(reply), removed.effect)))

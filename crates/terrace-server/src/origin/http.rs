@@ -243,9 +243,8 @@ impl Http {
     pub(super) async fn check(&self) -> Result<(), OriginError> {
         let request = self.client.now().head(self.base.clone());
         match runtime::within(self.timeout, request.send()).await {
-            Some(Ok(answer))
-                if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) =>
-            {
+            // Of a 403 nobody knows: with the right token, too, a root may be for nobody.
+            Some(Ok(answer)) if answer.status() == StatusCode::UNAUTHORIZED => {
                 let reason = format!("it answered {}", answer.status());
                 Err(OriginError::Denied { origin: Arc::clone(&self.name), reason })
             }

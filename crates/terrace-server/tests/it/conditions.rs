@@ -18,6 +18,26 @@ async fn with_redis() -> Option<String> {
     Some(format!("[l2]\nurl = '{}'\nkey_prefix = '{}'\n", redis_url().await?, unique_prefix()))
 }
 
+#[tokio::test]
+async fn what_is_asked_of_a_change_and_not_heeded_is_refused() {
+    let service = start("").await;
+    for (view, body) in [("/api/cache/k", r#"{"value":1}"#), ("/v1/keys/k", "one")] {
+        service.put(view, body).await;
+        let tag = service.tag(view).await;
+        for line in ["if-unmodified-since: Mon, 01 Jan 2001 00:00:00 GMT", "content-range: bytes 0-4/100"] {
+            for method in ["PUT", "DELETE"] {
+                let refused = service.send_with(method, view, &[line], body.as_bytes()).await;
+                let detail = refused.problem(400, "header_invalid");
+                assert!(detail.contains(line.split(':').next().expect("a name")), "{detail}");
+            }
+        }
+        assert_eq!(service.tag(view).await, tag, "nothing was changed");
+        // The entity tag is the condition, and the time is none (RFC 9110, 13.1.4).
+        let lines = [&format!("if-match: {tag}"), "if-unmodified-since: Mon, 01 Jan 2001 00:00:00 GMT"];
+        assert_eq!(service.send_with("PUT", view, &lines, body.as_bytes()).await.status, 200);
+    }
+}
+
 /// What has to hold of two services that share their entries, which may be one and the same.
 async fn keep_conditions(one: &Running, two: &Running) {
     for (view, first, second) in

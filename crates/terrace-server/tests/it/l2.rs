@@ -63,6 +63,9 @@ async fn without_redis_requests_go_on_and_say_so() {
     assert_eq!(service.get("/api/cache/a").await.status, 404);
     let ready = service.get("/readyz").await;
     assert_eq!((ready.status, ready.body.as_str()), (200, r#"{"status":"ok","degraded":["l2"]}"#));
+    let refreshed = service.post("/api/cache/refresh", r#"{"keys":["b"]}"#).await;
+    refreshed.problem(503, "l2_unavailable");
+    assert_eq!(refreshed.header("retry-after"), Some("1"));
 
     redis.restart().await;
     wait::until_some("L2 to be trusted again", async || {

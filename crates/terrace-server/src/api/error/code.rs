@@ -141,7 +141,7 @@ impl Code {
             }
             Self::MediaUnsupported => (415, "media_unsupported", "This keyspace takes nothing but JSON"),
             Self::QueryInvalid => (422, "query_invalid", "The query does not have the expected form"),
-            Self::BodyMalformed => (400, "body_malformed", "The body is not JSON"),
+            Self::BodyMalformed => (400, "body_malformed", "The body is malformed, or broke off"),
             Self::BodyInvalid => (422, "body_invalid", "The body does not have the expected form"),
             Self::BodyTooLarge => (413, "body_too_large", "The body is too large"),
             Self::BodyTimeout => (408, "body_timeout", "The body took too long to arrive"),
