@@ -171,7 +171,7 @@ async fn find_in_tiers(keyspaces: &Keyspaces, key: &Key, headers: &HeaderMap) ->
 
 /// How the tiers alone are asked.
 fn looking(asked: CacheControl) -> ReadOptions {
-    if asked.no_store { ReadOptions::new().unkept() } else { ReadOptions::new() }
+    if asked.only_if_cached && asked.no_store { ReadOptions::new().unkept() } else { ReadOptions::new() }
 }
 
 impl Answer {

@@ -3,8 +3,9 @@
 //! 1. An answer that is not small counts until the client has all of it, or is gone: its bytes are in memory for so long, whatever the
 //!    connection and its windows.
 //! 2. Where there is no room for one more, the request is turned away, with the time to come back.
-//! 3. What takes long to make, or changes something, has its room before it is made ([`Backlog::reserve`]): turned away afterwards, the work
-//!    would be done for nothing, and the change all the same.
+//! 3. What takes long to make, or changes something, has its room before it is made ([`Backlog::reserve`]), by what it will have, about: turned away
+//!    afterwards, the work would be done for nothing, and the change all the same. What has changed something is not turned away any more
+//!    ([`Reserved::keep`]).
 //!
 //! Deliberately absent: streams, which are made as they are taken.
 
@@ -78,8 +79,9 @@ impl Reserved {
         let Some(bytes) = response.body().size_hint().exact().filter(|bytes| *bytes >= UNIT) else {
             return response;
         };
-        let reserved = u32::try_from(room.num_permits()).unwrap_or(u32::MAX);
-        if let Some(more) = backlog.take(backlog.units_of(bytes).saturating_sub(reserved)) {
+        let of = |permits: usize| u32::try_from(permits).unwrap_or(u32::MAX);
+        let more = backlog.units_of(bytes).saturating_sub(of(room.num_permits()));
+        if let Some(more) = backlog.take(more.min(of(backlog.room.available_permits()))) {
             room.merge(more);
         }
         let mut response = response.map(|body| keeping(body, room));
@@ -201,13 +203,14 @@ mod tests {
         assert!(backlog.count(body(8 << 10)).is_none(), "it has become larger, and counts as what it is");
         drop(answer);
 
-        let (one, other) = (backlog.reserve(32 << 10), backlog.reserve(32 << 10));
+        let (one, other) = (backlog.reserve(32 << 10), backlog.reserve(24 << 10));
         let answer = one.expect("there is room").keep(Response::new(body(60 << 10)));
-        drop(other);
         assert!(
-            backlog.count(body(40 << 10)).is_none(),
-            "there was no more room, and it has gone out all the same"
+            backlog.count(body(4 << 10)).is_none(),
+            "it took what was left, and has gone out all the same"
         );
+        drop(other);
+        assert!(backlog.count(body(28 << 10)).is_none() && backlog.count(body(24 << 10)).is_some());
         drop(answer);
         let small = backlog.reserve(1 << 20).expect("all the room").keep(Response::new(body(1)));
         assert!(small.extensions().get::<IsCounted>().is_none() && backlog.count(body(64 << 10)).is_some());

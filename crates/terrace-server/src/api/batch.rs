@@ -183,6 +183,7 @@ pub(super) async fn batch(
         ("delete", object.delete.iter().map(|text| Item::delete(&app, &who, text)).collect()),
     ];
     let read = make(&app, keyspaces, gets).await;
+    let is_change = changes.iter().any(|(_, items)| !items.is_empty());
     let changed = changes.iter().flat_map(|(_, items)| items);
     let bytes = read.iter().map(Done::about).sum::<usize>() + changed.map(Item::about).sum::<usize>();
     let room = backlog.reserve(bytes.min(ANSWER_BYTES_MAX) as u64).ok_or_else(overloaded)?;
@@ -191,7 +192,8 @@ pub(super) async fn batch(
     for (name, items) in changes {
         lists.add(name, make(&app, keyspaces, items).await).await;
     }
-    let mut response = room.keep(lists.done());
+    // What has changed nothing counts as what it has become, like any answer.
+    let mut response = if is_change { room.keep(lists.done()) } else { lists.done() };
     response.extensions_mut().insert(detail);
     Ok(response)
 }

@@ -21,7 +21,7 @@ use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use terrace::behind::WriteError;
-use terrace::{Error, ErrorKind, InvalidateError, KeyError, RemoteError};
+use terrace::{Error, ErrorKind, InvalidateError, KeyError};
 
 /// What went wrong, for people too.
 #[derive(Clone, Debug)]
@@ -171,16 +171,10 @@ impl From<Error> for Problem {
             ErrorKind::Key(error) => error.clone().into(),
             ErrorKind::ValueTooLarge { .. } => Self::new(Code::ValueTooLarge, error.to_string()),
             ErrorKind::TooManyTags { .. } => Self::new(Code::BodyInvalid, error.to_string()),
-            ErrorKind::Remote(
-                error @ (RemoteError::Unavailable { .. }
-                | RemoteError::Timeout { .. }
-                | RemoteError::Broken { .. }),
-            ) => {
-                tracing::warn!(%error, "L2 could not be told");
-                Self::new(
-                    Code::L2Unavailable,
-                    "the shared cache cannot be told of it now; try again in a second",
-                )
+            ErrorKind::Remote(error) if error.is_retryable() => {
+                tracing::warn!(%error, "L2 could not be asked or told");
+                let detail = "the shared cache cannot be asked or told now; try again in a second";
+                Self::new(Code::L2Unavailable, detail)
             }
             ErrorKind::Remote(error) => {
                 tracing::warn!(%error, "a change was refused by L2");

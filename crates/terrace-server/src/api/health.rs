@@ -130,12 +130,12 @@ fn checks(
     if let Some(is_well) = is_l2_well {
         checks.push(Check::new("l2", if is_well { "ok" } else { "failed" }, is_well));
     }
+    if let Some(BreakerHealth { state, .. }) = breaker {
+        checks.push(Check::new("breaker", state.as_str(), *state == BreakerState::Closed));
+    }
     if is_l2_well.is_some() {
         let is_refused = app.cache.refused().is_some();
         checks.push(Check::new("l2_calls", if is_refused { "refused" } else { "ok" }, !is_refused));
-    }
-    if let Some(BreakerHealth { state, .. }) = breaker {
-        checks.push(Check::new("breaker", state.as_str(), *state == BreakerState::Closed));
     }
     let bus = app.cache.bus_health().state;
     if bus != BusState::Alone {

@@ -84,6 +84,16 @@ async fn a_redis_that_is_full_shows_although_it_answers() {
     };
     let state = |name: &str| of(name).map(|check| check["state"].clone());
     assert_eq!((state("l2"), state("l2_calls")), (Some("ok".into()), Some("refused".into())));
+
+    redis.kill();
+    let ready = until_some("a breaker that is open", async || {
+        service.get("/api/cache/price:1").await;
+        let ready = service.get("/readyz").await;
+        ready.body.contains(r#""state":"open""#).then_some(ready)
+    })
+    .await;
+    assert_eq!(ready.status, 503, "it requires Redis");
+    assert!(ready.body.contains(r#""degraded":["l2","l2_calls"]"#), "each is said once: {ready:?}");
 }
 
 #[tokio::test]

@@ -153,6 +153,10 @@ async fn a_batch_that_there_is_no_room_for_the_answer_to_changes_nothing() {
     let answer = service.post("/api/cache/batch", &batch).await;
     answer.problem(503, "overloaded");
     assert_eq!(service.get("/api/cache/k").await.status, 404, "it was turned away");
+    // What has changed nothing counts as large as it becomes, also where that cannot be told from what is there.
+    let absent = vec![format!(r#""{}""#, "a".repeat(400)); 1000].join(",");
+    let absent = service.post("/api/cache/batch", &format!(r#"{{"get":[{absent}]}}"#)).await;
+    assert_eq!(absent.status, 503);
     drop(slow);
     until_some("room again", async || {
         (service.post("/api/cache/batch", &batch).await.status == 200).then_some(())

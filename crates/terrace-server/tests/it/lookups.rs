@@ -258,6 +258,7 @@ async fn a_look_that_keeps_nothing_leaves_the_tiers_as_they_are() {
             assert_eq!(places().await, (true, false), "{method} {path}");
         }
     }
-    assert_eq!(two.send("HEAD", "/v1/keys/k", "").await.status, 200);
+    let kept = two.send_with("HEAD", "/v1/keys/k", &["cache-control: no-store"], b"").await;
+    assert!(kept.header("cache-status").is_some_and(|standing| standing.ends_with("; stored")), "{kept:?}");
     assert_eq!(places().await, (false, false), "a plain one keeps a copy, as a read does");
 }

@@ -174,7 +174,7 @@ where
     }
 
     /// As [`Keyspace::look`], and tells a negative entry from nothing. With [`ReadOptions::unkept`] what L2 has is not copied to L1, so that the
-    /// tiers are as they were; the other options are about loads, and there is none.
+    /// tiers are as they were, but for a copy that may be old: L2 is asked about it as for any lookup. The other options are about loads, and there is none.
     ///
     /// # Errors
     /// As [`Keyspace::contains`].

@@ -195,6 +195,9 @@ impl L2 {
 
     /// What a beat came to. One that fails in another way than by the server's word says nothing.
     pub(crate) fn heed_beat(&self, beat: &Result<(), RemoteError>) {
+        if let Err(error) = beat {
+            self.refusals.note(self.clock.precise(), error);
+        }
         let is_cut_off = match beat {
             Ok(()) => false,
             Err(RemoteError::CutOff { .. }) => true,
@@ -333,7 +336,11 @@ impl L2 {
         rule: &'a SweepRule,
     ) -> Result<impl Stream<Item = Result<Vec<Key>, RemoteError>> + Unpin + use<'a>, RemoteError> {
         self.prepare(space).await?;
-        Ok(self.remote.names(&space.namespace, rule).map(|step| Self::counted(space, step)))
+        let counted = |step: Result<Vec<Key>, RemoteError>| {
+            let note = |error: &RemoteError| self.refusals.note(self.clock.precise(), error);
+            Self::counted(space, step.inspect_err(note))
+        };
+        Ok(self.remote.names(&space.namespace, rule).map(counted))
     }
 
     /// Sees to it that L2 may be asked, that it and this node agree, and that this node listens. Whoever takes a ticket does this

@@ -19,7 +19,7 @@ pub(super) struct Refusals(Mutex<Option<(Moment, RemoteError)>>);
 impl Refusals {
     /// Remembers a call that failed at `now`, if it was refused. The first in a while is logged.
     pub(super) fn note(&self, now: Moment, error: &RemoteError) {
-        if !matches!(error, RemoteError::Refused { .. }) {
+        if !matches!(error, RemoteError::Refused { .. } | RemoteError::CutOff { .. }) {
             return;
         }
         let before = self.0.lock().replace((now, error.clone()));
@@ -55,5 +55,7 @@ mod tests {
         assert!(!is_told(62));
         refusals.note(at(100), &refused);
         assert!(is_told(159) && !is_told(160));
+        refusals.note(at(200), &RemoteError::CutOff { reason: "READONLY".to_owned() });
+        assert!(is_told(259) && !is_told(260));
     }
 }

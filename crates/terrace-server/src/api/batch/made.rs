@@ -13,6 +13,9 @@ use terrace::Key;
 /// Bytes of an answer that are made in one go.
 const TURN_BYTES: usize = 64 << 10;
 
+/// Bytes that the answer to a read has besides its key and its value, about.
+const READ_BYTES: usize = 160;
+
 /// What came of one item, in bytes.
 pub(super) struct Made {
     pub(super) bytes: Vec<u8>,
@@ -67,8 +70,11 @@ impl Done {
     pub(super) fn about(&self) -> usize {
         match self {
             Self::Made(made) => made.bytes.len(),
-            Self::Read(_, Some(Ok(Some(entry))), _) => entry.value.bytes().len(),
-            Self::Read(key, ..) => key.as_str().len(),
+            Self::Read(key, Some(Ok(Some(entry))), _) => {
+                key.as_str().len() + READ_BYTES + entry.value.bytes().len()
+            }
+            // The key is in what is said of it, too.
+            Self::Read(key, ..) => key.as_str().len() * 2 + READ_BYTES,
         }
     }
 

@@ -253,10 +253,11 @@ impl View {
             .or(&[Code::KeyNotFound, Code::NotCached])
             .or(&OF_LOADS);
         let head = entry("head", head, "Says whether a tier has a value. No origin is asked.")
+            .header("Cache-Control", "`only-if-cached`, and `no-store` with it: L1 gets no copy.")
             .tagged()
             .answers(200, "There is one.", Content::Nothing)
             .answers(304, "It is the one that `If-None-Match` names.", Content::Nothing)
-            .or(&[Code::KeyNotFound, Code::L2Unavailable]);
+            .or(&[Code::KeyNotFound, Code::NotCached, Code::L2Unavailable]);
         let put = entry("put", put, "Stores a value, where the keyspace's strategy says.")
             .tagged()
             .answers(200, "As asked for.", self.reply("Written"))
