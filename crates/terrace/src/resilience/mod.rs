@@ -139,9 +139,6 @@ impl UnderWay<'_> {
 
     fn ends(mut self, error: Option<&RemoteError>) {
         self.is_over = true;
-        if let Some(error) = error {
-            self.l2.refusals.note(self.l2.clock.precise(), error);
-        }
         let Some(gate) = &self.l2.gate else { return };
         let took = self.took();
         // A read may have gone on without what is seen through for it.
@@ -336,11 +333,7 @@ impl L2 {
         rule: &'a SweepRule,
     ) -> Result<impl Stream<Item = Result<Vec<Key>, RemoteError>> + Unpin + use<'a>, RemoteError> {
         self.prepare(space).await?;
-        let counted = |step: Result<Vec<Key>, RemoteError>| {
-            let note = |error: &RemoteError| self.refusals.note(self.clock.precise(), error);
-            Self::counted(space, step.inspect_err(note))
-        };
-        Ok(self.remote.names(&space.namespace, rule).map(counted))
+        Ok(self.remote.names(&space.namespace, rule).map(|step| self.counted(space, step)))
     }
 
     /// Sees to it that L2 may be asked, that it and this node agree, and that this node listens. Whoever takes a ticket does this
@@ -412,7 +405,7 @@ impl L2 {
         let result = budget::within_left(&self.clock, call).await;
         let result = result.unwrap_or(Err(RemoteError::Timeout { after: self.wait_max }));
         under_way.ends(result.as_ref().err());
-        Self::counted(space, result)
+        self.counted(space, result)
     }
 
     /// Somebody has given up waiting for L2.
@@ -444,10 +437,11 @@ impl L2 {
         }
     }
 
-    fn counted<T>(space: &Space, result: Result<T, RemoteError>) -> Result<T, RemoteError> {
+    fn counted<T>(&self, space: &Space, result: Result<T, RemoteError>) -> Result<T, RemoteError> {
         space.counters.count(Event::L2RoundTrip);
         result.inspect_err(|error| {
             space.counters.l2_error(error);
+            self.refusals.note(self.clock.precise(), error);
             tracing::debug!(namespace = %space.namespace, %error, "a call to L2 failed");
         })
     }

@@ -1,7 +1,7 @@
 //! What L2 has refused lately.
 //!
 //! 1. A server that refuses is there, and answers: it counts as no failure for the breaker, and its health is good. Yet nothing
-//!    is kept by one whose memory is full, so it is told apart.
+//!    is kept by one whose memory is full, or that may not be the primary any more, so it is told apart.
 //! 2. That it takes one call says nothing of another: one without memory takes every invalidation and no value. So what was refused stays told for
 //!    [`LATELY`], whatever else succeeds.
 
